@@ -1,0 +1,162 @@
+"""What a stack gives back: everything `ops` and CI may know of it, as one versioned model.
+
+Each field is one stack output of the same name; `pulumi stack output --json --show-secrets` parses into the model.
+Everything secret is in the one output `secrets`, so that the rest can be read without the passphrase.
+On the machine a reduced copy is read instead, whose `secrets` names a file (mode 0600).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from blueprint.settings import RetentionSettings, ServiceSettings
+
+SCHEMA_VERSION = 1
+HIDDEN = "[secret]"
+
+
+class Outputs(BaseModel):
+    """Base of every group: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DropletOutput(Outputs):
+    """One machine. Addresses are IPv4; `address` is the one to use (the reserved IP where there is one)."""
+
+    id: str
+    name: str
+    address: str
+    public_ip: str
+    private_ip: str
+
+
+class AccessOutput(Outputs):
+    """How to log in: `user` by the deploy key, host key pinned (one line, `ssh-ed25519 …`)."""
+
+    user: str
+    port: int
+    host_key: str
+
+
+class DatabaseOutput(Outputs):
+    """A PostgreSQL cluster. `private_host` is reachable from the VPC alone; ports are 25060 and 25061 (pool)."""
+
+    id: str
+    version: str
+    host: str
+    private_host: str
+    port: int
+    user: str
+    admin_user: str
+    databases: list[str]
+    pool_name: str | None
+    pool_port: int | None
+    ca_certificate: str
+
+
+class BucketOutput(Outputs):
+    """A bucket of an S3-compatible store. `endpoint` has no bucket name in it, such as https://nyc3.digitaloceanspaces.com."""
+
+    name: str
+    region: str
+    endpoint: str
+    prefix: str = ""
+
+
+class AssetsOutput(Outputs):
+    """The public bucket and the address its objects are read from (`url`, no trailing slash)."""
+
+    bucket: BucketOutput
+    url: str
+    cdn_id: str | None
+
+
+class RegistryOutput(Outputs):
+    """The container registry; `endpoint` is host and name, such as registry.digitalocean.com/acme."""
+
+    name: str
+    endpoint: str
+
+
+class BackupOutput(Outputs):
+    """Where backups go and the budgets they are held to."""
+
+    destinations: list[BucketOutput]
+    schedule: str
+    retention: RetentionSettings
+    max_age_hours: int
+    rto_minutes: int
+
+
+class BucketKey(Outputs):
+    """A key pair for one bucket, never for the account."""
+
+    access_key: str
+    secret_key: SecretStr
+
+
+class OutputSecrets(Outputs):
+    """Every secret value of the stack. `backup_keys` are in the order of `backup.destinations`."""
+
+    deploy_key: SecretStr
+    database_password: SecretStr | None = None
+    database_admin_password: SecretStr | None = None
+    assets_key: BucketKey | None = None
+    backup_keys: list[BucketKey] = Field(default_factory=list)
+    app: dict[str, SecretStr] = Field(default_factory=dict)
+
+
+class SecretsFile(Outputs):
+    """On the machine: where the secret values are, as JSON of `OutputSecrets` without the deploy key."""
+
+    file: str
+
+
+class EnvironmentOutputs(Outputs):
+    """Everything `ops` and CI may know of a stack."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    environment: str
+    project: str
+    domain: str
+    region: str
+    account: str
+    droplets: list[DropletOutput]
+    access: AccessOutput
+    database: DatabaseOutput | None
+    assets: AssetsOutput | None
+    registry: RegistryOutput
+    services: list[ServiceSettings]
+    backup: BackupOutput
+    secrets: OutputSecrets | SecretsFile
+
+
+class OutputsError(ValueError):
+    """The outputs cannot be read; the message says why and what to do."""
+
+
+def parse_outputs(raw: dict[str, Any]) -> EnvironmentOutputs:
+    """Parse what `pulumi stack output --json` printed.
+
+    Raises:
+        OutputsError: nothing was exported yet, another schema version, hidden secrets, or a field that does not fit.
+    """
+    if not raw:
+        raise OutputsError("the stack has no outputs: run `pulumi up` first")
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise OutputsError(
+            f"schema_version: found {version!r}, this Ancla reads {SCHEMA_VERSION}; "
+            "run `pulumi up` with this version, or use the version that made the stack"
+        )
+    if raw.get("secrets") == HIDDEN:
+        raise OutputsError("secrets: hidden; read the outputs with `pulumi stack output --json --show-secrets`")
+    try:
+        return EnvironmentOutputs.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OutputsError(f"{where}: {first['msg']}; run `pulumi up` with this version of Ancla") from None

@@ -1,0 +1,452 @@
+"""What a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
+
+Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here.
+Everything the five plans name parses; what is not built yet is refused by name (see `not_built`).
+
+Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'s work.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS
+
+
+class Region(StrEnum):
+    """DigitalOcean regions that have Spaces, managed databases and droplets (provider schema 4.84)."""
+
+    AMS3 = "ams3"
+    ATL1 = "atl1"
+    BLR1 = "blr1"
+    FRA1 = "fra1"
+    LON1 = "lon1"
+    NYC3 = "nyc3"
+    SFO3 = "sfo3"
+    SGP1 = "sgp1"
+    SYD1 = "syd1"
+    TOR1 = "tor1"
+
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+
+
+def _domain(value: str) -> str:
+    labels = value.split(".")
+    if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or not labels[-1].isalpha():
+        raise ValueError("is not a domain name: use lower-case labels joined by dots, such as example.org")
+    return value
+
+
+def _cidr(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError as error:
+        raise ValueError(f"is not a CIDR: {error}; use an address and a prefix, such as 203.0.113.0/24") from None
+
+
+def _one_of(table: Any, what: str) -> Any:
+    def check(value: str) -> str:
+        if value not in table:
+            raise ValueError(f"is not a known {what}; allowed: {', '.join(sorted(table))}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _public_key(value: str) -> str:
+    parts = value.split()
+    if len(parts) < 2 or not parts[0].startswith(("ssh-", "ecdsa-", "sk-")):
+        raise ValueError("is not an OpenSSH public key: paste the one line of a .pub file")
+    return value
+
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
+Domain = Annotated[str, AfterValidator(_domain)]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+DropletSize = Annotated[str, _one_of(DROPLET_SIZES, "droplet size")]
+DatabaseSize = Annotated[str, _one_of(DATABASE_SIZES, "database size")]
+SshPublicKey = Annotated[str, AfterValidator(_public_key)]
+EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+PostgresName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Settings(BaseModel):
+    """Base of every group: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class DropletTopology(Settings):
+    """One droplet runs the whole app (plans 000, 001, 003, 004)."""
+
+    kind: Literal["droplet"] = "droplet"
+
+
+class LoadBalancedTopology(Settings):
+    """A load balancer and N droplets (plan 002, production)."""
+
+    kind: Literal["load-balanced"]
+    droplets: int = Field(ge=2, le=50)
+    load_balancer_nodes: int = Field(default=1, ge=1, le=100)
+
+
+class ClusterTopology(Settings):
+    """DOKS (plan 002, enterprise)."""
+
+    kind: Literal["cluster"]
+    node_size: DropletSize
+    min_nodes: int = Field(ge=1)
+    max_nodes: int = Field(ge=1)
+
+
+class AppPlatformTopology(Settings):
+    """App Platform (plan 000, option B)."""
+
+    kind: Literal["app-platform"]
+    instance_size: str = "apps-s-1vcpu-1gb"
+
+
+Topology = Annotated[
+    DropletTopology | LoadBalancedTopology | ClusterTopology | AppPlatformTopology, Field(discriminator="kind")
+]
+
+
+class DropletSettings(Settings):
+    """The machine. `backups` is DigitalOcean's own image backup of the droplet (plan 000: weekly)."""
+
+    size: DropletSize
+    image: Annotated[str, _one_of(("ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"), "droplet image")] = (
+        "ubuntu-24-04-x64"
+    )
+    backups: Literal["none", "weekly", "daily"] = "none"
+    monitoring: bool = True
+    reserved_ip: bool = True
+
+
+class ServiceSettings(Settings):
+    """One container of the app. `route` is its public path on the app's domain; none keeps it private."""
+
+    name: Slug
+    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9._-]+)?$")] = Field(
+        description="repository in the environment's registry and tag, such as web:1.2.0"
+    )
+    port: Port
+    health_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
+    route: Annotated[str, StringConstraints(pattern=r"^/([a-z0-9-]+(/[a-z0-9-]+)*)?$")] | None = None
+    environment: dict[EnvironmentVariable, str] = Field(default_factory=dict)
+    secrets: tuple[EnvironmentVariable, ...] = Field(
+        default=(), description="names of variables whose values are in secrets.app"
+    )
+    replicas: int = Field(default=1, ge=1, le=8)
+
+
+class PoolSettings(Settings):
+    """A PgBouncer pool of the cluster, on port 25061. `size` counts server connections."""
+
+    mode: Literal["transaction", "session", "statement"] = "transaction"
+    size: int = Field(default=10, ge=1, le=1000)
+
+
+class ManagedPostgresql(Settings):
+    """DigitalOcean Managed PostgreSQL. `nodes` above 1 adds standbys (high availability)."""
+
+    kind: Literal["managed-postgresql"] = "managed-postgresql"
+    version: Literal["13", "14", "15", "16", "17", "18"] = "15"
+    size: DatabaseSize
+    nodes: int = Field(default=1, ge=1, le=3)
+    databases: tuple[PostgresName, ...] = Field(default=("app",), min_length=1)
+    user: PostgresName = "app"
+    pool: PoolSettings | None = None
+    read_replicas: int = Field(default=0, ge=0, le=5)
+    extensions: tuple[str, ...] = ()
+    trusted_sources: tuple[Cidr, ...] = Field(
+        default=(), description="addresses let in beside the environment's droplets"
+    )
+
+
+class SelfHostedPostgresql(Settings):
+    """PostgreSQL in a container of the droplet (plans 001 and 004)."""
+
+    kind: Literal["self-hosted-postgresql"]
+    version: str = "15"
+    databases: tuple[PostgresName, ...] = ("app",)
+    extensions: tuple[str, ...] = ()
+
+
+class Sqlite(Settings):
+    """A SQLite file on the droplet (plan 003)."""
+
+    kind: Literal["sqlite"]
+    path: Annotated[str, StringConstraints(pattern=r"^/")]
+
+
+class NoDatabase(Settings):
+    """The environment has no database."""
+
+    kind: Literal["none"]
+
+
+Database = Annotated[ManagedPostgresql | SelfHostedPostgresql | Sqlite | NoDatabase, Field(discriminator="kind")]
+
+
+class CacheSettings(Settings):
+    """Redis or Valkey (plans 001, 002, 004)."""
+
+    kind: Literal["managed-valkey", "self-hosted-valkey", "self-hosted-redis"]
+    size: DatabaseSize | None = None
+
+
+class CorsRule(Settings):
+    """One CORS rule of the bucket. `max_age` in seconds."""
+
+    origins: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[Literal["GET", "HEAD", "PUT", "POST", "DELETE"], ...] = ("GET", "HEAD")
+    headers: tuple[str, ...] = ("*",)
+    max_age: int = Field(default=3600, ge=0)
+
+
+class LifecycleRule(Settings):
+    """Objects under `prefix` go after `expire_days`; broken uploads after `abort_uploads_days`."""
+
+    prefix: str = ""
+    expire_days: int | None = Field(default=None, ge=1)
+    abort_uploads_days: int | None = Field(default=1, ge=1)
+
+
+class CdnSettings(Settings):
+    """The CDN before the bucket. `ttl` in seconds; the custom domain needs a certificate by that name."""
+
+    ttl: Literal[60, 600, 3600, 86400, 604800] = 3600
+    domain: Domain | None = None
+    certificate: str | None = None
+
+    @model_validator(mode="after")
+    def _domain_with_certificate(self) -> CdnSettings:
+        if (self.domain is None) != (self.certificate is None):
+            raise ValueError("domain and certificate go together: give both, or neither")
+        return self
+
+
+class AssetsSettings(Settings):
+    """A Space for public assets. Its objects are world-readable, never world-writable."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    cdn: CdnSettings | None = CdnSettings()
+    cors: tuple[CorsRule, ...] = ()
+    lifecycle: tuple[LifecycleRule, ...] = ()
+    versioning: bool = False
+
+
+class DnsRecordSettings(Settings):
+    """One record beside those Ancla makes. `name` is relative (`@` is the apex); `ttl` in seconds."""
+
+    type: Literal["A", "AAAA", "CNAME", "TXT", "MX", "CAA", "SRV", "NS"]
+    name: str
+    value: str
+    ttl: int = Field(default=1800, ge=30)
+    priority: int | None = Field(default=None, ge=0, le=65535)
+    flags: int | None = Field(default=None, ge=0, le=255)
+    tag: Literal["issue", "issuewild", "iodef"] | None = None
+    port: Port | None = None
+    weight: int | None = Field(default=None, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _fields_of_the_type(self) -> DnsRecordSettings:
+        if self.type in ("MX", "SRV") and self.priority is None:
+            raise ValueError(f"a {self.type} record needs priority")
+        if self.type == "SRV" and (self.port is None or self.weight is None):
+            raise ValueError("an SRV record needs port and weight")
+        if self.type == "CAA" and (self.tag is None or self.flags is None):
+            raise ValueError("a CAA record needs flags and tag")
+        return self
+
+
+class DnsSettings(Settings):
+    """The zone. Apex, www, api and assets records come by themselves; these are added."""
+
+    manage: bool = True
+    records: tuple[DnsRecordSettings, ...] = ()
+    caa: tuple[str, ...] = Field(default=("letsencrypt.org",), description="authorities allowed to issue")
+
+
+class AccessSettings(Settings):
+    """Who may log in, from where. The deploy key is Ancla's own; these are people's."""
+
+    ssh_keys: dict[Slug, SshPublicKey] = Field(default_factory=dict)
+    ssh_sources: tuple[Cidr, ...] = Field(default=("0.0.0.0/0", "::/0"), min_length=1)
+
+
+class Thresholds(Settings):
+    """Alert above these, in percent of the droplet, held for `MonitoringSettings.window`."""
+
+    cpu: Percent = 70
+    memory: Percent = 80
+    disk: Percent = 80
+
+
+class UptimeSettings(Settings):
+    """Outside checks of the public address. `latency_ms` in milliseconds, `period` how long it must hold."""
+
+    enabled: bool = True
+    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
+    regions: tuple[Literal["us_east", "us_west", "eu_west", "se_asia"], ...] = ("us_east", "us_west")
+    latency_ms: int = Field(default=500, ge=1)
+    period: Literal["2m", "3m", "5m", "10m", "15m", "30m", "1h"] = "5m"
+
+
+class SlackChannel(Settings):
+    """A Slack channel; its webhook address is the secret `secrets.slackWebhook`."""
+
+    channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+
+
+class MonitoringSettings(Settings):
+    """DigitalOcean monitoring. E-mail addresses must be verified in the account."""
+
+    thresholds: Thresholds = Thresholds()
+    window: Literal["5m", "10m", "30m", "1h"] = "5m"
+    emails: tuple[Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...] = ()
+    slack: SlackChannel | None = None
+    uptime: UptimeSettings = UptimeSettings()
+
+
+class RetentionSettings(Settings):
+    """How many restore points of each kind stay."""
+
+    keep_last: int = Field(default=7, ge=1)
+    daily: int = Field(default=7, ge=0)
+    weekly: int = Field(default=4, ge=0)
+    monthly: int = Field(default=6, ge=0)
+
+
+class BackupDestination(Settings):
+    """A bucket for backups. Without `endpoint` it is a Space that Ancla creates in `region`."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    region: str | None = None
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
+    prefix: str = ""
+
+
+class BackupSettings(Settings):
+    """When, where to and for how long. `schedule` is a systemd OnCalendar expression, UTC; budgets in the unit named."""
+
+    schedule: str = "*-*-* 03:00:00"
+    retention: RetentionSettings = RetentionSettings()
+    destinations: tuple[BackupDestination, ...] = ()
+    max_age_hours: int = Field(default=26, ge=1)
+    rto_minutes: int = Field(default=15, ge=1)
+
+
+class RegistrySettings(Settings):
+    """The account's container registry (one per account). `create: false` uses the one that is there."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    tier: Annotated[str, _one_of(REGISTRY_TIERS, "registry tier")] = "basic"
+    create: bool = True
+
+
+class NetworkSettings(Settings):
+    """The VPC. Without `ip_range` DigitalOcean picks a free one."""
+
+    ip_range: Cidr | None = None
+
+
+class Secrets(Settings):
+    """Values that are encrypted in the stack file, or come by the environment in the sandbox.
+
+    `deploy_key`, `bootstrap_host_key` and `host_key` are OpenSSH ed25519 private keys that `ops stack init` makes:
+    who logs in, the host key a droplet is born with, and the host key it keeps after the first contact.
+    """
+
+    deploy_key: SecretStr | None = None
+    bootstrap_host_key: SecretStr | None = None
+    host_key: SecretStr | None = None
+    slack_webhook: SecretStr | None = None
+    app: dict[EnvironmentVariable, SecretStr] = Field(default_factory=dict)
+
+
+class EnvironmentSettings(Settings):
+    """Everything a stack file may say."""
+
+    environment: Slug
+    project: Slug
+    domain: Domain
+    region: Region
+    topology: Topology = DropletTopology()
+    droplet: DropletSettings
+    services: tuple[ServiceSettings, ...] = Field(min_length=1)
+    database: Database
+    cache: CacheSettings | None = None
+    assets: AssetsSettings | None = None
+    registry: RegistrySettings
+    network: NetworkSettings = NetworkSettings()
+    dns: DnsSettings = DnsSettings()
+    access: AccessSettings = AccessSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    backup: BackupSettings = BackupSettings()
+    extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
+    account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
+    budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    secrets: Secrets = Secrets()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnvironmentSettings:
+        names = [service.name for service in self.services]
+        routes = [service.route for service in self.services if service.route is not None]
+        ports = [service.port for service in self.services]
+        for what, values in (("name", names), ("route", routes), ("port", ports)):
+            for value in sorted({str(v) for v in values if values.count(v) > 1}):
+                raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
+        return self
+
+
+def not_built(settings: EnvironmentSettings) -> list[str]:
+    """Name what the settings ask for that Ancla parses but does not build yet; empty when all of it is built."""
+    found: list[str] = []
+    if settings.topology.kind != "droplet":
+        found.append(f"topology.kind: {settings.topology.kind}")
+    if settings.database.kind not in ("managed-postgresql", "none"):
+        found.append(f"database.kind: {settings.database.kind}")
+    if isinstance(settings.database, ManagedPostgresql):
+        if settings.database.read_replicas:
+            found.append(f"database.readReplicas: {settings.database.read_replicas}")
+        if settings.database.extensions:
+            found.append(f"database.extensions: {', '.join(settings.database.extensions)}")
+    if settings.cache is not None:
+        found.append(f"cache.kind: {settings.cache.kind}")
+    found += [f"extras: {name}" for name in settings.extras]
+    return found
+
+
+def missing_secrets(settings: EnvironmentSettings) -> list[str]:
+    """Name each secret (as a path in the stack file) that the settings need and do not have."""
+    missing = [
+        f"secrets.{to_camel(name)}"
+        for name in ("deploy_key", "bootstrap_host_key", "host_key")
+        if getattr(settings.secrets, name) is None
+    ]
+    if settings.monitoring.slack is not None and settings.secrets.slack_webhook is None:
+        missing.append("secrets.slackWebhook")
+    wanted = sorted({name for service in settings.services for name in service.secrets})
+    missing += [f"secrets.app.{name}" for name in wanted if name not in settings.secrets.app]
+    return missing

@@ -1,0 +1,234 @@
+"""What the API asks of the parts: plain values in, plain values out. `sandbox.parts.none` answers it with no part at all.
+
+Every method is blocking, may take seconds, is called from a worker thread, and is idempotent: called again after a crash with the
+same values it ends in the same place. A part keeps no truth of its own but data (disks, rows, objects, images): who exists is in the
+API's store, and `Parts.reconcile` is told all of it when the sandbox starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class PartError(RuntimeError):
+    """A part could not do what it was asked; the message says which part and why (an action becomes `errored`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VpcSpec:
+    """A VPC is one network. `ip_range` is a CIDR."""
+
+    id: str
+    name: str
+    ip_range: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropletSpec:
+    """A droplet. `memory` in MiB, `disk` in GiB. Addresses are chosen by the API (`Parts.free_public_ip`, the VPC's range)."""
+
+    id: int
+    name: str
+    image: str
+    vcpus: int
+    memory: int
+    disk: int
+    region: str
+    vpc: VpcSpec
+    public_ip: str
+    private_ip: str
+    authorized_keys: tuple[str, ...] = ()
+    user_data: str | None = field(default=None, repr=False)
+    powered: bool = True
+    reserved_ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortRule:
+    """Traffic let through. `protocol` tcp, udp or icmp; `ports` "22", "8000-9000" or "0" (all); `addresses` are CIDRs."""
+
+    protocol: str
+    ports: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirewallRules:
+    """The union of the cloud firewalls of one droplet. Everything not listed is dropped, both ways."""
+
+    inbound: tuple[PortRule, ...]
+    outbound: tuple[PortRule, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseUser:
+    """A login role. `password` is its password in clear."""
+
+    name: str
+    password: str = field(repr=False)
+    replication: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSpec:
+    """A PgBouncer pool, on 25061 under its own name."""
+
+    name: str
+    mode: str
+    size: int
+    database: str
+    user: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSpec:
+    """A PostgreSQL cluster with all that is in it. Listens with TLS on 25060 at `private_ip` and `public_ip`.
+
+    `trusted` is a list of CIDRs; None means no rule (open, as at DigitalOcean); an address that is not in it gets no answer.
+    The first user is `doadmin`. `host` and `private_host` are the names the certificate carries and DNS answers for.
+    """
+
+    id: str
+    name: str
+    version: str
+    nodes: int
+    vcpus: int
+    memory: int
+    host: str
+    private_host: str
+    vpc: VpcSpec
+    public_ip: str
+    private_ip: str
+    users: tuple[DatabaseUser, ...]
+    databases: tuple[str, ...]
+    pools: tuple[PoolSpec, ...] = ()
+    trusted: tuple[str, ...] | None = None
+    config: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpacesKey:
+    """A key pair of Spaces. `grants` is (bucket, permission) pairs: read, readwrite, or fullaccess with bucket ""."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    grants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CdnSpec:
+    """A CDN endpoint. `origin` is <bucket>.<region>.digitaloceanspaces.com; `ttl` in seconds; PEM texts for a custom domain."""
+
+    id: str
+    origin: str
+    endpoint: str
+    ttl: int
+    custom_domain: str | None = None
+    certificate: str | None = None
+    private_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryLogin:
+    """A login of the registry, until `expires` (POSIX seconds; None is never)."""
+
+    username: str
+    password: str = field(repr=False)
+    expires: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DnsRecord:
+    """One record of a zone, in presentation form: absolute owner name, `data` as in a zone file."""
+
+    name: str
+    type: str
+    data: str
+    ttl: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Everything that should exist, for `Parts.reconcile`."""
+
+    vpcs: tuple[VpcSpec, ...] = ()
+    droplets: tuple[DropletSpec, ...] = ()
+    firewalls: dict[int, FirewallRules | None] = field(default_factory=dict)
+    clusters: tuple[ClusterSpec, ...] = ()
+    spaces_keys: tuple[SpacesKey, ...] = ()
+    cdns: tuple[CdnSpec, ...] = ()
+    registry_logins: tuple[RegistryLogin, ...] = ()
+    zones: dict[str, tuple[DnsRecord, ...]] = field(default_factory=dict)
+
+
+class Parts(Protocol):
+    """The parts, as the API sees them."""
+
+    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
+        """Return an unused public IPv4 address; reserved IPs come from a range of their own."""
+        ...
+
+    def free_vpc_range(self, taken: frozenset[str]) -> str:
+        """Return an unused /20 inside 10.0.0.0/8 that no route of this machine overlaps."""
+        ...
+
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        """Return why the range cannot be used on this machine, or None."""
+        ...
+
+    def create_vpc(self, vpc: VpcSpec) -> None: ...
+    def delete_vpc(self, vpc_id: str) -> None: ...
+
+    def create_droplet(self, droplet: DropletSpec) -> None:
+        """Make and boot the droplet; returns once init runs (sshd may come a little later)."""
+        ...
+
+    def delete_droplet(self, droplet_id: int) -> None: ...
+    def power(self, droplet: DropletSpec, operation: str) -> None:
+        """Do power_on, power_off, shutdown, reboot or power_cycle."""
+        ...
+
+    def resize_droplet(self, droplet: DropletSpec) -> None: ...
+    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        """Open and close the ports of one droplet; None removes the cloud firewall."""
+        ...
+
+    def set_reserved_ips(self, droplet: DropletSpec) -> None:
+        """Make the droplet answer on exactly `droplet.reserved_ips` beside its own addresses."""
+        ...
+
+    def apply_cluster(self, cluster: ClusterSpec) -> None:
+        """Create the cluster, or bring users, databases, pools, trusted sources, config and size to what the spec says."""
+        ...
+
+    def delete_cluster(self, cluster_id: str) -> None: ...
+    def drop_database(self, cluster: ClusterSpec, name: str) -> None: ...
+    def drop_user(self, cluster: ClusterSpec, name: str) -> None: ...
+
+    def ca_certificate(self) -> str:
+        """Return the PEM certificate of the authority that signs every database and sandbox name."""
+        ...
+
+    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
+        """Return (certificate chain, private key) in PEM for these DNS names, from the sandbox's authority."""
+        ...
+
+    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None: ...
+    def buckets(self) -> tuple[tuple[str, str], ...]:
+        """List (region, bucket) of every Space."""
+        ...
+
+    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None: ...
+    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None: ...
+    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None: ...
+    def repositories(self) -> tuple[str, ...]: ...
+    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None: ...
+
+    def reconcile(self, world: World) -> None:
+        """Bring every part to this world: make what is missing, start what is stopped, remove what is not in it."""
+        ...
+
+    def leaks(self, world: World) -> list[str]:
+        """Name every labelled container, network, volume, bucket and address that this world does not explain."""
+        ...
