@@ -99,9 +99,9 @@ class BucketKey(Outputs):
 
 
 class OutputSecrets(Outputs):
-    """Every secret value of the stack. `backup_keys` are in the order of `backup.destinations`."""
+    """Every secret value of the stack. `backup_keys` are in the order of `backup.destinations`; the machine has no deploy key."""
 
-    deploy_key: SecretStr
+    deploy_key: SecretStr | None = None
     database_password: SecretStr | None = None
     database_admin_password: SecretStr | None = None
     assets_key: BucketKey | None = None

@@ -1,0 +1,1 @@
+"""Day two: back up, restore, drill, deploy and look around."""

@@ -1,0 +1,1 @@
+"""Making and finding restore points."""

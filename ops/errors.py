@@ -1,0 +1,105 @@
+"""Everything `ops` may raise on purpose. A message is one line: what, where (stack, host, bucket, key), what to do.
+
+::
+
+    OpsError                    exit 1   could not do it
+    ├── StackError                       the stack, its settings or its outputs cannot be read
+    ├── ToolError                        a program is missing, or too old for the server
+    ├── SshError                         no connection, or another host key than the pinned one
+    │   └── RemoteCommandError           the command ran on the machine and failed
+    ├── SourceError                      what is to be backed up cannot be read
+    ├── SpoolError                       no room, or no right to write, on this machine's disk
+    ├── StoreError                       the bucket or folder of the backups does not answer as it should
+    │   ├── StoreUnreachableError        no answer at all, or the key pair is refused
+    │   └── ObjectMissingError           the object is not there
+    ├── BackupNotFoundError              no backup by that name, or none at all
+    ├── ManifestError                    not readable, made by a newer Ancla, or not the one it says it is
+    ├── IntegrityError                   a byte is not the byte that was written
+    ├── RestoreRefusedError              the target is live, is not empty, or cannot hold the data
+    ├── RestoreError                     the restore began and failed; the target is named
+    ├── CloudError                       the DigitalOcean API refused, or does not answer
+    └── VerdictError            exit 3   it worked, and the answer is no: a red drill, a cost above the budget
+
+Exit 2 is a wrong command line (click's own), 130 an interrupt.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OpsError(Exception):
+    """Base of all. `str(error)` is the line a person reads; it never holds a secret."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class StackError(OpsError):
+    """The stack, its settings or its outputs cannot be read."""
+
+
+class ToolError(OpsError):
+    """A program is missing on this machine, or is too old for the server."""
+
+
+class SshError(OpsError):
+    """No connection to the machine, or it shows another host key than the pinned one."""
+
+
+class RemoteCommandError(SshError):
+    """The command ran on the machine and failed. `returncode` is its own; `stderr` is what it wrote there."""
+
+    def __init__(self, message: str, *, returncode: int, stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class SourceError(OpsError):
+    """What is to be backed up cannot be read."""
+
+
+class SpoolError(OpsError):
+    """No room, or no right to write, in the spool folder of this machine."""
+
+
+class StoreError(OpsError):
+    """The store of the backups does not answer as it should."""
+
+
+class StoreUnreachableError(StoreError):
+    """The store does not answer at all, or refuses the key pair."""
+
+
+class ObjectMissingError(StoreError):
+    """The object is not in the store."""
+
+
+class BackupNotFoundError(OpsError):
+    """No backup by that name, or none at all."""
+
+
+class ManifestError(OpsError):
+    """The manifest is not readable, is of a newer version, or is not of the backup it lies in."""
+
+
+class IntegrityError(OpsError):
+    """A byte read is not the byte that was written."""
+
+
+class RestoreRefusedError(OpsError):
+    """The target is live, is not empty, or cannot hold the data. Nothing was changed."""
+
+
+class RestoreError(OpsError):
+    """The restore began and failed. The message names the target that is left."""
+
+
+class CloudError(OpsError):
+    """The DigitalOcean API refused, or does not answer."""
+
+
+class VerdictError(OpsError):
+    """It worked, and the answer is no: a red drill, a cost above the budget, an unhealthy environment."""
+
+    exit_code: ClassVar[int] = 3

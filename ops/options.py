@@ -1,0 +1,25 @@
+"""The options that commands share, so that they are spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StackOption = Annotated[
+    str | None,
+    typer.Option("--stack", "-s", envvar="ANCLA_STACK", help="The engine's stack; the selected one when left out."),
+]
+OutputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--outputs",
+        envvar="ANCLA_OUTPUTS",
+        metavar="FILE",
+        help="Read the outputs from FILE (`pulumi stack output --json --show-secrets`), not from the engine.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
