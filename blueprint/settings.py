@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS
+from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
 
 
 class Region(StrEnum):
@@ -181,6 +181,12 @@ class ManagedPostgresql(Settings):
     trusted_sources: tuple[Cidr, ...] = Field(
         default=(), description="addresses let in beside the environment's droplets"
     )
+
+    @model_validator(mode="after")
+    def _standby_needs_memory(self) -> ManagedPostgresql:
+        if self.nodes > 1 and DATABASE_SIZES[self.size].memory < SMALLEST_WITH_STANDBY:
+            raise ValueError(f"nodes: {self.nodes} needs a size of 2 GB or more; {self.size} takes no standby")
+        return self
 
 
 class SelfHostedPostgresql(Settings):
@@ -385,6 +391,14 @@ class Secrets(Settings):
     app: dict[EnvironmentVariable, SecretStr] = Field(default_factory=dict)
 
 
+class Exemption(Settings):
+    """One policy rule that one resource may break, and why (`python -m policy --rules` lists the rules)."""
+
+    rule: Slug
+    resource: str = Field(min_length=1, description="name of the resource, as a preview shows it")
+    reason: str = Field(min_length=1)
+
+
 class EnvironmentSettings(Settings):
     """Everything a stack file may say."""
 
@@ -407,6 +421,7 @@ class EnvironmentSettings(Settings):
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
     budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    exemptions: tuple[Exemption, ...] = Field(default=(), description="policy rules this environment may break, and why")
     secrets: Secrets = Secrets()
 
     @model_validator(mode="after")
@@ -432,6 +447,11 @@ def not_built(settings: EnvironmentSettings) -> list[str]:
             found.append(f"database.readReplicas: {settings.database.read_replicas}")
         if settings.database.extensions:
             found.append(f"database.extensions: {', '.join(settings.database.extensions)}")
+    found += [
+        f"backup.destinations[{index}].endpoint: a bucket outside Spaces"
+        for index, destination in enumerate(settings.backup.destinations)
+        if destination.endpoint is not None
+    ]
     if settings.cache is not None:
         found.append(f"cache.kind: {settings.cache.kind}")
     found += [f"extras: {name}" for name in settings.extras]

@@ -40,6 +40,9 @@ DATABASE_SIZES: dict[str, Size] = {
     "db-s-4vcpu-8gb": Size(4, 8192, 140, 120),
 }
 
+SMALLEST_WITH_STANDBY = 2048
+"""MiB of memory: a database size below it takes no standby node (docs.digitalocean.com, PostgreSQL limits)."""
+
 REGISTRY_TIERS: dict[str, float] = {"starter": 0, "basic": 5, "professional": 20}
 SPACES_SUBSCRIPTION = 5.0
 LOAD_BALANCER_NODE = 12.0

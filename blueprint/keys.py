@@ -1,0 +1,27 @@
+"""SSH keys as data: the public half of a private one."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+from pydantic import SecretStr
+
+
+class KeyFormatError(ValueError):
+    """Not a private key that can be used; the message shows nothing of it."""
+
+
+def public_line(private_key: SecretStr) -> str:
+    """Return the public half as one OpenSSH line without a comment, such as `ssh-ed25519 AAAA…`.
+
+    Raises:
+        KeyFormatError: not an OpenSSH ed25519 private key without a passphrase.
+    """
+    try:
+        key = load_ssh_private_key(private_key.get_secret_value().encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyFormatError("is not an OpenSSH private key without a passphrase") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyFormatError("is an OpenSSH private key, but not an ed25519 one")
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

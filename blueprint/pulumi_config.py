@@ -1,0 +1,159 @@
+"""Where settings come from, as pydantic-settings sources, the first one winning:
+
+1. the environment variable `ANCLA_SECRETS`: one JSON document of `Secrets`, where a stack file holds none (the sandbox, CI);
+2. the engine's configuration inside a Pulumi program, or a stack file read as plain YAML: no engine, no passphrase,
+   encrypted values accepted as they are.
+
+Both give one frozen `EnvironmentSettings`, or a `SettingsError` with one line for each problem.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from blueprint import problems
+from blueprint.keys import KeyFormatError, public_line
+from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
+from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted
+
+SECRETS_VARIABLE = "ANCLA_SECRETS"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used. `problems` has one line each; the text is those lines."""
+
+    def __init__(self, *found: str) -> None:
+        super().__init__("\n".join(found))
+        self.problems = found
+
+
+def load_stack_file(path: Path, *, environ: Mapping[str, str] = os.environ) -> EnvironmentSettings:
+    """Read and validate a stack file without the engine. Secrets it lacks are not an error here (see `check_buildable`).
+
+    Raises:
+        SettingsError: the file cannot be read, or does not validate.
+    """
+    try:
+        return _load(lambda: read_stack_file(path), environ)
+    except StackFileError as error:
+        raise SettingsError(str(error)) from None
+
+
+def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSettings:
+    """Read the configuration of the running Pulumi program, and make sure that it can be built.
+
+    Raises:
+        SettingsError: it does not validate, asks for what is not built yet, or lacks a secret.
+    """
+    try:
+        settings = _load(read_engine_config, environ)
+    except StackFileError as error:
+        raise SettingsError(str(error)) from None
+    check_buildable(settings)
+    return settings
+
+
+def check_buildable(settings: EnvironmentSettings) -> None:
+    """Refuse, before anything starts, settings that parse but cannot be built here and now.
+
+    Raises:
+        SettingsError: something not built yet is asked for, or a secret is absent or no key.
+    """
+    found = [f"{NAMESPACE}:{what}: is understood, and not built yet" for what in not_built(settings)]
+    found += [
+        f"{NAMESPACE}:{path}: is missing; `ops stack init` makes the keys, "
+        f"`pulumi config set --secret --path '{NAMESPACE}:{path}'` sets one value"
+        for path in missing_secrets(settings)
+    ]
+    for name, alias in (("deploy_key", "deployKey"), ("bootstrap_host_key", "bootstrapHostKey"), ("host_key", "hostKey")):
+        value = getattr(settings.secrets, name)
+        if value is None or value.get_secret_value() == OPAQUE:
+            continue
+        try:
+            public_line(value)
+        except KeyFormatError as error:
+            found.append(f"{NAMESPACE}:secrets.{alias}: {error}; `ops stack init` makes one")
+    if found:
+        raise SettingsError(*found)
+
+
+def read_engine_config() -> dict[str, Any]:
+    """Return the engine's configuration under `ancla:`, by key; objects and lists arrive as JSON texts.
+
+    Raises:
+        StackFileError: a value is encrypted outside `ancla:secrets`.
+    """
+    from pulumi.runtime import config as engine  # noqa: PLC0415 - `ops` and the machine read settings without Pulumi
+
+    values: dict[str, Any] = {}
+    for key, text in {**engine.get_config_env(), **engine.CONFIG.get()}.items():
+        namespace, _, name = key.partition(":")
+        if namespace != NAMESPACE:
+            continue
+        secret = engine.is_config_secret(key) or key in engine.get_config_secret_keys_env()
+        refuse_encrypted(name, encrypted=secret and name != "secrets")
+        values[name] = _parsed(text)
+    return values
+
+
+def _parsed(text: Any) -> Any:
+    if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return text
+    return text
+
+
+class _Values(PydanticBaseSettingsSource):
+    """A source whose values are one mapping."""
+
+    def __init__(self, settings_cls: type[BaseSettings], read: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(settings_cls)
+        self._read = read
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing: a mapping is read as a whole."""
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._read()
+
+
+def _secrets_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    text = environ.get(SECRETS_VARIABLE, "")
+    if not text:
+        return {}
+    try:
+        values: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise StackFileError(f"{SECRETS_VARIABLE}: is not JSON (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(values, dict):
+        raise StackFileError(f"{SECRETS_VARIABLE}: must be one JSON object, such as {{\"deployKey\": …}}")
+    return {"secrets": values}
+
+
+def _load(read: Callable[[], dict[str, Any]], environ: Mapping[str, str]) -> EnvironmentSettings:
+    class Sources(BaseSettings, EnvironmentSettings):
+        """`EnvironmentSettings`, read from these sources and no other (no variable of its own name, no .env file)."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], **_: PydanticBaseSettingsSource
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return _Values(settings_cls, lambda: _secrets_of(environ)), _Values(settings_cls, read)
+
+    try:
+        sources = Sources()  # pyright: ignore[reportCallIssue] - the values come from the sources
+    except ValidationError as error:
+        raise SettingsError(*problems.lines(error)) from None
+    return EnvironmentSettings.model_validate({name: getattr(sources, name) for name in EnvironmentSettings.model_fields})
