@@ -1,0 +1,203 @@
+"""Bring a machine to what the document says, by pyinfra over one pinned connection, and say how much had to change.
+
+Killed at any point it is simply run again: every operation looks first, and what a service runs with is remembered.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import Config, Inventory, State, operation
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.deploy import add_deploy
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.context import host
+from pyinfra.facts.server import OsRelease
+from pyinfra.operations import server
+from typing_extensions import override
+
+from host.connection import connect, say
+from host.docker import docker, docker_configuration
+from host.documents import Converge, private_key
+from host.errors import ConvergeError, HostError
+from host.firewall import firewall
+from host.nginx import nginx
+from host.operations import ShellLines, packages
+from host.ops import ops
+from host.packages import build_packages, distribution, needs_pgdg
+from host.ssh import CONFIGURATION, ssh
+from host.upkeep import fail2ban, logs, upgrades
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def converge(document: Converge) -> dict[str, int]:
+    """Converge the machine; return {"operations": how many there are, "changed": how many had to act}.
+
+    Raises:
+        UnreachableError: no login.
+        ConvergeError: an operation failed; the message names it, the detail is what the machine said.
+    """
+    started = time.monotonic()
+    with connect(document, wait=120) as way_back, _pyinfra(document) as (state, log):
+        where = way_back.where
+        add_deploy(state, machine, document)
+        state.add_callback_handler(_Progress(where))
+        state.set_stage(StateStage.Execute)
+        try:
+            run_ops(state)
+        except PyinfraError:
+            raise ConvergeError(f"{where}: {_failed(state)} failed; nothing after it was done", log.text()) from None
+        operations = [data.operation_meta for data in next(iter(state.ops.values())).values()]
+        changed = sum(meta.did_change() for meta in operations)
+        if changed:
+            _prove_login(document, way_back.check)
+    say(f"{where}: {len(operations)} operations, {changed} changed, {time.monotonic() - started:.1f} s")
+    return {"operations": len(operations), "changed": changed}
+
+
+def machine(document: Converge) -> None:
+    """Say what the machine must be, in order. Runs while pyinfra prepares: it may ask facts, and changes nothing."""
+    release: dict[str, str] = host.get_fact(OsRelease)
+    kind = distribution(release.get("id", "?"), release.get("version_id", "?"))
+    database = document.outputs.get("database")
+    postgresql = str(database["version"]) if database else None
+    server.hostname(name="hostname", hostname=document.hostname)
+    upgrades()
+    docker_configuration()
+    if needs_pgdg(kind, postgresql):
+        packages(name="packages: for PostgreSQL's own repository", names=["ca-certificates", "postgresql-common"])
+        _pgdg(name="packages: PostgreSQL's own repository")
+    packages(name="packages", names=build_packages(kind, postgresql))
+    # Closed before anything of ours listens.
+    firewall(ssh_port=document.port, ssh_sources=document.ssh_sources)
+    ssh(document.user, private_key(document.deploy_key, "deploy_key"), document.ssh_keys)
+    docker(compose_package=kind.compose)
+    nginx()
+    fail2ban(document.ssh_sources)
+    logs()
+    ops(python=kind.python, outputs=document.outputs, secrets=document.secrets)
+
+
+@operation()
+def _pgdg() -> Generator[str, Any, None]:
+    if host.get_fact(ShellLines, script="ls /etc/apt/sources.list.d/pgdg.* 2>/dev/null || true"):
+        host.noop("PostgreSQL's repository is on")
+        return
+    yield "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y"
+
+
+@contextmanager
+def _pyinfra(document: Converge) -> Iterator[tuple[State, _Log]]:
+    """Yield a connected pyinfra state: the key in memory, the host key pinned, no configuration of the person read."""
+    log = _Log(document)
+    logger = logging.getLogger("pyinfra")
+    logger.propagate = False
+    logger.addHandler(log)
+    with tempfile.TemporaryDirectory(prefix="ancla-") as folder:
+        known = Path(folder, "known_hosts")  # public keys only
+        name = document.address if document.port == 22 else f"[{document.address}]:{document.port}"
+        known.write_text(f"{name} {' '.join(document.host_key.split()[:2])}\n")
+        data = {
+            "ssh_port": document.port,
+            "ssh_user": document.user,
+            "ssh_allow_agent": False,
+            "ssh_look_for_keys": False,
+            "ssh_config_file": str(Path(folder, "no-config")),
+            "ssh_known_hosts_file": str(known),
+            "ssh_strict_host_key_checking": "yes",
+            "ssh_paramiko_connect_kwargs": {"pkey": private_key(document.deploy_key, "deploy_key")},
+        }
+        inventory = Inventory(([(document.address, data)], {}))
+        # Without the change check before it, each operation looks once, at its turn: what an earlier one makes is there.
+        state = State(inventory, Config(SUDO=True, CONNECT_TIMEOUT=15), check_for_changes=False)
+        state.set_stage(StateStage.Connect)
+        try:
+            try:
+                connect_all(state)
+            except PyinfraError:
+                raise ConvergeError(f"{document.address}: pyinfra could not log in", log.text()) from None
+            state.set_stage(StateStage.Prepare)
+            yield state, log
+        finally:
+            disconnect_all(state)
+            logger.removeHandler(log)
+
+
+def _prove_login(document: Converge, way_back: Any) -> None:
+    """Log in anew. When that fails, take our sshd settings back over the connection that is still open."""
+    try:
+        connect(document, wait=20).__exit__(None, None, None)
+    except HostError as error:
+        undo = f"mv -f {CONFIGURATION} {CONFIGURATION}.refused; /usr/sbin/sshd -t && systemctl reload ssh"
+        way_back(undo, "taking the sshd settings back", sudo=True)
+        raise ConvergeError(
+            f"after the change no new login worked, so the sshd settings were taken back ({CONFIGURATION}.refused): {error}"
+        ) from None
+
+
+def _failed(state: State) -> str:
+    for ops_of_host in state.ops.values():
+        for key, data in ops_of_host.items():
+            if data.operation_meta.is_complete() and not data.operation_meta.did_succeed():
+                return ", ".join(sorted(state.get_op_meta(key).names))
+    return "an operation"
+
+
+class _Progress(BaseStateCallback):
+    """One line for each operation that changed something."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._started = time.monotonic()
+
+    def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
+        self._started = time.monotonic()
+
+    def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
+        for data in (ops_of_host[op_hash] for ops_of_host in state.ops.values() if op_hash in ops_of_host):
+            if data.operation_meta.is_complete() and data.operation_meta.did_change():
+                name = ", ".join(sorted(state.get_op_meta(op_hash).names))
+                say(f"{self._where}: {name}: changed ({time.monotonic() - self._started:.1f} s)")
+
+
+class _Log(logging.Handler):
+    """The last lines pyinfra complained with, and no secret of the document in them."""
+
+    def __init__(self, document: Converge) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: deque[str] = deque(maxlen=15)
+        self._secrets = sorted(_strings(document.secrets), key=len, reverse=True)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines += _ESCAPES.sub("", record.getMessage()).strip().splitlines()
+
+    def text(self) -> str:
+        """Return the lines, secrets replaced."""
+        text = "\n".join(self._lines)
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and len(value) >= 4:
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

@@ -1,0 +1,105 @@
+"""The documents that come on stdin, one model for each command."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any, TypeVar
+
+import paramiko
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from blueprint.settings import Cidr, Port, PostgresName, Slug, SshPublicKey
+from host.errors import DocumentError
+
+
+class Document(BaseModel):
+    """How to reach a machine. `deploy_key` is a private key, `host_key` the one line that is pinned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str
+    port: Port = 22
+    user: str
+    deploy_key: SecretStr
+    host_key: SshPublicKey
+
+
+class FirstContact(Document):
+    """`bootstrap_host_key` (public line) is what the machine was born with; `host_key_private` is what it keeps."""
+
+    bootstrap_host_key: SshPublicKey
+    host_key_private: SecretStr
+
+
+class Converge(Document):
+    """What the machine must become. `outputs` and `secrets` are placed as they come; `ssh_keys` are people's keys."""
+
+    hostname: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+    ssh_keys: dict[Slug, SshPublicKey] = Field(default_factory=dict)
+    ssh_sources: tuple[Cidr, ...]
+    outputs: dict[str, Any]
+    secrets: dict[str, Any] = Field(repr=False)
+    backup_schedule: str | None = None
+
+
+class DatabaseGrants(BaseModel):
+    """The cluster as its administrator sees it. `ca_certificate` is PEM text; `user` is the app's role."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    private_host: str
+    port: Port
+    admin_user: str
+    admin_password: SecretStr
+    ca_certificate: str
+    databases: tuple[PostgresName, ...] = Field(min_length=1)
+    user: PostgresName
+
+
+class Grants(Document):
+    """Give the app's role what it needs in its databases and nothing beside."""
+
+    database: DatabaseGrants
+
+
+D = TypeVar("D", bound=Document)
+
+
+def read_document(model: type[D], text: str) -> D:
+    """Parse the document.
+
+    Raises:
+        DocumentError: names the field that does not fit; never quotes a value, since it may be a secret.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise DocumentError(f"stdin: {where}: {first['msg']}") from None
+
+
+def private_key(text: SecretStr, what: str) -> paramiko.Ed25519Key:
+    """Load an ed25519 private key in memory.
+
+    Raises:
+        DocumentError: it is not one.
+    """
+    try:
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(text.get_secret_value().strip() + "\n"))
+    except (paramiko.SSHException, ValueError, IndexError):
+        raise DocumentError(f"{what} is not an OpenSSH ed25519 private key; make one with `ops stack init`") from None
+
+
+def public_key(line: str, what: str) -> paramiko.PKey:
+    """Load the key of one `ssh-ed25519 AAAA… comment` line.
+
+    Raises:
+        DocumentError: it is not one.
+    """
+    kind, _, rest = line.partition(" ")
+    try:
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(rest.split()[0], validate=True))
+    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, IndexError):
+        raise DocumentError(f"{what} is not an OpenSSH public key") from None

@@ -1,0 +1,107 @@
+"""What the app's role may do in its databases: connect, and make and use tables in schema public. Nothing beside.
+
+From PostgreSQL 15 on only the owner of a database may create in its schema public, so a role made through DigitalOcean's
+API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the machine, a trusted source of
+the cluster; the SQL and the password reach it on stdin.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from host.connection import connect, say
+from host.documents import DatabaseGrants, Grants
+from host.errors import ConvergeError
+
+# stdin: the password in the first line, the PEM certificate up to an empty line, then SQL.
+_PSQL = """
+set -eu
+umask 077
+command -v psql >/dev/null || { echo 'psql is not installed' >&2; exit 127; }
+IFS= read -r PGPASSWORD
+export PGPASSWORD
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 129' HUP INT TERM
+while IFS= read -r line && [ -n "$line" ]; do printf '%s\\n' "$line"; done >"$folder/ca.crt"
+export PGSSLROOTCERT="$folder/ca.crt" PGCONNECT_TIMEOUT=15 PGAPPNAME=ancla-grants
+psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --file=- CONNECTION
+"""
+
+
+def quoted(identifier: str) -> str:
+    """Quote an identifier for SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a string for SQL; a backslash has no meaning since standard_conforming_strings."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def build_sql(database: DatabaseGrants) -> str:
+    """Return the whole psql script. Safe to repeat; it says what is granted, whatever was before."""
+    user = quoted(database.user)
+    parts: list[str] = ["SET client_min_messages = warning;"]
+    for index, name in enumerate(database.databases):
+        if index:
+            # The address, the role, the password and TLS stay those of the first connection.
+            parts.append(f"\\connect {quoted(name)}\nSET client_min_messages = warning;")
+        parts.append(f"""\
+BEGIN;
+REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC;
+GRANT CONNECT, TEMPORARY ON DATABASE {quoted(name)} TO {user};
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO {user};
+-- what the administrator makes later (a migration, a restore) is the app's to use
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {user};
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO {user};
+-- and what the administrator made before
+SELECT format('GRANT %s ON %s %I.%I TO %I',
+              CASE c.relkind WHEN 'S' THEN 'USAGE, SELECT, UPDATE' ELSE 'SELECT, INSERT, UPDATE, DELETE' END,
+              CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+              n.nspname, c.relname, {literal(database.user)})
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
+ WHERE n.nspname = 'public' AND r.rolname = current_user AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+\\gexec
+COMMIT;""")
+    return "\n".join(parts) + "\n"
+
+
+def grant(document: Grants) -> dict[str, list[str]]:
+    """Apply the grants; return {"databases": the names}.
+
+    Raises:
+        UnreachableError: no login on the machine.
+        ConvergeError: psql is absent, or the cluster refused; the detail is psql's own line.
+    """
+    database = document.database
+    password = database.admin_password.get_secret_value()
+    certificate = "\n".join(line for line in database.ca_certificate.splitlines() if line.strip())
+    connection = " ".join(
+        f"{key}='{_escaped(str(value))}'"
+        for key, value in {
+            "host": database.private_host,
+            "port": database.port,
+            "user": database.admin_user,
+            "dbname": database.databases[0],
+            "sslmode": "verify-full",
+        }.items()
+    )
+    script = _PSQL.replace("CONNECTION", shlex.quote(connection))
+    with connect(document, wait=60) as machine:
+        say(f"{machine.where}: grants for {database.user} in {', '.join(database.databases)}")
+        stdin = f"{password}\n{certificate}\n\n{build_sql(database)}"
+        result = machine.run(script, stdin=stdin)
+    if result.code == 127:
+        raise ConvergeError(f"{machine.where}: psql is not on the machine; run `host converge` first")
+    if result.code != 0:
+        detail = result.stderr.replace(password, "[secret]").strip()
+        where = f"{database.private_host}:{database.port}"
+        raise ConvergeError(f"{where}: the grants failed (psql exit {result.code}), seen from {machine.where}", detail)
+    return {"databases": list(database.databases)}
+
+
+def _escaped(value: str) -> str:
+    """Escape a value of a libpq connection string."""
+    return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,70 @@
+"""Which packages a distribution needs. Pure: the tests walk through every distribution of the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from host.errors import ConvergeError
+
+_EVERYWHERE = (
+    "ca-certificates",
+    "curl",
+    "docker.io",
+    "fail2ban",
+    "iptables",
+    "logrotate",
+    "nginx",
+    "openssl",
+    "python3-systemd",  # fail2ban reads the journal by it, and only recommends it
+    "ufw",
+    "unattended-upgrades",
+    "zstd",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """What differs: compose v2's package (None: there is none), Python and PostgreSQL's major."""
+
+    compose: str | None
+    python: str
+    postgresql: str
+
+
+DISTRIBUTIONS: dict[tuple[str, str], Distribution] = {
+    # 22.04's own Python is 3.10, older than ops needs; 3.11 is in its universe
+    ("ubuntu", "22.04"): Distribution(compose="docker-compose-v2", python="python3.11", postgresql="14"),
+    ("ubuntu", "24.04"): Distribution(compose="docker-compose-v2", python="python3", postgresql="16"),
+    ("ubuntu", "26.04"): Distribution(compose="docker-compose-v2", python="python3", postgresql="18"),
+    ("debian", "12"): Distribution(compose=None, python="python3", postgresql="15"),
+    ("debian", "13"): Distribution(compose="docker-compose", python="python3", postgresql="17"),
+}
+
+
+def distribution(name: str, version: str) -> Distribution:
+    """Return what is known of a distribution.
+
+    Raises:
+        ConvergeError: nothing is.
+    """
+    found = DISTRIBUTIONS.get((name, version))
+    if found is None:
+        known = ", ".join(" ".join(key) for key in DISTRIBUTIONS)
+        raise ConvergeError(f"the machine runs {name} {version}; Ancla knows {known}: choose another droplet.image")
+    return found
+
+
+def build_packages(kind: Distribution, postgresql: str | None) -> list[str]:
+    """Return every package of a machine whose database is PostgreSQL `postgresql` (a major; None: no database)."""
+    names = [*_EVERYWHERE, f"{kind.python}-venv", *([kind.compose] if kind.compose else [])]
+    if postgresql is not None:
+        names.append(f"postgresql-client-{postgresql}")
+    return sorted(names)
+
+
+def needs_pgdg(kind: Distribution, postgresql: str | None) -> bool:
+    """Whether the client of that major has to come from the PostgreSQL project's own repository.
+
+    A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what the server cannot read.
+    """
+    return postgresql is not None and postgresql != kind.postgresql
