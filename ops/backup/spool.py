@@ -1,0 +1,71 @@
+"""The private folder that a dump passes through, gone when the work ends, and the disk errors that can happen there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ops.errors import SpoolError
+
+SLACK = 64 << 20
+"""Bytes that must stay free beside the estimate."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
+    """Make a folder of mode 0700 with at least `needed` bytes free; it is removed whatever happens.
+
+    Args:
+        parent: where to make it; the system's temporary folder when None.
+        needed: estimate in bytes.
+        what: what the space is for, for the message.
+
+    Raises:
+        SpoolError: the folder cannot be made, there is not enough room, or the disk filled up during the work.
+    """
+    root = parent or Path(tempfile.gettempdir())
+    try:
+        free = shutil.disk_usage(root).free
+        if free < needed + SLACK:
+            raise SpoolError(
+                f"{root}: {what} needs about {mebibytes(needed + SLACK)} MiB, {mebibytes(free)} MiB are free; "
+                "give another folder with --spool, or make room"
+            )
+        folder = Path(tempfile.mkdtemp(prefix="ancla-spool-", dir=root))
+    except OSError as error:
+        raise SpoolError(f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool") from None
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno in FULL:
+            raise SpoolError(full(root)) from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def full(root: Path) -> str:
+    """Say that the disk of `root` is full."""
+    return f"{root}: the disk filled up (or a size limit was met) during the work; give another folder with --spool"
+
+
+def mebibytes(size: int) -> int:
+    """Return whole MiB, rounded up."""
+    return -(-size // (1 << 20))
+
+
+def says_full(text: str, returncode: int) -> bool:
+    """Say whether a tool's messages, or the signal that ended it, mean a full disk or a file-size limit."""
+    return (
+        os.strerror(errno.ENOSPC) in text
+        or os.strerror(errno.EFBIG) in text
+        or os.strerror(errno.EDQUOT) in text
+        or returncode in (-25, 128 + 25)  # SIGXFSZ
+    )

@@ -1,0 +1,278 @@
+"""Putting a restore point back, beside what lives: into a new database of the same cluster, then held against the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from ops.backup.catalog import missing_objects, prefix_of
+from ops.backup.manifest import Manifest, PostgresRecord
+from ops.backup.pipeline import fetch
+from ops.backup.spool import mebibytes, spool
+from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
+from ops.sources import pg_facts
+from ops.sources.base import Difference
+from ops.sources.pg_restore import choose_role, foreign_owners
+from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
+from ops.sources.postgres import PostgresDatabase, server_version
+from ops.stores.base import Store
+
+Report = Callable[[str], None]
+NAME_LENGTH = 63
+"""PostgreSQL cuts longer names without a word."""
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan:
+    """What a restore will do."""
+
+    manifest: Manifest
+    target: str
+    exists: bool
+    restore_as: str
+    bytes_to_fetch: int
+    spool_bytes: int
+    tool: str
+
+
+@dataclass(kw_only=True)
+class RestoreReport:
+    """What a restore did. `seconds` by phase; `differences` is empty when the copy equals the snapshot."""
+
+    backup: str
+    target: str
+    snapshot_at: datetime
+    rows: int
+    tables: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreJob:
+    """What to restore from where to where. `admin` and `owner` reach the cluster; `live` names what is never touched."""
+
+    store: Store
+    manifest: Manifest
+    admin: Endpoint
+    owner: Endpoint
+    live: tuple[str, ...]
+    target: str | None = None
+    spool: Path | None = None
+
+
+def default_target(database: str, now: datetime) -> str:
+    """Return `<database>_restore_<time>`, within PostgreSQL's length."""
+    suffix = f"_restore_{now:%Y%m%d%H%M%S}"
+    return database[: NAME_LENGTH - len(suffix)] + suffix
+
+
+def plan(job: RestoreJob) -> RestorePlan:
+    """Look and refuse; change nothing.
+
+    Raises:
+        RestoreRefusedError: the target is live or not empty, the server is older than the dump, or nobody may restore.
+        ObjectMissingError: an object of the backup is not in the store.
+        ToolError: no fitting pg_restore here.
+    """
+    record = job.manifest.source
+    target = job.target or default_target(record.database, datetime.now(UTC))
+    if not _NAME.fullmatch(target):
+        raise RestoreRefusedError(f"{target}: not a database name: use a-z, 0-9 and _, at most {NAME_LENGTH}")
+    if target in job.live:
+        raise RestoreRefusedError(f"{target}: is a live database of this stack; restore into a new one (leave --into out)")
+    problems = missing_objects(job.store, job.manifest)
+    if problems:
+        raise ObjectMissingError(f"{job.store.name}/{problems[0]}{_more(problems)}; choose another backup")
+    with job.admin.connect() as connection:
+        major, version = server_version(connection)
+        if major < record.server_major:
+            raise RestoreRefusedError(
+                f"{job.admin}: the server is PostgreSQL {version}, the dump is of {record.server_version}; "
+                "restore into the same major version or a newer one"
+            )
+        runner = choose_role(job.admin.on(target), record, foreign_owners(connection, record), job.owner)
+        exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [target]).fetchone() is not None
+    if exists:
+        _refuse_used(job.admin.on(target))
+    return RestorePlan(
+        manifest=job.manifest,
+        target=target,
+        exists=exists,
+        restore_as=runner.user,
+        bytes_to_fetch=job.manifest.stored_bytes,
+        spool_bytes=sum(entry.file_size for entry in job.manifest.objects),
+        tool=find_tool("pg_restore", at_least=max(record.dump_major, record.server_major)).version,
+    )
+
+
+def run(job: RestoreJob, report: Report) -> RestoreReport:
+    """Restore, then compare every table with the manifest.
+
+    Raises:
+        RestoreRefusedError: see `plan`; nothing was changed.
+        IntegrityError: an object is not what was written; no database was made.
+        RestoreError: pg_restore failed, or the copy differs. The target stays, marked by its comment.
+    """
+    planned = plan(job)
+    manifest = job.manifest
+    result = RestoreReport(
+        backup=manifest.id,
+        target=planned.target,
+        snapshot_at=manifest.snapshot_at,
+        rows=manifest.source.rows,
+        tables=len(manifest.source.tables),
+    )
+    clock = Stopwatch(result.seconds)
+    with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.source.database}") as folder:
+        report(f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB")
+        with clock("fetch"):
+            fetch_backup(job.store, manifest, folder, report)
+        target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
+        mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        if not planned.exists:
+            create_database(job.admin, planned.target, manifest.source)
+        report(f"restoring into {planned.target} as {planned.restore_as}")
+        try:
+            comment(job.admin, planned.target, f"{mark}, not finished")
+            with clock("restore"):
+                target.restore(folder, manifest.source)
+                restore_grants(target.endpoint, manifest.source)
+            with clock("check"):
+                readable = _readable(target, job)
+                result.differences = readable.check(manifest.source)
+        except BaseException as error:
+            with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
+                comment(job.admin, planned.target, f"{mark}, FAILED")
+            if isinstance(error, OpsError):
+                raise RestoreError(f"{error}; the database {planned.target} is left as it is, do not use it") from None
+            raise
+    if result.differences:
+        comment(job.admin, planned.target, f"{mark}, DIFFERS from the backup")
+        first = "; ".join(str(difference) for difference in result.differences[:3])
+        raise RestoreError(f"{planned.target}: restored, but not equal to {manifest.id}: {first}; it is left for a look")
+    comment(job.admin, planned.target, f"{mark}, verified")
+    return result
+
+
+def fetch_backup(store: Store, manifest: Manifest, folder: Path, report: Report) -> None:
+    """Fetch and verify every object of a backup into `folder`.
+
+    Raises:
+        IntegrityError: an object is not what was written.
+        ObjectMissingError: an object is not there.
+    """
+    prefix = prefix_of(manifest.source.database, manifest.id)
+    fetch(store, prefix, manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
+    if not (folder / "toc.dat").exists():
+        raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
+
+
+def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_locale: bool = False) -> None:
+    """Create an empty database with the encoding and locale of the source.
+
+    Args:
+        admin: a role that may create databases.
+        name: the new database.
+        record: what the source was like.
+        any_locale: take the server's own locale where it lacks the source's (a scratch server).
+
+    Raises:
+        RestoreError: the server refused.
+    """
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+        sql.Identifier(name), sql.Literal(record.encoding)
+    )
+    locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(record.collate), sql.Literal(record.ctype))
+    with admin.connect() as connection:
+        try:
+            connection.execute(statement + locale)
+        except psycopg.Error as error:
+            if not any_locale or not isinstance(error, psycopg.errors.WrongObjectType | psycopg.errors.InvalidParameterValue):
+                raise RestoreError(f"{admin}: cannot create the database {name}: {one_line(error)}") from None
+            connection.execute(statement + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
+
+
+def restore_grants(target: Endpoint, record: PostgresRecord) -> None:
+    """Give back what pg_dump leaves out: privileges on the database itself, and its options.
+
+    Raises:
+        RestoreError: the server refused.
+    """
+    database = sql.Identifier(target.database)
+    with target.connect() as connection:
+        try:
+            for grant in record.grants:
+                grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
+                privileges = sql.SQL(", ").join(sql.SQL(_privilege(name)) for name in grant.privileges)
+                connection.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(privileges, database, grantee))
+            for option in record.options:
+                name, _, value = option.partition("=")
+                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+                setting = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
+                connection.execute(sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(database, setting))
+        except psycopg.Error as error:
+            raise RestoreError(f"{target}: cannot give the database's grants back: {one_line(error)}") from None
+
+
+def comment(admin: Endpoint, database: str, text: str) -> None:
+    """Write a comment on a database, so that a person who finds it knows what it is."""
+    with admin.on(database).connect() as connection:
+        connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(text))
+        )
+
+
+class Stopwatch:
+    """Measures phases into a dict of seconds: `with clock("fetch"): …`."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Generator[None]:
+        """Measure one phase."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[phase] = round(self._seconds.get(phase, 0) + time.monotonic() - begun, 3)
+
+
+def _readable(target: PostgresDatabase, job: RestoreJob) -> PostgresDatabase:
+    with target.endpoint.connect() as connection:
+        closed = pg_facts.unreadable(connection)
+    return PostgresDatabase(endpoint=job.owner.on(target.endpoint.database)) if closed else target
+
+
+def _refuse_used(target: Endpoint) -> None:
+    with target.connect() as connection:
+        if not pg_facts.is_empty(connection):
+            raise RestoreRefusedError(f"{target.database}: is not empty; leave --into out for a new database")
+        if _others(connection):
+            raise RestoreRefusedError(f"{target.database}: somebody is connected to it; leave --into out for a new one")
+
+
+def _others(connection: Connection) -> bool:
+    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    return connection.execute(query).fetchone() is not None
+
+
+def _privilege(name: str) -> str:
+    if name not in ("CONNECT", "CREATE", "TEMPORARY"):
+        raise RestoreError(f"{name}: not a privilege on a database; the manifest cannot be trusted")
+    return name
+
+
+def _more(problems: list[str]) -> str:
+    return f" and {len(problems) - 1} more" if len(problems) > 1 else ""

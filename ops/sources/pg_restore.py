@@ -1,0 +1,130 @@
+"""Filling an empty database from a dump, as whoever may do it, with the owners and grants of the source.
+
+Three ways, tried in this order:
+
+1. The role may act as every owner (it is a superuser, or a member of them): owners and grants as recorded.
+2. Everything belongs to one other role whose endpoint is given (`owner`): that role restores its own objects; the role
+   of the target makes what only it may make (extensions, the grants on schemas).
+3. Neither: refused before anything is made, with the GRANT that would help.
+
+Schemas, their grants and extensions go first: a non-superuser may give a table only to a role that has CREATE on the
+schema already, and pg_dump puts grants last.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import LiteralString
+
+from psycopg import sql
+
+from ops.backup.manifest import PostgresRecord
+from ops.backup.spool import full, says_full
+from ops.errors import RestoreError, RestoreRefusedError, SpoolError
+from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message
+
+_FIRST_FOR_ANOTHER = re.compile(r"^\d+; \d+ \d+ (ACL - SCHEMA public|EXTENSION) ")
+_FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
+_NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
+
+
+def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
+    """Name the owners of the dump as which the connected role may not act; a role that does not exist is one of them."""
+    query = (
+        "SELECT owner FROM unnest(%s::text[]) owner LEFT JOIN pg_catalog.pg_roles r ON r.rolname = owner"
+        " WHERE r.oid IS NULL OR NOT pg_catalog.pg_has_role(r.oid, 'MEMBER') ORDER BY 1"
+    )
+    return [row[0] for row in connection.execute(query, [list(record.owners)])]
+
+
+def choose_role(target: Endpoint, record: PostgresRecord, foreign: list[str], owner: Endpoint | None) -> Endpoint:
+    """Return who runs pg_restore.
+
+    Raises:
+        RestoreRefusedError: nobody that is known may restore all of it.
+    """
+    if not foreign:
+        return target
+    if owner is not None and set(foreign) == {owner.user} and set(record.owners) <= {owner.user}:
+        return replace(owner, database=target.database)
+    raise RestoreRefusedError(
+        f"{target}: {target.user} may not make objects of {', '.join(foreign)}; "
+        f"run `GRANT {', '.join(foreign)} TO {target.user}` first, or create the roles that are missing"
+    )
+
+
+def restore_archive(
+    target: Endpoint, folder: Path, record: PostgresRecord, *, jobs: int, owner: Endpoint | None = None
+) -> None:
+    """Restore the directory archive `folder` into `target`.
+
+    Raises:
+        RestoreRefusedError: no role may restore all of it.
+        RestoreError: pg_restore failed.
+        ToolError: no pg_restore that reads the archive.
+    """
+    with target.connect() as connection:
+        foreign = foreign_owners(connection, record)
+    runner = choose_role(target, record, foreign, owner)
+    # an archive needs a pg_restore as new as the pg_dump that made it
+    tool = find_tool("pg_restore", at_least=max(record.dump_major, record.server_major))
+    with target.environment() as variables:
+        listing = run_tool(tool, ["--list", str(folder)], variables)
+    if listing.returncode != 0:
+        raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
+    lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
+    pattern = _FIRST if runner == target else _FIRST_FOR_ANOTHER
+    first = [line for line in lines if pattern.match(line)]
+    rest = [line for line in lines if not pattern.match(line)]
+    _run(tool, target, folder, first, [])
+    if runner == target:
+        _run(tool, runner, folder, rest, [f"--jobs={jobs}"])
+        return
+    with _lent(target, runner):
+        _run(tool, runner, folder, rest, [f"--jobs={jobs}", "--no-owner"])
+
+
+def _run(tool: Tool, endpoint: Endpoint, folder: Path, lines: list[str], options: list[str]) -> None:
+    if not lines:
+        return
+    with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
+        chosen = Path(temporary) / "list"
+        chosen.write_text("\n".join(lines) + "\n")
+        command = ["--format=directory", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
+        done = run_tool(tool, [*command, f"--dbname={endpoint.database}", str(folder)], variables)
+    if done.returncode != 0:
+        if says_full(done.stderr, done.returncode) and "could not extend" not in done.stderr:
+            raise SpoolError(full(folder.parent)) from OSError(errno.ENOSPC, "full")
+        raise RestoreError(f"{endpoint}: pg_restore failed: {tool_message(done.stderr)}")
+
+
+@contextmanager
+def _lent(target: Endpoint, runner: Endpoint) -> Generator[None]:
+    """Give the runner the rights to make its objects, and take back what it did not have before."""
+    database, public, role = sql.Identifier(target.database), sql.Identifier("public"), sql.Identifier(runner.user)
+    rights = {
+        "SELECT pg_catalog.has_database_privilege(%s, pg_catalog.current_database(), 'CREATE')": (
+            sql.SQL("CREATE ON DATABASE {}").format(database)
+        ),
+        "SELECT pg_catalog.has_schema_privilege(%s, 'public', 'CREATE')": sql.SQL("CREATE ON SCHEMA {}").format(public),
+        "SELECT pg_catalog.has_schema_privilege(%s, 'public', 'USAGE')": sql.SQL("USAGE ON SCHEMA {}").format(public),
+    }
+    with target.connect() as connection:
+        lacking = [right for query, right in rights.items() if not _true(connection, query, runner.user)]
+        for right in lacking:
+            connection.execute(sql.SQL("GRANT {} TO {}").format(right, role))
+    yield
+    with target.connect() as connection:
+        for right in lacking:
+            connection.execute(sql.SQL("REVOKE {} FROM {}").format(right, role))
+
+
+def _true(connection: Connection, query: LiteralString, user: str) -> bool:
+    row = connection.execute(query, [user]).fetchone()
+    return row is not None and bool(row[0])

@@ -1,0 +1,179 @@
+"""PostgreSQL's own programs, and how they are told where to go: by environment and private files, never by argv."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psycopg
+from pydantic import SecretStr
+
+from ops.errors import SourceError, ToolError
+
+CONNECT_SECONDS = 10
+DEBIAN_BINARIES = "/usr/lib/postgresql"
+SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """How to reach one database as one role.
+
+    `host` is the name the certificate carries, or the folder of a unix socket; `hostaddr` the address to dial when it
+    is another one (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: SecretStr = field(repr=False)
+    database: str
+    hostaddr: str | None = None
+    ca_certificate: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.database}"
+
+    def on(self, database: str) -> Endpoint:
+        """Return the same way to another database of the same server."""
+        return replace(self, database=database)
+
+    @contextmanager
+    def environment(self) -> Generator[dict[str, str]]:
+        """Yield what libpq reads, the password in a file of mode 0600 that is gone after the block."""
+        with TemporaryDirectory(prefix="ancla-pg-") as folder:
+            secret = self.password.get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
+            passfile = Path(folder) / "pgpass"
+            passfile.touch(mode=0o600)
+            passfile.write_text(f"*:*:*:*:{secret}\n")
+            variables = {
+                "PGHOST": self.host,
+                "PGPORT": str(self.port),
+                "PGUSER": self.user,
+                "PGDATABASE": self.database,
+                "PGPASSFILE": str(passfile),
+                "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+                "PGAPPNAME": "ancla",
+            }
+            if self.hostaddr is not None:
+                variables["PGHOSTADDR"] = self.hostaddr
+            if self.ca_certificate is not None:
+                certificate = Path(folder) / "ca.pem"
+                certificate.write_text(self.ca_certificate)
+                variables |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)}
+            # the caller's own PG* would win over what is left out here
+            yield {key: value for key, value in os.environ.items() if not key.startswith("PG")} | variables
+
+    @contextmanager
+    def connect(self, *, autocommit: bool = True) -> Generator[Connection]:
+        """Open a connection.
+
+        Raises:
+            SourceError: no answer, a wrong password, an unverified certificate, or no such database.
+        """
+        with self.environment() as variables:
+            try:
+                connection = psycopg.connect(
+                    host=self.host,
+                    hostaddr=self.hostaddr or "",
+                    port=self.port,
+                    user=self.user,
+                    password=self.password.get_secret_value(),
+                    dbname=self.database,
+                    sslmode=variables.get("PGSSLMODE", "prefer"),
+                    sslrootcert=variables.get("PGSSLROOTCERT", ""),
+                    connect_timeout=CONNECT_SECONDS,
+                    application_name="ancla",
+                    autocommit=autocommit,
+                )
+            except psycopg.OperationalError as error:
+                raise SourceError(f"{self}: {one_line(error)}") from None
+        with connection:
+            yield connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program of PostgreSQL, with the version it gives."""
+
+    path: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The major version, such as 15."""
+        return int(self.version.split(".")[0])
+
+
+def find_tool(name: str, *, at_least: int) -> Tool:
+    """Find the program whose major version is the lowest that is `at_least`: archives of a newer one may not load.
+
+    Raises:
+        ToolError: none fits; the message says what to install.
+    """
+    found = _tools(name)
+    fitting = [tool for tool in found if tool.major >= at_least]
+    if not fitting:
+        have = f"found {', '.join(sorted({tool.version for tool in found}))}" if found else "not found"
+        package = "postgresql" if name in ("postgres", "initdb") else "postgresql-client"
+        raise ToolError(
+            f"{name}: {have}, the server is PostgreSQL {at_least}; "
+            f"run `apt-get install {package}-{at_least}` (from apt.postgresql.org where the system has no such package)"
+        )
+    return min(fitting, key=lambda tool: tool.major)
+
+
+@cache
+def _tools(name: str) -> tuple[Tool, ...]:
+    # /usr/bin/pg_dump of Debian is a wrapper that picks a version by its own rules: the real ones first
+    candidates = [*sorted(Path(DEBIAN_BINARIES).glob(f"*/bin/{name}"))]
+    on_path = shutil.which(name)
+    if on_path is not None:
+        candidates.append(Path(on_path))
+    tools: list[Tool] = []
+    for path in candidates:
+        try:
+            text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+        except OSError:
+            continue
+        match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", text)
+        if match:
+            tools.append(Tool(path=path, version=match[1]))
+    return tuple(tools)
+
+
+def run_tool(
+    tool: Tool, arguments: list[str], variables: Mapping[str, str], *, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; the caller reads `returncode` and `stderr`."""
+    return subprocess.run(
+        [tool.path, *arguments],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return a message of libpq or of a tool as one line."""
+    return " ".join(str(error).split())
+
+
+def tool_message(stderr: str) -> str:
+    """Return the line of a tool's output that says what went wrong."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line or "FATAL" in line or "ERROR" in line]
+    return one_line((telling or lines or ["no message"])[0])

@@ -1,0 +1,234 @@
+"""A PostgreSQL database as a source and as a target. PostgreSQL's own tools dump and restore; this module orchestrates.
+
+The dump and the fingerprints are of one exported snapshot, so that a copy can be held to equality, not to tolerance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+
+from ops.backup.manifest import PostgresRecord, SequenceState, TableFingerprint
+from ops.backup.spool import full, says_full
+from ops.errors import SourceError, SpoolError
+from ops.sources import pg_facts
+from ops.sources.base import Difference, Dump, SourcePlan
+from ops.sources.pg_restore import restore_archive
+from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line, run_tool, tool_message
+
+JOBS = 2
+"""Parallel workers of pg_dump and pg_restore. A dump holds JOBS + 2 connections; the smallest plan allows 22."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresDatabase:
+    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it."""
+
+    endpoint: Endpoint
+    owner: Endpoint | None = None
+
+    def plan(self) -> SourcePlan:
+        """Look at versions, rights and size.
+
+        Raises:
+            SourceError: no connection, a pooler answers, or the role cannot read something.
+            ToolError: pg_dump is missing, or older than the server.
+        """
+        with self._session() as connection:
+            major, version = server_version(connection)
+            tool = find_tool("pg_dump", at_least=major)
+            missing = pg_facts.unreadable(connection)
+            if missing:
+                raise SourceError(
+                    f"{self.endpoint}: {self.endpoint.user} may not read {missing[0]}"
+                    f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
+                    f"run `GRANT <its owner> TO {self.endpoint.user}` as its owner or the administrator"
+                )
+            size = sum(table.bytes for table in pg_facts.tables(connection) if table.kind == "r")
+        return SourcePlan(
+            what=f"postgresql {self.endpoint.database}",
+            bytes_estimate=size,
+            details={"server": version, "pg_dump": f"{tool.version} ({tool.path})", "role": self.endpoint.user},
+        )
+
+    def dump(self, folder: Path) -> Dump[PostgresRecord]:
+        """Dump into `folder`, which must not exist yet, and fingerprint the same snapshot meanwhile.
+
+        Raises:
+            SourceError: pg_dump or a query failed.
+            SpoolError: the disk filled up.
+        """
+        with self._session() as connection, self.endpoint.environment() as variables:
+            major, _ = server_version(connection)
+            tool = find_tool("pg_dump", at_least=major)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot, snapshot_at = _export(connection)
+            command = [tool.path, "--format=directory", f"--jobs={JOBS}", "--compress=0", f"--file={folder}"]
+            command += [f"--snapshot={snapshot}", "--lock-wait-timeout=60000", "--no-password", "--no-subscriptions"]
+            with subprocess.Popen(
+                command, env=variables | {"LC_MESSAGES": "C"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            ) as process:
+                try:
+                    record = self._record(connection, tool)
+                    _, stderr = process.communicate()
+                except BaseException:
+                    process.kill()
+                    raise
+        if process.returncode != 0:
+            if says_full(stderr, process.returncode):
+                raise SpoolError(full(folder.parent))
+            raise SourceError(f"{self.endpoint}: pg_dump failed: {tool_message(stderr)}")
+        return Dump(files=_files(folder, tool, variables), record=record, snapshot_at=snapshot_at)
+
+    def restore(self, folder: Path, record: PostgresRecord) -> None:
+        """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
+        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner)
+
+    def fingerprint(self) -> PostgresRecord:
+        """Describe what is in it now."""
+        with self._session() as connection:
+            major, _ = server_version(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return self._record(connection, find_tool("pg_restore", at_least=major))
+
+    def check(self, expected: PostgresRecord) -> list[Difference]:
+        """Compare tables, rows, hashes, sequences and large objects with `expected`."""
+        return differences(self.fingerprint(), expected)
+
+    @contextlib.contextmanager
+    def _session(self) -> Generator[Connection]:
+        with self.endpoint.connect() as connection:
+            try:
+                refuse_pooler(connection, self.endpoint)
+                connection.execute(pg_facts.SESSION.encode())
+                yield connection
+            except psycopg.Error as error:
+                raise SourceError(f"{self.endpoint}: {one_line(error)}") from None
+
+    def _record(self, connection: Connection, tool: Tool) -> PostgresRecord:
+        major, version = server_version(connection)
+        facts = pg_facts.database_facts(connection)
+        owners, roles = pg_facts.roles(connection)
+        found = pg_facts.tables(connection)
+        # what differs by nature is named, so that nobody takes it for compared
+        left_out = {"m": "materialized view, filled anew by a restore", "f": "foreign table, its rows are elsewhere"}
+        return PostgresRecord(
+            database=self.endpoint.database,
+            server_version=version,
+            server_major=major,
+            dump_tool=f"{tool.path.name} {tool.version}",
+            dump_major=tool.major,
+            dumped_as=self.endpoint.user,
+            encoding=facts["encoding"],
+            collate=facts["collate"],
+            ctype=facts["ctype"],
+            owners=owners,
+            roles=roles,
+            extensions=pg_facts.extensions(connection),
+            grants=facts["grants"],
+            options=facts["options"],
+            tables=tuple(pg_facts.fingerprint(connection, table, major) for table in found if table.kind == "r"),
+            sequences=tuple(pg_facts.sequences(connection)),
+            large_objects=pg_facts.large_objects(connection),
+            not_compared=tuple(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
+        )
+
+
+def server_version(connection: Connection) -> tuple[int, str]:
+    """Return the server's major version and its full version."""
+    number = connection.info.server_version
+    return number // 10000, f"{number // 10000}.{number % 10000}"
+
+
+def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
+    """Refuse PgBouncer: behind it each transaction may be on another backend, and a snapshot cannot be shared.
+
+    A pooler makes up the process id that it gives to its client; a server gives its own. So this holds through a
+    tunnel as well, where the port says nothing.
+    """
+    real = connection.execute(SESSION_PID).fetchone()
+    if real is None or real[0] != connection.info.backend_pid:
+        raise SourceError(
+            f"{endpoint}: a connection pooler answers there, which cannot share a snapshot; use the direct port (25060)"
+        )
+
+
+def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Difference]:
+    """Name each table, sequence or large object that is not as it was recorded."""
+    result: list[Difference] = []
+    have = {table.table: table for table in found.tables}
+    want = {table.table: table for table in expected.tables}
+    for name in sorted(have.keys() | want.keys()):
+        result += _table_difference(name, have.get(name), want.get(name))
+    result += _table_difference("(large objects)", found.large_objects, expected.large_objects)
+    states = {state.sequence: state for state in found.sequences}
+    for state in expected.sequences:
+        result += _sequence_difference(states.get(state.sequence), state)
+    return result
+
+
+def _table_difference(
+    name: str, found: TableFingerprint | None, expected: TableFingerprint | None
+) -> list[Difference]:
+    if found == expected:
+        return []
+    if found is None or expected is None:
+        return [
+            Difference(
+                what=name,
+                found="no such table" if found is None else f"{found.rows} rows",
+                expected="no such table" if expected is None else f"{expected.rows} rows",
+            )
+        ]
+    if found.rows != expected.rows:
+        return [Difference(what=name, found=f"{found.rows} rows", expected=f"{expected.rows} rows")]
+    return [
+        Difference(
+            what=name,
+            found=f"content hash {found.hash} ({found.method})",
+            expected=f"{expected.hash} ({expected.method})",
+        )
+    ]
+
+
+def _sequence_difference(found: SequenceState | None, expected: SequenceState) -> list[Difference]:
+    if found is None:
+        return [Difference(what=expected.sequence, found="no such sequence", expected=f"at {expected.last_value}")]
+    if expected.last_value is None:
+        return []
+    behind = found.last_value is None or (found.last_value - expected.last_value) * expected.increment < 0
+    if not behind:
+        return []
+    return [Difference(what=expected.sequence, found=f"at {found.last_value}", expected=f"at {expected.last_value}")]
+
+
+def _export(connection: Connection) -> tuple[str, datetime]:
+    row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
+    if row is None:
+        raise SourceError("pg_export_snapshot gave nothing")
+    return str(row[0]), row[1]
+
+
+def _files(folder: Path, dump_tool: Tool, variables: dict[str, str]) -> dict[Path, str]:
+    tool = find_tool("pg_restore", at_least=dump_tool.major)
+    listing = run_tool(tool, ["--list", str(folder)], variables)
+    if listing.returncode != 0:
+        raise SourceError(f"{folder.name}: the new dump cannot be listed: {tool_message(listing.stderr)}")
+    held: dict[str, str] = {}
+    for line in listing.stdout.splitlines():
+        identifier, _, rest = line.partition("; ")
+        words = rest.split()  # tableoid oid TABLE DATA schema table owner
+        if identifier.isdigit() and words[2:4] == ["TABLE", "DATA"]:
+            held[f"{identifier}.dat"] = f"table {words[4]}.{' '.join(words[5:-1])}"
+    named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
+    return {
+        path: held.get(path.name) or named.get(path.name) or "large objects"
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }

@@ -1,0 +1,59 @@
+"""What a place for backups must be able to do. Keys are paths with `/`, relative to the store's own prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """An object as a listing shows it. `size` in bytes."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+class ByteStream(Protocol):
+    """What an upload reads. `read(n)` gives n bytes unless the end is reached: stores cut parts by it."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` bytes; fewer only at the end."""
+        ...
+
+
+class Store(Protocol):
+    """A place for backups. Every method may raise `StoreError`; an object is there whole, or not at all."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it, such as s3://bucket/prefix."""
+        ...
+
+    def put_stream(self, key: str, stream: ByteStream, *, expected_size: int) -> None:
+        """Store what `stream` gives. `expected_size` in bytes is an upper estimate, to choose the size of parts."""
+        ...
+
+    def put_bytes(self, key: str, content: bytes) -> None:
+        """Store a small object."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Read an object as a stream. Raises `ObjectMissingError` when it is not there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List the objects whose key begins with `prefix`, ordered by key."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+        ...
+
+    def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
+        """End uploads under `prefix` that were begun and never completed; return how many."""
+        ...

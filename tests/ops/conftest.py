@@ -1,0 +1,168 @@
+"""The kit of the ops tests: a real PostgreSQL with a managed administrator, and a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from pydantic import SecretStr
+
+from blueprint.outputs import BucketKey, BucketOutput
+from ops.drill.scratch import scratch_server
+from ops.errors import ToolError
+from ops.sources.pg_tools import find_tool
+from ops.sources.postgres import PostgresDatabase
+from ops.stores.folder import FolderStore
+from ops.stores.s3 import S3Store
+
+CANARY = "c4n4ry:pa\\ss'word"
+"""A password with what passfiles and SQL must quote."""
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A PostgreSQL server with `doadmin`, who is no superuser, and `app`, as at DigitalOcean. Yields the superuser."""
+    try:
+        find_tool("initdb", at_least=14)
+        find_tool("pg_dump", at_least=14)
+    except ToolError as error:
+        pytest.skip(f"no PostgreSQL server programs: {error}")
+    with scratch_server(14) as superuser:
+        with superuser.connect() as connection:
+            quoted = CANARY.replace("'", "''")
+            connection.execute(f"CREATE ROLE doadmin LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD '{quoted}'")
+            connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{quoted}'")
+            connection.execute("CREATE ROLE reporting NOLOGIN")
+        yield superuser
+
+
+@pytest.fixture
+def admin(cluster):
+    return replace(cluster, user="doadmin", password=SecretStr(CANARY))
+
+
+@pytest.fixture
+def app(cluster):
+    return replace(cluster, user="app", password=SecretStr(CANARY))
+
+
+SHOP = """
+CREATE TYPE mood AS ENUM ('sad', 'glad');
+CREATE TABLE customers (id bigserial PRIMARY KEY, name text NOT NULL, feels mood DEFAULT 'glad', data jsonb, at timestamptz);
+CREATE TABLE orders (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), customer bigint REFERENCES customers, total numeric(10,2), note bytea);
+CREATE TABLE events (day date NOT NULL, n int) PARTITION BY RANGE (day);
+CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE TABLE "Odd name; x" ("x" int, "ancla:row" text);
+CREATE TABLE empty (a int);
+CREATE SCHEMA audit;
+CREATE TABLE audit.log (line text);
+CREATE VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM customers;
+CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 42';
+CREATE INDEX ON orders (customer);
+INSERT INTO customers (name, data, at) SELECT 'n' || i, jsonb_build_object('i', i), now() - i * interval '1 hour' FROM generate_series(1, 500) i;
+INSERT INTO orders (customer, total, note) SELECT 1 + i % 500, i / 7.0, decode(md5(i::text), 'hex') FROM generate_series(1, 3000) i;
+INSERT INTO events SELECT '2026-01-01'::date + i % 300, i FROM generate_series(1, 1000) i;
+INSERT INTO "Odd name; x" VALUES (1, 'a'), (2, NULL);
+INSERT INTO audit.log SELECT repeat('log ', i) FROM generate_series(1, 50) i;
+SELECT lo_from_bytea(0, '\\x00ff00ff');
+GRANT SELECT ON customers TO reporting;
+GRANT USAGE ON SCHEMA audit TO reporting;
+"""
+
+
+@pytest.fixture
+def shop(cluster, admin, app, request):
+    """A database `shop` owned by doadmin whose objects the app made, as after a deploy. Yields its name."""
+    name = "shop"
+    with admin.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
+        connection.execute(f"GRANT CONNECT, CREATE ON DATABASE {name} TO app")
+        connection.execute(f"ALTER DATABASE {name} SET search_path TO public, audit")
+    with admin.on(name).connect() as connection:
+        connection.execute("GRANT USAGE, CREATE ON SCHEMA public TO app")
+    with app.on(name).connect() as connection:
+        connection.execute("SET search_path TO public")
+        connection.execute(SHOP)
+    yield name
+    with cluster.connect() as connection:
+        names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'shop%'").fetchall()
+        for (found,) in names:
+            connection.execute(f'DROP DATABASE "{found}" WITH (FORCE)')
+
+
+@pytest.fixture
+def source(app, shop):
+    return PostgresDatabase(endpoint=app.on(shop))
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory):
+    """A real S3 server: versitygw with real signatures where it is installed, else moto's server."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    gateway = os.environ.get("ANCLA_VERSITYGW") or shutil.which("versitygw")
+    if gateway:
+        root = tmp_path_factory.mktemp("s3")
+        command = [gateway, "--port", f"127.0.0.1:{port}", "--quiet", "posix", "--sidecar", tmp_path_factory.mktemp("meta"), root]
+        environment = {**os.environ, "ROOT_ACCESS_KEY": "AKIATEST", "ROOT_SECRET_KEY": "secret-of-the-test"}
+    else:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        environment = dict(os.environ)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, "the S3 server ended"
+                assert time.monotonic() < deadline, "the S3 server does not listen"
+                time.sleep(0.05)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+KEY = BucketKey(access_key="AKIATEST", secret_key=SecretStr("secret-of-the-test"))
+
+
+@pytest.fixture
+def bucket(s3_endpoint, request):
+    """A new bucket's output, with a prefix."""
+    name = f"backups-{abs(hash(request.node.nodeid)) % 10**9}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=KEY.access_key,
+        aws_secret_access_key=KEY.secret_key.get_secret_value(),
+    )
+    client.create_bucket(Bucket=name)
+    return BucketOutput(name=name, region="us-east-1", endpoint=s3_endpoint, prefix="staging")
+
+
+@pytest.fixture
+def s3(bucket):
+    return S3Store(bucket, KEY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    return FolderStore(tmp_path / "store")
