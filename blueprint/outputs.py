@@ -99,7 +99,10 @@ class BucketKey(Outputs):
 
 
 class OutputSecrets(Outputs):
-    """Every secret value of the stack. `backup_keys` are in the order of `backup.destinations`; the machine has no deploy key."""
+    """Every secret value of the stack; a machine has no deploy key.
+
+    `backup_keys` are in the order of `backup.destinations`.
+    """
 
     deploy_key: SecretStr | None = None
     database_password: SecretStr | None = None

@@ -40,6 +40,10 @@ def lines(error: ValidationError) -> list[str]:
 
 def _line(details: ErrorDetails) -> str:
     loc = details["loc"]
+    if details["type"].startswith("union_tag_"):
+        loc = (*loc, "kind")
+    if not loc:
+        return f"{NAMESPACE}:{_message(details)}"
     return f"{_path(loc)}: {_message(details)}"
 
 
@@ -50,7 +54,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
             text += f"[{part}]"
         elif part != "[key]":  # pydantic's mark for "the key itself, not its value"
             text += f".{part}" if text else part
-    return f"{NAMESPACE}:{text}" if text else NAMESPACE
+    return f"{NAMESPACE}:{text}"
 
 
 def _without_tags(loc: tuple[int | str, ...]) -> Iterator[int | str]:
@@ -83,9 +87,10 @@ def _message(details: ErrorDetails) -> str:  # noqa: PLR0911 - one line for each
         return _not_allowed(details, [text or number for text, number in allowed])
     if kind == "union_tag_invalid":
         allowed = sorted(_tags(str(loc[0])))
-        return f"kind: found {json.dumps(context['tag'])}{_suggestion(str(context['tag']), allowed)}; allowed: {', '.join(allowed)}"
+        near = _suggestion(str(context["tag"]), allowed)
+        return f"found {json.dumps(context['tag'])}{near}; allowed: {', '.join(allowed)}"
     if kind == "union_tag_not_found":
-        return f"kind is missing; allowed: {', '.join(sorted(_tags(str(loc[0]))))}"
+        return f"is missing; allowed: {', '.join(sorted(_tags(str(loc[0]))))}"
     if kind == "value_error":
         text = str(context["error"])
         known = re.search(r"allowed: ([^;]+)$", text)
@@ -94,16 +99,20 @@ def _message(details: ErrorDetails) -> str:  # noqa: PLR0911 - one line for each
     if kind == "string_pattern_mismatch":
         return f"found {found or 'a value that'}{'' if not found else ', which'} does not match {context['pattern']}"
     if kind in _WANTED:
-        quotes = ": put it in quotes" if kind == "string_type" and isinstance(details["input"], bool | int | float) else ""
+        quotes = (
+            ": put it in quotes" if kind == "string_type" and isinstance(details["input"], bool | int | float) else ""
+        )
         shown = f"found {found} ({_type_name(details['input'])})" if found else f"found {_type_name(details['input'])}"
         return f"{shown}; it must be {_WANTED[kind]}{quotes}"
-    return f"found {found}; {_lower(details['msg'])}" if found else _lower(details["msg"])
+    return f"found {found}; {_rule(details['msg'])}" if found else _rule(details["msg"])
 
 
 def _not_allowed(details: ErrorDetails, allowed: list[str]) -> str:
     value, found = details["input"], _found(details)
     near = _suggestion(str(value), allowed)
-    quotes = ": put it in quotes" if not isinstance(value, str) and str(value) in allowed and "'" in details["msg"] else ""
+    quotes = (
+        ": put it in quotes" if not isinstance(value, str) and str(value) in allowed and "'" in details["msg"] else ""
+    )
     return f"found {found or 'another value'}{quotes or near}; allowed: {', '.join(allowed)}"
 
 
@@ -148,5 +157,5 @@ def _type_name(value: Any) -> str:
     return "nothing" if value is None else _TYPES.get(type(value), type(value).__name__)
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:].removeprefix("nput should").strip() if text.startswith("Input should") else text
+def _rule(message: str) -> str:
+    return f"it must {message.removeprefix('Input should ')}" if message.startswith("Input should ") else message

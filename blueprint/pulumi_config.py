@@ -1,6 +1,9 @@
-"""Where settings come from, as pydantic-settings sources, the first one winning:
+"""Where settings come from, as pydantic-settings sources.
 
-1. the environment variable `ANCLA_SECRETS`: one JSON document of `Secrets`, where a stack file holds none (the sandbox, CI);
+The first one wins:
+
+1. the environment variable `ANCLA_SECRETS`: one JSON document of `Secrets`, for stack files that hold none (the
+   sandbox, CI);
 2. the engine's configuration inside a Pulumi program, or a stack file read as plain YAML: no engine, no passphrase,
    encrypted values accepted as they are.
 
@@ -17,7 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from blueprint import problems
 from blueprint.keys import KeyFormatError, public_line
@@ -36,7 +39,9 @@ class SettingsError(ValueError):
 
 
 def load_stack_file(path: Path, *, environ: Mapping[str, str] = os.environ) -> EnvironmentSettings:
-    """Read and validate a stack file without the engine. Secrets it lacks are not an error here (see `check_buildable`).
+    """Read and validate a stack file without the engine.
+
+    Secrets that it lacks are no error here (see `check_buildable`).
 
     Raises:
         SettingsError: the file cannot be read, or does not validate.
@@ -73,7 +78,11 @@ def check_buildable(settings: EnvironmentSettings) -> None:
         f"`pulumi config set --secret --path '{NAMESPACE}:{path}'` sets one value"
         for path in missing_secrets(settings)
     ]
-    for name, alias in (("deploy_key", "deployKey"), ("bootstrap_host_key", "bootstrapHostKey"), ("host_key", "hostKey")):
+    for name, alias in (
+        ("deploy_key", "deployKey"),
+        ("bootstrap_host_key", "bootstrapHostKey"),
+        ("host_key", "hostKey"),
+    ):
         value = getattr(settings.secrets, name)
         if value is None or value.get_secret_value() == OPAQUE:
             continue
@@ -138,22 +147,29 @@ def _secrets_of(environ: Mapping[str, str]) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise StackFileError(f"{SECRETS_VARIABLE}: is not JSON (line {error.lineno}, column {error.colno})") from None
     if not isinstance(values, dict):
-        raise StackFileError(f"{SECRETS_VARIABLE}: must be one JSON object, such as {{\"deployKey\": …}}")
+        raise StackFileError(f'{SECRETS_VARIABLE}: must be one JSON object, such as {{"deployKey": …}}')
     return {"secrets": values}
 
 
 def _load(read: Callable[[], dict[str, Any]], environ: Mapping[str, str]) -> EnvironmentSettings:
-    class Sources(BaseSettings, EnvironmentSettings):
-        """`EnvironmentSettings`, read from these sources and no other (no variable of its own name, no .env file)."""
+    class Sources(BaseSettings):
+        """Merges these sources and no other: no variable of a setting's own name, no .env file."""
+
+        model_config = SettingsConfigDict(extra="allow")
 
         @classmethod
         def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], **_: PydanticBaseSettingsSource
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del init_settings, env_settings, dotenv_settings, file_secret_settings
             return _Values(settings_cls, lambda: _secrets_of(environ)), _Values(settings_cls, read)
 
     try:
-        sources = Sources()  # pyright: ignore[reportCallIssue] - the values come from the sources
+        return EnvironmentSettings.model_validate(Sources().model_extra)
     except ValidationError as error:
         raise SettingsError(*problems.lines(error)) from None
-    return EnvironmentSettings.model_validate({name: getattr(sources, name) for name in EnvironmentSettings.model_fields})

@@ -354,7 +354,7 @@ class BackupDestination(Settings):
 
 
 class BackupSettings(Settings):
-    """When, where to and for how long. `schedule` is a systemd OnCalendar expression, UTC; budgets in the unit named."""
+    """When, where to and for how long. `schedule` is a systemd OnCalendar expression, UTC; budgets name their unit."""
 
     schedule: str = "*-*-* 03:00:00"
     retention: RetentionSettings = RetentionSettings()
@@ -421,16 +421,18 @@ class EnvironmentSettings(Settings):
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
     budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
-    exemptions: tuple[Exemption, ...] = Field(default=(), description="policy rules this environment may break, and why")
+    exemptions: tuple[Exemption, ...] = Field(
+        default=(), description="policy rules this environment may break, and why"
+    )
     secrets: Secrets = Secrets()
 
     @model_validator(mode="after")
     def _consistent(self) -> EnvironmentSettings:
         names = [service.name for service in self.services]
         routes = [service.route for service in self.services if service.route is not None]
-        ports = [service.port for service in self.services]
+        ports = [str(service.port) for service in self.services]
         for what, values in (("name", names), ("route", routes), ("port", ports)):
-            for value in sorted({str(v) for v in values if values.count(v) > 1}):
+            for value in sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
         return self
 

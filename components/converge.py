@@ -1,0 +1,169 @@
+"""What is done on machines, as resources.
+
+Each runs one verb of `python3 -m host` on this computer, which logs in by SSH.
+
+
+The verb reads one JSON document on stdin, a secret, so that nothing of it is in a command line, a diff or an error text
+(a failing command prints itself). Each runs again when its document or a trigger changes, and finds nothing to do then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pulumi
+from pulumi_command import local
+
+from components.content import content_hash
+from components.credentials import Credentials
+
+Document = Mapping[str, pulumi.Input[Any]]
+
+
+def build_command(verb: str) -> str:
+    """Return the command text: no path of one computer is in it, for it is part of the state.
+
+    The Python environment in the checkout is used where there is one; otherwise the first `python3` on PATH.
+    """
+    return f'cd "${{ANCLA_ROOT:-.}}" && PATH="$PWD/.venv/bin:$PATH" exec python3 -m host {verb}'
+
+
+class HostCommand(pulumi.ComponentResource):
+    """One verb of `host` for one machine."""
+
+    stdout: pulumi.Output[str]
+    command: local.Command
+
+    verb: ClassVar[str]
+
+    def __init__(
+        self,
+        name: str,
+        document: Document,
+        triggers: Sequence[pulumi.Input[Any]],
+        opts: pulumi.ResourceOptions | None,
+    ) -> None:
+        super().__init__(f"ancla:converge:{type(self).__name__}", name, None, opts)
+        self.command = local.Command(
+            f"{name}-command",
+            create=build_command(self.verb),
+            stdin=pulumi.Output.secret(pulumi.Output.json_dumps(document)),
+            triggers=list(triggers),
+            # The last run's output is not handed to the next one: a variable that no verb reads.
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m")),
+        )
+        self.stdout = self.command.stdout
+        self.register_outputs({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostCommandArgs:
+    """The machine and how to log in to it."""
+
+    droplet_id: pulumi.Input[str]
+    address: pulumi.Input[str]
+    port: int
+    user: str
+    credentials: Credentials = field(repr=False)
+
+    def login(self) -> dict[str, pulumi.Input[Any]]:
+        """Return the part of the document that every verb reads; `host_key` is the pinned public line."""
+        return {
+            "address": self.address,
+            "port": self.port,
+            "user": self.user,
+            "deploy_key": self.credentials.deploy_key,
+            "host_key": self.credentials.host_public,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstContactArgs(HostCommandArgs):
+    """Nothing more."""
+
+
+class FirstContact(HostCommand):
+    """Waits for a new machine, knows it by its bootstrap host key, and leaves it with the final one."""
+
+    verb = "first-contact"
+
+    def __init__(self, name: str, args: FirstContactArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        document = {
+            **args.login(),
+            "bootstrap_host_key": args.credentials.bootstrap_host_public,
+            "host_key_private": args.credentials.host_key,
+        }
+        super().__init__(name, document, [args.droplet_id], opts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvergeArgs(HostCommandArgs):
+    """`outputs` and `secrets` are what the machine may know of the stack (`blueprint.outputs`), as JSON values."""
+
+    hostname: str
+    ssh_keys: Mapping[str, str]
+    ssh_sources: Sequence[str]
+    backup_schedule: str
+    outputs: Document
+    secrets: Document = field(repr=False)
+
+
+class Converge(HostCommand):
+    """Brings a machine to what `host/` says. A replaced droplet, or a change in `host/`, makes a new run."""
+
+    verb = "converge"
+
+    def __init__(self, name: str, args: ConvergeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        document = {
+            **args.login(),
+            "hostname": args.hostname,
+            "ssh_keys": dict(args.ssh_keys),
+            "ssh_sources": list(args.ssh_sources),
+            "backup_schedule": args.backup_schedule,
+            "outputs": dict(args.outputs),
+            "secrets": dict(args.secrets),
+        }
+        hashed = args.credentials.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
+        super().__init__(name, document, [args.droplet_id, content_hash(), hashed], opts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantsArgs(HostCommandArgs):
+    """The cluster as its administrator sees it, and the user who gets the schema of each database."""
+
+    cluster_id: pulumi.Input[str]
+    private_host: pulumi.Input[str]
+    database_port: pulumi.Input[int]
+    admin_user: pulumi.Input[str]
+    admin_password: pulumi.Input[str] = field(repr=False)
+    ca_certificate: pulumi.Input[str]
+    databases: Sequence[str]
+    app_user: pulumi.Input[str]
+
+
+class Grants(HostCommand):
+    """Gives the app's user the `public` schema of its databases: from PostgreSQL 15 on, nobody has it by default.
+
+    The SQL runs on the machine, which is a trusted source of the cluster; no other source is added for it.
+    """
+
+    verb = "grants"
+
+    def __init__(self, name: str, args: GrantsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        document = {
+            **args.login(),
+            "database": {
+                "private_host": args.private_host,
+                "port": args.database_port,
+                "admin_user": args.admin_user,
+                "admin_password": args.admin_password,
+                "ca_certificate": args.ca_certificate,
+                "databases": list(args.databases),
+                "user": args.app_user,
+            },
+        }
+        triggers = [args.cluster_id, args.credentials.hashed(args.admin_password)]
+        super().__init__(name, document, triggers, opts)

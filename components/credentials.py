@@ -1,0 +1,64 @@
+"""The stack's own keys: the one place where secret settings become text, secret outputs and keyed hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+from pydantic import SecretStr
+
+from blueprint.keys import public_line
+from blueprint.settings import EnvironmentSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Private keys (never shown) and their public halves, each one OpenSSH line."""
+
+    deploy_key: str = field(repr=False)
+    deploy_public: str
+    bootstrap_host_key: str = field(repr=False)
+    bootstrap_host_public: str
+    host_key: str = field(repr=False)
+    host_public: str
+    app: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
+    slack_webhook: str | None = field(repr=False, default=None)
+
+    def keyed_hash(self, value: str) -> str:
+        """Return a hash that tells a change of a secret, and tells nothing of it to who lacks the deploy key."""
+        return hmac.new(self.deploy_key.encode(), value.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def hashed(self, value: pulumi.Input[str]) -> pulumi.Output[str]:
+        """Return the keyed hash of a secret input, itself not secret: it may show in a diff."""
+        return pulumi.Output.unsecret(pulumi.Output.from_input(value).apply(self.keyed_hash))
+
+
+def credentials_of(settings: EnvironmentSettings) -> Credentials:
+    """Take the keys out of settings that `blueprint.pulumi_config.check_buildable` has accepted.
+
+    Raises:
+        ValueError: a key is missing.
+    """
+    secrets = settings.secrets
+
+    def pair(name: str, key: SecretStr | None) -> tuple[str, str]:
+        if key is None:
+            raise ValueError(f"secrets.{name} is missing")
+        return key.get_secret_value(), public_line(key)
+
+    deploy, deploy_public = pair("deployKey", secrets.deploy_key)
+    bootstrap, bootstrap_public = pair("bootstrapHostKey", secrets.bootstrap_host_key)
+    host, host_public = pair("hostKey", secrets.host_key)
+    return Credentials(
+        deploy_key=deploy,
+        deploy_public=deploy_public,
+        bootstrap_host_key=bootstrap,
+        bootstrap_host_public=bootstrap_public,
+        host_key=host,
+        host_public=host_public,
+        app={name: value.get_secret_value() for name, value in secrets.app.items()},
+        slack_webhook=secrets.slack_webhook.get_secret_value() if secrets.slack_webhook else None,
+    )

@@ -1,0 +1,127 @@
+"""What a stack gives back, made once: the fields of `blueprint.outputs.EnvironmentOutputs`, each one a stack output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from blueprint.outputs import SCHEMA_VERSION
+from blueprint.settings import EnvironmentSettings
+from components.app_droplet import SSH_PORT, USER, AppDroplet
+from components.asset_bucket import AssetBucketWithCDN
+from components.backup_bucket import BackupBucket
+from components.credentials import Credentials
+from components.managed_database import ManagedDatabase
+from components.registry import Registry
+
+SECRETS_FILE = "/etc/ancla/secrets.json"
+"""Where a machine keeps the secret values."""
+
+Values = dict[str, Any]  # JSON values, outputs among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What the outputs are made from."""
+
+    settings: EnvironmentSettings
+    account: str
+    credentials: Credentials
+    droplets: Sequence[AppDroplet]
+    database: ManagedDatabase | None
+    assets: AssetBucketWithCDN | None
+    backups: Sequence[BackupBucket]
+    registry: Registry
+
+
+def build_outputs(built: Built) -> Values:
+    """Return every field but `secrets`; nothing in it is secret."""
+    settings = built.settings
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "environment": settings.environment,
+        "project": settings.project,
+        "domain": settings.domain,
+        "region": str(settings.region),
+        "account": built.account,
+        "droplets": [
+            {
+                "id": droplet.droplet_id,
+                "name": droplet.name,
+                "address": droplet.address,
+                "public_ip": droplet.public_ip,
+                "private_ip": droplet.private_ip,
+            }
+            for droplet in built.droplets
+        ],
+        "access": {"user": USER, "port": SSH_PORT, "host_key": built.credentials.host_public},
+        "database": _database(built),
+        "assets": _assets(built),
+        "registry": {"name": built.registry.name, "endpoint": built.registry.endpoint},
+        "services": [service.model_dump(mode="json", by_alias=False) for service in settings.services],
+        "backup": {
+            "destinations": [
+                {"name": backup.bucket, "region": backup.region, "endpoint": backup.endpoint, "prefix": backup.prefix}
+                for backup in built.backups
+            ],
+            "schedule": settings.backup.schedule,
+            "retention": settings.backup.retention.model_dump(mode="json", by_alias=False),
+            "max_age_hours": settings.backup.max_age_hours,
+            "rto_minutes": settings.backup.rto_minutes,
+        },
+    }
+
+
+def build_machine_secrets(built: Built) -> Values:
+    """Return `OutputSecrets` without the deploy key, which no machine holds."""
+    database, assets = built.database, built.assets
+    return {
+        "database_password": database.password if database else None,
+        "database_admin_password": database.admin_password if database else None,
+        "assets_key": {"access_key": assets.access_key, "secret_key": assets.secret_key} if assets else None,
+        "backup_keys": [{"access_key": backup.access_key, "secret_key": backup.secret_key} for backup in built.backups],
+        "app": dict(built.credentials.app),
+    }
+
+
+def build_exports(built: Built) -> dict[str, pulumi.Output[Any]]:
+    """Return every stack output; all that is secret is in the one output `secrets`."""
+    secrets = {**build_machine_secrets(built), "deploy_key": built.credentials.deploy_key}
+    exports = {name: pulumi.Output.from_input(value) for name, value in build_outputs(built).items()}
+    return {**exports, "secrets": pulumi.Output.secret(secrets)}
+
+
+def build_machine_outputs(built: Built) -> Values:
+    """Return the reduced copy that a machine keeps: its secrets are the name of a file."""
+    return {**build_outputs(built), "secrets": {"file": SECRETS_FILE}}
+
+
+def _database(built: Built) -> Values | None:
+    database = built.database
+    if database is None:
+        return None
+    cluster = database.cluster
+    return {
+        "id": database.cluster_id,
+        "version": cluster.version,
+        "host": cluster.host,
+        "private_host": cluster.private_host,
+        "port": cluster.port,
+        "user": database.user,
+        "admin_user": database.admin_user,
+        "databases": list(database.databases),
+        "pool_name": database.pool_name,
+        "pool_port": database.pool_port,
+        "ca_certificate": database.ca_certificate,
+    }
+
+
+def _assets(built: Built) -> Values | None:
+    assets = built.assets
+    if assets is None:
+        return None
+    bucket = {"name": assets.bucket, "region": str(built.settings.region), "endpoint": assets.endpoint, "prefix": ""}
+    return {"bucket": bucket, "url": assets.url, "cdn_id": assets.cdn_id}

@@ -1,0 +1,102 @@
+"""Never the real cloud by accident: what must hold before a program may talk to an account.
+
+- At the real API, the stack must have recorded the account it belongs to, and the token must be of that account.
+- A token of the sandbox is refused at the real API; a real one is refused elsewhere than at the real API.
+- The endpoint is written into the stack's state (`pinned_provider`), so that a later `pulumi destroy` in another shell
+  does not take the ids of the sandbox to the real API, nor look for real resources in the sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import pulumi_digitalocean as digitalocean
+
+from blueprint.settings import EnvironmentSettings
+
+REAL_API = "https://api.digitalocean.com"
+_REAL_TOKEN = re.compile(r"do[por]_v1_[0-9a-f]{64}")
+_SECONDS = 15.0
+
+
+class GuardError(RuntimeError):
+    """The program must not run here; the message says why and what to do. It never shows a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The account at the other end: its UUID and the root address of its API."""
+
+    uuid: str
+    endpoint: str
+
+
+def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.environ) -> Account:
+    """Ask the API whose token this is, and make sure that the stack may be built there.
+
+    Raises:
+        GuardError: no token, the wrong kind of token, an API that does not answer, or another account.
+    """
+    endpoint = environ.get("DIGITALOCEAN_API_URL", "").rstrip("/") or REAL_API
+    token = environ.get("DIGITALOCEAN_TOKEN") or environ.get("DIGITALOCEAN_ACCESS_TOKEN", "")
+    check_token(endpoint, token)
+    if is_real(endpoint) and settings.account is None:
+        raise GuardError(
+            f"{endpoint} is the real DigitalOcean, and this stack has no account recorded; "
+            "`ops stack init` records it, or open `make shell` to work in the sandbox"
+        )
+    uuid = _ask(endpoint, token)
+    if is_real(endpoint) and uuid != settings.account:
+        raise GuardError(
+            f"the token is of account {uuid}, and this stack belongs to {settings.account} (ancla:account); "
+            "use that account's token"
+        )
+    return Account(uuid=uuid, endpoint=endpoint)
+
+
+def is_real(endpoint: str) -> bool:
+    """Tell whether an endpoint is DigitalOcean's own."""
+    host = urlsplit(endpoint).hostname or ""
+    return host == "digitalocean.com" or host.endswith(".digitalocean.com")
+
+
+def check_token(endpoint: str, token: str) -> None:
+    """Refuse a token that cannot be meant for the endpoint.
+
+    Raises:
+        GuardError: no token, a made-up one at the real API, or a real one elsewhere.
+    """
+    if not token:
+        raise GuardError("DIGITALOCEAN_TOKEN is not set; set it, or open `make shell` to work in the sandbox")
+    looks_real = _REAL_TOKEN.fullmatch(token) is not None
+    if is_real(endpoint) and not looks_real:
+        raise GuardError(f"DIGITALOCEAN_TOKEN is no DigitalOcean token (dop_v1_…), and {endpoint} is the real API")
+    if not is_real(endpoint) and looks_real:
+        raise GuardError(
+            f"DIGITALOCEAN_TOKEN looks like a real DigitalOcean token, and {endpoint} is not DigitalOcean; "
+            "it is not sent there. Unset DIGITALOCEAN_API_URL, or open `make shell`"
+        )
+
+
+def pinned_provider(name: str, account: Account) -> digitalocean.Provider:
+    """Return the provider with its endpoint as an input; tokens and keys stay in the environment, out of the state."""
+    return digitalocean.Provider(name, api_endpoint=account.endpoint)
+
+
+def _ask(endpoint: str, token: str) -> str:
+    try:
+        answer = httpx.get(f"{endpoint}/v2/account", headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
+    except httpx.HTTPError as error:
+        hint = "is it up?" if is_real(endpoint) else "start the sandbox with `make up`"
+        raise GuardError(f"{endpoint} does not answer ({type(error).__name__}); {hint}") from None
+    if answer.status_code == 401:
+        raise GuardError(f"{endpoint} refuses DIGITALOCEAN_TOKEN (401); make another, or check which account it is of")
+    try:
+        return str(answer.raise_for_status().json()["account"]["uuid"])
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        raise GuardError(f"{endpoint}/v2/account answered {answer.status_code}, and names no account") from None

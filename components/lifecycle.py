@@ -1,0 +1,77 @@
+"""What each environment protects: one table, so that no component has flags of its own.
+
+- `protect`: the engine refuses to delete it until a person unprotects it. For what holds data, or a name that others
+  rely on.
+- `retain`: leaving the program does not delete it at DigitalOcean.
+- `force_destroy`: a bucket goes with the objects in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pulumi
+
+
+class Kind(StrEnum):
+    """What a resource is to an environment, where that decides how it may end."""
+
+    DATABASE = "database"
+    BUCKET = "bucket"
+    ZONE = "zone"
+    ADDRESS = "address"
+    REGISTRY = "registry"
+    TRUSTED_SOURCES = "trusted-sources"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifecycle:
+    """How the resources of one environment may end."""
+
+    protect: frozenset[Kind]
+    retain: frozenset[Kind]
+    force_destroy: bool
+
+    def options(
+        self,
+        parent: pulumi.Resource,
+        kind: Kind,
+        *,
+        depends_on: Sequence[pulumi.Resource] = (),
+        custom_timeouts: pulumi.CustomTimeouts | None = None,
+        deleted_with: pulumi.Resource | None = None,
+    ) -> pulumi.ResourceOptions:
+        """Return the options of a child of this kind."""
+        return pulumi.ResourceOptions(
+            parent=parent,
+            protect=kind in self.protect,
+            retain_on_delete=kind in self.retain,
+            depends_on=list(depends_on),
+            custom_timeouts=custom_timeouts,
+            deleted_with=deleted_with,
+        )
+
+
+# Deleting trusted sources writes an empty list, which lets everybody in who has the password, and it is the first
+# thing a destroy or a replacement would do. The list goes with its cluster instead.
+_ALWAYS_RETAINED = frozenset({Kind.TRUSTED_SOURCES})
+
+PRODUCTION = Lifecycle(
+    protect=frozenset({Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
+    retain=_ALWAYS_RETAINED,
+    force_destroy=False,
+)
+DISPOSABLE = Lifecycle(protect=frozenset(), retain=_ALWAYS_RETAINED, force_destroy=True)
+
+TABLE: Mapping[str, Lifecycle] = {
+    "prod": PRODUCTION,
+    "staging": DISPOSABLE,
+    "development": DISPOSABLE,
+}
+
+
+def lifecycle_of(environment: str) -> Lifecycle:
+    """Return the row of an environment; one that is not in the table is treated as production."""
+    return TABLE.get(environment, PRODUCTION)

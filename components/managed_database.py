@@ -1,0 +1,129 @@
+"""Managed PostgreSQL: the cluster, who may reach it, its databases, the app's user and its pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+
+from components.lifecycle import Kind, Lifecycle
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolArgs:
+    """A PgBouncer pool; `size` counts server connections."""
+
+    mode: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagedDatabaseArgs:
+    """`trusted_tag` is the tag of the machines let in, `trusted_sources` are CIDRs beside them."""
+
+    name: str
+    region: str
+    version: str
+    size: str
+    nodes: int
+    databases: Sequence[str]
+    user: str
+    pool: PoolArgs | None
+    vpc_id: pulumi.Input[str]
+    tag: pulumi.Input[str]
+    trusted_sources: Sequence[str]
+    lifecycle: Lifecycle
+
+
+def build_pool_name(database: str, pool: PoolArgs) -> str:
+    """Return a name that changes with whatever replaces a pool, so that the new one is made before the old one goes."""
+    return f"{database}-{pool.mode}-{pool.size}"
+
+
+class ManagedDatabase(pulumi.ComponentResource):
+    """A PostgreSQL cluster that is closed to strangers before anything is in it."""
+
+    cluster: digitalocean.DatabaseCluster
+    databases: Sequence[str]
+    cluster_id: pulumi.Output[str]
+    urn_of_cluster: pulumi.Output[str]
+    user: pulumi.Output[str]
+    password: pulumi.Output[str]
+    admin_user: pulumi.Output[str]
+    admin_password: pulumi.Output[str]
+    ca_certificate: pulumi.Output[str]
+    pool_name: pulumi.Output[str] | None
+    pool_port: pulumi.Output[int] | None
+    ready: Sequence[pulumi.Resource]
+
+    def __init__(self, name: str, args: ManagedDatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ancla:managed_database:ManagedDatabase", name, None, opts)
+        self.cluster = self._cluster(name, args)
+        trusted = self._trusted_sources(name, args)
+        # What is in the cluster goes with it: no call for each, and none that finds the cluster gone.
+        inside = pulumi.ResourceOptions(parent=self, depends_on=[trusted], deleted_with=self.cluster)
+        databases = [
+            digitalocean.DatabaseDb(
+                f"{name}-{database}",
+                name=database,
+                cluster_id=self.cluster.id,
+                opts=args.lifecycle.options(self, Kind.DATABASE, depends_on=[trusted], deleted_with=self.cluster),
+            )
+            for database in args.databases
+        ]
+        user = digitalocean.DatabaseUser(f"{name}-user", name=args.user, cluster_id=self.cluster.id, opts=inside)
+        self.ready = [trusted, user, *databases]
+        self.pool_name = self.pool_port = None
+        if args.pool is not None:
+            pool = digitalocean.DatabaseConnectionPool(
+                f"{name}-pool",
+                name=build_pool_name(args.databases[0], args.pool),
+                cluster_id=self.cluster.id,
+                mode=args.pool.mode,
+                size=args.pool.size,
+                db_name=databases[0].name,
+                user=user.name,
+                opts=inside,
+            )
+            self.pool_name, self.pool_port = pool.name, pool.port
+            self.ready = [*self.ready, pool]
+        certificate = digitalocean.get_database_ca_output(
+            cluster_id=self.cluster.id, opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        self.databases = tuple(args.databases)
+        self.cluster_id = self.cluster.id
+        self.urn_of_cluster = self.cluster.cluster_urn
+        self.user, self.password = user.name, pulumi.Output.secret(user.password)
+        self.admin_user, self.admin_password = self.cluster.user, pulumi.Output.secret(self.cluster.password)
+        self.ca_certificate = certificate.certificate
+        self.register_outputs({"cluster_id": self.cluster_id, "user": self.user, "pool_name": self.pool_name})
+
+    def _cluster(self, name: str, args: ManagedDatabaseArgs) -> digitalocean.DatabaseCluster:
+        return digitalocean.DatabaseCluster(
+            f"{name}-cluster",
+            name=args.name,
+            engine="pg",
+            version=args.version,
+            region=args.region,
+            size=args.size,
+            node_count=args.nodes,
+            private_network_uuid=args.vpc_id,
+            tags=[args.tag],
+            # No `project_id`: it replaces the cluster. The project lists the cluster instead.
+            opts=args.lifecycle.options(
+                self, Kind.DATABASE, custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m")
+            ),
+        )
+
+    def _trusted_sources(self, name: str, args: ManagedDatabaseArgs) -> digitalocean.DatabaseFirewall:
+        """Close the cluster to all but these; one resource holds the whole list, because every write replaces it."""
+        rules = [digitalocean.DatabaseFirewallRuleArgs(type="tag", value=args.tag)]
+        rules += [digitalocean.DatabaseFirewallRuleArgs(type="ip_addr", value=cidr) for cidr in args.trusted_sources]
+        return digitalocean.DatabaseFirewall(
+            f"{name}-trusted-sources",
+            cluster_id=self.cluster.id,
+            rules=rules,
+            opts=args.lifecycle.options(self, Kind.TRUSTED_SOURCES, deleted_with=self.cluster),
+        )

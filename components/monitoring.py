@@ -1,0 +1,131 @@
+"""DigitalOcean's own monitoring: alerts of the machines, and checks of the public address from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+
+from blueprint.settings import MonitoringSettings, Thresholds
+
+# https when the environment has a certificate that browsers trust; until then a check by https is always down.
+_SCHEME = "http"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringArgs:
+    """`tag` is the tag of the machines; `domain` is what the uptime check asks for."""
+
+    name: str
+    settings: MonitoringSettings
+    domain: str
+    tag: pulumi.Input[str]
+    slack_webhook: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropletAlert:
+    """One alert: fires above `percent` of the machine, held for the whole window."""
+
+    key: str
+    type: str
+    percent: int
+
+
+def build_droplet_alerts(thresholds: Thresholds) -> list[DropletAlert]:
+    """Return the alerts of the machines."""
+    return [
+        DropletAlert(key="cpu", type="v1/insights/droplet/cpu", percent=thresholds.cpu),
+        DropletAlert(key="memory", type="v1/insights/droplet/memory_utilization_percent", percent=thresholds.memory),
+        DropletAlert(key="disk", type="v1/insights/droplet/disk_utilization_percent", percent=thresholds.disk),
+    ]
+
+
+class Monitoring(pulumi.ComponentResource):
+    """Alerts and checks.
+
+    With no channel there are checks and no alerts: the provider crashes on an alert that has none.
+    """
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ancla:monitoring:Monitoring", name, None, opts)
+        settings = args.settings
+        has_channel = bool(settings.emails) or settings.slack is not None
+        if has_channel:
+            for alert in build_droplet_alerts(settings.thresholds):
+                self._droplet_alert(name, args, alert)
+        if settings.uptime.enabled:
+            check = digitalocean.UptimeCheck(
+                f"{name}-uptime",
+                name=args.name,
+                target=f"{_SCHEME}://{args.domain}{settings.uptime.path}",
+                type=_SCHEME,
+                regions=list(settings.uptime.regions),
+                enabled=True,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            if has_channel:
+                self._uptime_alerts(name, args, check)
+        self.register_outputs({})
+
+    def _droplet_alert(self, name: str, args: MonitoringArgs, alert: DropletAlert) -> None:
+        slack = args.settings.slack
+        digitalocean.MonitorAlert(
+            f"{name}-{alert.key}",
+            type=alert.type,
+            description=f"{args.name}: {alert.key} above {alert.percent} %",
+            compare="GreaterThan",
+            value=alert.percent,
+            window=args.settings.window,
+            tags=[args.tag],
+            enabled=True,
+            alerts=digitalocean.MonitorAlertAlertsArgs(
+                emails=list(args.settings.emails) or None,
+                slacks=[
+                    digitalocean.MonitorAlertAlertsSlackArgs(
+                        channel=slack.channel, url=pulumi.Output.secret(args.slack_webhook or "")
+                    )
+                ]
+                if slack
+                else None,
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _uptime_alerts(self, name: str, args: MonitoringArgs, check: digitalocean.UptimeCheck) -> None:
+        settings = args.settings
+        slack = settings.slack
+        notifications = [
+            digitalocean.UptimeAlertNotificationArgs(
+                emails=list(settings.emails) or None,
+                slacks=[
+                    digitalocean.UptimeAlertNotificationSlackArgs(
+                        channel=slack.channel, url=pulumi.Output.secret(args.slack_webhook or "")
+                    )
+                ]
+                if slack
+                else None,
+            )
+        ]
+        options = pulumi.ResourceOptions(parent=self, deleted_with=check)
+        digitalocean.UptimeAlert(
+            f"{name}-down",
+            name=f"{args.name} is down",
+            check_id=check.id,
+            type="down_global",
+            period=settings.uptime.period,
+            notifications=notifications,
+            opts=options,
+        )
+        digitalocean.UptimeAlert(
+            f"{name}-latency",
+            name=f"{args.name} is slow",
+            check_id=check.id,
+            type="latency",
+            comparison="greater_than",
+            threshold=settings.uptime.latency_ms,
+            period=settings.uptime.period,
+            notifications=notifications,
+            opts=options,
+        )

@@ -1,0 +1,45 @@
+"""The container registry the app's images are pulled from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_digitalocean as digitalocean
+
+from components.lifecycle import Kind, Lifecycle
+
+HOST = "registry.digitalocean.com"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryArgs:
+    """`create` is false where another stack, or a person, has made the registry."""
+
+    name: str
+    tier: str
+    region: str
+    create: bool
+    lifecycle: Lifecycle
+
+
+class Registry(pulumi.ComponentResource):
+    """A registry by name. Logins are minted when needed and live short: none is a resource, or in the state."""
+
+    name: pulumi.Output[str]
+    endpoint: pulumi.Output[str]
+
+    def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ancla:registry:Registry", name, None, opts)
+        self.name = pulumi.Output.from_input(args.name)
+        if args.create:
+            registry = digitalocean.ContainerRegistries(
+                f"{name}-registry",
+                name=args.name,
+                subscription_tier_slug=args.tier,
+                region=args.region,
+                opts=args.lifecycle.options(self, Kind.REGISTRY),
+            )
+            self.name = registry.name
+        self.endpoint = pulumi.Output.concat(HOST, "/", self.name)
+        self.register_outputs({"endpoint": self.endpoint})
