@@ -1,0 +1,178 @@
+"""Droplets: containers that run systemd, sshd, cloud-init and Docker, with a public and a VPC address."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from sandbox.parts.base import DropletSpec, FirewallRules, PartError
+from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.firewall import cloud_firewall
+from sandbox.parts.images import Images
+from sandbox.parts.instance import Instance
+from sandbox.parts.network import Networks
+
+STATE = "/var/lib/droplet"
+SEED = "/var/lib/cloud/seed/nocloud"
+STOP_SECONDS = 20
+PROCESSES = 8192
+CAPABILITIES = """
+    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE
+    LINUX_IMMUTABLE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT
+    SYS_CHROOT SYS_NICE SYS_PTRACE SYS_TTY_CONFIG WAKE_ALARM
+""".split()
+"""What an init and an inner Docker need. `--privileged` would give the machine's disks and devices as well."""
+SYS_RESOURCE_BIT = 24
+
+
+def container_options() -> list[str]:
+    """Docker options that let systemd and Docker run inside, for this machine's cgroup version."""
+    options = [part for name in CAPABILITIES for part in ("--cap-add", name)]
+    if _machine_grants_sys_resource():
+        options += ["--cap-add", "SYS_RESOURCE"]
+    options += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
+    options += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--stop-signal", "SIGRTMIN+3", "--pids-limit", str(PROCESSES)]
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return [*options, "--cgroupns", "private"]
+    # cgroup v1 has no usable private namespace: inner containers fail to start in one.
+    return [*options, "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+
+
+def _machine_grants_sys_resource() -> bool:
+    """Whether the first process of this machine may hold CAP_SYS_RESOURCE; where it may not, nothing may."""
+    try:
+        lines = Path("/proc/1/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return True
+    bounds = next((int(line.split()[1], 16) for line in lines if line.startswith("CapBnd:")), -1)
+    return bool(bounds >> SYS_RESOURCE_BIT & 1)
+
+
+def seed(droplet: DropletSpec) -> list[File]:
+    """The NoCloud seed: who this machine is, whose keys get in, and its user_data."""
+    metadata = {
+        "instance-id": str(droplet.id),
+        "local-hostname": droplet.name,
+        "public-keys": list(droplet.authorized_keys),
+        "region": droplet.region,
+    }
+    user_data = droplet.user_data or "#cloud-config\n{}\n"
+    return [
+        File(path=f"{SEED}/meta-data", text=json.dumps(metadata), mode=0o600),
+        File(path=f"{SEED}/user-data", text=user_data, mode=0o600),
+        File(path=f"{SEED}/vendor-data", text="", mode=0o600),
+    ]
+
+
+class Droplets:
+    """The droplets of one instance."""
+
+    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
+        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+
+    def container(self, droplet_id: int) -> str:
+        return self.instance.thing("droplet", droplet_id)
+
+    def volume(self, droplet_id: int) -> str:
+        return self.instance.thing("droplet", droplet_id, "docker")
+
+    def create(self, droplet: DropletSpec, rules: FirewallRules | None = None) -> None:
+        name = self.container(droplet.id)
+        if self.docker.inspect("container", name) is None or not self._complete(droplet):
+            self._make(droplet, rules)
+        if droplet.powered:
+            self.docker.start(name)
+
+    def _make(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        name = self.container(droplet.id)
+        self.networks.create_vpc(droplet.vpc)
+        self.docker.ensure_volume(self.volume(droplet.id), self.instance.labels)
+        self.docker.create(
+            name,
+            self.images.image("droplet"),
+            [
+                *label_options({**self.instance.labels, "ancla.sandbox.droplet": str(droplet.id)}),
+                *container_options(),
+                *self._limits(droplet),
+                "--hostname", droplet.name,
+                "--restart", "unless-stopped",
+                "--network", self.networks.public, "--ip", droplet.public_ip,
+                "--volume", f"{self.volume(droplet.id)}:/var/lib/docker",
+            ],
+        )  # fmt: skip
+        # The first network is always eth0, on every start (libnetwork joins the container's network mode first).
+        self.docker.run("network", "connect", "--ip", droplet.private_ip, self.networks.vpc(droplet.vpc.id), name)
+        resolver = self.instance.plan.infrastructure("resolver")
+        self.docker.put(
+            name,
+            [
+                *seed(droplet),
+                File(path=f"{STATE}/resolv.conf", text=f"nameserver {resolver}\n"),
+                *self._state(droplet, rules),
+                # Last: a container without it was interrupted in the making, and is made again.
+                File(path=f"{STATE}/made", text=f"{droplet.id}\n"),
+            ],
+        )
+
+    def _complete(self, droplet: DropletSpec) -> bool:
+        """Whether an earlier, perhaps interrupted, `create` went all the way."""
+        return bool(self.docker.run("cp", f"{self.container(droplet.id)}:{STATE}/made", "-", check=False))
+
+    @staticmethod
+    def _state(droplet: DropletSpec, rules: FirewallRules | None) -> list[File]:
+        return [
+            File(path=f"{STATE}/reserved_ips", text="".join(f"{address}\n" for address in droplet.reserved_ips)),
+            File(path=f"{STATE}/firewall.nft", text=cloud_firewall(rules) if rules else "", mode=0o600),
+        ]
+
+    @staticmethod
+    def _limits(droplet: DropletSpec) -> list[str]:
+        """CPU and memory of the size, never above what this machine has; swap is not counted."""
+        cpus = min(droplet.vcpus, os.cpu_count() or 1)
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+        memory = min(droplet.memory, machine)
+        return ["--cpus", str(cpus), "--memory", f"{memory}m", "--memory-swap", f"{memory * 2}m"]
+
+    def delete(self, droplet_id: int) -> None:
+        self.docker.remove(self.container(droplet_id))
+        self.docker.remove_volume(self.volume(droplet_id))
+
+    def power(self, droplet: DropletSpec, operation: str) -> None:
+        name = self.container(droplet.id)
+        match operation:
+            case "power_on":
+                self.docker.start(name)
+            case "power_off":
+                self.docker.run("kill", name, check=False)
+                self._stopped(name)
+            case "shutdown":
+                self._stopped(name)
+            case "reboot":
+                self.docker.run("restart", "--time", str(STOP_SECONDS), name)
+            case "power_cycle":
+                self.docker.run("restart", "--time", "0", name)
+            case _:
+                raise PartError(f"droplet {droplet.id}: no power operation {operation}")
+
+    def _stopped(self, name: str) -> None:
+        """`stop` also tells the restart policy that it is meant."""
+        self.docker.run("stop", "--time", str(STOP_SECONDS), name)
+
+    def resize(self, droplet: DropletSpec) -> None:
+        self.docker.run("update", *self._limits(droplet), self.container(droplet.id))
+
+    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        text = cloud_firewall(rules) if rules else ""
+        self._change(droplet, File(path=f"{STATE}/firewall.nft", text=text, mode=0o600), "firewall")
+
+    def set_reserved_ips(self, droplet: DropletSpec) -> None:
+        text = "".join(f"{address}\n" for address in droplet.reserved_ips)
+        self._change(droplet, File(path=f"{STATE}/reserved_ips", text=text), "addresses")
+
+    def _change(self, droplet: DropletSpec, file: File, what: str) -> None:
+        """Write what every boot reads, and have a running droplet read it now."""
+        name = self.container(droplet.id)
+        self.docker.put(name, [file])
+        if self.docker.running(name):
+            self.docker.execute(name, "/usr/local/sbin/droplet-init", what)

@@ -1,0 +1,217 @@
+"""The edge: one Nginx that ends TLS for every sandbox name and sends each to its part; the CDN's caches; the published page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable
+
+from sandbox.parts.authority import Authority
+from sandbox.parts.base import CdnSpec, PartError, RegistryLogin
+from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.images import Images
+from sandbox.parts.instance import Instance
+from sandbox.parts.network import Networks
+
+REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
+"""Where Spaces are, as the official provider has them."""
+SPACES_DOMAIN = "digitaloceanspaces.com"
+REGISTRY_HOST = "registry.digitalocean.com"
+PAGE_PORT = 8080
+CACHE = "/var/cache/cdn"
+CONF = "/etc/edge"
+
+
+def names() -> tuple[str, ...]:
+    """Every name the edge's own certificate carries."""
+    wildcards = [(f"{region}.{SPACES_DOMAIN}", f"*.{region}.{SPACES_DOMAIN}") for region in REGIONS]
+    cdns = [f"*.{region}.cdn.{SPACES_DOMAIN}" for region in REGIONS]
+    return (REGISTRY_HOST, *(name for pair in wildcards for name in pair), *cdns)
+
+
+def spaces_server(front: str) -> str:
+    """Spaces: each request is first put to the front, which says where it goes and with what signature."""
+    regions = "|".join(REGIONS)
+    return f"""
+server {{
+    listen 80;
+    listen 443 ssl;
+    server_name "~^(.+\\.)?({regions})\\.digitaloceanspaces\\.com$";
+    location = /.spaces-authorize {{
+        internal;
+        proxy_pass http://{front}:7000/authorize;
+        proxy_pass_request_body off;
+        proxy_set_header Content-Length "";
+        proxy_set_header Transfer-Encoding "";
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Spaces-Question 1;
+        proxy_set_header X-Original-Method $request_method;
+        proxy_set_header X-Original-URI $request_uri;
+    }}
+    location / {{
+        auth_request /.spaces-authorize;
+        auth_request_set $spaces_upstream $upstream_http_x_spaces_upstream;
+        auth_request_set $spaces_authorization $upstream_http_x_spaces_authorization;
+        auth_request_set $spaces_date $upstream_http_x_spaces_date;
+        auth_request_set $spaces_sha256 $upstream_http_x_spaces_sha256;
+        auth_request_set $spaces_error $upstream_http_x_spaces_error;
+        error_page 403 = @refused;
+        proxy_pass http://$spaces_upstream;
+        proxy_set_header Host $http_host;
+        proxy_set_header Connection "";
+        proxy_set_header X-Spaces-Question "";
+        proxy_set_header Authorization $spaces_authorization;
+        proxy_set_header X-Amz-Date $spaces_date;
+        proxy_set_header X-Amz-Content-Sha256 $spaces_sha256;
+    }}
+    location @refused {{
+        default_type application/xml;
+        return 403 $spaces_error;
+    }}
+}}
+"""
+
+
+def registry_server(registry: str) -> str:
+    """The container registry, behind its logins; the password file is read again on each request."""
+    return f"""
+server {{
+    listen 80;
+    listen 443 ssl;
+    server_name {REGISTRY_HOST};
+    location /v2/ {{
+        auth_basic "{REGISTRY_HOST}";
+        auth_basic_user_file {CONF}/registry.htpasswd;
+        add_header Docker-Distribution-Api-Version registry/2.0 always;
+        proxy_hide_header Docker-Distribution-Api-Version;
+        proxy_pass http://{registry}:5000;
+        proxy_set_header Host $http_host;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header Authorization "";
+    }}
+}}
+"""
+
+
+def cdn_server(cdn: CdnSpec) -> str:
+    """One CDN endpoint: a cache of its own before the Space, asked as a stranger would."""
+    zone = "cdn_" + re.sub(r"\W", "_", cdn.id)
+    listen = "listen 80;\n    listen 443 ssl;"
+    custom = ""
+    location = f"""location / {{
+        limit_except GET HEAD OPTIONS {{ deny all; }}
+        proxy_pass http://127.0.0.1:80;
+        proxy_set_header Host {cdn.origin};
+        proxy_set_header Authorization "";
+        proxy_buffering on;
+        proxy_cache {zone};
+        proxy_cache_key "$http_origin|$uri$is_args$args";
+        proxy_cache_valid 200 206 {cdn.ttl}s;
+        proxy_cache_lock on;
+        proxy_ignore_headers Vary Set-Cookie;
+        add_header X-Cache $upstream_cache_status always;
+    }}"""
+    if cdn.custom_domain:
+        tls = ""
+        if cdn.certificate and cdn.private_key:
+            tls = f"ssl_certificate {CONF}/cdn/{cdn.id}.pem;\n    ssl_certificate_key {CONF}/cdn/{cdn.id}.key;"
+        custom = f"server {{\n    {listen}\n    server_name {cdn.custom_domain};\n    {tls}\n    {location}\n}}\n"
+    return (
+        f"proxy_cache_path {CACHE}/{cdn.id} keys_zone={zone}:1m max_size=1g inactive=7d use_temp_path=off;\n"
+        f"server {{\n    {listen}\n    server_name {cdn.endpoint};\n    {location}\n}}\n{custom}"
+    )
+
+
+def htpasswd(logins: Iterable[RegistryLogin], now: float) -> str:
+    """Salted SHA-1 lines, which Nginx checks itself; a login past its time is left out."""
+    lines: list[str] = []
+    for login in logins:
+        if login.expires is None or login.expires > now:
+            salt = os.urandom(8)
+            digest = hashlib.sha1(login.password.encode() + salt).digest()
+            lines.append(f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n")
+    return "".join(lines)
+
+
+class Edge:
+    """The edge of one instance."""
+
+    def __init__(
+        self, instance: Instance, docker: Docker, images: Images, networks: Networks, authority: Authority
+    ) -> None:
+        self.instance, self.docker, self.images = instance, docker, images
+        self.networks, self.authority = networks, authority
+
+    @property
+    def container(self) -> str:
+        return self.instance.thing("edge")
+
+    def ensure(self) -> None:
+        """Create and start the edge if it is not there."""
+        if self.docker.running(self.container):
+            return
+        if self.docker.inspect("container", self.container) is None:
+            plan, labels = self.instance.plan, label_options(self.instance.labels)
+            self.docker.create(
+                self.container,
+                self.images.image("parts"),
+                [
+                    *labels, "--network", self.networks.public, "--ip", plan.infrastructure("edge"), "--restart", "unless-stopped",
+                    "--publish", f"127.0.0.1:{self.instance.page_port}:{PAGE_PORT}",
+                ],
+                ["nginx", "-c", "/etc/sandbox/nginx.conf"],
+            )  # fmt: skip
+            self.docker.run("network", "connect", "--ip", plan.inner("edge"), self.networks.backbone, self.container)
+            chain, key = self.authority.issue(names())
+            self.docker.put(
+                self.container,
+                [
+                    File(path=f"{CONF}/tls/cert.pem", text=chain),
+                    File(path=f"{CONF}/tls/key.pem", text=key, mode=0o600),
+                    File(path=f"{CONF}/http.d/spaces.conf", text=spaces_server(plan.inner("spaces"))),
+                    File(path=f"{CONF}/http.d/registry.conf", text=registry_server(plan.inner("registry"))),
+                    File(path=f"{CONF}/http.d/cdn.conf", text=""),
+                    File(path=f"{CONF}/registry.htpasswd", text=""),
+                    File(path=f"{CONF}/stream.d/page.conf", text=""),
+                    File(path=f"{CACHE}/.keep", text=""),
+                ],
+            )
+        self.docker.start(self.container)
+
+    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
+        files = [File(path=f"{CONF}/http.d/cdn.conf", text="".join(cdn_server(cdn) for cdn in cdns))]
+        for cdn in cdns:
+            if cdn.certificate and cdn.private_key:
+                files.append(File(path=f"{CONF}/cdn/{cdn.id}.pem", text=cdn.certificate))
+                files.append(File(path=f"{CONF}/cdn/{cdn.id}.key", text=cdn.private_key, mode=0o600))
+        self._apply(files)
+
+    def purge(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
+        """Forget cached files: paths without a leading slash; `*` at the end takes all that begin so."""
+        patterns = "".join(
+            f"^KEY: [^|]*\\|/{re.escape(file.lstrip('/').removesuffix('*'))}{'' if file.endswith('*') else '(\\?.*)?$'}\n"
+            for file in files
+        )
+        # Each cache file names its key in its head; Nginx takes a missing file as a miss.
+        script = f"grep -rlaE -f - {CACHE}/{cdn.id} 2>/dev/null | xargs -r rm -f"
+        self.docker.execute(self.container, "sh", "-c", script, stdin=patterns)
+
+    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
+        text = htpasswd(logins, time.time())
+        self.docker.put(self.container, [File(path=f"{CONF}/registry.htpasswd", text=text)])
+
+    def set_page(self, address: str | None) -> None:
+        """Publish port 80 of `address` on the loopback page port; None publishes nothing."""
+        text = f"server {{ listen {PAGE_PORT}; proxy_pass {address}:80; proxy_connect_timeout 5s; }}\n" if address else ""
+        self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
+
+    def _apply(self, files: list[File]) -> None:
+        self.docker.put(self.container, files)
+        if self.docker.running(self.container):
+            try:
+                self.docker.execute(self.container, "nginx", "-c", "/etc/sandbox/nginx.conf", "-s", "reload")
+            except PartError as error:
+                raise PartError(f"edge: Nginx refuses its settings: {error}") from None

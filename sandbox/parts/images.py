@@ -1,0 +1,232 @@
+"""The two local images: `droplet` (a small server with systemd) and `parts` (everything else).
+
+Tagged by the hash of all that goes in, so an unchanged image is never built again. The base comes from the official image where
+images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror in its apt configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sandbox.parts.authority import Authority, cache_folder
+from sandbox.parts.base import PartError
+from sandbox.parts.docker import Docker
+
+SOURCES = Path(__file__).parent.parent / "images"
+IMAGE_LABEL = "ancla.sandbox.image"
+OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim"}
+DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
+PULL_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class AptTarget:
+    """One line of this machine's package sources."""
+
+    site: str
+    release: str
+    component: str
+
+
+def read_os_release() -> dict[str, str]:
+    """/etc/os-release as a mapping; empty where there is none."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def apt_targets() -> list[AptTarget]:
+    """The package sources this machine itself uses, as apt reads them; empty without apt."""
+    if shutil.which("apt-get") is None:
+        return []
+    command = ["apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+    lines = subprocess.run(command, capture_output=True, check=False, text=True).stdout.splitlines()
+    return [AptTarget(*line.split()) for line in dict.fromkeys(lines) if len(line.split()) == 3]
+
+
+def apt_settings() -> str:
+    """This machine's apt settings that reach the network: proxies, certificates, date checks."""
+    if shutil.which("apt-config") is None:
+        return ""
+    dump = subprocess.run(
+        ["apt-config", "dump", "--format", '%f "%v";%n', "Acquire"], capture_output=True, check=False, text=True
+    ).stdout
+    wanted = ("::proxy", "::verify-", "::cainfo", "::check-", "::retries", "::timeout")
+    return "".join(f"{line}\n" for line in dump.splitlines() if any(word in line.lower() for word in wanted))
+
+
+def pip_settings() -> str:
+    """This machine's pip settings that reach an index, as a pip.conf."""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, check=False, text=True)
+    lines = ["[global]"]
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition("=")
+        name = key.rsplit(".", 1)[-1]
+        if name in ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout"):
+            lines.append(f"{name} = {value.strip(chr(39))}")
+    # A droplet's own bundle has this machine's added authorities and the sandbox's.
+    lines.append("cert = /etc/ssl/certs/ca-certificates.crt")
+    return "\n".join(lines) + "\n"
+
+
+def added_authorities() -> dict[str, str]:
+    """Certificates the owner of this machine added to its trust, by file name."""
+    found: dict[str, str] = {}
+    for folder in ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors"):
+        for file in sorted(Path(folder).glob("**/*")):
+            if file.is_file() and file.suffix in (".crt", ".pem"):
+                found[f"{file.stem}.crt"] = file.read_text(encoding="utf-8")
+    return found
+
+
+def find_tool(name: str) -> Path:
+    """A pinned tool: `$ANCLA_TOOLS/NAME`, else on PATH, else in the tools' cache.
+
+    Raises:
+        PartError: it is nowhere.
+    """
+    tools = os.environ.get("ANCLA_TOOLS")
+    for candidate in (Path(tools) / name if tools else None, shutil.which(name), cache_folder() / "bin" / name):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    raise PartError(f"{name}: not found; `make tools` builds it (looked in $ANCLA_TOOLS and on PATH)")
+
+
+class Images:
+    """Builds the images when what goes in has changed. `say` gets one line for each step."""
+
+    def __init__(
+        self, docker: Docker, authority: Authority, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.docker, self.authority, self.say = docker, authority, say
+        self._tags: dict[str, str] = {}
+
+    def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
+        """Build what is missing; returns the image name of `droplet` and of `parts`."""
+        return {kind: self.image(kind, rebuild=rebuild) for kind in ("droplet", "parts")}
+
+    def image(self, kind: str, *, rebuild: bool = False) -> str:
+        """The image's name, built first if it is not there."""
+        if kind in self._tags and not rebuild:
+            return self._tags[kind]
+        context = self._context(kind)
+        digest = hashlib.sha256()
+        for path, (data, mode) in sorted(context.items()):
+            digest.update(f"{path}\0{mode:o}\0{len(data)}\0".encode())
+            digest.update(data)
+        name = f"ancla-sandbox-{kind}:{digest.hexdigest()[:12]}"
+        if rebuild or not self.docker.run("image", "ls", "--quiet", name):
+            self._build(kind, name, context)
+        self._tags[kind] = name
+        return name
+
+    def _context(self, kind: str) -> dict[str, tuple[bytes, int]]:
+        """Every file of the build context: the tracked ones, and under machine/ this machine's own."""
+        files: dict[str, tuple[bytes, int]] = {}
+        folder = SOURCES / kind
+        for file in sorted(folder.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                files[str(file.relative_to(folder))] = (file.read_bytes(), 0o755 if "/sbin/" in str(file) else 0o644)
+        machine = {
+            "etc/apt/apt.conf.d/90machine": apt_settings(),
+            "etc/pip.conf": pip_settings(),
+            "usr/local/share/ca-certificates/ancla-sandbox.crt": self.authority.certificate,
+            **{f"usr/local/share/ca-certificates/{name}": text for name, text in added_authorities().items()},
+        }
+        for path, text in machine.items():
+            files[f"machine/{path}"] = (text.encode(), 0o644)
+        if kind == "parts":
+            files["versitygw"] = (find_tool("versitygw").read_bytes(), 0o755)
+        return files
+
+    def _build(self, kind: str, name: str, context: dict[str, tuple[bytes, int]]) -> None:
+        base = self._base(kind)
+        self.say(f"{kind}: building {name} from {base} (a few minutes, once)")
+        with tempfile.TemporaryDirectory(prefix="ancla-image-") as folder:
+            for path, (data, mode) in context.items():
+                target = Path(folder, path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+                target.chmod(mode)
+            log = Path(folder, ".build.log")
+            with open(log, "wb") as output:
+                done = subprocess.run(
+                    ["docker", "build", "--build-arg", f"BASE={base}", "--label", f"{IMAGE_LABEL}={kind}", "--tag", name, folder],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                )
+            if done.returncode != 0:
+                kept = cache_folder() / f"sandbox-image-{kind}.log"
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, kept)
+                raise PartError(f"image {kind}: the build failed (exit code {done.returncode}); the log is {kept}")
+        self.say(f"{kind}: built")
+
+    def _base(self, kind: str) -> str:
+        official = OFFICIAL[kind]
+        if self.docker.run("image", "ls", "--quiet", official) or self._pulled(official):
+            return official
+        return self._debootstrapped
+
+    def _pulled(self, image: str) -> bool:
+        self.say(f"pulling {image}")
+        try:
+            self.docker.run("pull", "--quiet", image, timeout=PULL_SECONDS)
+        except PartError:
+            self.say(f"{image}: cannot be pulled here; debootstrap makes the base instead")
+            return False
+        return True
+
+    @cached_property
+    def _debootstrapped(self) -> str:
+        """An image of this machine's own release, from the mirror its apt uses."""
+        codename = read_os_release().get("VERSION_CODENAME", "")
+        targets = [target for target in apt_targets() if target.release.split("-")[0] == codename]
+        mirror = next((target.site for target in targets if target.release == codename), None)
+        if mirror is None:
+            raise PartError("base image: it cannot be pulled, and this machine has no apt sources to make it from")
+        name = f"ancla-sandbox-base:{codename}"
+        if self.docker.run("image", "ls", "--quiet", name):
+            return name
+        if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+            raise PartError(
+                "base image: it cannot be pulled; making it takes root and the package debootstrap (apt-get install debootstrap)"
+            )
+        self.say(f"base: debootstrap of {codename} (about 90 s, once)")
+        with tempfile.TemporaryDirectory(prefix="ancla-base-", dir=_roomy_folder()) as folder:
+            command = ["debootstrap", "--variant=minbase", f"--include={DEBOOTSTRAP_INCLUDE}", codename, folder, mirror]
+            done = subprocess.run(command, capture_output=True, check=False, text=True)
+            if done.returncode != 0:
+                raise PartError(f"base image: debootstrap: {(done.stdout.strip().splitlines() or ['failed'])[-1]}")
+            sources = "".join(f"deb {target.site} {target.release} {target.component}\n" for target in targets)
+            Path(folder, "etc/apt/sources.list").write_text(sources, encoding="utf-8")
+            self._import(folder, name)
+        return name
+
+    def _import(self, folder: str, name: str) -> None:
+        tar = ["tar", "--directory", folder, "--exclude=./var/cache/apt/archives/*.deb", "--create", "--file", "-", "."]
+        with subprocess.Popen(tar, stdout=subprocess.PIPE) as packed:
+            command = ["docker", "import", "--change", f"LABEL {IMAGE_LABEL}=base", "-", name]
+            done = subprocess.run(command, stdin=packed.stdout, capture_output=True, check=False, text=True)
+        if done.returncode != 0 or packed.returncode != 0:
+            raise PartError(f"base image: docker import: {done.stderr.strip() or 'tar failed'}")
+
+
+def _roomy_folder() -> str | None:
+    """Not /tmp where it is memory or mounted without devices: the cache folder will do."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)

@@ -1,0 +1,148 @@
+"""One sandbox on this machine: its name, home folder, ports, labels and address plan."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from sandbox.parts.base import PartError
+from sandbox.parts.docker import Docker
+
+LABEL = "ancla.sandbox"
+BENCHMARK = ipaddress.IPv4Network("198.18.0.0/15")
+"""RFC 2544: never routed on the internet, and no private range a firewall or VPN would claim."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The addresses of one instance, all in one /20.
+
+    The first /21 is the public network: infrastructure at its start, then droplets and clusters; the upper half of it is
+    for reserved IPs, which no container ever gets. The backbone joins edge, Spaces and registry, out of droplets' sight.
+    """
+
+    block: ipaddress.IPv4Network
+
+    @property
+    def public(self) -> ipaddress.IPv4Network:
+        return next(self.block.subnets(new_prefix=21))
+
+    @property
+    def hosts(self) -> range:
+        """Integers of the addresses for droplets and clusters; the first 32 are the infrastructure's."""
+        start = int(self.public.network_address)
+        return range(start + 32, start + 1024)
+
+    @property
+    def reserved(self) -> range:
+        """Integers of the reserved IPs."""
+        start = int(self.public.network_address)
+        return range(start + 1024, start + 2047)
+
+    @property
+    def backbone(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network((int(self.block.network_address) + 2048, 24))
+
+    def infrastructure(self, part: str) -> str:
+        """The public address of the nameserver, resolver, edge or proxy."""
+        return str(self.public[{"nameserver": 2, "resolver": 3, "edge": 4, "proxy": 5}[part]])
+
+    def inner(self, part: str) -> str:
+        """The backbone address of the edge, Spaces or the registry."""
+        return str(self.backbone[{"edge": 2, "spaces": 3, "registry": 4}[part]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """Where one sandbox lives. Several may run beside each other: different names, homes and ports."""
+
+    name: str
+    home: Path
+    port: int = 8470
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {LABEL: self.name}
+
+    @property
+    def label(self) -> str:
+        """What `docker --filter label=` takes to find everything of this instance."""
+        return f"{LABEL}={self.name}"
+
+    @property
+    def prefix(self) -> str:
+        return f"ancla-{self.name}-"
+
+    def thing(self, *parts: object) -> str:
+        """The Docker name of a part, such as `ancla-dev-edge`."""
+        return self.prefix + "-".join(str(part) for part in parts)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def proxy_port(self) -> int:
+        return self.port + 1
+
+    @property
+    def page_port(self) -> int:
+        return self.port + 2
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The instance's block: kept in its home, so that addresses live as long as the data."""
+        file = self.home / "addresses.json"
+        if file.exists():
+            return Plan(ipaddress.IPv4Network(json.loads(file.read_text())["block"]))
+        taken = networks_in_use()
+        for block in BENCHMARK.subnets(new_prefix=20):
+            if not any(block.overlaps(network) for network in taken):
+                write_private(file, json.dumps({"block": str(block)}))
+                return Plan(block)
+        raise PartError(f"addresses: no free /20 in {BENCHMARK}; stop another sandbox, or remove a route that covers it")
+
+
+def instance_name(home: Path) -> str:
+    """A name from the home folder: two checkouts do not meet."""
+    folder = home.resolve()
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.parent.name.lower()).strip("-")[:12] or "sandbox"
+    return f"{slug}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+
+
+def networks_in_use() -> list[ipaddress.IPv4Network]:
+    """Every IPv4 network this machine has a route for, or Docker has given away (its bridge may be down)."""
+    found: list[ipaddress.IPv4Network] = []
+    try:
+        text = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, check=True).stdout
+        routes = cast("list[dict[str, str]]", json.loads(text or "[]"))
+        found += [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route["dst"] != "default"]
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        pass  # no `ip` here (not Linux): Docker's own check still refuses an overlap
+    docker = Docker()
+    ids = docker.run("network", "ls", "--quiet").split()
+    if ids:
+        networks = cast("list[dict[str, Any]]", json.loads(docker.run("network", "inspect", *ids)))
+        for network in networks:
+            for pool in network["IPAM"]["Config"] or ():
+                subnet = pool.get("Subnet", "")
+                if "." in subnet:
+                    found.append(ipaddress.IPv4Network(subnet, strict=False))
+    return found
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file only its owner can read, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)

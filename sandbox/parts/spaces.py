@@ -1,0 +1,71 @@
+"""Spaces: versitygw gateways behind the front, one container, one volume; keys and their grants."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+from sandbox.parts.base import SpacesKey
+from sandbox.parts.docker import Docker, File, eventually, label_options
+from sandbox.parts.edge import REGIONS
+from sandbox.parts.images import Images
+from sandbox.parts.instance import Instance
+from sandbox.parts.network import Networks
+
+FRONT = "/usr/local/lib/spaces/front.py"
+START_SECONDS = 20
+
+
+class Spaces:
+    """The Spaces of one instance."""
+
+    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
+        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+
+    @property
+    def container(self) -> str:
+        return self.instance.thing("spaces")
+
+    @property
+    def volume(self) -> str:
+        return self.instance.thing("spaces", "data")
+
+    def ensure(self) -> None:
+        """Create and start the container if it is not there; its data is in a volume."""
+        if self.docker.running(self.container):
+            return
+        if self.docker.inspect("container", self.container) is None:
+            address = self.instance.plan.inner("spaces")
+            self.docker.ensure_volume(self.volume, self.instance.labels)
+            self.docker.create(
+                self.container,
+                self.images.image("parts"),
+                [
+                    *label_options(self.instance.labels), "--network", self.networks.backbone, "--ip", address,
+                    "--restart", "unless-stopped", "--volume", f"{self.volume}:/data",
+                    "--env", f"SPACES_ADDRESS={address}", "--env", f"SPACES_REGIONS={','.join(REGIONS)}",
+                ],
+                ["python3", FRONT],
+            )  # fmt: skip
+            # The gateways' own administrator: made here, known to nobody outside the container. Buckets belong to its fixed name.
+            root = {"access_key": "sandbox", "secret_key": secrets.token_urlsafe(30)}
+            self.docker.put(self.container, [File(path="/data/root.json", text=json.dumps(root), mode=0o600)])
+        self.docker.start(self.container)
+        eventually(self._answers, what="spaces", seconds=START_SECONDS)
+
+    def _answers(self) -> bool:
+        script = "import socket; socket.create_connection(('127.0.0.1', 7000), 1)"
+        return self.docker.run("exec", self.container, "sh", "-c", f'python3 -c "{script}" && echo up', check=False) == "up"
+
+    def set_keys(self, keys: tuple[SpacesKey, ...]) -> None:
+        """Make these the only keys."""
+        value = {key.access_key: {"secret": key.secret_key, "grants": key.grants} for key in keys}
+        self.docker.execute(self.container, "python3", FRONT, "keys", stdin=json.dumps(value))
+
+    def buckets(self) -> tuple[tuple[str, str], ...]:
+        """(region, bucket) of every Space."""
+        found = self.docker.execute(
+            self.container, "sh", "-c", "cd /data/buckets 2>/dev/null && find . -mindepth 2 -maxdepth 2 -type d", check=False
+        )
+        pairs = sorted(tuple(line.split("/")[1:3]) for line in found.splitlines())
+        return tuple((region, bucket) for region, bucket in pairs if not bucket.startswith("."))
