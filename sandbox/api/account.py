@@ -1,0 +1,144 @@
+"""The account, its SSH keys, and what DigitalOcean offers: regions, sizes, images."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from sandbox import catalog
+from sandbox.api.context import Body, Call, invalid, not_found, operation
+from sandbox.store import Record
+
+DROPLET_LIMIT = 25
+RESERVED_IP_LIMIT = 5
+
+
+@operation("account_get")
+def get_account(call: Call) -> Body:
+    """Return the sandbox's account."""
+    account = call.store.get_meta("account")
+    return {
+        "account": {
+            "droplet_limit": DROPLET_LIMIT,
+            "floating_ip_limit": RESERVED_IP_LIMIT,
+            "reserved_ip_limit": RESERVED_IP_LIMIT,
+            "volume_limit": 100,
+            "email": account["email"],
+            "name": "Ancla Sandbox",
+            "uuid": account["uuid"],
+            "email_verified": True,
+            "status": "active",
+            "status_message": "",
+            "team": {"uuid": account["uuid"], "name": "Ancla Sandbox"},
+        }
+    }
+
+
+def fingerprint(public_key: str) -> str:
+    """Return the MD5 fingerprint of an OpenSSH public key line.
+
+    Raises:
+        ApiError: 422, the line is not a key.
+    """
+    parts = public_key.split()
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+        length = int.from_bytes(blob[:4], "big")
+        if blob[4 : 4 + length].decode() != parts[0]:
+            raise ValueError
+    except (IndexError, ValueError, binascii.Error):
+        raise invalid("Key invalid, key should be of the format `type key [comment]`") from None
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
+
+
+def find_key(call: Call, ident: str) -> Record | None:
+    """Find an SSH key by number or fingerprint."""
+    return next(
+        (key for key in call.store.list("ssh_key") if ident in (str(key["id"]), key["fingerprint"])),
+        None,
+    )
+
+
+def _key(call: Call) -> Record:
+    key = find_key(call, call.params["ssh_key_identifier"])
+    if key is None:
+        raise not_found()
+    return key
+
+
+@operation("sshKeys_list")
+def list_keys(call: Call) -> Body:
+    """List the SSH keys."""
+    return call.page("ssh_keys", call.store.list("ssh_key"))
+
+
+@operation("sshKeys_create")
+def create_key(call: Call) -> Body:
+    """Add an SSH key; the same key twice is refused."""
+    name = call.text("name", message="Name can't be blank")
+    public_key = call.text("public_key", message="Public key can't be blank").strip()
+    mark = fingerprint(public_key)
+    if call.store.list("ssh_key", fingerprint=mark):
+        raise invalid("SSH Key is already in use on your account")
+    number = call.store.next_number("ssh_key", 48_120_001)
+    key = {"id": number, "fingerprint": mark, "public_key": public_key, "name": name}
+    return {"ssh_key": call.store.put("ssh_key", number, key)}
+
+
+@operation("sshKeys_get")
+def get_key(call: Call) -> Body:
+    """Return one SSH key."""
+    return {"ssh_key": _key(call)}
+
+
+@operation("sshKeys_update")
+def update_key(call: Call) -> Body:
+    """Rename an SSH key."""
+    key = _key(call)
+    return {"ssh_key": call.store.put("ssh_key", key["id"], {**key, "name": call.text("name")})}
+
+
+@operation("sshKeys_delete")
+def delete_key(call: Call) -> None:
+    """Remove an SSH key; droplets that have it keep it."""
+    call.store.delete("ssh_key", _key(call)["id"])
+
+
+@operation("regions_list")
+def list_regions(call: Call) -> Body:
+    """List the regions."""
+    return call.page("regions", list(catalog.REGIONS), catalog.region_body)
+
+
+@operation("sizes_list")
+def list_sizes(call: Call) -> Body:
+    """List the droplet sizes."""
+    return call.page("sizes", list(catalog.SIZES), catalog.size_body)
+
+
+@operation("images_list")
+def list_images(call: Call) -> Body:
+    """List the images: distributions, and snapshots of this account's droplets."""
+    images = [] if call.query.get("private") == "true" else [catalog.image_body(slug) for slug in catalog.IMAGES]
+    if call.query.get("type") != "distribution":
+        images += call.store.list("image")
+    if call.query.get("type") == "application":
+        images = []
+    if name := call.query.get("tag_name"):
+        images = [image for image in images if name in image["tags"]]
+    return call.page("images", images)
+
+
+@operation("images_get")
+def get_image(call: Call) -> Body:
+    """Return one image, by slug or number."""
+    wanted = call.params["image_id"]
+    for slug, image in catalog.IMAGES.items():
+        if wanted in (slug, str(image.id)):
+            return {"image": catalog.image_body(slug)}
+    image = call.store.get("image", wanted)
+    if image is None:
+        raise not_found()
+    return {"image": image}

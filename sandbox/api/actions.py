@@ -1,0 +1,99 @@
+"""Actions: asynchronous events of droplets, reserved IPs and volumes. One at a time a droplet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox import catalog
+from sandbox.api.context import Body, Call, ApiError, Cloud, invalid, not_found, now, operation
+from sandbox.store import Record, Store
+
+FIRST_ACTION = 2_410_000_001
+
+
+def pending(store: Store, droplet_id: int) -> list[Record]:
+    """List the actions of a droplet (those of its reserved IPs and volumes too) that are not finished, oldest first."""
+    return store.list("action", droplet_id=droplet_id, status="in-progress")
+
+
+def begin(
+    cloud: Cloud,
+    kind: str,
+    *,
+    resource_type: str,
+    resource_id: int | None,
+    region: str,
+    droplet_id: int | None,
+    resource: str = "",
+    **details: Any,
+) -> Record:
+    """Start an action. `droplet_id` is whose turn it takes; `resource` names what has no number; `details` are for who does it.
+
+    Raises:
+        ApiError: 422, the droplet is busy.
+    """
+    if droplet_id is not None and pending(cloud.store, droplet_id):
+        raise invalid("Droplet already has a pending event.")
+    number = cloud.store.next_number("action", FIRST_ACTION)
+    action: Record = {
+        "id": number,
+        "status": "in-progress",
+        "type": kind,
+        "started_at": now(),
+        "completed_at": None,
+        "resource_id": resource_id,
+        "resource_type": resource_type,
+        "region": region,
+        "droplet_id": droplet_id,
+        "resource": resource or str(resource_id),
+        "details": details,
+    }
+    return cloud.store.put("action", number, action)
+
+
+def finish(store: Store, action: Record, status: str = "completed") -> None:
+    """End an action, `completed` or `errored`."""
+    store.put("action", action["id"], {**action, "status": status, "completed_at": now()})
+
+
+def action_body(action: Record) -> Body:
+    """Return the `action` object of the API."""
+    shown = ("id", "status", "type", "started_at", "completed_at", "resource_id", "resource_type")
+    return {
+        **{name: action[name] for name in shown},
+        "region": catalog.region_body(action["region"]),
+        "region_slug": action["region"],
+    }
+
+
+def link(cloud: Cloud, action: Record, rel: str) -> Body:
+    """Return the link to an action, for `links.actions`."""
+    return {"id": action["id"], "rel": rel, "href": f"{cloud.base_url}/v2/actions/{action['id']}"}
+
+
+def of_resource(call: Call, resource_type: str, resource: str) -> list[Record]:
+    """List the actions of one resource, newest first."""
+    return call.store.list("action", resource_type=resource_type, resource=resource)[::-1]
+
+
+def one_of_resource(call: Call, resource_type: str, resource: str) -> Body:
+    """Return the action that the path names, if it is one of this resource."""
+    action = call.store.get("action", call.number("action_id"))
+    if action is None or (action["resource_type"], action["resource"]) != (resource_type, resource):
+        raise not_found()
+    return {"action": action_body(action)}
+
+
+@operation("actions_list")
+def list_actions(call: Call) -> Body:
+    """List every action, newest first."""
+    return call.page("actions", call.store.list("action")[::-1], action_body)
+
+
+@operation("actions_get")
+def get_action(call: Call) -> Body:
+    """Return one action."""
+    action = call.store.get("action", call.number("action_id"))
+    if action is None:
+        raise ApiError(404, "The resource you were accessing could not be found.")
+    return {"action": action_body(action)}

@@ -1,0 +1,134 @@
+"""Certificates: one's own, or issued by the sandbox's authority where DigitalOcean would ask Let's Encrypt."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, not_found, now, operation
+from sandbox.parts.base import PartError
+from sandbox.store import Record
+
+_SHOWN = ("id", "name", "not_after", "sha1_fingerprint", "created_at", "dns_names", "state", "type")
+_IN_USE = "Make sure the certificate is not in use before deleting it"
+
+
+def _body(certificate: Record) -> Body:
+    return {name: certificate[name] for name in _SHOWN}
+
+
+def _find(call: Call) -> Record:
+    certificate = call.store.get("certificate", call.params["certificate_id"])
+    if certificate is None:
+        raise not_found("certificate not found")
+    return certificate
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _facts(chain: str) -> Record:
+    """Read what the API shows of a certificate.
+
+    Raises:
+        ValueError: not a PEM certificate.
+    """
+    leaf = x509.load_pem_x509_certificates(chain.encode())[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        dns_names = names.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        dns_names = []
+    return {
+        "not_after": _stamp(leaf.not_valid_after_utc),
+        # SHA-1 only names the certificate here, as in the API.
+        "sha1_fingerprint": leaf.fingerprint(hashes.SHA1()).hex(),  # noqa: S303
+        "dns_names": dns_names,
+    }
+
+
+def _own(call: Call) -> Record:
+    private_key = call.text("private_key", message="Private key can't be blank")
+    leaf = call.text("leaf_certificate", message="Leaf certificate can't be blank")
+    chain = leaf.strip() + "\n" + str(call.body.get("certificate_chain") or "").strip() + "\n"
+    try:
+        facts = _facts(chain)
+        key = serialization.load_pem_private_key(private_key.encode(), None)
+        public = x509.load_pem_x509_certificate(leaf.encode()).public_key()
+    except (ValueError, TypeError):
+        raise invalid("Certificate or private key is not valid PEM") from None
+    raw = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*raw) != public.public_bytes(*raw):
+        raise invalid("Private key does not match the certificate")
+    return {**facts, "type": "custom", "state": "verified", "chain": chain, "private_key": private_key}
+
+
+def _issued(call: Call) -> Record:
+    names = [name.lower() for name in call.texts("dns_names")]
+    if not names:
+        raise invalid("dns_names can't be blank")
+    domains = [domain["name"] for domain in call.store.list("domain")]
+    for name in names:
+        if not any(name.removeprefix("*.") == domain or name.endswith(f".{domain}") for domain in domains):
+            raise invalid(f"{name} is not managed by DigitalOcean DNS in this account")
+    blank: Record = {"not_after": now(), "sha1_fingerprint": "", "chain": None, "private_key": None}
+    return {**blank, "dns_names": names, "type": "lets_encrypt", "state": "pending"}
+
+
+@operation("certificates_list")
+def list_certificates(call: Call) -> Body:
+    """List the certificates, of one name if asked."""
+    certificates = call.store.list("certificate")
+    if name := call.query.get("name"):
+        certificates = [certificate for certificate in certificates if certificate["name"] == name]
+    return call.page("certificates", certificates, _body)
+
+
+@operation("certificates_create")
+def create_certificate(call: Call) -> Body:
+    """Upload a certificate, or have one issued (`pending` until it is)."""
+    name = call.text("name", message="Name can't be blank")
+    if call.store.list("certificate", name=name):
+        raise invalid("Name already exists")
+    kind = call.one_of("type", ("custom", "lets_encrypt"), default="custom")
+    fields = _own(call) if kind == "custom" else _issued(call)
+    certificate: Record = {"id": new_uuid(), "name": name, "created_at": now(), **fields}
+    call.store.put("certificate", certificate["id"], certificate)
+    if certificate["state"] == "pending":
+        call.cloud.touch(f"certificate:{certificate['id']}", wait=False)
+    return {"certificate": _body(certificate)}
+
+
+@operation("certificates_get")
+def get_certificate(call: Call) -> Body:
+    """Return one certificate."""
+    return {"certificate": _body(_find(call))}
+
+
+@operation("certificates_delete")
+def delete_certificate(call: Call) -> None:
+    """Remove a certificate that no CDN endpoint uses."""
+    certificate = _find(call)
+    if call.store.list("cdn", certificate_id=certificate["id"]):
+        raise ApiError(403, _IN_USE)
+    call.store.delete("certificate", certificate["id"])
+
+
+@job("certificate")
+def issue(cloud: Cloud, ident: str) -> None:
+    """Have a pending certificate issued."""
+    certificate = cloud.store.get("certificate", ident)
+    if certificate is None or certificate["state"] != "pending":
+        return
+    try:
+        chain, private_key = cloud.parts.issue_certificate(tuple(certificate["dns_names"]))
+        issued = {"state": "verified", "chain": chain, "private_key": private_key, **_facts(chain)}
+    except (PartError, ValueError):
+        issued = {"state": "error"}
+    with cloud.change():
+        if current := cloud.store.get("certificate", ident):
+            cloud.store.put("certificate", ident, {**current, **issued})
+            cloud.touch("cdns", wait=False)

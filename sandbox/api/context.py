@@ -1,0 +1,243 @@
+"""What every handler works with: the cloud (store, parts, jobs), the call, errors, pages, and the tables of operations and jobs."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import string
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from sandbox.api.jobs import Jobs
+from sandbox.parts.base import Parts
+from sandbox.store import Record, Store
+
+Body = dict[str, Any]
+
+ERROR_IDS = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    409: "conflict",
+    412: "precondition_failed",
+    422: "unprocessable_entity",
+    429: "too_many_requests",
+    500: "server_error",
+    501: "not_implemented",
+    503: "service_unavailable",
+}
+
+
+class ApiError(Exception):
+    """An error answer: status and DigitalOcean's error body."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def not_found(message: str = "The resource you were accessing could not be found.") -> ApiError:
+    """Return the error for something that is not there."""
+    return ApiError(404, message)
+
+
+def invalid(message: str) -> ApiError:
+    """Return the error for a body that cannot be accepted."""
+    return ApiError(422, message)
+
+
+def not_built(what: str) -> ApiError:
+    """Return the error for what DigitalOcean has and the sandbox has not."""
+    return ApiError(501, f"The sandbox does not simulate {what}.")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of operations.json: the API description's operation id, method, path template and success status."""
+
+    id: str
+    method: str
+    path: str
+    status: int
+
+
+def load_operations() -> list[Operation]:
+    """Read every operation that DigitalOcean's API description (version 2.0) knows under the simulated prefixes."""
+    rows = json.loads((Path(__file__).parent / "operations.json").read_text())
+    return [Operation(*row) for row in rows]
+
+
+def now() -> str:
+    """Return the time as DigitalOcean writes it: UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_uuid() -> str:
+    """Return a random UUID."""
+    return str(uuid.uuid4())
+
+
+def random_text(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
+    """Return a random text from a cryptographic source."""
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    cloud: Cloud
+    operation: Operation
+    path: str
+    params: dict[str, str]
+    query: dict[str, str]
+    body: Body
+
+    @property
+    def store(self) -> Store:
+        """The cloud's store."""
+        return self.cloud.store
+
+    def number(self, name: str) -> int:
+        """Return a path parameter that must be a number; anything else names nothing."""
+        try:
+            return int(self.params[name])
+        except ValueError:
+            raise not_found() from None
+
+    def text(self, name: str, *, pattern: str | None = None, message: str | None = None) -> str:
+        """Return a field of the body that must be a non-empty text (of this pattern)."""
+        value = self.body.get(name)
+        if not isinstance(value, str) or not value:
+            raise invalid(message or f"{name} is required")
+        if pattern and not re.fullmatch(pattern, value):
+            raise invalid(message or f"{name} is invalid")
+        return value
+
+    def one_of(self, name: str, allowed: Iterable[Any], message: str | None = None, default: Any = None) -> Any:
+        """Return a field of the body that must be one of these values."""
+        value = self.body.get(name, default)
+        options = list(allowed)
+        if value not in options:
+            raise invalid(message or f"{name} must be one of: {', '.join(map(str, options))}")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """Return a field of the body that must be a list of texts; absent or null is empty."""
+        value = self.body.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise invalid(f"{name} must be a list of strings")
+        return value
+
+    def page(self, key: str, items: Sequence[Any], render: Callable[[Any], Any] | None = None) -> Body:
+        """Return one page of a list, with absolute links to its neighbours. 20 a page unless asked, at most 200."""
+        per_page = min(self._query_number("per_page", 20), 200)
+        number = self._query_number("page", 1)
+        last = max(1, -(-len(items) // per_page))
+        chosen = items[(number - 1) * per_page : number * per_page]
+
+        def link(page: int) -> str:
+            query = {**self.query, "page": page}
+            return f"{self.cloud.base_url}{self.path}?{urlencode(query)}"
+
+        pages: Body = {}
+        if number > 1:
+            pages |= {"first": link(1), "prev": link(number - 1)}
+        if number < last:
+            pages |= {"next": link(number + 1), "last": link(last)}
+        return {
+            key: [render(item) for item in chosen] if render else list(chosen),
+            "links": {"pages": pages} if pages else {},
+            "meta": {"total": len(items)},
+        }
+
+    def _query_number(self, name: str, default: int) -> int:
+        text = self.query.get(name, "")
+        return int(text) if text.isdigit() and int(text) > 0 else default
+
+
+Handler = Callable[[Call], Body | None]
+HANDLERS: dict[str, Handler] = {}
+JOBS: dict[str, Callable[["Cloud", str], None]] = {}
+
+
+def operation(*ids: str) -> Callable[[Handler], Handler]:
+    """Register a handler for these operation ids."""
+
+    def register(handler: Handler) -> Handler:
+        for ident in ids:
+            HANDLERS[ident] = handler
+        return handler
+
+    return register
+
+
+def job(kind: str) -> Callable[[Callable[[Cloud, str], None]], Callable[[Cloud, str], None]]:
+    """Register what brings parts to the store's state for keys `<kind>:<id>` (or `<kind>` alone)."""
+
+    def register(run: Callable[[Cloud, str], None]) -> Callable[[Cloud, str], None]:
+        JOBS[kind] = run
+        return run
+
+    return register
+
+
+@dataclass
+class Cloud:
+    """The simulated account and what is behind it."""
+
+    store: Store
+    parts: Parts
+    base_url: str
+    token: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.jobs = Jobs(self._run)
+        self._local = threading.local()
+        # What each part was last told, by job key, so that a change elsewhere does not tell it again.
+        self.applied: dict[str, object] = {}
+
+    def _run(self, key: str) -> None:
+        kind, _, ident = key.partition(":")
+        JOBS[kind](self, ident)
+
+    @contextmanager
+    def change(self) -> Iterator[list[Future[None]]]:
+        """Hold the account and change it. When the block ends it is committed, the touched parts are put to work, and the list
+        holds the work that the answer should wait for.
+        """
+        waits: list[Future[None]] = []
+        touched: dict[str, bool] = {}
+        outer, self._local.touched = getattr(self._local, "touched", None), touched
+        try:
+            with self.store.transaction():
+                yield waits
+        finally:
+            self._local.touched = outer
+        for key, wait in touched.items():
+            future = self.jobs.submit(key)
+            if wait:
+                waits.append(future)
+
+    def touch(self, key: str, *, wait: bool = True) -> None:
+        """Say, inside `change`, that the part behind this key must be looked at once the change is committed."""
+        touched: dict[str, bool] = self._local.touched
+        touched[key] = touched.get(key, False) or wait
+
+    def touch_membership(self, *, wait: bool = True) -> None:
+        """Say, inside `change`, that droplets or their tags changed: firewalls and trusted sources are resolved anew."""
+        self.touch("firewalls", wait=wait)
+        for database in self.store.list("database", deleting=False):
+            # One that is still being made is told all of it when it is made.
+            self.touch(f"cluster:{database['id']}", wait=wait and database["status"] == "online")

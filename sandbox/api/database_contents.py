@@ -1,0 +1,250 @@
+"""What is in a database cluster: users, databases, connection pools, replicas."""
+
+from __future__ import annotations
+
+import re
+
+from sandbox.api.context import ApiError, Body, Call, invalid, not_built, not_found, operation
+from sandbox.api.databases import POOL_PORT, connection, find_cluster, new_password, save, user_body
+from sandbox.store import Record
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_POOL_MODES = ("transaction", "session", "statement")
+
+
+def _new_name(call: Call, taken: list[str], what: str) -> str:
+    name = call.text("name", message=f"invalid {what} name")
+    if not _NAME.fullmatch(name):
+        raise invalid(f"invalid {what} name")
+    if name in taken:
+        raise ApiError(409, f"{what} already exists")
+    return name
+
+
+# --- users -----------------------------------------------------------------------------------------------------------
+
+
+def _user(call: Call, database: Record) -> Record:
+    for user in database["users"]:
+        if user["name"] == call.params["username"]:
+            return user
+    raise not_found("user not found")
+
+
+@operation("databases_list_users")
+def list_users(call: Call) -> Body:
+    """List the users, `doadmin` first."""
+    return {"users": [user_body(user) for user in find_cluster(call)["users"]]}
+
+
+@operation("databases_add_user")
+def add_user(call: Call) -> Body:
+    """Add a login role with a generated password."""
+    database = find_cluster(call)
+    name = _new_name(call, [user["name"] for user in database["users"]], "user")
+    settings = call.body.get("settings") or {}
+    user: Record = {
+        "name": name,
+        "role": "normal",
+        "password": new_password(call.cloud, name),
+        "replication": bool(settings.get("pg_allow_replication")),
+    }
+    dropped = [item for item in database["dropped"] if item != ["user", name]]
+    save(call, {**database, "users": [*database["users"], user], "dropped": dropped})
+    return {"user": user_body(user)}
+
+
+@operation("databases_get_user")
+def get_user(call: Call) -> Body:
+    """Return one user, password included."""
+    return {"user": user_body(_user(call, find_cluster(call)))}
+
+
+@operation("databases_update_user")
+def update_user(call: Call) -> Body:
+    """Change a user's settings: the right to replicate."""
+    database = find_cluster(call)
+    user = _user(call, database)
+    settings = call.body.get("settings") or {}
+    user["replication"] = bool(settings.get("pg_allow_replication"))
+    save(call, database)
+    return {"user": user_body(user)}
+
+
+@operation("databases_delete_user")
+def delete_user(call: Call) -> None:
+    """Remove a user; `doadmin` stays."""
+    database = find_cluster(call)
+    user = _user(call, database)
+    if user["role"] == "primary":
+        raise ApiError(403, "cannot delete the primary user")
+    if any(pool["user"] == user["name"] for pool in database["pools"]):
+        raise ApiError(412, "user is used by a connection pool")
+    users = [other for other in database["users"] if other is not user]
+    save(call, {**database, "users": users, "dropped": [*database["dropped"], ["user", user["name"]]]})
+
+
+@operation("databases_reset_auth")
+def reset_auth(call: Call) -> Body:
+    """Give a user a new password."""
+    database = find_cluster(call)
+    user = _user(call, database)
+    user["password"] = new_password(call.cloud, user["name"])
+    save(call, database)
+    return {"user": user_body(user)}
+
+
+# --- databases -------------------------------------------------------------------------------------------------------
+
+
+@operation("databases_list")
+def list_databases(call: Call) -> Body:
+    """List the databases."""
+    return {"dbs": [{"name": name} for name in find_cluster(call)["db_names"]]}
+
+
+@operation("databases_add")
+def add_database(call: Call) -> Body:
+    """Add a database; it belongs to `doadmin`."""
+    cluster = find_cluster(call)
+    name = _new_name(call, cluster["db_names"], "database")
+    dropped = [item for item in cluster["dropped"] if item != ["database", name]]
+    save(call, {**cluster, "db_names": [*cluster["db_names"], name], "dropped": dropped})
+    return {"db": {"name": name}}
+
+
+def _database(call: Call, cluster: Record) -> str:
+    name = call.params["database_name"]
+    if name not in cluster["db_names"]:
+        raise not_found("database not found")
+    return name
+
+
+@operation("databases_get")
+def get_database(call: Call) -> Body:
+    """Return one database."""
+    return {"db": {"name": _database(call, find_cluster(call))}}
+
+
+@operation("databases_delete")
+def delete_database(call: Call) -> None:
+    """Remove a database with all that is in it."""
+    cluster = find_cluster(call)
+    name = _database(call, cluster)
+    if any(pool["db"] == name for pool in cluster["pools"]):
+        raise ApiError(412, "database is used by a connection pool")
+    names = [other for other in cluster["db_names"] if other != name]
+    save(call, {**cluster, "db_names": names, "dropped": [*cluster["dropped"], ["database", name]]})
+
+
+# --- connection pools ------------------------------------------------------------------------------------------------
+
+
+def _pool_body(database: Record, pool: Record) -> Body:
+    # A pool without a user lets everyone in as themselves; the API shows `doadmin` there.
+    wanted = pool["user"] or "doadmin"
+    user = next(user for user in database["users"] if user["name"] == wanted)
+    return {
+        "name": pool["name"],
+        "mode": pool["mode"],
+        "size": pool["size"],
+        "db": pool["db"],
+        "user": pool["user"] or "",
+        "connection": connection(database, name=pool["name"], user=user, port=POOL_PORT),
+        "private_connection": connection(database, name=pool["name"], user=user, port=POOL_PORT, private=True),
+    }
+
+
+def _pool(call: Call, database: Record) -> Record:
+    for pool in database["pools"]:
+        if pool["name"] == call.params["pool_name"]:
+            return pool
+    raise not_found("pool not found")
+
+
+def _pool_fields(call: Call, database: Record, own: str = "") -> Record:
+    mode = call.one_of("mode", _POOL_MODES, "invalid pool mode")
+    size = call.body.get("size")
+    # PostgreSQL keeps three connections for itself: 22 are left of 25 a GiB.
+    from sandbox import catalog  # noqa: PLC0415
+
+    most = catalog.DATABASE_SIZES[database["size"]].memory // 1024 * 25 - 3
+    used = sum(pool["size"] for pool in database["pools"] if pool["name"] != own)
+    if not isinstance(size, int) or size < 1:
+        raise invalid("invalid pool size")
+    if used + size > most:
+        raise invalid(f"pool size is too large: {most - used} of {most} connections are left")
+    name = call.text("db", message="invalid pool database")
+    if name not in database["db_names"]:
+        raise invalid("database does not exist")
+    user = call.body.get("user") or None
+    if user is not None and user not in [existing["name"] for existing in database["users"]]:
+        raise invalid("user does not exist")
+    return {"mode": mode, "size": size, "db": name, "user": user}
+
+
+@operation("databases_list_connectionPools")
+def list_pools(call: Call) -> Body:
+    """List the connection pools."""
+    database = find_cluster(call)
+    return {"pools": [_pool_body(database, pool) for pool in database["pools"]]}
+
+
+@operation("databases_add_connectionPool")
+def add_pool(call: Call) -> Body:
+    """Add a connection pool, on port 25061 under its own name."""
+    database = find_cluster(call)
+    name = _new_name(call, [pool["name"] for pool in database["pools"]], "pool")
+    pool = {"name": name, **_pool_fields(call, database)}
+    save(call, {**database, "pools": [*database["pools"], pool]})
+    return {"pool": _pool_body(database, pool)}
+
+
+@operation("databases_get_connectionPool")
+def get_pool(call: Call) -> Body:
+    """Return one connection pool."""
+    database = find_cluster(call)
+    return {"pool": _pool_body(database, _pool(call, database))}
+
+
+@operation("databases_update_connectionPool")
+def update_pool(call: Call) -> None:
+    """Change a connection pool."""
+    database = find_cluster(call)
+    pool = _pool(call, database)
+    pool |= _pool_fields(call, database, pool["name"])
+    save(call, database)
+
+
+@operation("databases_delete_connectionPool")
+def delete_pool(call: Call) -> None:
+    """Remove a connection pool."""
+    database = find_cluster(call)
+    pool = _pool(call, database)
+    save(call, {**database, "pools": [other for other in database["pools"] if other is not pool]})
+
+
+# --- replicas --------------------------------------------------------------------------------------------------------
+
+
+@operation("databases_list_replicas")
+def list_replicas(call: Call) -> Body:
+    """List the read-only replicas: none, they cannot be made here."""
+    find_cluster(call)
+    return {"replicas": []}
+
+
+@operation("databases_create_replica")
+def create_replica(call: Call) -> None:
+    """Refuse by name: a replica without replication would be a lie."""
+    find_cluster(call)
+    raise not_built("read-only replicas of databases")
+
+
+@operation("databases_get_replica", "databases_destroy_replica", "databases_promote_replica")
+def no_replica(call: Call) -> None:
+    """There is no replica by any name."""
+    find_cluster(call)
+    raise not_found("replica not found")
+
+

@@ -1,0 +1,423 @@
+"""Managed database clusters: PostgreSQL. Other engines are on offer and answer 501."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+from urllib.parse import quote
+
+from sandbox import catalog
+from sandbox.api.context import (
+    ApiError,
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    new_uuid,
+    not_built,
+    not_found,
+    now,
+    operation,
+    random_text,
+)
+from sandbox.api.desired import DATABASE_ZONE, cluster_spec
+from sandbox.api.projects import forget_urn, project_of
+from sandbox.api.tags import ensure_tags
+from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
+from sandbox.store import Record
+
+PORT = 25060
+POOL_PORT = 25061
+_CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def find_cluster(call: Call) -> Record:
+    """Return the cluster that the path names.
+
+    Raises:
+        ApiError: 404.
+    """
+    database = call.store.get("database", call.params["database_cluster_uuid"])
+    if database is None or database["deleting"]:
+        raise not_found("cluster not found")
+    return database
+
+
+def save(call: Call, database: Record) -> Record:
+    """Save a cluster and let its part follow; the answer waits for that when the cluster is online."""
+    call.cloud.touch(f"cluster:{database['id']}", wait=database["status"] == "online")
+    return call.store.put("database", database["id"], database)
+
+
+def new_password(cloud: Cloud, user: str) -> str:
+    """Return the password planted for this user (`/_sandbox/next`), else a new one in DigitalOcean's style."""
+    planted: list[Record] = cloud.store.get_meta("next_passwords", [])
+    for entry in planted:
+        if entry.get("user") in (None, user):
+            cloud.store.set_meta("next_passwords", [other for other in planted if other is not entry])
+            return entry["password"]
+    return "AVNS_" + random_text(19)
+
+
+def connection(database: Record, *, name: str, user: Record, port: int = PORT, private: bool = False) -> Body:
+    """Return the `connection` object of the API for a database (or pool) and a user."""
+    host = f"private-{database['host']}" if private else database["host"]
+    login = f"{quote(user['name'], safe='')}:{quote(user['password'], safe='')}"
+    return {
+        "protocol": "postgresql",
+        "uri": f"postgresql://{login}@{host}:{port}/{name}?sslmode=require",
+        "database": name,
+        "host": host,
+        "port": port,
+        "user": user["name"],
+        "password": user["password"],
+        "ssl": True,
+    }
+
+
+def user_body(user: Record) -> Body:
+    """Return the `user` object of the API."""
+    body: Body = {"name": user["name"], "role": user["role"], "password": user["password"]}
+    return body | ({"settings": {"pg_allow_replication": True}} if user["replication"] else {})
+
+
+def cluster_body(cloud: Cloud, database: Record) -> Body:
+    """Return the `database` object of the API."""
+    admin: Record = database["users"][0]
+    return {
+        "id": database["id"],
+        "name": database["name"],
+        "engine": "pg",
+        "version": database["version"],
+        "semantic_version": database["version"],
+        "num_nodes": database["num_nodes"],
+        "size": database["size"],
+        "region": database["region"],
+        "status": database["status"],
+        "created_at": database["created_at"],
+        "private_network_uuid": database["vpc_uuid"],
+        "tags": database["tags"],
+        "db_names": database["db_names"],
+        "connection": connection(database, name="defaultdb", user=admin),
+        "private_connection": connection(database, name="defaultdb", user=admin, private=True),
+        "users": [user_body(user) for user in database["users"]],
+        "maintenance_window": {**database["maintenance"], "pending": False, "description": []},
+        "project_id": project_of(cloud.store, f"do:dbaas:{database['id']}"),
+        "rules": [{**rule, "cluster_uuid": database["id"]} for rule in database["rules"]],
+        "version_end_of_life": catalog.POSTGRES_END_OF_LIFE[database["version"]],
+        "version_end_of_availability": catalog.POSTGRES_END_OF_LIFE[database["version"]],
+        "storage_size_mib": database["storage_size_mib"],
+        "metrics_endpoints": [{"host": database["host"], "port": 9273}],
+    }
+
+
+def _version(call: Call) -> str:
+    version = str(call.body.get("version") or catalog.DATABASE_ENGINES["pg"][-1])
+    if version not in catalog.DATABASE_ENGINES["pg"]:
+        raise invalid("invalid version")
+    available: tuple[str, ...] = getattr(call.cloud.parts, "postgres_versions", ("15",))
+    if version not in available:
+        raise invalid(f"The sandbox has no PostgreSQL {version}; it has: {', '.join(available)}.")
+    return version
+
+
+def _shape(call: Call, database: Record) -> Record:
+    """Check size, nodes and storage; return them."""
+    size = call.one_of("size", catalog.DATABASE_SIZES, "invalid size")
+    nodes = call.body.get("num_nodes", 1)
+    if not isinstance(nodes, int) or not 1 <= nodes <= 3:
+        raise invalid("invalid num_nodes; pg clusters have 1 to 3 nodes")
+    least = catalog.DATABASE_SIZES[size].disk
+    storage = int(call.body.get("storage_size_mib") or 0) or max(least, database.get("storage_size_mib", 0))
+    if storage < least:
+        raise invalid(f"invalid storage_size_mib; the least for {size} is {least}")
+    if storage < database.get("storage_size_mib", 0):
+        raise invalid("storage_size_mib cannot be decreased")
+    return {"size": size, "num_nodes": nodes, "storage_size_mib": storage}
+
+
+def parse_rules(call: Call, database: Record) -> list[Record]:
+    """Check trusted sources; those that stay keep their UUID and time."""
+    import ipaddress  # noqa: PLC0415 - only rules need it
+
+    before = {(rule["type"], rule["value"]): rule for rule in database["rules"]}
+    rules: list[Record] = []
+    for given in call.body.get("rules") or []:
+        kind, value = given.get("type"), str(given.get("value") or "")
+        if kind in ("k8s", "app"):
+            raise not_built(f"trusted sources of type {kind}")
+        if kind == "ip_addr":
+            try:
+                ipaddress.ip_network(value, strict=False)
+            except ValueError:
+                raise invalid(f"invalid IP address or CIDR: {value}") from None
+        elif kind not in ("droplet", "tag") or call.store.get(kind, value) is None:
+            raise invalid(f"invalid firewall rule: {kind} {value} not found")
+        old = before.get((kind, value))
+        rule: Record = old or {"uuid": new_uuid(), "type": kind, "value": value, "created_at": now()}
+        rules.append(rule | ({"description": given["description"]} if given.get("description") else {}))
+    return rules
+
+
+@operation("databases_list_options")
+def list_options(call: Call) -> Body:
+    """List engines, versions and layouts on offer."""
+    return catalog.database_options()
+
+
+@operation("databases_list_clusters")
+def list_clusters(call: Call) -> Body:
+    """List the clusters, of a tag if asked."""
+    found = call.store.list("database", deleting=False)
+    if tag := call.query.get("tag_name"):
+        found = [database for database in found if tag in database["tags"]]
+    return call.page("databases", found, lambda database: cluster_body(call.cloud, database))
+
+
+@operation("databases_create_cluster")
+def create_cluster(call: Call) -> Body:
+    """Make a cluster with `doadmin` and `defaultdb`; it is `creating` until its server answers."""
+    cloud = call.cloud
+    name = call.text("name", pattern=_CLUSTER_NAME, message="invalid cluster name")
+    engine = call.one_of("engine", (*catalog.DATABASE_ENGINES, "redis", "advanced_pg", "advanced_mysql"), "invalid engine")
+    if engine != "pg":
+        raise not_built(f"database clusters of the engine {engine}")
+    if call.body.get("backup_restore"):
+        raise not_built("database clusters restored from a backup")
+    region = call.one_of("region", catalog.REGIONS, "invalid region")
+    if call.store.list("database", name=name, deleting=False):
+        raise invalid("cluster name is not available")
+    blank: Record = {"rules": []}
+    fields = {"version": _version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
+    tags = ensure_tags(call, call.texts("tags"))
+    vpc = vpc_for(call, call.body.get("private_network_uuid"), region)
+    account = call.store.get_meta("account")
+    ident = new_uuid()
+    database: Record = {
+        "id": ident,
+        "name": name,
+        "region": region,
+        "status": "creating",
+        "deleting": False,
+        "created_at": now(),
+        "vpc_uuid": vpc["id"],
+        "public_ip": free_public_ip(cloud),
+        "private_ip": free_private_ip(call.store, vpc),
+        "host": f"{name}-do-user-{account['number']}-0.{'abcdefghijklm'[account['number'] % 13]}.{DATABASE_ZONE}",
+        "tags": tags,
+        "db_names": ["defaultdb"],
+        "users": [
+            {"name": "doadmin", "role": "primary", "password": new_password(cloud, "doadmin"), "replication": True}
+        ],
+        "pools": [],
+        "config": {},
+        "maintenance": {"day": "friday", "hour": "21:00:00"},
+        "autoscale": None,
+        "dropped": [],
+        **fields,
+    }
+    cloud.touch("zones")
+    save(call, database)
+    _note_event(call, database, "cluster_create")
+    return {"database": cluster_body(cloud, database)}
+
+
+@operation("databases_get_cluster")
+def get_cluster(call: Call) -> Body:
+    """Return one cluster."""
+    return {"database": cluster_body(call.cloud, find_cluster(call))}
+
+
+@operation("databases_destroy_cluster")
+def destroy_cluster(call: Call) -> None:
+    """Destroy a cluster with all its data: 404 from now on; it leaves its VPC once its servers are gone."""
+    database = find_cluster(call)
+    call.store.put("database", database["id"], {**database, "deleting": True})
+    call.store.delete_children("replica", database["id"])
+    call.store.delete_children("database_event", database["id"])
+    forget_urn(call.store, f"do:dbaas:{database['id']}")
+    call.cloud.touch(f"cluster:{database['id']}", wait=False)
+    call.cloud.touch("zones")
+
+
+def _must_be_online(database: Record) -> None:
+    if database["status"] != "online":
+        raise ApiError(412, f"cluster is not ready: {database['status']}")
+
+
+@operation("databases_update_clusterSize")
+def resize_cluster(call: Call) -> None:
+    """Change size, nodes or storage; the cluster is `resizing` meanwhile."""
+    database = find_cluster(call)
+    _must_be_online(database)
+    save(call, {**database, **_shape(call, database), "status": "resizing"})
+    _note_event(call, database, "cluster_update")
+
+
+@operation("databases_get_ca")
+def get_ca(call: Call) -> Body:
+    """Return the certificate of the authority that signs database hosts, PEM in base64."""
+    find_cluster(call)
+    return {"ca": {"certificate": base64.b64encode(call.cloud.parts.ca_certificate().encode()).decode()}}
+
+
+@operation("databases_list_backups")
+def list_backups(call: Call) -> Body:
+    """List DigitalOcean's own backups: none are taken here."""
+    find_cluster(call)
+    return {
+        "backups": [],
+        "scheduled_backup_time": {"backup_hour": 3, "backup_minute": 0, "backup_interval_hours": 24},
+    }
+
+
+# --- trusted sources, configuration, windows -------------------------------------------------------------------------
+
+
+@operation("databases_list_firewall_rules")
+def list_rules(call: Call) -> Body:
+    """List the trusted sources."""
+    return {"rules": cluster_body(call.cloud, find_cluster(call))["rules"]}
+
+
+@operation("databases_update_firewall_rules")
+def update_rules(call: Call) -> None:
+    """Replace all trusted sources; none at all opens the cluster to the world."""
+    database = find_cluster(call)
+    save(call, {**database, "rules": parse_rules(call, database)})
+
+
+@operation("databases_get_config")
+def get_config(call: Call) -> Body:
+    """Return what was configured; settings left at their default are not shown."""
+    return {"config": find_cluster(call)["config"]}
+
+
+@operation("databases_patch_config")
+def patch_config(call: Call) -> Body:
+    """Change some settings; null puts one back to its default."""
+    database = find_cluster(call)
+    given = call.body.get("config")
+    if not isinstance(given, dict):
+        raise invalid("config is required")
+    merged = {name: value for name, value in {**database["config"], **given}.items() if value is not None}
+    save(call, {**database, "config": merged})
+    return {"config": merged}
+
+
+@operation("databases_update_maintenanceWindow")
+def update_maintenance(call: Call) -> None:
+    """Change when maintenance may happen (UTC)."""
+    database = find_cluster(call)
+    day = str(call.body.get("day") or "").lower()
+    if day not in _DAYS:
+        raise invalid("invalid day")
+    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?", str(call.body.get("hour") or ""))
+    if match is None:
+        raise invalid("invalid hour")
+    hour = f"{int(match[1]):02}:{match[2]}:00"
+    call.store.put("database", database["id"], {**database, "maintenance": {"day": day, "hour": hour}})
+
+
+@operation("databases_install_update")
+def install_update(call: Call) -> None:
+    """Start the pending maintenance: there is never any."""
+    find_cluster(call)
+
+
+@operation("databases_update_major_version")
+def upgrade_cluster(call: Call) -> None:
+    """Upgrade to a newer major version, if the sandbox has it."""
+    database = find_cluster(call)
+    version = _version(call)
+    if int(version) <= int(database["version"]):
+        raise invalid("cluster can only be upgraded to a newer version")
+    raise not_built("major version upgrades")
+
+
+@operation("databases_get_autoscale")
+def get_autoscale(call: Call) -> Body:
+    """Return the storage autoscaling settings."""
+    return {"autoscale": find_cluster(call)["autoscale"] or {"storage": {"enabled": False}}}
+
+
+@operation("databases_update_autoscale")
+def update_autoscale(call: Call) -> None:
+    """Keep the storage autoscaling settings; disks here never fill up by themselves."""
+    database = find_cluster(call)
+    storage: Any = call.body.get("storage")
+    if not isinstance(storage, dict) or not isinstance(storage.get("enabled"), bool):
+        raise invalid("storage.enabled is required")
+    percent, step = storage.get("threshold_percent", 80), storage.get("increment_gib", 10)
+    if not 15 <= percent <= 95 or not 10 <= step <= 500:
+        raise invalid("threshold_percent must be 15 to 95 and increment_gib 10 to 500")
+    call.store.put("database", database["id"], {**database, "autoscale": {"storage": storage}})
+
+
+@operation("databases_get_evictionPolicy", "databases_update_evictionPolicy")
+def eviction_policy(call: Call) -> None:
+    """Refuse: only caching clusters have an eviction policy."""
+    find_cluster(call)
+    raise invalid("eviction policy is only supported for Caching and Valkey clusters")
+
+
+@operation("databases_get_sql_mode", "databases_update_sql_mode")
+def sql_mode(call: Call) -> None:
+    """Refuse: only MySQL clusters have a SQL mode."""
+    find_cluster(call)
+    raise invalid("SQL mode is only supported for MySQL clusters")
+
+
+def _note_event(call: Call, database: Record, kind: str) -> None:
+    ident = random_text(8).lower()
+    event = {"id": ident, "cluster_name": database["name"], "event_type": kind, "create_time": now()}
+    call.store.put("database_event", ident, event, parent=database["id"])
+
+
+@operation("databases_list_events_logs")
+def list_events(call: Call) -> Body:
+    """List what happened to a cluster."""
+    database = find_cluster(call)
+    return {"events": call.store.list("database_event", parent=database["id"])}
+
+
+# --- the part behind -------------------------------------------------------------------------------------------------
+
+
+@job("cluster")
+def converge_cluster(cloud: Cloud, ident: str) -> None:
+    """Bring a cluster's servers to what the store says, or remove them."""
+    key = f"cluster:{ident}"
+    with cloud.store.transaction():
+        database = cloud.store.get("database", ident)
+        spec = cluster_spec(cloud.store, database) if database else None
+    if database is None or spec is None:
+        return
+    if database["deleting"]:
+        cloud.parts.delete_cluster(ident)
+        with cloud.change():
+            cloud.store.delete("database", ident)
+        cloud.applied.pop(key, None)
+        return
+    for what, name in database["dropped"]:
+        drop = cloud.parts.drop_database if what == "database" else cloud.parts.drop_user
+        drop(spec, name)
+    if cloud.applied.get(key) != spec or database["status"] != "online":
+        cloud.applied.pop(key, None)
+        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first member
+        cloud.parts.apply_cluster(spec)
+        cloud.applied[key] = spec
+    with cloud.change():
+        current = cloud.store.get("database", ident)
+        if current is None or current["deleting"]:
+            return
+        current["dropped"] = [item for item in current["dropped"] if item not in database["dropped"]]
+        # A resize asked for meanwhile has a run of its own after this one.
+        if current["status"] == database["status"]:
+            current["status"] = "online"
+        cloud.store.put("database", ident, current)
+
+

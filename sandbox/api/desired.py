@@ -1,0 +1,323 @@
+"""What should exist, computed from the store: the specs that the parts are given. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import Any
+
+from sandbox import catalog
+from sandbox.api.context import Cloud
+from sandbox.parts.base import (
+    CdnSpec,
+    ClusterSpec,
+    DatabaseUser,
+    DnsRecord,
+    DropletSpec,
+    FirewallRules,
+    PoolSpec,
+    PortRule,
+    RegistryLogin,
+    SpacesKey,
+    VpcSpec,
+    World,
+)
+from sandbox.store import Record, Store
+
+DATABASE_ZONE = "db.ondigitalocean.com"
+NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
+# Records whose data is a name: in the zone `@` stands for the apex, and the stored form has no final dot.
+NAME_TYPES = frozenset({"CNAME", "MX", "NS", "SRV"})
+
+
+def vpc_spec(vpc: Record) -> VpcSpec:
+    """Return the part's view of a VPC."""
+    return VpcSpec(id=vpc["id"], name=vpc["name"], ip_range=vpc["ip_range"])
+
+
+def _vpc_of(store: Store, record: Record) -> VpcSpec:
+    vpc = store.get("vpc", record["vpc_uuid"])
+    assert vpc is not None, "a VPC with members cannot be deleted"  # noqa: S101 - an invariant of the store
+    return vpc_spec(vpc)
+
+
+def droplet_spec(store: Store, droplet: Record) -> DropletSpec:
+    """Return the part's view of a droplet."""
+    size = catalog.SIZES[droplet["size"]]
+    reserved = store.list("reserved_ip", droplet_id=droplet["id"])
+    return DropletSpec(
+        id=droplet["id"],
+        name=droplet["name"],
+        image=droplet["image"],
+        vcpus=size.vcpus,
+        memory=size.memory,
+        disk=droplet["disk"],
+        region=droplet["region"],
+        vpc=_vpc_of(store, droplet),
+        public_ip=droplet["public_ip"],
+        private_ip=droplet["private_ip"],
+        authorized_keys=tuple(droplet["authorized_keys"]),
+        user_data=droplet["user_data"],
+        powered=droplet["status"] != "off",
+        reserved_ips=tuple(record["ip"] for record in reserved),
+    )
+
+
+def living(store: Store) -> list[Record]:
+    """List the droplets that are not being deleted."""
+    return [droplet for droplet in store.list("droplet") if not droplet["deleting"]]
+
+
+def _addresses(droplet: Record) -> list[str]:
+    return [f"{droplet['private_ip']}/32", f"{droplet['public_ip']}/32"]
+
+
+def _peers(store: Store, peers: Record) -> tuple[str, ...]:
+    """Resolve the sources or destinations of a firewall rule to CIDRs."""
+    found = [str(ipaddress.ip_network(address, strict=False)) for address in peers.get("addresses") or []]
+    tags = set(peers.get("tags") or [])
+    ids = set(peers.get("droplet_ids") or [])
+    for droplet in living(store):
+        if droplet["id"] in ids or tags.intersection(droplet["tags"]):
+            found += _addresses(droplet)
+    return tuple(dict.fromkeys(found))
+
+
+def firewall_rules(store: Store, droplet: Record) -> FirewallRules | None:
+    """Return the union of the firewalls that hold a droplet, by id or by tag; None when none does."""
+    holding = [
+        firewall
+        for firewall in store.list("firewall")
+        if droplet["id"] in firewall["droplet_ids"] or set(firewall["tags"]) & set(droplet["tags"])
+    ]
+    if not holding:
+        return None
+
+    def union(direction: str, side: str) -> tuple[PortRule, ...]:
+        return tuple(
+            PortRule(protocol=rule["protocol"], ports=rule.get("ports") or "0", addresses=_peers(store, rule[side]))
+            for firewall in holding
+            for rule in firewall[direction]
+        )
+
+    return FirewallRules(inbound=union("inbound_rules", "sources"), outbound=union("outbound_rules", "destinations"))
+
+
+def trusted_sources(store: Store, database: Record) -> tuple[str, ...] | None:
+    """Resolve a cluster's trusted sources to CIDRs; None when it has no rule and is open."""
+    rules: list[Record] = database["rules"]
+    if not rules:
+        return None
+    found: list[str] = []
+    droplets = living(store)
+    for rule in rules:
+        if rule["type"] == "ip_addr":
+            found.append(str(ipaddress.ip_network(rule["value"], strict=False)))
+        for droplet in droplets:
+            if (rule["type"] == "droplet" and str(droplet["id"]) == rule["value"]) or (
+                rule["type"] == "tag" and rule["value"] in droplet["tags"]
+            ):
+                found += _addresses(droplet)
+    return tuple(dict.fromkeys(found))
+
+
+# The API's names that are not PostgreSQL settings, and those whose number is not in PostgreSQL's own unit.
+_NOT_POSTGRES = frozenset(
+    {"backup_hour", "backup_minute", "pgbouncer", "timescaledb", "stat_monitor_enable", "synchronous_replication"}
+    | {"max_failover_replication_time_lag", "shared_buffers_percentage"}
+)
+_UNITS = {"work_mem": "MB"}
+
+
+def postgres_settings(config: Record, memory: int) -> dict[str, str]:
+    """Translate the API's configuration to postgresql.conf settings for a node of `memory` MiB."""
+    settings: dict[str, str] = {}
+    for name, value in config.items():
+        if name in _NOT_POSTGRES or name.startswith("pg_partman_bgw") or value is None:
+            continue
+        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        settings[name] = text + _UNITS.get(name, "")
+    if share := config.get("shared_buffers_percentage"):
+        settings["shared_buffers"] = f"{int(memory * float(share) / 100)}MB"
+    return settings
+
+
+def cluster_spec(store: Store, database: Record) -> ClusterSpec:
+    """Return the part's view of a database cluster."""
+    size = catalog.DATABASE_SIZES[database["size"]]
+    return ClusterSpec(
+        id=database["id"],
+        name=database["name"],
+        version=database["version"],
+        nodes=database["num_nodes"],
+        vcpus=size.vcpus,
+        memory=size.memory,
+        host=database["host"],
+        private_host=f"private-{database['host']}",
+        vpc=_vpc_of(store, database),
+        public_ip=database["public_ip"],
+        private_ip=database["private_ip"],
+        users=tuple(
+            DatabaseUser(name=user["name"], password=user["password"], replication=user["replication"])
+            for user in database["users"]
+        ),
+        databases=tuple(database["db_names"]),
+        pools=tuple(
+            PoolSpec(name=pool["name"], mode=pool["mode"], size=pool["size"], database=pool["db"], user=pool["user"])
+            for pool in database["pools"]
+        ),
+        trusted=trusted_sources(store, database),
+        config=postgres_settings(database["config"], size.memory),
+    )
+
+
+def spaces_keys(store: Store) -> tuple[SpacesKey, ...]:
+    """Return every Spaces key, the account's bootstrap key first."""
+    bootstrap = store.get_meta("bootstrap")
+    keys = [SpacesKey(access_key=bootstrap["access_key"], secret_key=bootstrap["secret_key"], grants=(("", "fullaccess"),))]
+    for key in store.list("spaces_key"):
+        grants = tuple((grant.get("bucket") or "", grant["permission"]) for grant in key["grants"])
+        keys.append(SpacesKey(access_key=key["access_key"], secret_key=key["secret_key"], grants=grants))
+    return tuple(keys)
+
+
+def cdn_spec(store: Store, cdn: Record) -> CdnSpec:
+    """Return the part's view of a CDN endpoint, with the certificate of its custom domain."""
+    certificate = store.get("certificate", cdn.get("certificate_id") or "") or {}
+    return CdnSpec(
+        id=cdn["id"],
+        origin=cdn["origin"],
+        endpoint=cdn["endpoint"],
+        ttl=cdn["ttl"],
+        custom_domain=cdn.get("custom_domain") or None,
+        certificate=certificate.get("chain"),
+        private_key=certificate.get("private_key"),
+    )
+
+
+def registry_logins(cloud: Cloud) -> tuple[RegistryLogin, ...]:
+    """Return every login of the registry: the bootstrap one, the API token (as at DigitalOcean), and those handed out."""
+    bootstrap = cloud.store.get_meta("bootstrap")
+    return (
+        RegistryLogin(username=bootstrap["registry_username"], password=bootstrap["registry_password"]),
+        RegistryLogin(username=cloud.token, password=cloud.token),
+        *(
+            RegistryLogin(username=login["username"], password=login["password"], expires=login["expires"])
+            for login in cloud.store.list("registry_login")
+            if login["expires"] is None or login["expires"] > time.time()
+        ),
+    )
+
+
+def _dotted(name: str) -> str:
+    return name if name.endswith(".") else name + "."
+
+
+def _zone_data(record: Record, domain: str) -> str:
+    data = str(record["data"])
+    if record["type"] in NAME_TYPES:
+        data = _dotted(domain if data == "@" else data)
+    match record["type"]:
+        case "MX":
+            return f"{record['priority']} {data}"
+        case "SRV":
+            return f"{record['priority']} {record['weight']} {record['port']} {data}"
+        case "CAA":
+            return f'{record["flags"]} {record["tag"]} "{data.rstrip(".")}"'
+        case "TXT":
+            # A character string of the wire format has at most 255 octets (RFC 1035).
+            chunks = [data[at : at + 200] for at in range(0, len(data), 200)] or [""]
+            return " ".join('"' + chunk.replace("\\", "\\\\").replace('"', '\\"') + '"' for chunk in chunks)
+        case _:
+            return data
+
+
+def _authority(zone: str, serial: int) -> DnsRecord:
+    data = f"{NAME_SERVERS[0]}. hostmaster.{zone}. {serial} 10800 3600 604800 1800"
+    return DnsRecord(name=_dotted(zone), type="SOA", data=data, ttl=1800)
+
+
+def zones(store: Store) -> dict[str, tuple[DnsRecord, ...]]:
+    """Return every zone: the account's domains, and the zone that database hosts live in. Owner names end with a dot."""
+    serial = int(time.time())
+    found: dict[str, tuple[DnsRecord, ...]] = {}
+    for domain in store.list("domain"):
+        name = domain["name"]
+        records = [_authority(name, serial)]
+        for record in store.list("record", parent=name):
+            if record["type"] == "SOA":
+                continue  # its answer is computed above
+            owner = name if record["name"] == "@" else f"{record['name']}.{name}"
+            records.append(
+                DnsRecord(
+                    name=_dotted(owner), type=record["type"], data=_zone_data(record, name), ttl=record["ttl"] or 1800
+                )
+            )
+        found[name] = tuple(records)
+    hosts = [_authority(DATABASE_ZONE, serial)]
+    for database in store.list("database", deleting=False):
+        for host, address in ((database["host"], "public_ip"), (f"private-{database['host']}", "private_ip")):
+            hosts.append(DnsRecord(name=_dotted(host), type="A", data=database[address], ttl=60))
+    found[DATABASE_ZONE] = tuple(hosts)
+    return found
+
+
+def world(cloud: Cloud) -> World:
+    """Return everything that should exist."""
+    store = cloud.store
+    droplets = living(store)
+    return World(
+        vpcs=tuple(vpc_spec(vpc) for vpc in store.list("vpc")),
+        droplets=tuple(droplet_spec(store, droplet) for droplet in droplets),
+        firewalls={droplet["id"]: firewall_rules(store, droplet) for droplet in droplets},
+        clusters=tuple(cluster_spec(store, database) for database in store.list("database", deleting=False)),
+        spaces_keys=spaces_keys(store),
+        cdns=tuple(cdn_spec(store, cdn) for cdn in store.list("cdn")),
+        registry_logins=registry_logins(cloud),
+        zones=zones(store),
+    )
+
+
+def summary(cloud: Cloud) -> dict[str, Any]:
+    """Return what lives, with addresses, for people."""
+    store = cloud.store
+    return {
+        "droplets": [
+            {
+                "id": droplet["id"],
+                "name": droplet["name"],
+                "status": droplet["status"],
+                "size": droplet["size"],
+                "public_ip": droplet["public_ip"],
+                "private_ip": droplet["private_ip"],
+                "reserved_ips": [record["ip"] for record in store.list("reserved_ip", droplet_id=droplet["id"])],
+            }
+            for droplet in store.list("droplet")
+        ],
+        "databases": [
+            {
+                "id": database["id"],
+                "name": database["name"],
+                "status": database["status"],
+                "engine": f"pg {database['version']}",
+                "host": database["host"],
+                "public_ip": database["public_ip"],
+                "private_ip": database["private_ip"],
+            }
+            for database in store.list("database", deleting=False)
+        ],
+        "vpcs": [
+            {"id": vpc["id"], "name": vpc["name"], "ip_range": vpc["ip_range"], "default": vpc["default"]}
+            for vpc in store.list("vpc")
+        ],
+        "domains": [domain["name"] for domain in store.list("domain")],
+        "reserved_ips": [
+            {"ip": record["ip"], "droplet_id": record["droplet_id"]} for record in store.list("reserved_ip")
+        ],
+        "cdn_endpoints": [
+            {"endpoint": cdn["endpoint"], "custom_domain": cdn.get("custom_domain")} for cdn in store.list("cdn")
+        ],
+        "registries": [registry["name"] for registry in store.list("registry")],
+        "objects": {kind: count for kind, count in store.counts().items() if kind != "action"},
+        "problems": dict(cloud.jobs.problems),
+    }

@@ -1,0 +1,235 @@
+"""Domains and their records."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, operation
+from sandbox.api.desired import NAME_SERVERS, NAME_TYPES, zones
+from sandbox.api.projects import forget_urn
+from sandbox.store import Record
+
+_TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
+_DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+_OWNER = re.compile(r"@|(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*")
+_FIELDS = ("id", "type", "name", "data", "priority", "port", "ttl", "weight", "flags", "tag")
+_NUMBERS = {"priority": 65535, "weight": 65535, "port": 65535, "flags": 255}
+# Which fields each type has to have beside name and data.
+_NEEDS = {"MX": ("priority",), "SRV": ("priority", "port", "weight"), "CAA": ("flags", "tag")}
+
+
+def _domain(call: Call) -> Record:
+    domain = call.store.get("domain", call.params["domain_name"])
+    if domain is None:
+        raise not_found()
+    return domain
+
+
+def _zone_file(call: Call, domain: Record) -> str:
+    name = domain["name"]
+    lines = [f"$ORIGIN {name}.", "$TTL 1800"]
+    for record in zones(call.store)[name]:
+        lines.append(f"{record.name} {record.ttl} IN {record.type} {record.data}")
+    return "\n".join(lines) + "\n"
+
+
+def domain_body(call: Call, domain: Record) -> Body:
+    """Return the `domain` object of the API."""
+    return {"name": domain["name"], "ttl": domain["ttl"], "zone_file": _zone_file(call, domain)}
+
+
+def _record_body(record: Record) -> Body:
+    return {name: record[name] for name in _FIELDS}
+
+
+def _add(call: Call, domain: str, **fields: Any) -> Record:
+    number = call.store.next_number("record", 1_750_000_001)
+    record: Record = {**dict.fromkeys(_FIELDS), "ttl": 1800, **fields, "id": number}
+    return call.store.put("record", number, record, parent=domain)
+
+
+@operation("domains_list")
+def list_domains(call: Call) -> Body:
+    """List the domains."""
+    return call.page("domains", call.store.list("domain"), lambda domain: domain_body(call, domain))
+
+
+@operation("domains_create")
+def create_domain(call: Call) -> Body:
+    """Make a zone with its SOA and NS records, and an A record of its apex if `ip_address` is given."""
+    name = call.text("name", message="Name can't be blank").lower().rstrip(".")
+    if not _DOMAIN.fullmatch(name):
+        raise invalid("Name Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)")
+    if call.store.get("domain", name):
+        raise invalid("Name already exists")
+    call.store.put("domain", name, {"name": name, "ttl": 1800})
+    _add(call, name, type="SOA", name="@", data="1800")
+    for server in NAME_SERVERS:
+        _add(call, name, type="NS", name="@", data=server)
+    if address := call.body.get("ip_address"):
+        _add(call, name, type="A", name="@", data=_check_data("A", str(address)))
+    call.cloud.touch("zones")
+    # The answer to a creation has neither of the two: the zone is being made.
+    return {"domain": {"name": name, "ttl": None, "zone_file": None}}
+
+
+@operation("domains_get")
+def get_domain(call: Call) -> Body:
+    """Return one domain with its zone file."""
+    return {"domain": domain_body(call, _domain(call))}
+
+
+@operation("domains_delete")
+def delete_domain(call: Call) -> None:
+    """Remove a zone and every record of it."""
+    name = _domain(call)["name"]
+    call.store.delete("domain", name)
+    call.store.delete_children("record", name)
+    forget_urn(call.store, f"do:domain:{name}")
+    call.cloud.touch("zones")
+
+
+def _record(call: Call) -> Record:
+    record = call.store.get("record", call.number("domain_record_id"), parent=_domain(call)["name"])
+    if record is None:
+        raise not_found()
+    return record
+
+
+def _check_data(kind: str, data: str, tag: str | None = None) -> str:
+    """Check a record's data and return it as DigitalOcean stores it: names lose their final dot."""
+    if kind in ("A", "AAAA"):
+        version = ipaddress.IPv4Address if kind == "A" else ipaddress.IPv6Address
+        try:
+            version(data)
+        except ValueError:
+            raise invalid(f"IP address did not match IPv{4 if kind == 'A' else 6} format (e.g. 127.0.0.1).") from None
+    if (kind in NAME_TYPES and data != "@") or (kind == "CAA" and tag != "iodef" and data != ";"):
+        if not data.endswith("."):
+            raise invalid("Data needs to end with a dot (.)")
+        return data.rstrip(".")
+    return data
+
+
+def _check(record: Record) -> None:
+    kind = record["type"]
+    for name in _NEEDS.get(kind, ()):
+        if record[name] is None:
+            raise invalid(f"{name.capitalize()} can't be blank.")
+    for name, most in _NUMBERS.items():
+        if record[name] is not None and not (isinstance(record[name], int) and 0 <= record[name] <= most):
+            raise invalid(f"{name.capitalize()} must be between 0 and {most}.")
+    if kind == "CAA" and record["tag"] not in ("issue", "issuewild", "iodef"):
+        raise invalid("Tag must be one of issue, issuewild, or iodef.")
+    if not isinstance(record["ttl"], int) or record["ttl"] < 30:
+        raise invalid("TTL must be greater than or equal to 30.")
+
+
+def _no_conflict(call: Call, domain: str, record: Record) -> None:
+    """A CNAME is alone at its name, and no record is there twice."""
+    for other in call.store.list("record", parent=domain, name=record["name"]):
+        if other["id"] == record["id"]:
+            continue
+        if "CNAME" in (other["type"], record["type"]):
+            raise invalid("CNAME records cannot share a name with other records")
+        if all(other[field] == record[field] for field in _FIELDS if field not in ("id", "ttl")):
+            raise invalid("Record already exists")
+
+
+def _given(call: Call, base: Record, domain: str) -> Record:
+    body = call.body
+    record = {**base, **{name: body[name] for name in _FIELDS if name in body and name != "id"}}
+    if record["type"] not in _TYPES:
+        raise invalid("Type is not valid")
+    # The provider sends zeroes for what a type has not; the API shows null there.
+    for name in (*_NUMBERS, "tag"):
+        if name not in _NEEDS.get(record["type"], ()):
+            record[name] = None
+    owner = str(record["name"] or "").rstrip(".")
+    if owner == domain:
+        owner = "@"
+    record["name"] = owner.removesuffix(f".{domain}")
+    if record["type"] != "SOA":
+        if not owner or not _OWNER.fullmatch(record["name"]):
+            raise invalid("Name can't be blank." if not owner else "Name is not valid")
+        if "data" in body or not base.get("data"):
+            data = call.text("data", message="Data can't be blank.")
+            record["data"] = _check_data(record["type"], data, record["tag"])
+    if not record["ttl"]:
+        record["ttl"] = 1800
+    _check(record)
+    return record
+
+
+@operation("domains_list_records")
+def list_records(call: Call) -> Body:
+    """List the records of a domain, of a type or a full name if asked."""
+    domain = _domain(call)["name"]
+    records = call.store.list("record", parent=domain)
+    if kind := call.query.get("type"):
+        records = [record for record in records if record["type"] == kind.upper()]
+    if name := call.query.get("name"):
+        records = [r for r in records if name == (domain if r["name"] == "@" else f"{r['name']}.{domain}")]
+    return call.page("domain_records", records, _record_body)
+
+
+@operation("domains_create_record")
+def create_record(call: Call) -> Body:
+    """Add a record. Records of one name and type share a TTL."""
+    domain = _domain(call)["name"]
+    blank = {**dict.fromkeys(_FIELDS), "ttl": 1800}
+    if call.body.get("type") == "SOA":
+        raise invalid("Type SOA cannot be created")
+    record = _given(call, blank, domain)
+    _no_conflict(call, domain, record)
+    record = _add(call, domain, **record)
+    _share_ttl(call, domain, record)
+    call.cloud.touch("zones")
+    return {"domain_record": _record_body(record)}
+
+
+def _share_ttl(call: Call, domain: str, record: Record) -> None:
+    for other in call.store.list("record", parent=domain, name=record["name"], type=record["type"]):
+        if other["ttl"] != record["ttl"]:
+            call.store.put("record", other["id"], {**other, "ttl": record["ttl"]}, parent=domain)
+
+
+@operation("domains_get_record")
+def get_record(call: Call) -> Body:
+    """Return one record."""
+    return {"domain_record": _record_body(_record(call))}
+
+
+@operation("domains_update_record", "domains_patch_record")
+def update_record(call: Call) -> Body:
+    """Change a record; its type stays."""
+    domain = _domain(call)["name"]
+    old = _record(call)
+    if call.body.get("type", old["type"]) != old["type"]:
+        raise invalid("Type cannot be changed")
+    record = _given(call, old, domain)
+    _no_conflict(call, domain, record)
+    call.store.put("record", record["id"], record, parent=domain)
+    _share_ttl(call, domain, record)
+    call.cloud.touch("zones")
+    return {"domain_record": _record_body(record)}
+
+
+@operation("domains_delete_record")
+def delete_record(call: Call) -> None:
+    """Remove a record; the SOA record stays."""
+    record = _record(call)
+    if record["type"] == "SOA":
+        raise ApiError(422, "SOA records cannot be deleted")
+    call.store.delete("record", record["id"], parent=_domain(call)["name"])
+    call.cloud.touch("zones")
+
+
+@job("zones")
+def converge_zones(cloud: Cloud, _: str) -> None:
+    """Publish every zone."""
+    with cloud.store.transaction():
+        wanted = zones(cloud.store)
+    cloud.parts.set_zones(wanted)

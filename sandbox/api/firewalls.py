@@ -1,0 +1,172 @@
+"""Cloud firewalls, for droplets by number and by tag."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, not_built, not_found, now, operation
+from sandbox.store import Record
+
+_SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
+_PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+
+
+def _peer(call: Call, given: Any) -> Record:
+    if not isinstance(given, dict) or not any(given.values()):
+        raise invalid("firewall rule must have at least one source or destination")
+    for name in ("load_balancer_uids", "kubernetes_ids"):
+        if given.get(name):
+            raise not_built(f"{name} in firewall rules")
+    for address in given.get("addresses") or []:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            raise invalid(f"invalid address: {address}") from None
+    _check_members(call, given.get("droplet_ids") or [], given.get("tags") or [])
+    return {name: value for name, value in given.items() if value}
+
+
+def _check_members(call: Call, droplet_ids: list[Any], tags: list[Any]) -> None:
+    for ident in droplet_ids:
+        if call.store.get("droplet", ident) is None:
+            raise invalid(f"droplet {ident} not found")
+    for tag in tags:
+        if call.store.get("tag", tag) is None:
+            raise invalid(f"tag {tag} not found")
+
+
+def _rule(call: Call, given: Any, side: str) -> Record:
+    if not isinstance(given, dict) or given.get("protocol") not in ("tcp", "udp", "icmp"):
+        raise invalid("invalid protocol; must be one of: tcp, udp, icmp")
+    ports = str(given.get("ports") or "")
+    if given["protocol"] == "icmp":
+        ports = ""
+    else:
+        ports = "0" if ports == "all" else ports
+        match = _PORTS.fullmatch(ports)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= 65535:
+            raise invalid("invalid port range; ports must be a number, a range such as 8000-9000, or all")
+    # DigitalOcean answers icmp rules with ports "0"; the description requires the field.
+    return {"protocol": given["protocol"], "ports": ports or "0", side: _peer(call, given.get(side))}
+
+
+def _firewall_fields(call: Call, own: str = "") -> Record:
+    name = call.text(
+        "name",
+        pattern=r"[a-zA-Z0-9][a-zA-Z0-9.\-]+",
+        message="name must start with an alphanumeric character and may contain only alphanumeric characters, . and -",
+    )
+    if any(other["name"] == name and other["id"] != own for other in call.store.list("firewall")):
+        raise ApiError(409, "duplicate name")
+    fields: Record = {"name": name}
+    for direction, side in _SIDES:
+        fields[direction] = [_rule(call, rule, side) for rule in call.body.get(direction) or []]
+    if not fields["inbound_rules"] and not fields["outbound_rules"]:
+        raise invalid("must have at least one rule")
+    fields["droplet_ids"] = [int(ident) for ident in call.body.get("droplet_ids") or []]
+    fields["tags"] = call.texts("tags")
+    _check_members(call, fields["droplet_ids"], fields["tags"])
+    return fields
+
+
+def _firewall(call: Call) -> Record:
+    firewall = call.store.get("firewall", call.params["firewall_id"])
+    if firewall is None:
+        raise not_found("firewall not found")
+    return firewall
+
+
+def _save_firewall(call: Call, firewall: Record) -> Record:
+    """Save a firewall as `waiting` for the droplets it holds; the job behind it ends the wait."""
+    tags = set(firewall["tags"])
+    held = [
+        droplet["id"]
+        for droplet in call.store.list("droplet")
+        if droplet["id"] in firewall["droplet_ids"] or tags & set(droplet["tags"])
+    ]
+    firewall["pending_changes"] = [{"droplet_id": ident, "removing": False, "status": "waiting"} for ident in held]
+    firewall["status"] = "waiting" if held else "succeeded"
+    call.cloud.touch("firewalls")
+    return call.store.put("firewall", firewall["id"], firewall)
+
+
+@operation("firewalls_list")
+def list_firewalls(call: Call) -> Body:
+    """List the firewalls."""
+    return call.page("firewalls", call.store.list("firewall"))
+
+
+@operation("firewalls_create")
+def create_firewall(call: Call) -> Body:
+    """Make a firewall for droplets by number and by tag."""
+    fields = _firewall_fields(call)
+    return {"firewall": _save_firewall(call, {"id": new_uuid(), "created_at": now(), **fields})}
+
+
+@operation("firewalls_get")
+def get_firewall(call: Call) -> Body:
+    """Return one firewall."""
+    return {"firewall": _firewall(call)}
+
+
+@operation("firewalls_update")
+def update_firewall(call: Call) -> Body:
+    """Replace all of a firewall."""
+    firewall = _firewall(call)
+    return {"firewall": _save_firewall(call, {**firewall, **_firewall_fields(call, firewall["id"])})}
+
+
+@operation("firewalls_delete")
+def delete_firewall(call: Call) -> None:
+    """Remove a firewall; droplets that no other one holds are open again."""
+    call.store.delete("firewall", _firewall(call)["id"])
+    call.cloud.touch("firewalls")
+
+
+@operation("firewalls_assign_droplets", "firewalls_delete_droplets", "firewalls_add_tags", "firewalls_delete_tags")
+def change_firewall_members(call: Call) -> None:
+    """Add or remove droplets or tags."""
+    firewall = _firewall(call)
+    name = "droplet_ids" if call.operation.id.endswith("droplets") else "tags"
+    given = list(call.body.get(name) or [])
+    if not given:
+        raise invalid(f"{name} is required")
+    if call.operation.method == "POST":
+        _check_members(call, given if name == "droplet_ids" else [], given if name == "tags" else [])
+        firewall[name] = list(dict.fromkeys([*firewall[name], *given]))
+    else:
+        firewall[name] = [item for item in firewall[name] if item not in given]
+    _save_firewall(call, firewall)
+
+
+@operation("firewalls_add_rules", "firewalls_delete_rules")
+def change_firewall_rules(call: Call) -> None:
+    """Add or remove rules; one to remove must be given exactly."""
+    firewall = _firewall(call)
+    for direction, side in _SIDES:
+        given = [_rule(call, rule, side) for rule in call.body.get(direction) or []]
+        if call.operation.method == "POST":
+            firewall[direction] += given
+        else:
+            firewall[direction] = [rule for rule in firewall[direction] if rule not in given]
+    _save_firewall(call, firewall)
+
+
+@operation("droplets_list_firewalls")
+def list_droplet_firewalls(call: Call) -> Body:
+    """List the firewalls that hold a droplet."""
+    droplet = call.store.get("droplet", call.number("droplet_id"))
+    if droplet is None:
+        raise not_found()
+    tags = set(droplet["tags"])
+    return call.page(
+        "firewalls",
+        [
+            firewall
+            for firewall in call.store.list("firewall")
+            if droplet["id"] in firewall["droplet_ids"] or tags & set(firewall["tags"])
+        ],
+    )

@@ -1,0 +1,85 @@
+"""Work behind the answers: one lane a key, in worker threads, repeated until it succeeds.
+
+A job is told only its key and reads the store to learn what should be (level-triggered): running one twice, or again after a crash,
+ends in the same place. Two calls that touch the same thing while it is being worked on cost one more run, not two.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY = 1.0  # seconds, doubled up to
+_LAST_RETRY = 30.0
+
+
+class Jobs:
+    """Runs `run(key)`, never twice at once for the same key."""
+
+    def __init__(self, run: Callable[[str], None], *, workers: int = 8) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._queued: dict[str, Future[None]] = {}
+        self._running: set[str] = set()
+        self._delay: dict[str, float] = {}
+        self._timers: dict[str, threading.Timer] = {}
+        self._closed = False
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox-job")
+        self.problems: dict[str, str] = {}
+
+    def submit(self, key: str) -> Future[None]:
+        """Ask for a run that starts after now; the future ends with it, well or not."""
+        with self._lock:
+            if key in self._queued:
+                return self._queued[key]
+            future: Future[None] = Future()
+            if self._closed:
+                future.cancel()
+                return future
+            self._queued[key] = future
+            if key not in self._running:
+                self._running.add(key)
+                self._pool.submit(self._drain, key)
+            return future
+
+    def _drain(self, key: str) -> None:
+        while True:
+            with self._lock:
+                future = self._queued.pop(key, None)
+                if future is None or self._closed:
+                    self._running.discard(key)
+                    return
+            try:
+                self._run(key)
+            except Exception as error:
+                # Whatever a part raises must reach the one who waits and `problems`, not die with the thread.
+                log.warning("%s: %s; trying again", key, error)
+                self.problems[key] = str(error)
+                self._retry_later(key)
+                future.set_exception(error)
+            else:
+                self.problems.pop(key, None)
+                self._delay.pop(key, None)
+                future.set_result(None)
+
+    def _retry_later(self, key: str) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            delay = self._delay.get(key, _FIRST_RETRY)
+            self._delay[key] = min(delay * 2, _LAST_RETRY)
+            timer = self._timers[key] = threading.Timer(delay, self.submit, (key,))
+            timer.daemon = True
+            timer.start()
+
+    def close(self) -> None:
+        """Start nothing more; what runs now runs to its end."""
+        with self._lock:
+            self._closed = True
+            for timer in self._timers.values():
+                timer.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,223 @@
+"""Projects and what is in them. Whatever was never assigned is in the default project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, new_uuid, not_found, now, operation
+from sandbox.store import Record, Store
+
+_PURPOSES = frozenset(
+    {
+        "Just trying out DigitalOcean",
+        "Class project / Educational purposes",
+        "Website or blog",
+        "Web Application",
+        "Service or API",
+        "Mobile Application",
+        "Machine learning / AI / Data processing",
+        "IoT",
+        "Operational / Developer tooling",
+    }
+)
+_ENVIRONMENTS = ("Development", "Staging", "Production")
+
+# URN type → (kind in the store, field of the name, path of the API)
+_KINDS = {
+    "droplet": ("droplet", "id", "droplets"),
+    "dbaas": ("database", "id", "databases"),
+    "domain": ("domain", "name", "domains"),
+    "floatingip": ("reserved_ip", "ip", "reserved_ips"),
+    "volume": ("volume", "id", "volumes"),
+}
+
+
+def ensure_default_project(store: Store) -> None:
+    """Make the default project of a new account."""
+    if not store.list("project"):
+        project = _new("sandbox", "The default project of the sandbox's account", _ENVIRONMENTS[0])
+        store.put("project", project["id"], {**project, "is_default": True})
+
+
+def _new(name: str, description: str, environment: str | None) -> Record:
+    return {
+        "id": new_uuid(),
+        "name": name,
+        "description": description,
+        "purpose": "Just trying out DigitalOcean",
+        "environment": environment,
+        "is_default": False,
+        "created_at": now(),
+        "updated_at": now(),
+    }
+
+
+def project_of(store: Store, urn: str) -> str:
+    """Return the id of the project that holds a URN. A reserved IP is where its droplet is."""
+    if urn.startswith("do:floatingip:"):
+        record = store.get("reserved_ip", urn.removeprefix("do:floatingip:"))
+        if record and record["droplet_id"]:
+            urn = f"do:droplet:{record['droplet_id']}"
+    found = store.get("assignment", urn)
+    return found["project_id"] if found else store.list("project", is_default=True)[0]["id"]
+
+
+def forget_urn(store: Store, urn: str) -> None:
+    """Take a deleted resource out of its project."""
+    store.delete("assignment", urn)
+
+
+def _urns(cloud: Cloud) -> list[tuple[str, str]]:
+    """List (URN, when it was made) of everything that belongs to projects."""
+    found = [
+        (f"do:{kind}:{record[field]}", record.get("created_at") or now())
+        for kind, (table, field, _) in _KINDS.items()
+        for record in cloud.store.list(table)
+        if not record.get("deleting")
+    ]
+    return found + [(f"do:space:{bucket}", now()) for _, bucket in cloud.parts.buckets()]
+
+
+def _resource(cloud: Cloud, urn: str, assigned_at: str, status: str) -> Body:
+    _, kind, name = urn.split(":", 2)
+    if kind == "space":
+        region = next((region for region, bucket in cloud.parts.buckets() if bucket == name), "")
+        self_link = f"https://{name}.{region}.digitaloceanspaces.com"
+    else:
+        self_link = f"{cloud.base_url}/v2/{_KINDS[kind][2]}/{name}"
+    return {"urn": urn, "assigned_at": assigned_at, "links": {"self": self_link}, "status": status}
+
+
+def _contents(cloud: Cloud, project: Record) -> list[Body]:
+    found: list[Body] = []
+    for urn, made in _urns(cloud):
+        if project_of(cloud.store, urn) == project["id"]:
+            assigned = cloud.store.get("assignment", urn)
+            found.append(_resource(cloud, urn, assigned["assigned_at"] if assigned else made, "ok"))
+    return found
+
+
+def project_body(call: Call, project: Record) -> Body:
+    """Return the `project` object of the API."""
+    account = call.store.get_meta("account")
+    return {
+        "id": project["id"],
+        "owner_uuid": account["uuid"],
+        "owner_id": account["number"],
+        **{name: value for name, value in project.items() if name != "id" and value is not None},
+    }
+
+
+def _project(call: Call) -> Record:
+    if "project_id" not in call.params:  # …/projects/default/…
+        return call.store.list("project", is_default=True)[0]
+    project = call.store.get("project", call.params["project_id"])
+    if project is None:
+        raise not_found("project not found")
+    return project
+
+
+def _fields(call: Call, *, own: str = "", partial: bool) -> Record:
+    fields: Record = {}
+    body = call.body
+    if "name" in body or not partial:
+        name = call.text("name", message="name is required")
+        if len(name) > 175:
+            raise invalid("name is too long")
+        if any(other["name"] == name and other["id"] != own for other in call.store.list("project")):
+            raise ApiError(409, "name is already in use")
+        fields["name"] = name
+    if "description" in body or not partial:
+        fields["description"] = str(body.get("description") or "")
+        if len(fields["description"]) > 255:
+            raise invalid("description is too long")
+    if "purpose" in body or not partial:
+        purpose = call.text("purpose", message="purpose is required")
+        known = purpose in _PURPOSES or purpose.startswith("Other: ")
+        fields["purpose"] = purpose if known else f"Other: {purpose}"
+    if body.get("environment"):
+        environment = str(body["environment"]).capitalize()
+        if environment not in _ENVIRONMENTS:
+            raise invalid(f"environment must be one of: {', '.join(_ENVIRONMENTS)}")
+        fields["environment"] = environment
+    return fields
+
+
+@operation("projects_list")
+def list_projects(call: Call) -> Body:
+    """List the projects."""
+    return call.page("projects", call.store.list("project"), lambda project: project_body(call, project))
+
+
+@operation("projects_create")
+def create_project(call: Call) -> Body:
+    """Make a project. A purpose that is not one of the known ones is kept with `Other: ` before it."""
+    fields = _fields(call, partial=False)
+    project = {**_new(fields["name"], fields["description"], None), **fields}
+    return {"project": project_body(call, call.store.put("project", project["id"], project))}
+
+
+@operation("projects_get", "projects_get_default")
+def get_project(call: Call) -> Body:
+    """Return one project."""
+    return {"project": project_body(call, _project(call))}
+
+
+@operation("projects_update", "projects_patch", "projects_update_default", "projects_patch_default")
+def update_project(call: Call) -> Body:
+    """Change a project. There is always exactly one default."""
+    project = _project(call)
+    project |= _fields(call, own=project["id"], partial="patch" in call.operation.id) | {"updated_at": now()}
+    if call.body.get("is_default"):
+        for other in call.store.list("project", is_default=True):
+            call.store.put("project", other["id"], {**other, "is_default": False})
+        project["is_default"] = True
+    return {"project": project_body(call, call.store.put("project", project["id"], project))}
+
+
+@operation("projects_delete")
+def delete_project(call: Call) -> None:
+    """Remove an empty project that is not the default."""
+    project = _project(call)
+    if project["is_default"]:
+        raise ApiError(403, "cannot delete the default project")
+    if _contents(call.cloud, project):
+        raise ApiError(412, "cannot delete a project with resources. move or remove the resources first")
+    for assignment in call.store.list("assignment", project_id=project["id"]):
+        call.store.delete("assignment", assignment["urn"])  # of Spaces that were deleted by S3
+    call.store.delete("project", project["id"])
+
+
+@operation("projects_list_resources", "projects_list_resources_default")
+def list_resources(call: Call) -> Body:
+    """List what is in a project. Reserved IPs are called `do:floatingip:`, as at DigitalOcean."""
+    return call.page("resources", _contents(call.cloud, _project(call)))
+
+
+@operation("projects_assign_resources", "projects_assign_resources_default")
+def assign_resources(call: Call) -> Body:
+    """Move resources into a project. A reserved IP moves with its droplet only."""
+    project = _project(call)
+    urns = [urn.replace("do:reservedip:", "do:floatingip:") for urn in call.texts("resources")]
+    existing = {urn for urn, _ in _urns(call.cloud)}
+    shown: list[Body] = []
+    for urn in urns:
+        if urn not in existing:
+            kind = urn.split(":")[1] if urn.startswith("do:") and urn.count(":") >= 2 else None
+            if kind not in {*_KINDS, "space"}:
+                raise ApiError(400, f"invalid urn: {urn}")
+            raise not_found(f"resource not found: {urn}")
+        if project_of(call.store, urn) == project["id"]:
+            shown.append(_resource(call.cloud, urn, now(), "already_assigned"))
+            continue
+        if _has_droplet(call.store, urn):
+            raise ApiError(412, "Cannot move a Reserved IP with an associated Droplet. Move the Droplet instead")
+        assignment: dict[str, Any] = {"urn": urn, "project_id": project["id"], "assigned_at": now()}
+        call.store.put("assignment", urn, assignment)
+        shown.append(_resource(call.cloud, urn, assignment["assigned_at"], "assigned"))
+    return {"resources": shown}
+
+
+def _has_droplet(store: Store, urn: str) -> bool:
+    record = store.get("reserved_ip", urn.removeprefix("do:floatingip:"))
+    return record is not None and record["droplet_id"] is not None

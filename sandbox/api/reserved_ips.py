@@ -1,0 +1,159 @@
+"""Reserved IPs and their actions."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from sandbox import catalog
+from sandbox.api import actions
+from sandbox.api.account import RESERVED_IP_LIMIT
+from sandbox.api.context import Body, Call, Cloud, invalid, job, not_found, now, operation
+from sandbox.api.desired import droplet_spec
+from sandbox.api.droplets import droplet_body
+from sandbox.api.projects import forget_urn, project_of
+from sandbox.store import Record
+
+
+def reserved_ip_body(cloud: Cloud, record: Record) -> Body:
+    """Return the `reserved_ip` object of the API; its droplet in full, or null."""
+    droplet = cloud.store.get("droplet", record["droplet_id"] or "")
+    return {
+        "ip": record["ip"],
+        "region": catalog.region_body(record["region"]),
+        "droplet": droplet_body(cloud, droplet) if droplet else None,
+        "locked": record["locked"],
+        "project_id": project_of(cloud.store, f"do:floatingip:{record['ip']}"),
+    }
+
+
+def _reserved_ip(call: Call) -> Record:
+    record = call.store.get("reserved_ip", call.params["reserved_ip"])
+    if record is None:
+        raise not_found()
+    return record
+
+
+def _move(call: Call, record: Record, droplet: Record | None) -> Record:
+    """Start to assign a reserved IP to a droplet, or to take it away."""
+    holder = record["droplet_id"]
+    kind = "assign_ip" if droplet else "unassign_ip"
+    turn = droplet["id"] if droplet else holder
+    action = actions.begin(
+        call.cloud,
+        kind,
+        resource_type="reserved_ip",
+        resource_id=int(ipaddress.IPv4Address(record["ip"])),
+        region=record["region"],
+        droplet_id=turn,
+        resource=record["ip"],
+        moved_from=holder if droplet and holder != droplet["id"] else None,
+    )
+    changed = {**record, "droplet_id": droplet["id"] if droplet else None, "locked": True}
+    call.store.put("reserved_ip", record["ip"], changed)
+    call.cloud.touch(f"droplet:{turn}", wait=False)
+    return action
+
+
+def _target(call: Call, ident: Any, region: str | None) -> Record:
+    droplet = call.store.get("droplet", str(ident))
+    if droplet is None or droplet["deleting"]:
+        raise not_found("The droplet you were accessing could not be found.")
+    if region not in (None, droplet["region"]):
+        raise invalid("The Reserved IP and the Droplet must be in the same region.")
+    return droplet
+
+
+@operation("reservedIPs_list")
+def list_reserved_ips(call: Call) -> Body:
+    """List the reserved IPs."""
+    return call.page(
+        "reserved_ips", call.store.list("reserved_ip"), lambda record: reserved_ip_body(call.cloud, record)
+    )
+
+
+@operation("reservedIPs_create")
+def create_reserved_ip(call: Call) -> Body:
+    """Reserve an address for a region, or for a droplet at once."""
+    droplet = _target(call, call.body["droplet_id"], None) if call.body.get("droplet_id") else None
+    region = droplet["region"] if droplet else call.one_of("region", catalog.REGIONS, "Region is not valid")
+    existing = call.store.list("reserved_ip")
+    if len(existing) >= RESERVED_IP_LIMIT:
+        raise invalid("You have reached the limit of Reserved IPs for your account.")
+    taken = frozenset(record["ip"] for record in existing)
+    address = call.cloud.parts.free_public_ip(taken, reserved=True)
+    record: Record = {
+        "ip": address,
+        "region": region,
+        "droplet_id": None,
+        "locked": False,
+        "created_at": now(),
+    }
+    call.store.put("reserved_ip", address, record)
+    body: Body = {"reserved_ip": reserved_ip_body(call.cloud, record), "links": {}}
+    if droplet:
+        action = _move(call, record, droplet)
+        href = f"{call.cloud.base_url}/v2/droplets/{droplet['id']}"
+        body["reserved_ip"]["locked"] = True
+        body["links"] = {
+            "droplets": [{"id": droplet["id"], "rel": "droplet", "href": href}],
+            "actions": [actions.link(call.cloud, action, "assign_ip")],
+        }
+    return body
+
+
+@operation("reservedIPs_get")
+def get_reserved_ip(call: Call) -> Body:
+    """Return one reserved IP."""
+    return {"reserved_ip": reserved_ip_body(call.cloud, _reserved_ip(call))}
+
+
+@operation("reservedIPs_delete")
+def delete_reserved_ip(call: Call) -> None:
+    """Give the address back; one that is assigned leaves its droplet."""
+    record = _reserved_ip(call)
+    if record["locked"]:
+        raise invalid("Reserved IP already has a pending event.")
+    call.store.delete("reserved_ip", record["ip"])
+    forget_urn(call.store, f"do:floatingip:{record['ip']}")
+    if record["droplet_id"] is not None:
+        call.cloud.touch(f"reserved:{record['droplet_id']}")
+
+
+@operation("reservedIPsActions_post")
+def post_reserved_ip_action(call: Call) -> Body:
+    """Assign a reserved IP to a droplet, or unassign it."""
+    record = _reserved_ip(call)
+    kind = call.one_of("type", ("assign", "unassign"), "You specified an invalid action type.")
+    if record["locked"]:
+        raise invalid("Reserved IP already has a pending event.")
+    droplet = _target(call, call.body.get("droplet_id"), record["region"]) if kind == "assign" else None
+    if droplet and record["droplet_id"] == droplet["id"]:
+        raise invalid("The Reserved IP is already assigned to this Droplet.")
+    if not droplet and record["droplet_id"] is None:
+        raise invalid("The Reserved IP is not assigned to a Droplet.")
+    action = _move(call, record, droplet)
+    return {"action": {**actions.action_body(action), "project_id": project_of(call.store, f"do:floatingip:{record['ip']}")}}
+
+
+@operation("reservedIPsActions_list")
+def list_reserved_ip_actions(call: Call) -> Body:
+    """List the actions of a reserved IP, newest first."""
+    record = _reserved_ip(call)
+    return call.page("actions", actions.of_resource(call, "reserved_ip", record["ip"]), actions.action_body)
+
+
+@operation("reservedIPsActions_get")
+def get_reserved_ip_action(call: Call) -> Body:
+    """Return one action of a reserved IP."""
+    return actions.one_of_resource(call, "reserved_ip", _reserved_ip(call)["ip"])
+
+
+@job("reserved")
+def converge_reserved(cloud: Cloud, ident: str) -> None:
+    """Make a droplet answer on exactly its reserved IPs."""
+    with cloud.store.transaction():
+        droplet = cloud.store.get("droplet", ident)
+        spec = droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
+    if spec:
+        cloud.parts.set_reserved_ips(spec)

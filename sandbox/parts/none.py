@@ -1,0 +1,169 @@
+"""Parts that are not there: every call succeeds at once and is noted. For tests of the API, and for clients that need no machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from typing import Any
+
+from sandbox.parts.base import (
+    CdnSpec,
+    ClusterSpec,
+    DnsRecord,
+    DropletSpec,
+    FirewallRules,
+    RegistryLogin,
+    SpacesKey,
+    VpcSpec,
+    World,
+)
+
+
+def _first_free(network: ipaddress.IPv4Network, prefix: int, taken: frozenset[str]) -> str:
+    if prefix == 32:
+        return next(str(host) for host in network.hosts() if str(host) not in taken)
+    used = [ipaddress.ip_network(other) for other in taken]
+    return next(str(net) for net in network.subnets(new_prefix=prefix) if not any(net.overlaps(u) for u in used))
+
+
+class NoParts:
+    """Answers `sandbox.parts.base.Parts`. `calls` is what was asked, `fail` makes the named method raise, `bucket_list` are the Spaces."""
+
+    postgres_versions = ("15",)
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.fail: dict[str, Exception] = {}
+        self.gate: dict[str, threading.Event] = {}
+        self.bucket_list: tuple[tuple[str, str], ...] = ()
+        self.repository_list: tuple[str, ...] = ()
+        self.zones: dict[str, tuple[DnsRecord, ...]] = {}
+        self.firewalls: dict[int, FirewallRules | None] = {}
+        self.clusters: dict[str, ClusterSpec] = {}
+        self.droplets: dict[int, DropletSpec] = {}
+        self.spaces_keys: tuple[SpacesKey, ...] = ()
+        self.cdns: tuple[CdnSpec, ...] = ()
+        self.registry_logins: tuple[RegistryLogin, ...] = ()
+
+    def _note(self, method: str, argument: Any) -> None:
+        if method in self.gate:
+            self.gate[method].wait(30)
+        self.calls.append((method, argument))
+        if method in self.fail:
+            raise self.fail[method]
+
+    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
+        """Return an address of a documentation range (RFC 5737): nothing answers there."""
+        return _first_free(ipaddress.IPv4Network("198.51.100.0/24" if reserved else "203.0.113.0/24"), 32, taken)
+
+    def free_vpc_range(self, taken: frozenset[str]) -> str:
+        """Return an unused /20 inside 10.0.0.0/8."""
+        return _first_free(ipaddress.IPv4Network("10.100.0.0/14"), 20, taken)
+
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        """Every range can be used: there are no networks."""
+        self._note("check_vpc_range", ip_range)
+        return None
+
+    def create_vpc(self, vpc: VpcSpec) -> None:
+        """Note the call."""
+        self._note("create_vpc", vpc)
+
+    def delete_vpc(self, vpc_id: str) -> None:
+        """Note the call."""
+        self._note("delete_vpc", vpc_id)
+
+    def create_droplet(self, droplet: DropletSpec) -> None:
+        """Note the droplet."""
+        self._note("create_droplet", droplet)
+        self.droplets[droplet.id] = droplet
+
+    def delete_droplet(self, droplet_id: int) -> None:
+        """Forget the droplet."""
+        self._note("delete_droplet", droplet_id)
+        self.droplets.pop(droplet_id, None)
+
+    def power(self, droplet: DropletSpec, operation: str) -> None:
+        """Note the call."""
+        self._note("power", (droplet.id, operation))
+
+    def resize_droplet(self, droplet: DropletSpec) -> None:
+        """Note the call."""
+        self._note("resize_droplet", droplet)
+
+    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        """Note the rules."""
+        self._note("set_firewall", droplet.id)
+        self.firewalls[droplet.id] = rules
+
+    def set_reserved_ips(self, droplet: DropletSpec) -> None:
+        """Note the droplet."""
+        self._note("set_reserved_ips", droplet)
+        self.droplets[droplet.id] = droplet
+
+    def apply_cluster(self, cluster: ClusterSpec) -> None:
+        """Note the cluster."""
+        self._note("apply_cluster", cluster)
+        self.clusters[cluster.id] = cluster
+
+    def delete_cluster(self, cluster_id: str) -> None:
+        """Forget the cluster."""
+        self._note("delete_cluster", cluster_id)
+        self.clusters.pop(cluster_id, None)
+
+    def drop_database(self, cluster: ClusterSpec, name: str) -> None:
+        """Note the call."""
+        self._note("drop_database", (cluster.id, name))
+
+    def drop_user(self, cluster: ClusterSpec, name: str) -> None:
+        """Note the call."""
+        self._note("drop_user", (cluster.id, name))
+
+    def ca_certificate(self) -> str:
+        """Return a text in the shape of a PEM certificate."""
+        return "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"
+
+    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
+        """Note the call; return texts in the shape of PEM."""
+        self._note("issue_certificate", names)
+        return self.ca_certificate(), "-----BEGIN PRIVATE KEY-----\nbm9uZQ==\n-----END PRIVATE KEY-----\n"
+
+    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
+        """Note the keys."""
+        self._note("set_spaces_keys", len(keys))
+        self.spaces_keys = keys
+
+    def buckets(self) -> tuple[tuple[str, str], ...]:
+        """Return `bucket_list`."""
+        return self.bucket_list
+
+    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
+        """Note the endpoints."""
+        self._note("set_cdns", len(cdns))
+        self.cdns = cdns
+
+    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
+        """Note the call."""
+        self._note("purge_cdn", (cdn.id, files))
+
+    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
+        """Note the logins."""
+        self._note("set_registry_logins", len(logins))
+        self.registry_logins = logins
+
+    def repositories(self) -> tuple[str, ...]:
+        """Return `repository_list`."""
+        return self.repository_list
+
+    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
+        """Note the zones."""
+        self._note("set_zones", len(zones))
+        self.zones = zones
+
+    def reconcile(self, world: World) -> None:
+        """Note the world."""
+        self._note("reconcile", world)
+
+    def leaks(self, world: World) -> list[str]:
+        """Nothing exists, so nothing leaks."""
+        return []

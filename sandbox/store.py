@@ -1,0 +1,132 @@
+"""The sandbox's memory: every object of the account as one JSON row of SQLite, committed before an answer is sent.
+
+One connection under one lock: a sandbox has few clients, and whole requests must see and leave a consistent account.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+_SCHEMA = """
+create table if not exists object (
+  seq integer primary key autoincrement,
+  kind text not null,
+  id text not null,
+  parent text not null default '',
+  body text not null,
+  unique (kind, parent, id)
+);
+create table if not exists counter (name text primary key, value integer not null);
+create table if not exists meta (name text primary key, value text not null);
+"""
+
+
+class Store:
+    """Objects by (kind, parent, id), in the order they were made. Safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The file holds generated passwords and user_data: it is created readable by its owner alone.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.executescript("pragma journal_mode = wal;" + _SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; nothing is lost, everything was committed."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the account: all that is done inside is committed at the end, or nothing of it."""
+        with self._lock:
+            outermost = self._depth == 0
+            if outermost:
+                self._db.execute("begin immediate")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                if outermost:
+                    self._db.execute("rollback")
+                raise
+            else:
+                if outermost:
+                    self._db.execute("commit")
+            finally:
+                self._depth -= 1
+
+    def put(self, kind: str, ident: str | int, body: Record, *, parent: str = "") -> Record:
+        """Insert the object, or replace it in its place."""
+        with self._lock:
+            self._db.execute(
+                "insert into object (kind, parent, id, body) values (?, ?, ?, ?)"
+                " on conflict (kind, parent, id) do update set body = excluded.body",
+                (kind, parent, str(ident), json.dumps(body)),
+            )
+        return body
+
+    def get(self, kind: str, ident: str | int, *, parent: str = "") -> Record | None:
+        """Return the object, or None."""
+        with self._lock:
+            row = self._db.execute(
+                "select body from object where kind = ? and parent = ? and id = ?", (kind, parent, str(ident))
+            ).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def list(self, kind: str, *, parent: str | None = None, **equal: Any) -> list[Record]:
+        """List the objects of a kind, oldest first, of one parent or of all, whose top-level fields equal these."""
+        with self._lock:
+            rows = self._db.execute(
+                "select body from object where kind = ? and (? is null or parent = ?) order by seq",
+                (kind, parent, parent),
+            ).fetchall()
+        records: list[Record] = [json.loads(body) for (body,) in rows]
+        return [record for record in records if all(record.get(name) == value for name, value in equal.items())]
+
+    def delete(self, kind: str, ident: str | int, *, parent: str = "") -> None:
+        """Remove the object if it is there."""
+        with self._lock:
+            self._db.execute(
+                "delete from object where kind = ? and parent = ? and id = ?", (kind, parent, str(ident))
+            )
+
+    def delete_children(self, kind: str, parent: str) -> None:
+        """Remove every object of a kind under one parent."""
+        with self._lock:
+            self._db.execute("delete from object where kind = ? and parent = ?", (kind, parent))
+
+    def counts(self) -> dict[str, int]:
+        """Count the objects of each kind."""
+        with self._lock:
+            return dict(self._db.execute("select kind, count(*) from object group by kind order by kind").fetchall())
+
+    def next_number(self, name: str, first: int) -> int:
+        """Return the next number of a sequence that is never used twice, not even after a restart."""
+        with self.transaction():
+            row = self._db.execute("select value from counter where name = ?", (name,)).fetchone()
+            value = row[0] + 1 if row else first
+            self._db.execute("insert or replace into counter (name, value) values (?, ?)", (name, value))
+        return value
+
+    def get_meta(self, name: str, default: Any = None) -> Any:
+        """Return a single value kept beside the objects."""
+        with self._lock:
+            row = self._db.execute("select value from meta where name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else default
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Keep a single value beside the objects."""
+        with self._lock:
+            self._db.execute("insert or replace into meta (name, value) values (?, ?)", (name, json.dumps(value)))

@@ -1,0 +1,127 @@
+"""Validates answers of the sandbox against DigitalOcean's API description.
+
+The description is data for tests, not a part of this project: it is looked for at $ANCLA_OPENAPI, then beside the checkout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft4Validator, FormatChecker
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4
+
+_HERE = Path(__file__).resolve()
+_URI = "urn:openapi"
+
+# Where the description is wrong about its own API: (operation, JSON pointer in the answer) → why it is let through.
+KNOWN = {
+    "kernel": "null in the description's own example of a droplet",
+}
+
+
+def find() -> Path | None:
+    """Return the description's file, or None."""
+    places = [
+        Path(os.environ.get("ANCLA_OPENAPI", "/nonexistent")),
+        *(parent.parent / "shared" / "openapi" / "digitalocean.json" for parent in _HERE.parents[2:3]),
+    ]
+    return next((place for place in places if place.is_file()), None)
+
+
+def required() -> Path:
+    """Return the description's file, or skip the test with the reason."""
+    path = find()
+    if path is None:
+        pytest.skip("DigitalOcean's API description is not there: set ANCLA_OPENAPI or put it in ../shared/openapi")
+    return path
+
+
+def _jsonschema(node: Any) -> Any:
+    """Translate OpenAPI 3.0's dialect: `nullable` becomes one more type, examples and discriminators go."""
+    if isinstance(node, list):
+        return [_jsonschema(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    out = {
+        name: _jsonschema(value)
+        for name, value in node.items()
+        if name not in ("example", "examples", "discriminator", "nullable", "readOnly", "format")
+    }
+    if "$ref" in out:
+        out["$ref"] = _URI + out["$ref"]
+    if node.get("nullable"):
+        if isinstance(out.get("type"), str):
+            out["type"] = [out["type"], "null"]
+        if isinstance(out.get("enum"), list):
+            out["enum"] = [*out["enum"], None]
+        if not {"type", "enum"} & set(out):
+            out = {"anyOf": [out, {"type": "null"}]}
+    return out
+
+
+class Description:
+    """The description, ready to validate answers by operation id and status."""
+
+    def __init__(self, path: Path) -> None:
+        raw = json.loads(path.read_text())
+        self.raw = raw
+        self._document = _jsonschema(raw)
+        self._registry = Registry().with_resource(_URI, Resource(contents=self._document, specification=DRAFT4))
+        self.operations = {
+            operation["operationId"]: (path, method)
+            for path, item in raw["paths"].items()
+            for method, operation in item.items()
+            if isinstance(operation, dict) and "operationId" in operation
+        }
+        self._validators: dict[tuple[str, int], Draft4Validator | None] = {}
+
+    def _resolve(self, node: Any) -> Any:
+        while isinstance(node, dict) and "$ref" in node:
+            target: Any = self._document
+            for part in node["$ref"].removeprefix(_URI).removeprefix("#/").split("/"):
+                target = target[part.replace("~1", "/").replace("~0", "~")]
+            node = target
+        return node
+
+    def _answer(self, operation: str, status: int) -> Any:
+        path, method = self.operations[operation]
+        responses = self._document["paths"][path][method]["responses"]
+        return self._resolve(responses.get(str(status)) or responses.get("default"))
+
+    def _validator(self, operation: str, status: int) -> Draft4Validator | None:
+        key = (operation, status)
+        if key not in self._validators:
+            content = self._answer(operation, status).get("content", {})
+            schema = content.get("application/json", {}).get("schema")
+            self._validators[key] = (
+                None if schema is None else Draft4Validator(schema, registry=self._registry, format_checker=FormatChecker())
+            )
+        return self._validators[key]
+
+    def problems(self, operation: str, status: int, body: Any) -> list[str]:
+        """Return why an answer does not fit the description; empty when it fits."""
+        path, method = self.operations[operation]
+        documented = self.raw["paths"][path][method]["responses"]
+        if status < 400 and str(status) not in documented:
+            return [f"{operation}: status {status} is not documented"]
+        validator = self._validator(operation, status)
+        if validator is None:
+            return [f"{operation}: {status} has no body"] if body is not None else []
+        found: list[str] = []
+        for error in validator.iter_errors(body):
+            where = "/".join(map(str, error.absolute_path))
+            if where.rpartition("/")[2] not in KNOWN or error.instance is not None:
+                found.append(f"{operation} {status} at /{where}: {error.message[:300]}")
+        return found
+
+
+@cache
+def load(path: Path) -> Description:
+    """Read the description once."""
+    return Description(path)
