@@ -26,6 +26,9 @@ from pydantic.alias_generators import to_camel
 
 from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
 
+DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
+"""Environments whose data may go; every other one is treated as production."""
+
 
 class Region(StrEnum):
     """DigitalOcean regions that have Spaces, managed databases and droplets (provider schema 4.84)."""

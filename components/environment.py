@@ -40,7 +40,7 @@ class Environment(pulumi.ComponentResource):
     `exports` are the stack's outputs.
     """
 
-    exports: dict[str, pulumi.Output[Any]]
+    exports: dict[str, Any]
 
     def __init__(self, name: str, args: EnvironmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])

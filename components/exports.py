@@ -87,11 +87,10 @@ def build_machine_secrets(built: Built) -> Values:
     }
 
 
-def build_exports(built: Built) -> dict[str, pulumi.Output[Any]]:
-    """Return every stack output; all that is secret is in the one output `secrets`."""
+def build_exports(built: Built) -> Values:
+    """Return every stack output by name; all that is secret is in the one output `secrets`."""
     secrets = {**build_machine_secrets(built), "deploy_key": built.credentials.deploy_key}
-    exports = {name: pulumi.Output.from_input(value) for name, value in build_outputs(built).items()}
-    return {**exports, "secrets": pulumi.Output.secret(secrets)}
+    return {**build_outputs(built), "secrets": pulumi.Output.secret(secrets)}
 
 
 def build_machine_outputs(built: Built) -> Values:

@@ -1,0 +1,107 @@
+"""`pulumi preview --json --show-sames | python -m policy`: one line for each violation, and exit code 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from blueprint.cost import resource_prices
+from blueprint.pulumi_config import SettingsError, load_stack_file
+from blueprint.sizes import PRICES_READ
+from policy.preview import Preview, PreviewError, Resource, parse_preview
+from policy.rules import RULES, Violation, check
+
+VIOLATED, UNUSABLE = 1, 2
+_WIDTH = 120  # columns, where the output is not a terminal
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def policy(
+    cost: Annotated[bool, typer.Option("--cost", help="List every resource with its monthly cost first.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="List the rules, and read nothing.")] = False,
+    stack_file: Annotated[
+        Path | None,
+        typer.Option(help="Take exemptions and budget from this stack file, not from the preview's configuration."),
+    ] = None,
+) -> None:
+    """Hold a preview, read on stdin, against the rules.
+
+    Exit codes: 0 every rule holds, 1 a rule is broken, 2 there is no preview to judge.
+    """
+    if rules:
+        for name, rule in RULES.items():
+            typer.echo(f"{name}: {(rule.__doc__ or '').strip()}")
+        return
+    try:
+        preview = _with_stack_file(parse_preview(sys.stdin.read()), stack_file)
+    except (PreviewError, SettingsError) as error:
+        err.print(f"error: {error}", markup=False)
+        raise typer.Exit(UNUSABLE) from None
+    violations = check(preview)
+    if as_json:
+        typer.echo(json.dumps(_document(preview, violations), indent=2))
+    else:
+        if cost:
+            _print_costs(preview)
+        for violation in violations:
+            typer.echo(str(violation))
+        verdict = f"broken in {len(violations)} places" if violations else "hold"
+        err.print(f"policy: {len(RULES)} rules {verdict}", markup=False)
+    raise typer.Exit(VIOLATED if violations else 0)
+
+
+def _with_stack_file(preview: Preview, path: Path | None) -> Preview:
+    if path is None:
+        return preview
+    settings = load_stack_file(path).model_dump(mode="json", by_alias=True, include={"exemptions", "budget"})
+    return dataclasses.replace(preview, config={**preview.config, **settings})
+
+
+def priced(preview: Preview) -> list[tuple[Resource, float]]:
+    """Return what the environment is made of, and what each costs a month; groups and providers are left out."""
+    made = [item for item in preview.resources if item.type.startswith(("digitalocean:", "command:"))]
+    made.sort(key=lambda item: (item.type.partition(":")[0] != "digitalocean", item.kind, item.name))
+    return list(zip(made, resource_prices((item.type, item.inputs) for item in made), strict=True))
+
+
+def _print_costs(preview: Preview) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (("Change", "left"), ("Kind", "left"), ("Name", "left"), ("USD/month", "right")):
+        table.add_column(heading, justify="right" if justify == "right" else "left")
+    rows = priced(preview)
+    for resource, price in rows:
+        change = "" if resource.operation == "same" else resource.operation
+        table.add_row(change, resource.kind, resource.name, f"{price:.2f}" if price else "")
+    table.add_section()
+    budget = preview.config.get("budget")
+    limit = f" of {float(budget):.2f}" if budget else ""
+    table.add_row(
+        "", "", f"{len(rows)} resources, list prices of {PRICES_READ}", f"{sum(p for _, p in rows):.2f}{limit}"
+    )
+    Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
+
+
+def _document(preview: Preview, violations: list[Violation]) -> dict[str, object]:
+    rows = priced(preview)
+    return {
+        "resources": [
+            {"change": item.operation, "type": item.type, "name": item.name, "urn": item.urn, "monthly": price}
+            for item, price in rows
+        ],
+        "monthly": round(sum(price for _, price in rows), 2),
+        "prices_read": PRICES_READ,
+        "violations": [dataclasses.asdict(violation) for violation in violations],
+    }
