@@ -16,6 +16,7 @@ import typer
 from rich.markup import escape
 
 from ops import console
+from ops.backup.cli import backup_app, drill_command, restore_command
 from ops.errors import OpsError
 
 app = typer.Typer(
@@ -27,11 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 stack_app = typer.Typer(help="Begin a stack, and mend one whose engine was killed.", no_args_is_help=True)
-backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
 settings_app = typer.Typer(help="Check and describe stack files; no engine, no passphrase.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
 app.add_typer(backup_app, name="backup")
 app.add_typer(settings_app, name="settings")
+app.command("restore")(restore_command)
+app.command("drill")(drill_command)
 
 if importlib.util.find_spec("ops.release") is not None and importlib.util.find_spec("ops.release.cli") is not None:
     importlib.import_module("ops.release.cli").register(app)

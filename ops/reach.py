@@ -1,4 +1,4 @@
-"""Ways from here to what a stack made: the database, directly on the machine and by a tunnel at a desk, and the stores."""
+"""Ways from here to what a stack made: the stores, and the database, directly on the machine and else by a tunnel."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +98,7 @@ class SshSession:
         return result
 
     @contextmanager
-    def tunnel(self, host: str, port: int) -> Iterator[int]:
+    def tunnel(self, host: str, port: int) -> Generator[int]:
         """Forward a free port of 127.0.0.1 to `host:port` as the machine sees it; yields the local port."""
         local = _free_port()
         forward = f"127.0.0.1:{local}:{host}:{port}"
@@ -117,7 +117,7 @@ class SshSession:
 
 
 @contextmanager
-def connect(target: SshTarget) -> Iterator[SshSession]:
+def connect(target: SshTarget) -> Generator[SshSession]:
     """Log in; the connection, the key file and the pinned key are gone when the block ends.
 
     Raises:

@@ -58,7 +58,9 @@ def find(store: Store, database: str, backup_id: str = LATEST) -> Manifest:
         backup_id = complete[-1]
     elif backup_id not in complete:
         state = "is not complete: its manifest is missing" if any(e.id == backup_id for e in known) else "is not there"
-        raise BackupNotFoundError(f"{store.name}: backup {backup_id} of {database} {state}; `ops backup list` shows all")
+        raise BackupNotFoundError(
+            f"{store.name}: backup {backup_id} of {database} {state}; `ops backup list` shows all"
+        )
     return read_manifest(store, database, backup_id)
 
 

@@ -62,8 +62,10 @@ class TableFingerprint(Record):
 
 
 class SequenceState(Record):
-    """A sequence; `last_value` is None when it was never called. Sequences stand outside of snapshots, so a later
-    value than this one is right in the copy, an earlier one is not."""
+    """A sequence; `last_value` is None when it was never called.
+
+    Sequences stand outside of snapshots: in the copy a later value than this one is right, an earlier one is not.
+    """
 
     sequence: str
     last_value: int | None
@@ -78,7 +80,11 @@ class Grant(Record):
 
 
 class PostgresRecord(Record):
-    """A PostgreSQL database as it was dumped."""
+    """A PostgreSQL database as it was dumped.
+
+    `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
+    `not_compared` names what differs by nature.
+    """
 
     kind: Literal["postgresql"] = "postgresql"
     database: str
@@ -98,6 +104,7 @@ class PostgresRecord(Record):
     tables: tuple[TableFingerprint, ...]
     sequences: tuple[SequenceState, ...]
     large_objects: TableFingerprint | None
+    unsound: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
 
     @property

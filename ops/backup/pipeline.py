@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 import zstandard
 
@@ -28,12 +28,12 @@ class CancelledError(Exception):
 
 
 class CompressingReader:
-    """A file as a zstd stream: counts and digests both sides. `read(n)` is n bytes until the end, so parts are equal."""
+    """A file as a zstd stream, both sides counted and digested. `read(n)` gives n bytes, so that parts are equal."""
 
     def __init__(self, file: BinaryIO, cancelled: threading.Event) -> None:
         self._plain = _Digested(file)
         self._stream = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_reader(
-            self._plain, read_size=BLOCK, closefd=False
+            cast("BinaryIO", self._plain), read_size=BLOCK, closefd=False
         )
         self._cancelled = cancelled
         self._digest = hashlib.sha256()

@@ -35,6 +35,12 @@ class BackupJob:
     spool: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    id: str
+    at: datetime
+
+
 def create(job: BackupJob, report: Report) -> Manifest:
     """Make one restore point and return its manifest, which is the same in every store.
 
@@ -43,10 +49,12 @@ def create(job: BackupJob, report: Report) -> Manifest:
         SpoolError: no room on this machine.
         StoreError: a store refused; what was uploaded to it is removed again, the other stores keep their copy.
     """
-    started = datetime.now(UTC)
-    backup_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    begun = _Begun(id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", at=now)
     plan = job.source.plan()
-    report(f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items()))
+    report(
+        f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items())
+    )
     for store in job.stores:
         store.abort_uploads(f"{job.database}/", older_than_hours=ORPHAN_HOURS)  # also: does it answer, before the dump
     with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.database}") as folder:
@@ -56,7 +64,7 @@ def create(job: BackupJob, report: Report) -> Manifest:
         failures: list[OpsError] = []
         for store in job.stores:
             try:
-                manifest = _store(job, store, dump, backup_id, started, report)
+                manifest = _store(job, store, dump, begun, report)
             except StoreError as error:
                 failures.append(error)
     if manifest is None or failures:
@@ -64,18 +72,16 @@ def create(job: BackupJob, report: Report) -> Manifest:
     return manifest
 
 
-def _store(
-    job: BackupJob, store: Store, dump: Dump[PostgresRecord], backup_id: str, started: datetime, report: Report
-) -> Manifest:
-    prefix = prefix_of(job.database, backup_id)
+def _store(job: BackupJob, store: Store, dump: Dump[PostgresRecord], begun: _Begun, report: Report) -> Manifest:
+    prefix = prefix_of(job.database, begun.id)
     try:
         objects = ship(store, prefix, dump.files, lambda o: report(f"stored {o.key} ({o.holds}), {o.size} bytes"))
         manifest = Manifest(
-            id=backup_id,
+            id=begun.id,
             environment=job.environment,
             project=job.project,
             source=dump.record,
-            started_at=started,
+            started_at=begun.at,
             snapshot_at=dump.snapshot_at,
             finished_at=datetime.now(UTC),
             objects=tuple(objects),

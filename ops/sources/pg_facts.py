@@ -17,7 +17,8 @@ from ops.backup.manifest import Grant, SequenceState, TableFingerprint
 from ops.sources.pg_tools import Connection
 
 SESSION = """
-SET row_security = off; SET statement_timeout = 0; SET lock_timeout = '60s'; SET idle_in_transaction_session_timeout = 0;
+SET row_security = off; SET statement_timeout = 0; SET lock_timeout = '60s';
+SET idle_in_transaction_session_timeout = 0;
 SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres';
 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET quote_all_identifiers = off;
 """
@@ -52,7 +53,7 @@ SELECT n.nspname, c.relname, c.relkind::text AS kind,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't' AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION}
 ORDER BY 1, 2
-"""
+"""  # noqa: S608  # made of constants of this module
 
 
 class Table:
@@ -115,7 +116,7 @@ def sequences(connection: Connection) -> list[SequenceState]:
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
     WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION} AND c.relpersistence <> 't' ORDER BY 1
-    """
+    """  # noqa: S608  # made of constants of this module
     return [
         SequenceState(sequence=row["name"], last_value=row["last"], increment=row["increment"])
         for row in _rows(connection, query)
@@ -134,7 +135,7 @@ def unreadable(connection: Connection) -> list[str]:
     UNION ALL
     SELECT n.nspname || ' (schema)' FROM pg_catalog.pg_namespace n
     WHERE {_OWN_SCHEMA} AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1
-    """
+    """  # noqa: S608  # made of constants of this module
     return found + [row["name"] for row in _rows(connection, query)]
 
 
@@ -157,8 +158,22 @@ def extensions(connection: Connection) -> tuple[str, ...]:
     return tuple(row["name"] for row in _rows(connection, query))
 
 
+def unsound(connection: Connection) -> tuple[str, ...]:
+    """Name constraints that were never validated, and indexes that are not valid."""
+    query: LiteralString = f"""
+    SELECT 'constraint ' || n.nspname || '.' || c.relname || '.' || k.conname || ' is not validated' AS name
+    FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT k.convalidated AND {_OWN_SCHEMA}
+    UNION ALL
+    SELECT 'index ' || n.nspname || '.' || c.relname || ' is not valid'
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND {_OWN_SCHEMA} ORDER BY 1
+    """  # noqa: S608  # made of constants of this module
+    return tuple(row["name"] for row in _rows(connection, query))
+
+
 def database_facts(connection: Connection) -> dict[str, Any]:
-    """Read the row of `pg_database` that pg_dump leaves out without --create: locale, grants, options of the database."""
+    """Read what pg_dump leaves out without --create: locale, grants and options of the database itself."""
     query: LiteralString = """
     SELECT pg_catalog.pg_encoding_to_char(encoding) AS encoding, datcollate::text AS "collate", datctype::text AS ctype,
            pg_catalog.pg_database_size(oid) AS bytes
@@ -167,7 +182,8 @@ def database_facts(connection: Connection) -> dict[str, Any]:
     facts = next(_rows(connection, query))
     grants: LiteralString = """
     SELECT coalesce(r.rolname, '') AS grantee, array_agg(x.privilege_type::text ORDER BY 1) AS privileges
-    FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
+    FROM pg_catalog.pg_database d, pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) x
+    LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
     WHERE d.datname = pg_catalog.current_database() AND x.grantee <> d.datdba GROUP BY 1 ORDER BY 1
     """
     options: LiteralString = """
@@ -189,7 +205,7 @@ def is_empty(connection: Connection) -> bool:
                        WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION})
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE {_OWN_SCHEMA} AND n.nspname <> 'public')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS empty
-    """
+    """  # noqa: S608  # made of constants of this module
     return bool(next(_rows(connection, query))["empty"])
 
 

@@ -3,8 +3,8 @@
 Three ways, tried in this order:
 
 1. The role may act as every owner (it is a superuser, or a member of them): owners and grants as recorded.
-2. Everything belongs to one other role whose endpoint is given (`owner`): that role restores its own objects; the role
-   of the target makes what only it may make (extensions, the grants on schemas).
+2. What it may not make belongs to one other role whose endpoint is given (`owner`): each role restores its own objects,
+   in the order of the archive.
 3. Neither: refused before anything is made, with the GRANT that would help.
 
 Schemas, their grants and extensions go first: a non-superuser may give a table only to a role that has CREATE on the
@@ -14,6 +14,7 @@ schema already, and pg_dump puts grants last.
 from __future__ import annotations
 
 import errno
+import itertools
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -29,13 +30,12 @@ from ops.backup.spool import full, says_full
 from ops.errors import RestoreError, RestoreRefusedError, SpoolError
 from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message
 
-_FIRST_FOR_ANOTHER = re.compile(r"^\d+; \d+ \d+ (ACL - SCHEMA public|EXTENSION) ")
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
 
 
 def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
-    """Name the owners of the dump as which the connected role may not act; a role that does not exist is one of them."""
+    """Name the owners in the dump that the connected role may not act as; a role that does not exist is one of them."""
     query = (
         "SELECT owner FROM unnest(%s::text[]) owner LEFT JOIN pg_catalog.pg_roles r ON r.rolname = owner"
         " WHERE r.oid IS NULL OR NOT pg_catalog.pg_has_role(r.oid, 'MEMBER') ORDER BY 1"
@@ -43,15 +43,15 @@ def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
     return [row[0] for row in connection.execute(query, [list(record.owners)])]
 
 
-def choose_role(target: Endpoint, record: PostgresRecord, foreign: list[str], owner: Endpoint | None) -> Endpoint:
-    """Return who runs pg_restore.
+def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) -> Endpoint:
+    """Return the role that restores what the target's role may not make: the target's own when there is nothing.
 
     Raises:
         RestoreRefusedError: nobody that is known may restore all of it.
     """
     if not foreign:
         return target
-    if owner is not None and set(foreign) == {owner.user} and set(record.owners) <= {owner.user}:
+    if owner is not None and set(foreign) == {owner.user}:
         return replace(owner, database=target.database)
     raise RestoreRefusedError(
         f"{target}: {target.user} may not make objects of {', '.join(foreign)}; "
@@ -71,7 +71,7 @@ def restore_archive(
     """
     with target.connect() as connection:
         foreign = foreign_owners(connection, record)
-    runner = choose_role(target, record, foreign, owner)
+    runner = choose_role(target, foreign, owner)
     # an archive needs a pg_restore as new as the pg_dump that made it
     tool = find_tool("pg_restore", at_least=max(record.dump_major, record.server_major))
     with target.environment() as variables:
@@ -79,15 +79,21 @@ def restore_archive(
     if listing.returncode != 0:
         raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
     lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
-    pattern = _FIRST if runner == target else _FIRST_FOR_ANOTHER
-    first = [line for line in lines if pattern.match(line)]
-    rest = [line for line in lines if not pattern.match(line)]
-    _run(tool, target, folder, first, [])
+    parallel = f"--jobs={jobs}"
     if runner == target:
-        _run(tool, runner, folder, rest, [f"--jobs={jobs}"])
+        _run(tool, target, folder, [line for line in lines if _FIRST.match(line)], [])
+        _run(tool, target, folder, [line for line in lines if not _FIRST.match(line)], [parallel])
         return
+    rest = [line for line in lines if not _FIRST.match(line) or _is_of(line, runner.user)]
+    _run(tool, target, folder, [line for line in lines if line not in set(rest)], ["--no-owner"])
     with _lent(target, runner):
-        _run(tool, runner, folder, rest, [f"--jobs={jobs}", "--no-owner"])
+        for own, group in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
+            _run(tool, runner if own else target, folder, list(group), [parallel, "--no-owner"])
+
+
+def _is_of(line: str, role: str) -> bool:
+    """Say whether a line of the listing is `role`'s to restore. Large objects' content is listed with no owner."""
+    return line.rsplit(" ", 1)[-1] == role or " BLOBS " in line
 
 
 def _run(tool: Tool, endpoint: Endpoint, folder: Path, lines: list[str], options: list[str]) -> None:
@@ -108,7 +114,7 @@ def _run(tool: Tool, endpoint: Endpoint, folder: Path, lines: list[str], options
 def _lent(target: Endpoint, runner: Endpoint) -> Generator[None]:
     """Give the runner the rights to make its objects, and take back what it did not have before."""
     database, public, role = sql.Identifier(target.database), sql.Identifier("public"), sql.Identifier(runner.user)
-    rights = {
+    rights: dict[LiteralString, sql.Composed] = {
         "SELECT pg_catalog.has_database_privilege(%s, pg_catalog.current_database(), 'CREATE')": (
             sql.SQL("CREATE ON DATABASE {}").format(database)
         ),

@@ -72,7 +72,11 @@ class PostgresDatabase:
             command = [tool.path, "--format=directory", f"--jobs={JOBS}", "--compress=0", f"--file={folder}"]
             command += [f"--snapshot={snapshot}", "--lock-wait-timeout=60000", "--no-password", "--no-subscriptions"]
             with subprocess.Popen(
-                command, env=variables | {"LC_MESSAGES": "C"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                command,
+                env=variables | {"LC_MESSAGES": "C"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
             ) as process:
                 try:
                     record = self._record(connection, tool)
@@ -136,6 +140,7 @@ class PostgresDatabase:
             tables=tuple(pg_facts.fingerprint(connection, table, major) for table in found if table.kind == "r"),
             sequences=tuple(pg_facts.sequences(connection)),
             large_objects=pg_facts.large_objects(connection),
+            unsound=pg_facts.unsound(connection),
             not_compared=tuple(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
         )
 
@@ -173,9 +178,7 @@ def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Differe
     return result
 
 
-def _table_difference(
-    name: str, found: TableFingerprint | None, expected: TableFingerprint | None
-) -> list[Difference]:
+def _table_difference(name: str, found: TableFingerprint | None, expected: TableFingerprint | None) -> list[Difference]:
     if found == expected:
         return []
     if found is None or expected is None:

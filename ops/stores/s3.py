@@ -26,7 +26,6 @@ from ops.stores.base import ByteStream, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 MIB = 1 << 20
 PART_SIZE = 16 * MIB
@@ -148,7 +147,9 @@ class S3Store:
                 raise StoreUnreachableError(f"{where}: the key pair is refused ({refused})") from None
             raise StoreError(f"{where}: {str(error).rsplit(': ', 1)[-1]}") from None
         except BotoCoreError as error:
-            raise StoreUnreachableError(f"{where}: no answer: {error}; check endpoint, proxy and certificates") from None
+            raise StoreUnreachableError(
+                f"{where}: no answer: {error}; check endpoint, proxy and certificates"
+            ) from None
 
 
 def part_size(expected_size: int) -> int:

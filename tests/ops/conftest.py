@@ -62,7 +62,6 @@ CREATE TABLE events (day date NOT NULL, n int) PARTITION BY RANGE (day);
 CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE TABLE "Odd name; x" ("x" int, "ancla:row" text);
 CREATE TABLE empty (a int);
-CREATE SCHEMA audit;
 CREATE TABLE audit.log (line text);
 CREATE VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
 CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM customers;
@@ -75,7 +74,6 @@ INSERT INTO "Odd name; x" VALUES (1, 'a'), (2, NULL);
 INSERT INTO audit.log SELECT repeat('log ', i) FROM generate_series(1, 50) i;
 SELECT lo_from_bytea(0, '\\x00ff00ff');
 GRANT SELECT ON customers TO reporting;
-GRANT USAGE ON SCHEMA audit TO reporting;
 """
 
 
@@ -85,10 +83,15 @@ def shop(cluster, admin, app, request):
     name = "shop"
     with admin.connect() as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
-        connection.execute(f"GRANT CONNECT, CREATE ON DATABASE {name} TO app")
+        connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {name} TO app")
         connection.execute(f"ALTER DATABASE {name} SET search_path TO public, audit")
     with admin.on(name).connect() as connection:
         connection.execute("GRANT USAGE, CREATE ON SCHEMA public TO app")
+        connection.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO app")
+        connection.execute("CREATE SCHEMA audit")
+        connection.execute("GRANT USAGE, CREATE ON SCHEMA audit TO app")
+        connection.execute("GRANT USAGE ON SCHEMA audit TO reporting")
     with app.on(name).connect() as connection:
         connection.execute("SET search_path TO public")
         connection.execute(SHOP)

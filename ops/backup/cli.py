@@ -1,0 +1,344 @@
+"""`ops backup`, `ops restore` and `ops drill`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ops import console, reach
+from ops.backup import catalog
+from ops.backup.run import BackupJob, create
+from ops.drill import report as page
+from ops.drill import run as drilling
+from ops.drill.damage import CAUGHT_BY, Damage
+from ops.drill.evidence import Evidence, Status, write_json
+from ops.errors import OpsError, StackError, VerdictError
+from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
+from ops.restore import RestoreJob, plan, run
+from ops.stack import LoadedStack, load_stack
+
+backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
+
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", "-d", help="The database; every one of the stack when left out.")
+]
+OneDatabaseOption = Annotated[
+    str | None, typer.Option("--database", "-d", help="The database; the stack's first when left out.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="BUCKET", help="The destination; the stack's first when left out.")
+]
+SpoolOption = Annotated[
+    Path | None,
+    typer.Option("--spool", envvar="ANCLA_SPOOL", metavar="FOLDER", help="Where the dump passes through; TMPDIR else."),
+]
+EvidenceOption = Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where JSON and HTML go.")]
+BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backup's id, as `backup list` shows it.")]
+
+
+@backup_app.command("create")
+def backup_create(
+    database: DatabaseOption = None,
+    spool: SpoolOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket."""
+    loaded = load_stack(stack, outputs)
+    names = databases(loaded) if database is None else [one_database(loaded, database)]
+    targets = tuple(reach.stores(loaded).values())
+    made: list[dict[str, Any]] = []
+    with reach.database_server(loaded) as (admin, owner):
+        for name in names:
+            job = BackupJob(
+                environment=loaded.outputs.environment,
+                project=loaded.outputs.project,
+                database=name,
+                source=reach.readable_database(admin, owner, name),
+                stores=targets,
+                spool=spool,
+            )
+            manifest = create(job, console.step)
+            made.append(
+                {
+                    "id": manifest.id,
+                    "database": name,
+                    "snapshot_at": manifest.snapshot_at.isoformat(),
+                    "objects": len(manifest.objects),
+                    "bytes": manifest.stored_bytes,
+                    "rows": manifest.source.rows,
+                    "stores": [target.name for target in targets],
+                }
+            )
+    if as_json:
+        console.print_json({"backups": made})
+        return
+    for item in made:
+        console.out.print(
+            f"[green]complete[/green] {item['id']} of {item['database']}: {item['rows']} rows, "
+            f"{page.size(item['bytes'])} in {item['objects']} objects",
+            highlight=False,
+        )
+
+
+@backup_app.command("list")
+def backup_list(
+    database: DatabaseOption = None,
+    store: StoreOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the restore points, oldest first. Without a manifest one is incomplete: it failed, or is being made."""
+    loaded = load_stack(stack, outputs)
+    place = reach.store(loaded, store)
+    found = catalog.entries(place, database)
+    if as_json:
+        console.print_json(
+            {
+                "store": place.name,
+                "backups": [
+                    {
+                        "id": entry.id,
+                        "database": entry.database,
+                        "begun_at": entry.begun_at.isoformat(),
+                        "complete": entry.complete,
+                        "objects": entry.objects,
+                        "bytes": entry.size,
+                    }
+                    for entry in found
+                ],
+            }
+        )
+        return
+    table = Table(
+        "backup", "database", "begun (UTC)", "state", "objects", "size", title=place.name, title_justify="left"
+    )
+    for entry in found:
+        state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
+        begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
+        table.add_row(entry.id, entry.database, begun, state, str(entry.objects), page.size(entry.size))
+    console.out.print(table if found else f"{place.name}: no backups yet; run `ops backup create`")
+
+
+@backup_app.command("show")
+def backup_show(
+    backup: BackupArgument = catalog.LATEST,
+    database: OneDatabaseOption = None,
+    store: StoreOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what one restore point holds, by its manifest."""
+    loaded = load_stack(stack, outputs)
+    manifest = catalog.find(reach.store(loaded, store), one_database(loaded, database), backup)
+    if as_json:
+        console.print_json(manifest.model_dump(mode="json"))
+        return
+    source = manifest.source
+    console.out.print(
+        f"[bold]{manifest.id}[/bold]  {manifest.environment}/{source.database}, PostgreSQL {source.server_version}, "
+        f"snapshot of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
+        highlight=False,
+    )
+    table = Table("table", "rows", "hash", "method")
+    for item in source.tables:
+        table.add_row(item.table, page.count(item.rows), item.hash, item.method)
+    console.out.print(table)
+    objects = Table("object", "holds", "stored", "dumped", "sha256 as stored")
+    for entry in manifest.objects:
+        objects.add_row(entry.key, entry.holds, page.size(entry.size), page.size(entry.file_size), entry.sha256[:16])
+    console.out.print(objects)
+    console.out.print(f"by hand: {manifest.how_to_restore}", highlight=False)
+
+
+def restore_command(
+    backup: BackupArgument = catalog.LATEST,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="NAME", help="The new database; <database>_restore_<time> else.")
+    ] = None,
+    database: OneDatabaseOption = None,
+    store: StoreOption = None,
+    spool: SpoolOption = None,
+    dry_run: DryRunOption = False,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore into a NEW database of the same cluster, and compare every table with the backup's snapshot."""
+    loaded = load_stack(stack, outputs)
+    place = reach.store(loaded, store)
+    manifest = catalog.find(place, one_database(loaded, database), backup)
+    with reach.database_server(loaded) as (admin, owner):
+        job = RestoreJob(
+            store=place,
+            manifest=manifest,
+            admin=admin,
+            owner=owner,
+            live=tuple(databases(loaded)),
+            target=into,
+            spool=spool,
+        )
+        if dry_run:
+            _print_plan(job, as_json=as_json)
+            return
+        result = run(job, console.step)
+    if as_json:
+        console.print_json(
+            {
+                "backup": result.backup,
+                "target": result.target,
+                "snapshot_at": result.snapshot_at.isoformat(),
+                "rows": result.rows,
+                "tables": result.tables,
+                "seconds": result.seconds,
+                "differences": [str(difference) for difference in result.differences],
+            }
+        )
+        return
+    console.out.print(
+        f"[green]equal[/green] {result.target}: {result.rows} rows in {result.tables} tables as of "
+        f"{result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, in {sum(result.seconds.values()):.1f} s",
+        highlight=False,
+    )
+
+
+def drill_command(
+    backup: BackupArgument = catalog.LATEST,
+    database: OneDatabaseOption = None,
+    store: StoreOption = None,
+    damage: Annotated[
+        Damage | None, typer.Option("--damage", help="A negative control: drill a copy that is damaged in this way.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
+    ] = False,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where JSON and HTML go.")] = Path(
+        "drills"
+    ),
+    spool: SpoolOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore a backup into a scratch PostgreSQL, compare it with its snapshot, and keep the evidence. Red exits 3."""
+    loaded = load_stack(stack, outputs)
+    settings = loaded.outputs.backup
+    job = drilling.DrillJob(
+        environment=loaded.outputs.environment,
+        project=loaded.outputs.project,
+        database=one_database(loaded, database),
+        store=reach.store(loaded, store),
+        backup=backup,
+        max_age_hours=settings.max_age_hours,
+        rto_minutes=settings.rto_minutes,
+        may_be_empty=may_be_empty,
+        spool=spool,
+    )
+    _ready(evidence)
+    kinds: list[Damage | None] = [None, *Damage] if controls else [damage]
+    results = [drilling.run(replace(job, damage=kind), console.step) for kind in kinds]
+    files = [(write_json(result, evidence), page.write_html(result, evidence)) for result in results]
+    if as_json:
+        documents = [result.model_dump(mode="json") for result in results]
+        console.print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        for result, (_, html) in zip(results, files, strict=True):
+            _print_evidence(result, html)
+    _judge(results, controls=controls)
+
+
+def databases(stack: LoadedStack) -> list[str]:
+    """Name the databases of the stack.
+
+    Raises:
+        StackError: it has none.
+    """
+    if stack.outputs.database is None:
+        raise StackError(f"{stack.name}: the stack has no database")
+    return stack.outputs.database.databases
+
+
+def one_database(stack: LoadedStack, name: str | None) -> str:
+    """Return the database that is meant.
+
+    Raises:
+        StackError: the stack has none by that name.
+    """
+    known = databases(stack)
+    if name is not None and name not in known:
+        raise StackError(f"{stack.name}: no database {name}; there are: {', '.join(known)}")
+    return name or known[0]
+
+
+def _print_plan(job: RestoreJob, *, as_json: bool) -> None:
+    planned = plan(job)
+    facts = {
+        "backup": planned.manifest.id,
+        "snapshot_at": planned.manifest.snapshot_at.isoformat(),
+        "target": planned.target,
+        "target_exists": planned.exists,
+        "objects_of_the_app_made_as": planned.restore_as,
+        "bytes_to_fetch": planned.bytes_to_fetch,
+        "spool_bytes": planned.spool_bytes,
+        "pg_restore": planned.tool,
+    }
+    if as_json:
+        console.print_json(facts)
+        return
+    for name, value in facts.items():
+        console.out.print(f"{name.replace('_', ' ')}: [bold]{value}[/bold]", highlight=False)
+    console.out.print("nothing was changed", highlight=False)
+
+
+def _ready(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
+
+
+def _print_evidence(evidence: Evidence, html: Path) -> None:
+    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
+    colour = "green" if evidence.verdict == "green" else "red"
+    control = f" (negative control: {evidence.damage})" if evidence.damage else ""
+    title = f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of {evidence.backup}{control}"
+    table = Table("", "check", "answer", title=title, title_justify="left")
+    for check in evidence.checks:
+        style = colours[check.status]
+        table.add_row(f"[{style}]{check.status}[/{style}]", check.question, check.answer)
+    console.out.print(table)
+    console.out.print(
+        f"RTO {page.duration(evidence.rto_seconds)} measured (budget {page.duration(evidence.rto_budget_seconds)}), "
+        f"RPO {page.duration(evidence.rpo_seconds)} computed (budget {page.duration(evidence.rpo_budget_seconds)}); "
+        f"evidence: {html}",
+        highlight=False,
+    )
+
+
+def _judge(results: list[Evidence], *, controls: bool) -> None:
+    if not controls:
+        (result,) = results
+        if result.verdict == "green" and result.damage:
+            raise VerdictError(
+                f"drill of {result.backup}: the damage ({result.damage}) was NOT seen: drills prove nothing"
+            )
+        if result.verdict == "red":
+            kind = f"negative control {result.damage}" if result.damage else "drill"
+            raise VerdictError(f"{kind} of {result.backup or result.database} is red: {result.summary()}")
+        return
+    drill, *damaged = results
+    unseen = [r.damage for r in damaged if CAUGHT_BY[Damage(r.damage)] not in {check.name for check in r.red}]
+    if drill.verdict == "red":
+        raise VerdictError(f"drill of {drill.backup or drill.database} is red: {drill.summary()}")
+    if unseen:
+        raise VerdictError(
+            f"drill of {drill.backup}: damage that was not seen: {', '.join(str(kind) for kind in unseen)}"
+        )
