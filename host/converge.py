@@ -27,11 +27,11 @@ from pyinfra.facts.server import OsRelease
 from pyinfra.operations import server
 from typing_extensions import override
 
-from host.connection import connect, say
+from host.connection import Connection, connect, say
 from host.docker import docker, docker_configuration
 from host.documents import Converge, private_key
 from host.errors import ConvergeError, HostError
-from host.firewall import firewall
+from host.firewall import firewall, lets_in
 from host.nginx import nginx
 from host.operations import ShellLines, packages
 from host.ops import ops
@@ -52,6 +52,7 @@ def converge(document: Converge) -> dict[str, int]:
     started = time.monotonic()
     with connect(document, wait=120) as way_back, _pyinfra(document) as (state, log):
         where = way_back.where
+        _refuse_to_lock_out(document, way_back)
         add_deploy(state, machine, document)
         state.add_callback_handler(_Progress(where))
         state.set_stage(StateStage.Execute)
@@ -62,7 +63,7 @@ def converge(document: Converge) -> dict[str, int]:
         operations = [data.operation_meta for data in next(iter(state.ops.values())).values()]
         changed = sum(meta.did_change() for meta in operations)
         if changed:
-            _prove_login(document, way_back.check)
+            _prove_login(document, way_back)
     say(f"{where}: {len(operations)} operations, {changed} changed, {time.monotonic() - started:.1f} s")
     return {"operations": len(operations), "changed": changed}
 
@@ -135,13 +136,22 @@ def _pyinfra(document: Converge) -> Iterator[tuple[State, _Log]]:
             logger.removeHandler(log)
 
 
-def _prove_login(document: Converge, way_back: Any) -> None:
+def _refuse_to_lock_out(document: Converge, way_back: Connection) -> None:
+    source = way_back.check('printf %s "${SSH_CONNECTION%% *}"', "asking where we come from")
+    if source and not lets_in(document.ssh_sources, source):
+        raise ConvergeError(
+            f"{way_back.where}: sees us as {source}, which is not in access.sshSources ({', '.join(document.ssh_sources)}): "
+            "going on would close the door behind us; add the address there"
+        )
+
+
+def _prove_login(document: Converge, way_back: Connection) -> None:
     """Log in anew. When that fails, take our sshd settings back over the connection that is still open."""
     try:
         connect(document, wait=20).__exit__(None, None, None)
     except HostError as error:
         undo = f"mv -f {CONFIGURATION} {CONFIGURATION}.refused; /usr/sbin/sshd -t && systemctl reload ssh"
-        way_back(undo, "taking the sshd settings back", sudo=True)
+        way_back.check(undo, "taking the sshd settings back", sudo=True)
         raise ConvergeError(
             f"after the change no new login worked, so the sshd settings were taken back ({CONFIGURATION}.refused): {error}"
         ) from None

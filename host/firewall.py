@@ -2,11 +2,17 @@
 
 Docker writes its published ports into the packet filter before UFW's chains; the rules of `docker-user.rules` in UFW's own
 after.rules (and after6.rules) close that way, so that this layer alone keeps a published port closed.
+
+What UFW has is read from the tuples it keeps in user.rules and user6.rules: `ufw show added` prints a rule for IPv4 alone
+and a rule for both alike.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import shlex
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pyinfra.api import operation
@@ -18,28 +24,87 @@ from host.operations import STAMPS, ShellLines, place, text_digest
 from host.templates import render
 
 BEGIN, END = "# BEGIN ancla", "# END ancla"
-ANYWHERE = frozenset({"0.0.0.0/0", "::/0"})
-_STATE = (
-    "LC_ALL=C ufw status verbose | grep -E '^(Status|Default):'; "
-    "LC_ALL=C ufw show added | sed -n 's/^ufw //p'"
-)
-_ACTIVE = ["Status: active", "Default: deny (incoming), allow (outgoing), deny (routed)"]
+ANYWHERE = ("0.0.0.0/0", "::/0")
+_MARK = "### tuple ### "
+_DEFAULTS = {"INPUT": ("incoming", "DROP"), "OUTPUT": ("outgoing", "ACCEPT"), "FORWARD": ("routed", "DROP")}
+_STATE = f"""
+LC_ALL=C ufw status | head -n1
+grep -h '^{_MARK}' /etc/ufw/user.rules /etc/ufw/user6.rules
+grep -hE '^DEFAULT_(INPUT|OUTPUT|FORWARD)_POLICY=' /etc/default/ufw | tr -d '"'
+cat {STAMPS}/ufw 2>/dev/null || true
+"""
 
 
-def build_rules(ssh_port: int, ssh_sources: Iterable[str]) -> list[str]:
-    """Return the rules as `ufw show added` prints them, which is also how `ufw` reads them."""
-    sources = sorted(set(ssh_sources))
-    rules = [f"allow from {source} to any port {ssh_port} proto tcp" for source in sources if source not in ANYWHERE]
-    if set(sources) >= ANYWHERE:
-        rules = [f"allow {ssh_port}/tcp"]
-    elif set(sources) & ANYWHERE:
-        rules += [f"allow from {source} to any port {ssh_port} proto tcp" for source in sources if source in ANYWHERE]
-    return [*rules, "allow 80/tcp", "allow 443/tcp"]
+@dataclass(frozen=True, order=True)
+class Rule:
+    """One rule of one address family, with the fields of UFW's tuple. `source` and `destination` are CIDRs.
+
+    `application` is the profile a person named in place of the port, such as OpenSSH.
+    """
+
+    action: str
+    protocol: str
+    port: str
+    destination: str
+    source_port: str
+    source: str
+    direction: str = "in"
+    application: str = ""
+
+    @classmethod
+    def tcp(cls, port: int, source: str) -> Rule:
+        """Let TCP `port` be reached from `source`."""
+        family = ipaddress.ip_network(source).version
+        return cls("allow", "tcp", str(port), ANYWHERE[family == 6], "any", source)
+
+    @classmethod
+    def parse(cls, line: str) -> Rule:
+        """Read a line of user.rules, its comment left out."""
+        words = [word for word in line.removeprefix(_MARK).split() if not word.startswith("comment=")]
+        # the profiles of destination and source come in between, `-` for none
+        application = words[6].replace("%20", " ") if len(words) == 9 else ""
+        return cls(*words[:6], words[-1], application)
+
+    def arguments(self) -> str:
+        """Return the rule as `ufw` reads it."""
+        words = [self.action, self.direction]
+        if self.protocol != "any" and not self.application:
+            words += ["proto", self.protocol]
+        words += ["from", self.source] + ([] if self.source_port == "any" else ["port", self.source_port])
+        words += ["to", self.destination]
+        if self.application:
+            words += ["app", shlex.quote(self.application)]
+        elif self.port != "any":
+            words += ["port", self.port]
+        return " ".join(words)
 
 
-def build_changes(found: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the `ufw` arguments that lead from `found` to `wanted`: additions first, so that no login is cut off."""
-    return [r for r in wanted if r not in found] + [f"delete {r}" for r in found if r not in wanted]
+def build_rules(ssh_port: int, ssh_sources: Iterable[str]) -> list[Rule]:
+    """Return the rules a machine has, in order."""
+    ssh = [Rule.tcp(ssh_port, source) for source in sorted(set(ssh_sources))]
+    return ssh + [Rule.tcp(port, source) for port in (80, 443) for source in ANYWHERE]
+
+
+def build_commands(state: Sequence[str], rules: Sequence[Rule], digest: str) -> list[str]:
+    """Return the commands that lead from `state` (what `_STATE` printed) to these rules; none when it is there already.
+
+    Additions come before deletions, and both before the firewall is switched on: no login is cut off on the way.
+    """
+    active = "Status: active" in state
+    found = [Rule.parse(line) for line in state if line.startswith(_MARK)]
+    policies = dict(line.removeprefix("DEFAULT_").split("_POLICY=") for line in state if line.startswith("DEFAULT_"))
+    commands = [f"ufw {rule.arguments()}" for rule in rules if rule not in found]
+    commands += [f"ufw delete {rule.arguments()}" for rule in found if rule not in rules]
+    for chain, (direction, policy) in _DEFAULTS.items():
+        if policies.get(chain) != policy:
+            commands.append(f"ufw default {'deny' if policy == 'DROP' else 'allow'} {direction}")
+    if not active:
+        commands.append("ufw --force enable")
+    elif digest not in state:
+        commands.append("ufw reload")
+    if not active or digest not in state:
+        commands.append(f"install -d -m 755 {STAMPS} && printf '%s\\n' {digest} >{STAMPS}/ufw")
+    return commands
 
 
 def with_block(text: str, block: str) -> str:
@@ -50,11 +115,18 @@ def with_block(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n{block}{END}\n{after}"
 
 
+def lets_in(ssh_sources: Iterable[str], address: str) -> bool:
+    """Whether a login from `address` is let in by these sources."""
+    found = ipaddress.ip_address(address)
+    found = getattr(found, "ipv4_mapped", None) or found
+    return any(found in ipaddress.ip_network(source) for source in ssh_sources)
+
+
 @operation()
 def _block(path: str, block: str) -> Generator[Any, Any, None]:
     lines = host.get_fact(FileContents, path=path)
     if lines is None:
-        raise ConvergeError(f"{path} is not there: reinstall ufw")
+        raise ConvergeError(f"{path} is not on the machine: reinstall its package ufw")
     current = "\n".join(lines) + "\n"
     changed = with_block(current, block)
     if changed == current:
@@ -64,19 +136,11 @@ def _block(path: str, block: str) -> Generator[Any, Any, None]:
 
 
 @operation()
-def _ufw(rules: Sequence[str], digest: str) -> Generator[str, Any, None]:
-    state = host.get_fact(ShellLines, script=f"{_STATE}; cat {STAMPS}/ufw 2>/dev/null || true")
-    status = [line for line in state if line.startswith(("Status:", "Default:"))]
-    found = [line for line in state if line not in status and line != digest]
-    changes = build_changes(found, rules)
-    if status == _ACTIVE and not changes and digest in state:
+def _ufw(rules: Sequence[Rule], digest: str) -> Generator[str, Any, None]:
+    commands = build_commands(host.get_fact(ShellLines, script=_STATE), rules, digest)
+    if not commands:
         host.noop("the firewall is as it should be")
-        return
-    yield "ufw default deny incoming; ufw default allow outgoing; ufw default deny routed"
-    for change in changes:
-        yield f"ufw {change}"
-    yield "ufw --force enable && ufw reload"
-    yield f"install -d -m 755 {STAMPS} && printf '%s\\n' {digest} >{STAMPS}/ufw"
+    yield from commands
 
 
 def firewall(*, ssh_port: int, ssh_sources: Iterable[str]) -> None:

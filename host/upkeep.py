@@ -11,7 +11,7 @@ from host.templates import render
 
 def fail2ban(ssh_sources: Iterable[str]) -> None:
     """Ban addresses that guess logins. Sources that are named are never banned: a ban would lock a deploy out."""
-    config = render("fail2ban.conf", trusted=sorted(set(ssh_sources) - ANYWHERE))
+    config = render("fail2ban.conf", trusted=sorted(set(ssh_sources) - set(ANYWHERE)))
     place(name="fail2ban: jails", dest="/etc/fail2ban/jail.d/ancla.conf", content=config)
     follow(name="fail2ban: the service", service="fail2ban", configuration=[config])
 
