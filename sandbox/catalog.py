@@ -1,7 +1,8 @@
 """What the simulated DigitalOcean offers: regions, sizes, images, database layouts and prices, as data.
 
-Sources, read 2026-11-22: the API description's `GET /v2/databases/options` example (regions, versions, layouts), the published price
-pages (US dollars a month), the size slugs of the official provider's schema. An hourly price is the monthly one / 672.
+Sources, read 2026-11-22: the API description's example of `GET /v2/databases/options` (regions, versions, layouts),
+the published price pages (US dollars a month), the size slugs of the official provider's schema. An hourly price is the
+monthly one / 672.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ IMAGES: dict[str, Image] = {
 
 @dataclass(frozen=True)
 class DatabaseSize:
-    """A database node: `memory` in MiB, `disk` in MiB (the least a cluster of that size has), `monthly` a node, US dollars."""
+    """A database node: `memory` and `disk` (the least such a cluster has) in MiB, `monthly` in US dollars a node."""
 
     vcpus: int
     memory: int

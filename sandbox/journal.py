@@ -1,6 +1,6 @@
 """What was asked of the sandbox, one JSON line a call, without secrets. It outlives restarts.
 
-A line is written when the outcome is certain and before the answer leaves: `committed` says whether the account changed.
+A line is written when the outcome is certain and before the answer leaves. `committed`: the account has changed.
 """
 
 from __future__ import annotations

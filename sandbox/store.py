@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Store:
             self._db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """Hold the account: all that is done inside is committed at the end, or nothing of it."""
         with self._lock:
             outermost = self._depth == 0
@@ -98,9 +98,7 @@ class Store:
     def delete(self, kind: str, ident: str | int, *, parent: str = "") -> None:
         """Remove the object if it is there."""
         with self._lock:
-            self._db.execute(
-                "delete from object where kind = ? and parent = ? and id = ?", (kind, parent, str(ident))
-            )
+            self._db.execute("delete from object where kind = ? and parent = ? and id = ?", (kind, parent, str(ident)))
 
     def delete_children(self, kind: str, parent: str) -> None:
         """Remove every object of a kind under one parent."""

@@ -41,14 +41,14 @@ def fingerprint(public_key: str) -> str:
     Raises:
         ApiError: 422, the line is not a key.
     """
-    parts = public_key.split()
+    kind, _, rest = public_key.partition(" ")
     try:
-        blob = base64.b64decode(parts[1], validate=True)
-        length = int.from_bytes(blob[:4], "big")
-        if blob[4 : 4 + length].decode() != parts[0]:
-            raise ValueError
-    except (IndexError, ValueError, binascii.Error):
-        raise invalid("Key invalid, key should be of the format `type key [comment]`") from None
+        blob = base64.b64decode(rest.split(" ")[0], validate=True)
+    except binascii.Error:
+        blob = b""
+    # The first field of the key itself repeats its type (RFC 4253, section 6.6).
+    if not kind or blob[4 : 4 + int.from_bytes(blob[:4], "big")] != kind.encode():
+        raise invalid("Key invalid, key should be of the format `type key [comment]`")
     digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digest[at : at + 2] for at in range(0, 32, 2))
 
@@ -116,29 +116,3 @@ def list_regions(call: Call) -> Body:
 def list_sizes(call: Call) -> Body:
     """List the droplet sizes."""
     return call.page("sizes", list(catalog.SIZES), catalog.size_body)
-
-
-@operation("images_list")
-def list_images(call: Call) -> Body:
-    """List the images: distributions, and snapshots of this account's droplets."""
-    images = [] if call.query.get("private") == "true" else [catalog.image_body(slug) for slug in catalog.IMAGES]
-    if call.query.get("type") != "distribution":
-        images += call.store.list("image")
-    if call.query.get("type") == "application":
-        images = []
-    if name := call.query.get("tag_name"):
-        images = [image for image in images if name in image["tags"]]
-    return call.page("images", images)
-
-
-@operation("images_get")
-def get_image(call: Call) -> Body:
-    """Return one image, by slug or number."""
-    wanted = call.params["image_id"]
-    for slug, image in catalog.IMAGES.items():
-        if wanted in (slug, str(image.id)):
-            return {"image": catalog.image_body(slug)}
-    image = call.store.get("image", wanted)
-    if image is None:
-        raise not_found()
-    return {"image": image}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import Body, Call, ApiError, Cloud, invalid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, not_found, now, operation
 from sandbox.store import Record, Store
 
 FIRST_ACTION = 2_410_000_001
@@ -16,7 +16,7 @@ def pending(store: Store, droplet_id: int) -> list[Record]:
     return store.list("action", droplet_id=droplet_id, status="in-progress")
 
 
-def begin(
+def begin(  # noqa: PLR0913 - an action has that many facts, all named at the call
     cloud: Cloud,
     kind: str,
     *,
@@ -27,7 +27,9 @@ def begin(
     resource: str = "",
     **details: Any,
 ) -> Record:
-    """Start an action. `droplet_id` is whose turn it takes; `resource` names what has no number; `details` are for who does it.
+    """Start an action.
+
+    `droplet_id` is whose turn it takes, `resource` names what has no number, `details` are for who carries it out.
 
     Raises:
         ApiError: 422, the droplet is busy.
@@ -49,6 +51,21 @@ def begin(
         "details": details,
     }
     return cloud.store.put("action", number, action)
+
+
+def begin_droplet_action(cloud: Cloud, droplet: Record, kind: str, **details: Any) -> Record:
+    """Start an action of a droplet and put its lane to work."""
+    number: int = droplet["id"]
+    cloud.touch(f"droplet:{number}", wait=False)
+    return begin(
+        cloud,
+        kind,
+        resource_type="droplet",
+        resource_id=number,
+        region=droplet["region"],
+        droplet_id=number,
+        **details,
+    )
 
 
 def finish(store: Store, action: Record, status: str = "completed") -> None:

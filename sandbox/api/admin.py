@@ -1,4 +1,4 @@
-"""`/_sandbox/…`: what a real cloud has not. For the sandbox's own command and for tests; all but health need the token."""
+"""`/_sandbox/…`: what a real cloud has not, for the sandbox's own command and tests. All but health need the token."""
 
 from __future__ import annotations
 
@@ -59,32 +59,62 @@ def authorized(request: Request, token: str) -> bool:
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
-def admin_routes(api: Api) -> list[Route]:
-    """Return the routes under `/_sandbox`."""
-    cloud, faults = api.cloud, api.faults
+class Admin:
+    """The endpoints under `/_sandbox`."""
 
-    async def health(_: Request) -> Response:
-        state = {"status": api.state, "problems": cloud.jobs.problems}
-        return JSONResponse(state, 200 if api.state == "ready" else 503)
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
-    async def journal(request: Request) -> Response:
+    def routes(self) -> list[Route]:
+        """Return the routes, relative to `/_sandbox`."""
+        table: list[tuple[str, str, Endpoint]] = [
+            ("/journal", "GET", self._journal),
+            ("/faults", "GET", self._list_faults),
+            ("/faults", "POST", self._add_fault),
+            ("/faults", "DELETE", self._remove_faults),
+            ("/faults/{ident:int}", "DELETE", self._remove_faults),
+            ("/leaks", "GET", self._leaks),
+            ("/world", "GET", self._world),
+            ("/bootstrap", "GET", self._bootstrap),
+            ("/next", "POST", self._plant),
+        ]
+        guarded = [Route(path, self._guarded(endpoint), methods=[method]) for path, method, endpoint in table]
+        return [Route("/health", self._health, methods=["GET"]), *guarded]
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        async def check(request: Request) -> Response:
+            if not authorized(request, self._api.cloud.token):
+                return JSONResponse({"id": "unauthorized", "message": "This needs the sandbox's own token."}, 401)
+            return await endpoint(request)
+
+        return check
+
+    async def _health(self, _: Request) -> Response:
+        """200 once the parts are what the store says, 503 before; `problems` are jobs that fail and are tried again."""
+        state = {"status": self._api.state, "problems": self._api.cloud.jobs.problems}
+        return JSONResponse(state, 200 if self._api.state == "ready" else 503)
+
+    async def _journal(self, request: Request) -> Response:
         since = int(request.query_params.get("since", "0"))
-        return JSONResponse({"calls": await run_in_threadpool(api.journal.read, since)})
+        return JSONResponse({"calls": await run_in_threadpool(self._api.journal.read, since)})
 
-    async def list_faults(_: Request) -> Response:
-        return JSONResponse({"faults": [fault.describe() for fault in faults.faults.values()]})
+    async def _list_faults(self, _: Request) -> Response:
+        return JSONResponse({"faults": [fault.describe() for fault in self._api.faults.faults.values()]})
 
-    async def add_fault(request: Request) -> Response:
+    async def _add_fault(self, request: Request) -> Response:
         try:
             rule = Rule.model_validate(await request.json())
         except ValidationError as error:
             return JSONResponse({"message": str(error)}, 422)
-        return JSONResponse({"fault": faults.add(rule).describe()}, 201)
+        return JSONResponse({"fault": self._api.faults.add(rule).describe()}, 201)
 
-    async def remove_faults(request: Request) -> Response:
-        return JSONResponse({"removed": faults.remove(request.path_params.get("ident"))})
+    async def _remove_faults(self, request: Request) -> Response:
+        return JSONResponse({"removed": self._api.faults.remove(request.path_params.get("ident"))})
 
-    async def leaks(_: Request) -> Response:
+    async def _leaks(self, _: Request) -> Response:
+        """Name what lives in the parts and nothing explains, and what is left in the account."""
+        cloud = self._api.cloud
+
         def look() -> dict[str, Any]:
             with cloud.store.transaction():
                 wanted, objects = world(cloud), left_over(cloud.store)
@@ -92,50 +122,29 @@ def admin_routes(api: Api) -> list[Route]:
 
         return JSONResponse(await run_in_threadpool(look))
 
-    async def show_world(_: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(summary, cloud))
+    async def _world(self, _: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(summary, self._api.cloud))
 
-    async def bootstrap(_: Request) -> Response:
-        kept = cloud.store.get_meta("bootstrap")
+    async def _bootstrap(self, _: Request) -> Response:
+        """Return the account and the credentials that exist before anything is made."""
+        store = self._api.cloud.store
+        kept = store.get_meta("bootstrap")
         return JSONResponse(
             {
-                "account": cloud.store.get_meta("account")["uuid"],
+                "account": store.get_meta("account")["uuid"],
                 "spaces": {"access_key": kept["access_key"], "secret_key": kept["secret_key"]},
                 "registry": {"username": kept["registry_username"], "password": kept["registry_password"]},
             }
         )
 
-    async def plant(request: Request) -> Response:
+    async def _plant(self, request: Request) -> Response:
         """Set the next generated database password (of `user`, or of anyone)."""
         body = await request.json()
         if not isinstance(body.get("database_password"), str):
             return JSONResponse({"message": "database_password is required"}, 422)
+        cloud = self._api.cloud
         with cloud.change():
             planted = cloud.store.get_meta("next_passwords", [])
             planted.append({"user": body.get("user"), "password": body["database_password"]})
             cloud.store.set_meta("next_passwords", planted)
         return JSONResponse({}, 201)
-
-    def guarded(endpoint: Endpoint) -> Endpoint:
-        async def check(request: Request) -> Response:
-            if not authorized(request, cloud.token):
-                return JSONResponse({"id": "unauthorized", "message": "This needs the sandbox's own token."}, 401)
-            return await endpoint(request)
-
-        return check
-
-    table: list[tuple[str, str, Endpoint]] = [
-        ("/journal", "GET", journal),
-        ("/faults", "GET", list_faults),
-        ("/faults", "POST", add_fault),
-        ("/faults", "DELETE", remove_faults),
-        ("/faults/{ident:int}", "DELETE", remove_faults),
-        ("/leaks", "GET", leaks),
-        ("/world", "GET", show_world),
-        ("/bootstrap", "GET", bootstrap),
-        ("/next", "POST", plant),
-    ]
-    return [
-        Route("/health", health, methods=["GET"]),
-        *(Route(path, guarded(endpoint), methods=[method]) for path, method, endpoint in table),
-    ]

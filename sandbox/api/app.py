@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import wait
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,33 +24,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from sandbox.api import (  # noqa: F401 - importing a family registers its handlers and jobs
-    account,
-    actions,
-    certificates,
-    database_contents,
-    databases,
-    domains,
-    droplets,
-    firewalls,
-    monitoring,
-    projects,
-    registry,
-    reserved_ips,
-    spaces,
-    tags,
-    vpcs,
-)
-from sandbox.api.admin import admin_routes, authorized
+from sandbox.api.admin import Admin, authorized
 from sandbox.api.context import (
     ERROR_IDS,
     HANDLERS,
     ApiError,
+    Body,
     Call,
     Cloud,
     Operation,
     load_operations,
     new_uuid,
+    not_built,
+    not_found,
     random_text,
 )
 from sandbox.api.desired import world
@@ -61,13 +49,41 @@ from sandbox.store import Store
 
 log = logging.getLogger(__name__)
 
-OnResponse = Callable[[Operation, int, Any], None]
+# Importing a family registers its handlers and jobs.
+for _family in (
+    "account",
+    "actions",
+    "certificates",
+    "database_contents",
+    "database_settings",
+    "databases",
+    "domains",
+    "droplet_actions",
+    "droplets",
+    "firewalls",
+    "images",
+    "monitoring",
+    "projects",
+    "registry",
+    "reserved_ips",
+    "spaces",
+    "tags",
+    "volumes",
+    "vpcs",
+):
+    import_module(f"sandbox.api.{_family}")
 
-_RATE_LIMIT = 5000  # calls an hour, as DigitalOcean's headers say; announced and never enforced (faults do that on request)
+OnResponse = Callable[[Operation, int, Any], None]
+Found = tuple[Operation, dict[str, str]]
+Waits = list[Future[None]]
+
+_RATE_LIMIT = (
+    5000  # calls an hour, as DigitalOcean's headers say; announced and never enforced (faults do that on request)
+)
 _PART_PATIENCE = 120.0  # seconds an answer waits for its part at most
-_WRONG_TOKEN = (
-    "Unable to authenticate you. This is a sandbox: it takes its own token only (`python -m sandbox env`), and the token"
-    " of a real account was refused without being looked at or kept."
+_REFUSED = (
+    "Unable to authenticate you. This is a sandbox: it takes its own token only (`python -m sandbox env`), and the"
+    " token of a real account was refused without being looked at or kept."
 )
 
 
@@ -81,7 +97,7 @@ class Router:
             segments = operation.path.split("/")
             self._by_length.setdefault(len(segments), []).append((operation, segments))
 
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]] | None:
+    def find(self, method: str, path: str) -> Found | None:
         """Return the operation and its path parameters, or None."""
         given = path.rstrip("/").split("/")
         for operation, segments in self._by_length.get(len(given), []):
@@ -115,7 +131,7 @@ class Api:
         found = None if refused else self._router.find(request.method, _raw_path(scope))
         fault = None if refused else self.faults.find(request.method, path, "before")
         if fault and (response := await self._suffer(fault, request_id, receive)):
-            self._note(request, found, raw, None, fault="before")
+            self._note(request, found, raw, fault=fault.rule.do)
             return await self._send(response, request_id, scope, receive, send)
         if refused:
             response = _error(refused, request_id)
@@ -127,55 +143,48 @@ class Api:
 
     def _refuse(self, request: Request) -> ApiError | None:
         if not authorized(request, self.cloud.token):
-            return ApiError(401, _WRONG_TOKEN)
+            return ApiError(401, _REFUSED)
         if self.state != "ready":
             return ApiError(503, f"The sandbox is {self.state}.")
         return None
 
-    def _answer(
-        self, request: Request, found: tuple[Operation, dict[str, str]] | None, raw: bytes, request_id: str
-    ) -> Response:
+    def _answer(self, request: Request, found: Found | None, raw: bytes, request_id: str) -> Response:
         """Run the handler in one transaction, note the call, and wait for the parts it touched."""
         try:
-            if found is None:
-                raise ApiError(404, "The resource you were accessing could not be found.")
-            operation, params = found
-            handler = HANDLERS.get(operation.id)
-            if handler is None:
-                raise ApiError(501, f"The sandbox does not simulate {operation.id} ({request.method} {operation.path}).")
-            call = Call(
-                cloud=self.cloud,
-                operation=operation,
-                path=unquote(request.url.path),
-                params=params,
-                query=dict(request.query_params),
-                body=_parse(raw),
-            )
-            with self.cloud.change() as waits:
-                body = handler(call)
+            operation, body, waits = self._execute(request, found, raw)
         except ApiError as error:
-            self._note(request, found, raw, error.status)
+            self._note(request, found, raw, status=error.status)
             return _error(error, request_id)
         except Exception:
             log.exception("%s %s", request.method, request.url.path)
-            self._note(request, found, raw, 500)
+            self._note(request, found, raw, status=500)
             return _error(ApiError(500, "The sandbox has a defect; its log has the trace."), request_id)
-        self._note(request, found, raw, operation.status, committed=request.method != "GET")
+        self._note(request, found, raw, status=operation.status, committed=request.method != "GET")
         wait(waits, timeout=_PART_PATIENCE)
         if self._on_response:
             self._on_response(operation, operation.status, body)
         return Response(status_code=204) if body is None else JSONResponse(body, operation.status)
 
-    def _note(
-        self,
-        request: Request,
-        found: tuple[Operation, dict[str, str]] | None,
-        raw: bytes,
-        status: int | None,
-        *,
-        committed: bool = False,
-        fault: str | None = None,
-    ) -> None:
+    def _execute(self, request: Request, found: Found | None, raw: bytes) -> tuple[Operation, Body | None, Waits]:
+        if found is None:
+            raise not_found()
+        operation, params = found
+        handler = HANDLERS.get(operation.id)
+        if handler is None:
+            raise not_built(f"{operation.id} ({operation.method} {operation.path})")
+        call = Call(
+            cloud=self.cloud,
+            operation=operation,
+            path=unquote(request.url.path),
+            params=params,
+            query=dict(request.query_params),
+            body=_parse(raw),
+        )
+        with self.cloud.change() as waits:
+            body = handler(call)
+        return operation, body, waits
+
+    def _note(self, request: Request, found: Found | None, raw: bytes, **outcome: Any) -> None:
         try:
             body = json.loads(raw) if raw else None
         except ValueError:
@@ -186,10 +195,8 @@ class Api:
             query=dict(request.query_params),
             template=found[0].path if found else None,
             operation=found[0].id if found else None,
-            status=status,
-            committed=committed,
+            **{"status": None, "committed": False, **outcome},
             body=body,
-            **({"fault": fault} if fault else {}),
         )
 
     async def _suffer(self, fault: Fault, request_id: str, receive: Receive) -> Response | None:
@@ -200,8 +207,6 @@ class Api:
                 await wait_for_release(fault, receive)
                 return None
             case "delay":
-                import asyncio  # noqa: PLC0415
-
                 await asyncio.sleep(rule.seconds)
                 return None
             case "drop":
@@ -226,7 +231,7 @@ class Api:
 class _Dropped(Response):
     """No answer: the connection is cut."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's signature
         """Cut the connection under uvicorn; elsewhere fail, which is what a client there can see."""
         transport = getattr(getattr(receive, "__self__", None), "transport", None)
         if transport is None:
@@ -258,7 +263,7 @@ def _error(error: ApiError, request_id: str) -> Response:
 
 
 def _open_account(store: Store) -> None:
-    """Make the account of a new home: who it is, its default project, and the keys that exist before anything is made."""
+    """Make the account of a new home: its identity, its default project, and the keys that are there first."""
     with store.transaction():
         if store.get_meta("account") is None:
             number = int(random_text(8, "123456789"))
@@ -294,6 +299,8 @@ def _start(api: Api) -> None:
             cloud.touch(f"droplet:{droplet['id']}")
         for database in cloud.store.list("database"):
             cloud.touch(f"cluster:{database['id']}")
+        for volume in cloud.store.list("volume"):
+            cloud.touch(f"volume:{volume['id']}")
         for certificate in cloud.store.list("certificate", state="pending"):
             cloud.touch(f"certificate:{certificate['id']}")
         cloud.touch("firewalls")
@@ -334,7 +341,7 @@ def create_app(
     api = Api(cloud, Journal(home / "journal.jsonl"), on_response or _recorder())
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
         threading.Thread(target=_start, args=(api,), name="sandbox-reconcile", daemon=True).start()
         yield
         api.faults.remove()
@@ -342,6 +349,6 @@ def create_app(
         api.journal.close()
         store.close()
 
-    app = Starlette(routes=[Mount("/_sandbox", routes=admin_routes(api)), Mount("/", app=api)], lifespan=lifespan)
+    app = Starlette(routes=[Mount("/_sandbox", routes=Admin(api).routes()), Mount("/", app=api)], lifespan=lifespan)
     app.state.api = api
     return app

@@ -1,4 +1,4 @@
-"""What every handler works with: the cloud (store, parts, jobs), the call, errors, pages, and the tables of operations and jobs."""
+"""What every handler works with: the cloud, the call, errors, pages, and the tables of operations and jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from sandbox.api.jobs import Jobs
 from sandbox.parts.base import Parts
-from sandbox.store import Record, Store
+from sandbox.store import Store
 
 Body = dict[str, Any]
 
@@ -169,7 +169,7 @@ class Call:
 
 Handler = Callable[[Call], Body | None]
 HANDLERS: dict[str, Handler] = {}
-JOBS: dict[str, Callable[["Cloud", str], None]] = {}
+JOBS: dict[str, Callable[[Cloud, str], None]] = {}
 
 
 def operation(*ids: str) -> Callable[[Handler], Handler]:
@@ -213,9 +213,11 @@ class Cloud:
         JOBS[kind](self, ident)
 
     @contextmanager
-    def change(self) -> Iterator[list[Future[None]]]:
-        """Hold the account and change it. When the block ends it is committed, the touched parts are put to work, and the list
-        holds the work that the answer should wait for.
+    def change(self) -> Generator[list[Future[None]]]:
+        """Hold the account and change it.
+
+        When the block ends it is committed, the touched parts are put to work, and the list that was given holds the
+        work that an answer should wait for.
         """
         waits: list[Future[None]] = []
         touched: dict[str, bool] = {}
@@ -236,7 +238,7 @@ class Cloud:
         touched[key] = touched.get(key, False) or wait
 
     def touch_membership(self, *, wait: bool = True) -> None:
-        """Say, inside `change`, that droplets or their tags changed: firewalls and trusted sources are resolved anew."""
+        """Say, inside `change`, that droplets or tags changed: firewalls and trusted sources are resolved anew."""
         self.touch("firewalls", wait=wait)
         for database in self.store.list("database", deleting=False):
             # One that is still being made is told all of it when it is made.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, invalid, not_built, not_found, operation
 from sandbox.api.databases import POOL_PORT, connection, find_cluster, new_password, save, user_body
 from sandbox.store import Record
@@ -165,9 +166,7 @@ def _pool(call: Call, database: Record) -> Record:
 def _pool_fields(call: Call, database: Record, own: str = "") -> Record:
     mode = call.one_of("mode", _POOL_MODES, "invalid pool mode")
     size = call.body.get("size")
-    # PostgreSQL keeps three connections for itself: 22 are left of 25 a GiB.
-    from sandbox import catalog  # noqa: PLC0415
-
+    # 25 connections a GiB, of which DigitalOcean keeps three.
     most = catalog.DATABASE_SIZES[database["size"]].memory // 1024 * 25 - 3
     used = sum(pool["size"] for pool in database["pools"] if pool["name"] != own)
     if not isinstance(size, int) or size < 1:
@@ -246,5 +245,3 @@ def no_replica(call: Call) -> None:
     """There is no replica by any name."""
     find_cluster(call)
     raise not_found("replica not found")
-
-

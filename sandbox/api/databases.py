@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from typing import Any
+import ipaddress
 from urllib.parse import quote
 
 from sandbox import catalog
@@ -31,7 +29,6 @@ from sandbox.store import Record
 PORT = 25060
 POOL_PORT = 25061
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 def find_cluster(call: Call) -> Record:
@@ -114,7 +111,8 @@ def cluster_body(cloud: Cloud, database: Record) -> Body:
     }
 
 
-def _version(call: Call) -> str:
+def available_version(call: Call) -> str:
+    """Return the PostgreSQL major version asked for, if the sandbox has it."""
     version = str(call.body.get("version") or catalog.DATABASE_ENGINES["pg"][-1])
     if version not in catalog.DATABASE_ENGINES["pg"]:
         raise invalid("invalid version")
@@ -141,8 +139,6 @@ def _shape(call: Call, database: Record) -> Record:
 
 def parse_rules(call: Call, database: Record) -> list[Record]:
     """Check trusted sources; those that stay keep their UUID and time."""
-    import ipaddress  # noqa: PLC0415 - only rules need it
-
     before = {(rule["type"], rule["value"]): rule for rule in database["rules"]}
     rules: list[Record] = []
     for given in call.body.get("rules") or []:
@@ -163,7 +159,7 @@ def parse_rules(call: Call, database: Record) -> list[Record]:
 
 
 @operation("databases_list_options")
-def list_options(call: Call) -> Body:
+def list_options(_: Call) -> Body:
     """List engines, versions and layouts on offer."""
     return catalog.database_options()
 
@@ -182,7 +178,9 @@ def create_cluster(call: Call) -> Body:
     """Make a cluster with `doadmin` and `defaultdb`; it is `creating` until its server answers."""
     cloud = call.cloud
     name = call.text("name", pattern=_CLUSTER_NAME, message="invalid cluster name")
-    engine = call.one_of("engine", (*catalog.DATABASE_ENGINES, "redis", "advanced_pg", "advanced_mysql"), "invalid engine")
+    engine = call.one_of(
+        "engine", (*catalog.DATABASE_ENGINES, "redis", "advanced_pg", "advanced_mysql"), "invalid engine"
+    )
     if engine != "pg":
         raise not_built(f"database clusters of the engine {engine}")
     if call.body.get("backup_restore"):
@@ -191,7 +189,7 @@ def create_cluster(call: Call) -> Body:
     if call.store.list("database", name=name, deleting=False):
         raise invalid("cluster name is not available")
     blank: Record = {"rules": []}
-    fields = {"version": _version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
+    fields = {"version": available_version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, call.body.get("private_network_uuid"), region)
     account = call.store.get_meta("account")
@@ -243,6 +241,12 @@ def destroy_cluster(call: Call) -> None:
     call.cloud.touch("zones")
 
 
+def _note_event(call: Call, database: Record, kind: str) -> None:
+    ident = random_text(8).lower()
+    event = {"id": ident, "cluster_name": database["name"], "event_type": kind, "create_time": now()}
+    call.store.put("database_event", ident, event, parent=database["id"])
+
+
 def _must_be_online(database: Record) -> None:
     if database["status"] != "online":
         raise ApiError(412, f"cluster is not ready: {database['status']}")
@@ -255,133 +259,6 @@ def resize_cluster(call: Call) -> None:
     _must_be_online(database)
     save(call, {**database, **_shape(call, database), "status": "resizing"})
     _note_event(call, database, "cluster_update")
-
-
-@operation("databases_get_ca")
-def get_ca(call: Call) -> Body:
-    """Return the certificate of the authority that signs database hosts, PEM in base64."""
-    find_cluster(call)
-    return {"ca": {"certificate": base64.b64encode(call.cloud.parts.ca_certificate().encode()).decode()}}
-
-
-@operation("databases_list_backups")
-def list_backups(call: Call) -> Body:
-    """List DigitalOcean's own backups: none are taken here."""
-    find_cluster(call)
-    return {
-        "backups": [],
-        "scheduled_backup_time": {"backup_hour": 3, "backup_minute": 0, "backup_interval_hours": 24},
-    }
-
-
-# --- trusted sources, configuration, windows -------------------------------------------------------------------------
-
-
-@operation("databases_list_firewall_rules")
-def list_rules(call: Call) -> Body:
-    """List the trusted sources."""
-    return {"rules": cluster_body(call.cloud, find_cluster(call))["rules"]}
-
-
-@operation("databases_update_firewall_rules")
-def update_rules(call: Call) -> None:
-    """Replace all trusted sources; none at all opens the cluster to the world."""
-    database = find_cluster(call)
-    save(call, {**database, "rules": parse_rules(call, database)})
-
-
-@operation("databases_get_config")
-def get_config(call: Call) -> Body:
-    """Return what was configured; settings left at their default are not shown."""
-    return {"config": find_cluster(call)["config"]}
-
-
-@operation("databases_patch_config")
-def patch_config(call: Call) -> Body:
-    """Change some settings; null puts one back to its default."""
-    database = find_cluster(call)
-    given = call.body.get("config")
-    if not isinstance(given, dict):
-        raise invalid("config is required")
-    merged = {name: value for name, value in {**database["config"], **given}.items() if value is not None}
-    save(call, {**database, "config": merged})
-    return {"config": merged}
-
-
-@operation("databases_update_maintenanceWindow")
-def update_maintenance(call: Call) -> None:
-    """Change when maintenance may happen (UTC)."""
-    database = find_cluster(call)
-    day = str(call.body.get("day") or "").lower()
-    if day not in _DAYS:
-        raise invalid("invalid day")
-    match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?", str(call.body.get("hour") or ""))
-    if match is None:
-        raise invalid("invalid hour")
-    hour = f"{int(match[1]):02}:{match[2]}:00"
-    call.store.put("database", database["id"], {**database, "maintenance": {"day": day, "hour": hour}})
-
-
-@operation("databases_install_update")
-def install_update(call: Call) -> None:
-    """Start the pending maintenance: there is never any."""
-    find_cluster(call)
-
-
-@operation("databases_update_major_version")
-def upgrade_cluster(call: Call) -> None:
-    """Upgrade to a newer major version, if the sandbox has it."""
-    database = find_cluster(call)
-    version = _version(call)
-    if int(version) <= int(database["version"]):
-        raise invalid("cluster can only be upgraded to a newer version")
-    raise not_built("major version upgrades")
-
-
-@operation("databases_get_autoscale")
-def get_autoscale(call: Call) -> Body:
-    """Return the storage autoscaling settings."""
-    return {"autoscale": find_cluster(call)["autoscale"] or {"storage": {"enabled": False}}}
-
-
-@operation("databases_update_autoscale")
-def update_autoscale(call: Call) -> None:
-    """Keep the storage autoscaling settings; disks here never fill up by themselves."""
-    database = find_cluster(call)
-    storage: Any = call.body.get("storage")
-    if not isinstance(storage, dict) or not isinstance(storage.get("enabled"), bool):
-        raise invalid("storage.enabled is required")
-    percent, step = storage.get("threshold_percent", 80), storage.get("increment_gib", 10)
-    if not 15 <= percent <= 95 or not 10 <= step <= 500:
-        raise invalid("threshold_percent must be 15 to 95 and increment_gib 10 to 500")
-    call.store.put("database", database["id"], {**database, "autoscale": {"storage": storage}})
-
-
-@operation("databases_get_evictionPolicy", "databases_update_evictionPolicy")
-def eviction_policy(call: Call) -> None:
-    """Refuse: only caching clusters have an eviction policy."""
-    find_cluster(call)
-    raise invalid("eviction policy is only supported for Caching and Valkey clusters")
-
-
-@operation("databases_get_sql_mode", "databases_update_sql_mode")
-def sql_mode(call: Call) -> None:
-    """Refuse: only MySQL clusters have a SQL mode."""
-    find_cluster(call)
-    raise invalid("SQL mode is only supported for MySQL clusters")
-
-
-def _note_event(call: Call, database: Record, kind: str) -> None:
-    ident = random_text(8).lower()
-    event = {"id": ident, "cluster_name": database["name"], "event_type": kind, "create_time": now()}
-    call.store.put("database_event", ident, event, parent=database["id"])
-
-
-@operation("databases_list_events_logs")
-def list_events(call: Call) -> Body:
-    """List what happened to a cluster."""
-    database = find_cluster(call)
-    return {"events": call.store.list("database_event", parent=database["id"])}
 
 
 # --- the part behind -------------------------------------------------------------------------------------------------
@@ -419,5 +296,3 @@ def converge_cluster(cloud: Cloud, ident: str) -> None:
         if current["status"] == database["status"]:
             current["status"] = "online"
         cloud.store.put("database", ident, current)
-
-

@@ -174,7 +174,9 @@ def cluster_spec(store: Store, database: Record) -> ClusterSpec:
 def spaces_keys(store: Store) -> tuple[SpacesKey, ...]:
     """Return every Spaces key, the account's bootstrap key first."""
     bootstrap = store.get_meta("bootstrap")
-    keys = [SpacesKey(access_key=bootstrap["access_key"], secret_key=bootstrap["secret_key"], grants=(("", "fullaccess"),))]
+    keys = [
+        SpacesKey(access_key=bootstrap["access_key"], secret_key=bootstrap["secret_key"], grants=(("", "fullaccess"),))
+    ]
     for key in store.list("spaces_key"):
         grants = tuple((grant.get("bucket") or "", grant["permission"]) for grant in key["grants"])
         keys.append(SpacesKey(access_key=key["access_key"], secret_key=key["secret_key"], grants=grants))
@@ -196,7 +198,7 @@ def cdn_spec(store: Store, cdn: Record) -> CdnSpec:
 
 
 def registry_logins(cloud: Cloud) -> tuple[RegistryLogin, ...]:
-    """Return every login of the registry: the bootstrap one, the API token (as at DigitalOcean), and those handed out."""
+    """Return every login of the registry: the first one, the API token (as at DigitalOcean), and those handed out."""
     bootstrap = cloud.store.get_meta("bootstrap")
     return (
         RegistryLogin(username=bootstrap["registry_username"], password=bootstrap["registry_password"]),
@@ -238,7 +240,7 @@ def _authority(zone: str, serial: int) -> DnsRecord:
 
 
 def zones(store: Store) -> dict[str, tuple[DnsRecord, ...]]:
-    """Return every zone: the account's domains, and the zone that database hosts live in. Owner names end with a dot."""
+    """Return every zone: the account's domains and that of the database hosts. Owner names end with a dot."""
     serial = int(time.time())
     found: dict[str, tuple[DnsRecord, ...]] = {}
     for domain in store.list("domain"):

@@ -13,7 +13,9 @@ from sandbox.store import Record
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
 _DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
-_OWNER = re.compile(r"@|(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*")
+_OWNER = re.compile(
+    r"@|(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*"
+)
 _FIELDS = ("id", "type", "name", "data", "priority", "port", "ttl", "weight", "flags", "tag")
 _NUMBERS = {"priority": 65535, "weight": 65535, "port": 65535, "flags": 255}
 # Which fields each type has to have beside name and data.
@@ -29,10 +31,8 @@ def _domain(call: Call) -> Record:
 
 def _zone_file(call: Call, domain: Record) -> str:
     name = domain["name"]
-    lines = [f"$ORIGIN {name}.", "$TTL 1800"]
-    for record in zones(call.store)[name]:
-        lines.append(f"{record.name} {record.ttl} IN {record.type} {record.data}")
-    return "\n".join(lines) + "\n"
+    records = (f"{record.name} {record.ttl} IN {record.type} {record.data}" for record in zones(call.store)[name])
+    return "\n".join((f"$ORIGIN {name}.", "$TTL 1800", *records)) + "\n"
 
 
 def domain_body(call: Call, domain: Record) -> Body:

@@ -1,4 +1,4 @@
-"""Droplets and their actions."""
+"""Droplets: made, shown, destroyed."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from typing import Any
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import Body, Call, Cloud, invalid, job, not_built, not_found, now, operation
-from sandbox.api.desired import droplet_spec, firewall_rules
-from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
+from sandbox.api.context import Body, Call, Cloud, invalid, not_built, not_found, now, operation
 from sandbox.api.projects import forget_urn
 from sandbox.api.tags import ensure_tags
-from sandbox.parts.base import PartError
+from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
 
-_NAME = re.compile(r"[a-zA-Z0-9]?[a-zA-Z0-9.\-]*[a-zA-Z0-9]")
-_BAD_NAME = "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"
-_POWER = {"power_on": "active", "power_off": "off", "shutdown": "off", "reboot": "active", "power_cycle": "active"}
-_NOT_BUILT = frozenset({"restore", "password_reset", "rebuild", "change_kernel", "enable_ipv6"})
+NAME = re.compile(r"[a-zA-Z0-9]?[a-zA-Z0-9.\-]*[a-zA-Z0-9]")
+BAD_NAME = "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"
 _DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0, "window_length_hours": 4, "retention_period_days": 28}
 
 
@@ -96,9 +92,7 @@ def droplet_body(cloud: Cloud, droplet: Record) -> Body:
         "features": _features(droplet),
         "backup_ids": [],
         "next_backup_window": _backup_window(droplet),
-        "snapshot_ids": [
-            int(snapshot["id"]) for snapshot in store.list("snapshot", resource_id=str(droplet["id"]))
-        ],
+        "snapshot_ids": [int(record["id"]) for record in store.list("snapshot", resource_id=str(droplet["id"]))],
         "image": catalog.image_body(droplet["image"]),
         "volume_ids": [volume["id"] for volume in store.list("volume") if droplet["id"] in volume["droplet_ids"]],
         "size": catalog.size_body(droplet["size"]),
@@ -128,7 +122,8 @@ def _authorized_keys(call: Call) -> list[str]:
     return [key["public_key"] for key in found.values() if key]
 
 
-def _policy(given: Any) -> Record:
+def backup_policy(given: Any) -> Record:
+    """Complete and check a backup policy; daily ones are kept 7 days, weekly ones 28."""
     policy = {**_DEFAULT_POLICY, **{name: value for name, value in (given or {}).items() if value is not None}}
     if policy["plan"] not in ("daily", "weekly") or policy["hour"] not in (0, 4, 8, 12, 16, 20):
         raise invalid("invalid backup policy")
@@ -140,8 +135,8 @@ def create_droplets(call: Call) -> Body:
     """Make one droplet (`name`) or several (`names`); they are `new` until their create action ends."""
     body = call.body
     names: list[Any] = body["names"] if isinstance(body.get("names"), list) else [body.get("name")]
-    if not names or not all(isinstance(name, str) and len(name) <= 255 and _NAME.fullmatch(name) for name in names):
-        raise invalid(_BAD_NAME)
+    if not names or not all(isinstance(name, str) and len(name) <= 255 and NAME.fullmatch(name) for name in names):
+        raise invalid(BAD_NAME)
     size = call.one_of("size", catalog.SIZES, "You specified an invalid size for Droplet creation.")
     image = _image(call)
     region = call.one_of(
@@ -179,7 +174,7 @@ def create_droplets(call: Call) -> Body:
             "tags": tags,
             "authorized_keys": keys,
             "user_data": body.get("user_data"),
-            "backup_policy": _policy(body.get("backup_policy")) if body.get("backups") else None,
+            "backup_policy": backup_policy(body.get("backup_policy")) if body.get("backups") else None,
             "monitoring": bool(body.get("monitoring")),
             "agent": body.get("with_droplet_agent") is not False,
         }
@@ -188,24 +183,16 @@ def create_droplets(call: Call) -> Body:
             record = call.store.get("volume", volume) or {}
             call.store.put("volume", volume, {**record, "droplet_ids": [number]})
         call.cloud.touch_membership(wait=False)
-        links.append(actions.link(call.cloud, _begin(call.cloud, droplet, "create"), "create"))
+        links.append(
+            actions.link(
+                call.cloud,
+                actions.begin_droplet_action(call.cloud, droplet, "create", changes={"status": "active"}),
+                "create",
+            )
+        )
     bodies = [droplet_body(call.cloud, droplet) for droplet in made]
     shown: Body = {"droplets": bodies} if isinstance(body.get("names"), list) else {"droplet": bodies[0]}
     return {**shown, "links": {"actions": links}}
-
-
-def _begin(cloud: Cloud, droplet: Record, kind: str, **details: Any) -> Record:
-    number: int = droplet["id"]
-    cloud.touch(f"droplet:{number}", wait=False)
-    return actions.begin(
-        cloud,
-        kind,
-        resource_type="droplet",
-        resource_id=number,
-        region=droplet["region"],
-        droplet_id=number,
-        **details,
-    )
 
 
 @operation("droplets_list")
@@ -229,8 +216,10 @@ def get_droplet(call: Call) -> Body:
 
 def _destroy(call: Call, droplet: Record) -> None:
     number: int = droplet["id"]
-    # A droplet that never became active has to look like one that can vanish: clients wait for `active` or `off` to end.
-    call.store.put("droplet", number, {**droplet, "deleting": True, "status": droplet["status"].replace("new", "active")})
+    # Clients wait for `active` or `off` to end in 404; they know no way from `new` there.
+    call.store.put(
+        "droplet", number, {**droplet, "deleting": True, "status": droplet["status"].replace("new", "active")}
+    )
     for record in call.store.list("reserved_ip", droplet_id=number):
         call.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
     for volume in call.store.list("volume"):
@@ -264,186 +253,49 @@ def destroy_by_tag(call: Call) -> None:
             _destroy(call, droplet)
 
 
-@operation("dropletActions_list")
-def list_droplet_actions(call: Call) -> Body:
-    """List the actions of a droplet, newest first; those of its reserved IPs count, they take its turn."""
+# --- what there is to know of a droplet ------------------------------------------------------------------------------
+
+
+@operation("droplets_list_neighbors")
+def list_neighbors(call: Call) -> Body:
+    """List the droplets on the same physical machine: all the others, this being one machine."""
+    own = find_droplet(call)["id"]
+    others = [droplet for droplet in call.store.list("droplet") if droplet["id"] != own]
+    return {"droplets": [droplet_body(call.cloud, droplet) for droplet in others]}
+
+
+@operation("droplets_list_kernels")
+def list_kernels(call: Call) -> Body:
+    """List the kernels to choose from: none, droplets boot their own."""
+    find_droplet(call)
+    return call.page("kernels", [])
+
+
+@operation("droplets_list_backups")
+def list_backups(call: Call) -> Body:
+    """List DigitalOcean's backups of a droplet: none are taken here."""
+    find_droplet(call)
+    return call.page("backups", [])
+
+
+@operation("droplets_get_backup_policy")
+def get_backup_policy(call: Call) -> Body:
+    """Return when a droplet would be backed up."""
     droplet = find_droplet(call)
-    found = call.store.list("action", droplet_id=droplet["id"])[::-1]
-    return call.page("actions", found, actions.action_body)
+    policy: Body = {"droplet_id": droplet["id"], "backup_enabled": droplet["backup_policy"] is not None}
+    if droplet["backup_policy"]:
+        policy |= {"backup_policy": droplet["backup_policy"], "next_backup_window": _backup_window(droplet)}
+    return {"policy": policy}
 
 
-@operation("dropletActions_get")
-def get_droplet_action(call: Call) -> Body:
-    """Return one action of a droplet."""
-    return actions.one_of_resource(call, "droplet", str(find_droplet(call)["id"]))
-
-
-def _start_action(call: Call, droplet: Record) -> Record:
-    kind = call.text("type")
-    if kind in _NOT_BUILT:
-        raise not_built(f"the droplet action {kind}")
-    details: Record = {}
-    match kind:
-        case "resize":
-            size = call.one_of("size", catalog.SIZES, "You specified an invalid size.")
-            if size == droplet["size"]:
-                raise invalid("Droplet is already this size.")
-            if catalog.SIZES[size].disk < droplet["disk"]:
-                raise invalid("This size is not available because it has a smaller disk.")
-            if droplet["status"] != "off":
-                raise invalid("Droplet is currently running. Please power it off to run this event.")
-            details = {"size": size, "disk": bool(call.body.get("disk"))}
-        case "rename":
-            details = {"name": call.text("name", pattern=_NAME.pattern, message=_BAD_NAME)}
-        case "enable_backups" | "change_backup_policy":
-            details = {"backup_policy": _policy(call.body.get("backup_policy"))}
-        case "snapshot":
-            details = {"name": call.body.get("name") or f"{droplet['name']}-{now()}"}
-        case "power_off" | "shutdown" if droplet["status"] == "off":
-            raise invalid("Droplet is already powered off.")
-        case "power_on" if droplet["status"] == "active":
-            raise invalid("Droplet is already powered on.")
-        case "disable_backups" | "enable_private_networking" | "power_on" | "power_off":
-            pass
-        case "shutdown" | "reboot" | "power_cycle":
-            pass
-        case _:
-            raise invalid("You specified an invalid action type.")
-    return _begin(call.cloud, droplet, kind, **details)
-
-
-@operation("dropletActions_post")
-def post_droplet_action(call: Call) -> Body:
-    """Start an action of one droplet."""
-    return {"action": actions.action_body(_start_action(call, find_droplet(call)))}
-
-
-@operation("dropletActions_post_byTag")
-def post_actions_by_tag(call: Call) -> Body:
-    """Start the same action on every droplet of a tag."""
-    tag = call.query.get("tag_name")
-    droplets = [droplet for droplet in call.store.list("droplet") if tag in droplet["tags"]]
-    return {"actions": [actions.action_body(_start_action(call, droplet)) for droplet in droplets]}
-
-
-@job("droplet")
-def converge_droplet(cloud: Cloud, ident: str) -> None:
-    """Do what is pending for a droplet, oldest first; or remove it."""
-    droplet = cloud.store.get("droplet", ident)
-    while droplet is not None and not droplet["deleting"]:
-        waiting = actions.pending(cloud.store, droplet["id"])
-        if not waiting:
-            return
-        _perform(cloud, droplet, waiting[0])
-        droplet = cloud.store.get("droplet", ident)
-    if droplet is not None:
-        cloud.parts.delete_droplet(droplet["id"])
-        with cloud.change():
-            cloud.store.delete("droplet", ident)
-            cloud.applied.pop(f"firewall:{ident}", None)
-
-
-def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
-    """Let the part do one action, then note in one commit that it is done and what it changed."""
-    kind: str = action["type"]
-    after = {**droplet}
-    if kind == "create":
-        after["status"] = "active"
-    elif kind in _POWER:
-        after["status"] = _POWER[kind]
-    elif kind == "resize":
-        after["size"] = action["details"]["size"]
-        if action["details"]["disk"]:
-            after["disk"] = catalog.SIZES[after["size"]].disk
-    elif kind in {"rename", "enable_backups", "change_backup_policy"}:
-        after |= action["details"]
-    elif kind == "disable_backups":
-        after["backup_policy"] = None
-    outcome = "completed"
-    try:
-        _use_part(cloud, kind, after, action["details"])
-    except PartError as error:
-        cloud.jobs.problems[f"action:{action['id']}"] = str(error)
-        outcome, after = "errored", droplet
-    with cloud.change():
-        current = cloud.store.get("droplet", droplet["id"])
-        fresh = cloud.store.get("action", action["id"])
-        if current is None or current["deleting"] or fresh is None:
-            return
-        # Only what this action changed: tags may have changed meanwhile.
-        changed = {name: value for name, value in after.items() if value != droplet.get(name)}
-        cloud.store.put("droplet", droplet["id"], {**current, **changed})
-        if kind == "snapshot":
-            _keep_snapshot(cloud, current, fresh)
-        if record := cloud.store.get("reserved_ip", fresh["resource"]):
-            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False})
-        actions.finish(cloud.store, fresh, outcome)
-        cloud.touch("firewalls", wait=False)
-
-
-def _use_part(cloud: Cloud, kind: str, droplet: Record, details: Record) -> None:
-    with cloud.store.transaction():
-        spec = droplet_spec(cloud.store, droplet)
-        rules = firewall_rules(cloud.store, droplet)
-        before = cloud.store.get("droplet", details.get("moved_from") or "")
-        previous = droplet_spec(cloud.store, before) if before else None
-    if kind == "create":
-        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first droplet
-        cloud.parts.create_droplet(spec)
-        # Closed before it is called active: a droplet that is born under a firewall is never seen without it.
-        cloud.parts.set_firewall(spec, rules)
-        cloud.applied[f"firewall:{spec.id}"] = rules
-    elif kind in _POWER:
-        cloud.parts.power(spec, kind)
-    elif kind == "resize":
-        cloud.parts.resize_droplet(spec)
-    elif kind in {"assign_ip", "unassign_ip"}:
-        for holder in filter(None, (previous, spec)):
-            cloud.parts.set_reserved_ips(holder)
-
-
-def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
-    number = cloud.store.next_number("image", 220_500_001)
-    size = catalog.IMAGES[droplet["image"]].size
-    # The provider finds a snapshot by its time, which must be the action's.
-    common = {
-        "name": action["details"]["name"],
-        "created_at": action["started_at"],
-        "regions": [droplet["region"]],
-        "min_disk_size": droplet["disk"],
-        "size_gigabytes": size,
-        "tags": [],
-    }
-    snapshot = {"id": str(number), "resource_id": str(droplet["id"]), "resource_type": "droplet", **common}
-    cloud.store.put("snapshot", number, snapshot)
-    image = {
-        **catalog.image_body(droplet["image"]),
-        **common,
-        "id": number,
-        "slug": None,
-        "public": False,
-        "type": "snapshot",
-        "description": "",
-    }
-    cloud.store.put("image", number, image)
-
-
-@job("firewalls")
-def converge_firewalls(cloud: Cloud, _: str) -> None:
-    """Give every running droplet the union of its firewalls, where it changed."""
-    with cloud.store.transaction():
-        wanted = [
-            (droplet_spec(cloud.store, droplet), firewall_rules(cloud.store, droplet))
-            for droplet in cloud.store.list("droplet", deleting=False)
-            if droplet["status"] != "new"
+@operation("droplets_list_supported_backup_policies")
+def list_supported_policies(_: Call) -> Body:
+    """List the backup policies on offer."""
+    common: Body = {"possible_window_starts": [0, 4, 8, 12, 16, 20], "window_length_hours": 4}
+    days = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+    return {
+        "supported_policies": [
+            {"name": "daily", **common, "retention_period_days": 7, "possible_days": []},
+            {"name": "weekly", **common, "retention_period_days": 28, "possible_days": days},
         ]
-    for spec, rules in wanted:
-        key = f"firewall:{spec.id}"
-        if key not in cloud.applied or cloud.applied[key] != rules:
-            cloud.applied.pop(key, None)
-            cloud.parts.set_firewall(spec, rules)
-            cloud.applied[key] = rules
-    with cloud.change():
-        for firewall in cloud.store.list("firewall"):
-            if firewall["status"] == "waiting":
-                cloud.store.put("firewall", firewall["id"], {**firewall, "status": "succeeded", "pending_changes": []})
+    }

@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 
 class Match(BaseModel):
-    """Which calls: method and a regular expression searched in the path; of these the `nth` (from 1), or each by chance."""
+    """Which calls: method, and a regular expression searched in the path; of these the `nth` (from 1), or by chance."""
 
     model_config = ConfigDict(extra="forbid")
     method: str | None = None
@@ -24,9 +24,9 @@ class Match(BaseModel):
 
 
 class Rule(BaseModel):
-    """What happens to them. `before` nothing was done; `after_commit` the account has changed and only the answer is lost.
+    """What happens to them: `before` nothing was done, or `after_commit`, when only the answer can be lost.
 
-    `hang` holds the connection until the client goes away or the fault is deleted (then the call goes on), `drop` cuts it,
+    `hang` holds the connection until the client goes away or the fault is deleted (the call goes on), `drop` cuts it,
     `delay` waits `seconds`, `status` answers `status` with `body` and, if given, `Retry-After: retry_after` (seconds).
     """
 

@@ -1,7 +1,7 @@
 """Work behind the answers: one lane a key, in worker threads, repeated until it succeeds.
 
-A job is told only its key and reads the store to learn what should be (level-triggered): running one twice, or again after a crash,
-ends in the same place. Two calls that touch the same thing while it is being worked on cost one more run, not two.
+A job is told only its key and reads the store to learn what should be (level-triggered): running one twice, or again
+after a crash, ends in the same place. Two calls that touch what is being worked on cost one more run, not two.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ class Jobs:
                     return
             try:
                 self._run(key)
-            except Exception as error:
-                # Whatever a part raises must reach the one who waits and `problems`, not die with the thread.
+            except Exception as error:  # noqa: BLE001 - whatever a part raises must reach who waits, not die here
                 log.warning("%s: %s; trying again", key, error)
                 self.problems[key] = str(error)
                 self._retry_later(key)

@@ -14,7 +14,7 @@ HOST = "registry.digitalocean.com"
 _NAME = r"[a-z0-9-]{1,63}"
 _SEVERAL = (
     "This API is not supported if you have created multiple registries. Please use "
-    "‘/v2/registries/{registry_name}’ instead. Refer to "
+    "`/v2/registries/{registry_name}` instead. Refer to "
     "https://docs.digitalocean.com/reference/api/digitalocean/#tag/Container-Registry for more info."
 )
 
@@ -158,17 +158,11 @@ def _repositories(call: Call) -> list[str]:
     return [name.removeprefix(prefix) for name in call.cloud.parts.repositories() if name.startswith(prefix)]
 
 
-@operation("registry_list_repositories")
+@operation("registry_list_repositories", "registry_list_repositoriesV2", "registries_list_repositoriesV2")
 def list_repositories(call: Call) -> Body:
     """List the repositories, by name only: tags and digests are asked of the registry itself."""
     name = _registry(call)["name"]
     return call.page("repositories", [{"registry_name": name, "name": repo} for repo in _repositories(call)])
-
-
-@operation("registry_list_repositoriesV2", "registries_list_repositoriesV2")
-def list_repositories_v2(call: Call) -> Body:
-    """List the repositories, by name only."""
-    return list_repositories(call)
 
 
 @job("registry_logins")

@@ -133,7 +133,9 @@ def post_reserved_ip_action(call: Call) -> Body:
     if not droplet and record["droplet_id"] is None:
         raise invalid("The Reserved IP is not assigned to a Droplet.")
     action = _move(call, record, droplet)
-    return {"action": {**actions.action_body(action), "project_id": project_of(call.store, f"do:floatingip:{record['ip']}")}}
+    return {
+        "action": {**actions.action_body(action), "project_id": project_of(call.store, f"do:floatingip:{record['ip']}")}
+    }
 
 
 @operation("reservedIPsActions_list")

@@ -6,7 +6,19 @@ import string
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, not_found, now, operation, random_text
+from sandbox.api.context import (
+    ApiError,
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    new_uuid,
+    not_found,
+    now,
+    operation,
+    random_text,
+)
 from sandbox.api.desired import cdn_spec, spaces_keys
 from sandbox.store import Record
 

@@ -21,7 +21,9 @@ def free_public_ip(cloud: Cloud) -> str:
 
 def free_private_ip(store: Store, vpc: Record) -> str:
     """Choose the lowest free address of a VPC; its first one is the gateway, as at DigitalOcean."""
-    taken = {record["private_ip"] for kind in ("droplet", "database") for record in store.list(kind, vpc_uuid=vpc["id"])}
+    taken = {
+        record["private_ip"] for kind in ("droplet", "database") for record in store.list(kind, vpc_uuid=vpc["id"])
+    }
     hosts = ipaddress.IPv4Network(vpc["ip_range"]).hosts()
     next(hosts)
     for host in hosts:
@@ -35,7 +37,9 @@ def vpc_body(vpc: Record) -> Body:
     return {**vpc, "urn": f"do:vpc:{vpc['id']}"}
 
 
-def _make_vpc(call: Call, name: str, region: str, ip_range: str, *, default: bool, description: str = "") -> Record:
+def _make_vpc(  # noqa: PLR0913 - a VPC has that many facts
+    call: Call, name: str, region: str, ip_range: str, *, default: bool, description: str = ""
+) -> Record:
     ident = new_uuid()
     vpc: Record = {
         "id": ident,
@@ -55,7 +59,7 @@ def _free_range(call: Call) -> str:
 
 
 def vpc_for(call: Call, wanted: Any, region: str) -> Record:
-    """Return the VPC a new droplet or database joins: the one asked for, else the region's default, made when first needed."""
+    """Return the VPC that a new member joins: the one asked for, else the region's default, made when first needed."""
     if wanted:
         vpc = call.store.get("vpc", str(wanted))
         if vpc is None:

@@ -1,4 +1,4 @@
-"""Parts that are not there: every call succeeds at once and is noted. For tests of the API, and for clients that need no machine."""
+"""Parts that are not there: every call succeeds at once and is noted. For tests and for clients without a machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def _first_free(network: ipaddress.IPv4Network, prefix: int, taken: frozenset[st
 
 
 class NoParts:
-    """Answers `sandbox.parts.base.Parts`. `calls` is what was asked, `fail` makes the named method raise, `bucket_list` are the Spaces."""
+    """Answers `sandbox.parts.base.Parts`.
+
+    `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set; `bucket_list` are
+    the Spaces and `repository_list` the repositories.
+    """
 
     postgres_versions = ("15",)
 
@@ -164,6 +168,6 @@ class NoParts:
         """Note the world."""
         self._note("reconcile", world)
 
-    def leaks(self, world: World) -> list[str]:
+    def leaks(self, world: World) -> list[str]:  # noqa: ARG002 - the contract has it
         """Nothing exists, so nothing leaks."""
         return []

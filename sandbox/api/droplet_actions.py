@@ -1,0 +1,199 @@
+"""What droplets do and have done to them: actions, one at a time, and the jobs that carry them out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sandbox import catalog
+from sandbox.api import actions
+from sandbox.api.actions import begin_droplet_action
+from sandbox.api.context import Body, Call, Cloud, invalid, job, not_built, now, operation
+from sandbox.api.desired import droplet_spec, firewall_rules
+from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, find_droplet
+from sandbox.parts.base import PartError
+from sandbox.store import Record
+
+_POWER = {"power_on": "active", "power_off": "off", "shutdown": "off", "reboot": "active", "power_cycle": "active"}
+_NOT_BUILT = frozenset({"restore", "password_reset", "rebuild", "change_kernel", "enable_ipv6"})
+
+
+@operation("dropletActions_list")
+def list_droplet_actions(call: Call) -> Body:
+    """List the actions of a droplet, newest first; those of its reserved IPs count, they take its turn."""
+    droplet = find_droplet(call)
+    found = call.store.list("action", droplet_id=droplet["id"])[::-1]
+    return call.page("actions", found, actions.action_body)
+
+
+@operation("dropletActions_get")
+def get_droplet_action(call: Call) -> Body:
+    """Return one action of a droplet."""
+    return actions.one_of_resource(call, "droplet", str(find_droplet(call)["id"]))
+
+
+def _resize(call: Call, droplet: Record) -> Record:
+    size = call.one_of("size", catalog.SIZES, "You specified an invalid size.")
+    if size == droplet["size"]:
+        raise invalid("Droplet is already this size.")
+    if catalog.SIZES[size].disk < droplet["disk"]:
+        raise invalid("This size is not available because it has a smaller disk.")
+    if droplet["status"] != "off":
+        raise invalid("Droplet is currently running. Please power it off to run this event.")
+    grown = {"disk": catalog.SIZES[size].disk} if call.body.get("disk") else {}
+    return {"size": size, **grown}
+
+
+def _changes(call: Call, droplet: Record, kind: str) -> Record:
+    """Check an action and return what it will have changed in the droplet when it is done."""
+    match kind:
+        case "resize":
+            return _resize(call, droplet)
+        case "rename":
+            return {"name": call.text("name", pattern=NAME.pattern, message=BAD_NAME)}
+        case "enable_backups" | "change_backup_policy":
+            return {"backup_policy": backup_policy(call.body.get("backup_policy"))}
+        case "disable_backups":
+            return {"backup_policy": None}
+        case "snapshot" | "enable_private_networking":
+            return {}
+        case _ if kind in _POWER:
+            if droplet["status"] == "off" and kind in {"power_off", "shutdown"}:
+                raise invalid("Droplet is already powered off.")
+            if droplet["status"] == "active" and kind == "power_on":
+                raise invalid("Droplet is already powered on.")
+            return {"status": _POWER[kind]}
+        case _ if kind in _NOT_BUILT:
+            raise not_built(f"the droplet action {kind}")
+        case _:
+            raise invalid("You specified an invalid action type.")
+
+
+def _start_action(call: Call, droplet: Record) -> Record:
+    kind = call.text("type")
+    changes = _changes(call, droplet, kind)
+    name = str(call.body.get("name") or f"{droplet['name']}-{now()}")
+    return begin_droplet_action(call.cloud, droplet, kind, changes=changes, name=name)
+
+
+@operation("dropletActions_post")
+def post_droplet_action(call: Call) -> Body:
+    """Start an action of one droplet."""
+    return {"action": actions.action_body(_start_action(call, find_droplet(call)))}
+
+
+@operation("dropletActions_post_byTag")
+def post_actions_by_tag(call: Call) -> Body:
+    """Start the same action on every droplet of a tag."""
+    tag = call.query.get("tag_name")
+    droplets = [droplet for droplet in call.store.list("droplet") if tag in droplet["tags"]]
+    return {"actions": [actions.action_body(_start_action(call, droplet)) for droplet in droplets]}
+
+
+@job("droplet")
+def converge_droplet(cloud: Cloud, ident: str) -> None:
+    """Do what is pending for a droplet, oldest first; or remove it."""
+    droplet = cloud.store.get("droplet", ident)
+    while droplet is not None and not droplet["deleting"]:
+        waiting = actions.pending(cloud.store, droplet["id"])
+        if not waiting:
+            return
+        _perform(cloud, droplet, waiting[0])
+        droplet = cloud.store.get("droplet", ident)
+    if droplet is not None:
+        cloud.parts.delete_droplet(droplet["id"])
+        with cloud.change():
+            cloud.store.delete("droplet", ident)
+            cloud.applied.pop(f"firewall:{ident}", None)
+
+
+def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
+    """Let the part do one action, then note in one commit that it is done and what it changed."""
+    # Only what this action changes is written back: tags may change meanwhile.
+    changes: Record = action["details"].get("changes", {})
+    outcome = "completed"
+    try:
+        _use_part(cloud, {**droplet, **changes}, action)
+    except PartError as error:
+        cloud.jobs.problems[f"action:{action['id']}"] = str(error)
+        outcome, changes = "errored", {}
+    with cloud.change():
+        current = cloud.store.get("droplet", droplet["id"])
+        if current is None or current["deleting"]:
+            return
+        cloud.store.put("droplet", droplet["id"], {**current, **changes})
+        if action["type"] == "snapshot":
+            _keep_snapshot(cloud, current, action)
+        if record := cloud.store.get("reserved_ip", action["resource"]):
+            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False})
+        actions.finish(cloud.store, action, outcome)
+        cloud.touch("firewalls", wait=False)
+
+
+def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
+    kind: str = action["type"]
+    with cloud.store.transaction():
+        spec = droplet_spec(cloud.store, droplet)
+        rules = firewall_rules(cloud.store, droplet)
+        before = cloud.store.get("droplet", action["details"].get("moved_from") or "")
+        previous = droplet_spec(cloud.store, before) if before else None
+    if kind == "create":
+        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first droplet
+        # Made, then closed, then booted: a droplet that is born under a firewall is never seen without it.
+        cloud.parts.create_droplet(replace(spec, powered=False))
+        cloud.parts.set_firewall(spec, rules)
+        cloud.parts.power(spec, "power_on")
+        cloud.applied[f"firewall:{spec.id}"] = rules
+    elif kind in _POWER:
+        cloud.parts.power(spec, kind)
+    elif kind == "resize":
+        cloud.parts.resize_droplet(spec)
+    elif kind in {"assign_ip", "unassign_ip"}:
+        for holder in filter(None, (previous, spec)):
+            cloud.parts.set_reserved_ips(holder)
+
+
+def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
+    number = cloud.store.next_number("image", 220_500_001)
+    size = catalog.IMAGES[droplet["image"]].size
+    # The provider finds a snapshot by its time, which must be the action's.
+    common = {
+        "name": action["details"]["name"],
+        "created_at": action["started_at"],
+        "regions": [droplet["region"]],
+        "min_disk_size": droplet["disk"],
+        "size_gigabytes": size,
+        "tags": [],
+    }
+    snapshot = {"id": str(number), "resource_id": str(droplet["id"]), "resource_type": "droplet", **common}
+    cloud.store.put("snapshot", number, snapshot)
+    image = {
+        **catalog.image_body(droplet["image"]),
+        **common,
+        "id": number,
+        "slug": None,
+        "public": False,
+        "type": "snapshot",
+        "description": "",
+    }
+    cloud.store.put("image", number, image)
+
+
+@job("firewalls")
+def converge_firewalls(cloud: Cloud, _: str) -> None:
+    """Give every running droplet the union of its firewalls, where it changed."""
+    with cloud.store.transaction():
+        wanted = [
+            (droplet_spec(cloud.store, droplet), firewall_rules(cloud.store, droplet))
+            for droplet in cloud.store.list("droplet", deleting=False)
+            if droplet["status"] != "new"
+        ]
+    for spec, rules in wanted:
+        key = f"firewall:{spec.id}"
+        if key not in cloud.applied or cloud.applied[key] != rules:
+            cloud.applied.pop(key, None)
+            cloud.parts.set_firewall(spec, rules)
+            cloud.applied[key] = rules
+    with cloud.change():
+        for firewall in cloud.store.list("firewall"):
+            if firewall["status"] == "waiting":
+                cloud.store.put("firewall", firewall["id"], {**firewall, "status": "succeeded", "pending_changes": []})

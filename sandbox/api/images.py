@@ -1,0 +1,110 @@
+"""Images and snapshots. A snapshot is a record here: its disk is not kept, and nothing can be made from it."""
+
+from __future__ import annotations
+
+from sandbox import catalog
+from sandbox.api.context import Body, Call, not_built, not_found, operation
+from sandbox.store import Record
+
+
+@operation("images_list")
+def list_images(call: Call) -> Body:
+    """List the images: distributions, and snapshots of this account's droplets."""
+    public = [catalog.image_body(slug) for slug in catalog.IMAGES]
+    private = call.store.list("image")
+    kind = call.query.get("type")
+    images = [
+        *(public if call.query.get("private") != "true" and kind in (None, "distribution") else []),
+        *(private if kind is None else []),
+    ]
+    if name := call.query.get("tag_name"):
+        images = [image for image in images if name in image["tags"]]
+    return call.page("images", images)
+
+
+def _own_image(call: Call) -> Record:
+    image = call.store.get("image", call.params["image_id"])
+    if image is None:
+        raise not_found()
+    return image
+
+
+@operation("images_get")
+def get_image(call: Call) -> Body:
+    """Return one image, by slug or number."""
+    wanted = call.params["image_id"]
+    for slug, image in catalog.IMAGES.items():
+        if wanted in (slug, str(image.id)):
+            return {"image": catalog.image_body(slug)}
+    return {"image": _own_image(call)}
+
+
+@operation("images_update")
+def update_image(call: Call) -> Body:
+    """Rename or describe a snapshot's image."""
+    image = _own_image(call)
+    image |= {name: call.body[name] for name in ("name", "distribution", "description") if call.body.get(name)}
+    if snapshot := call.store.get("snapshot", image["id"]):
+        call.store.put("snapshot", snapshot["id"], {**snapshot, "name": image["name"]})
+    return {"image": call.store.put("image", image["id"], image)}
+
+
+@operation("images_delete")
+def delete_image(call: Call) -> None:
+    """Remove a snapshot by its image."""
+    image = _own_image(call)
+    call.store.delete("image", image["id"])
+    call.store.delete("snapshot", image["id"])
+
+
+@operation("images_create_custom")
+def create_custom_image(_: Call) -> None:
+    """Refuse by name: a droplet here boots the sandbox's own image."""
+    raise not_built("custom images")
+
+
+# --- snapshots -------------------------------------------------------------------------------------------------------
+
+
+def snapshot_of(call: Call) -> Record:
+    """Return the snapshot that the path names.
+
+    Raises:
+        ApiError: 404.
+    """
+    snapshot = call.store.get("snapshot", call.params["snapshot_id"])
+    if snapshot is None:
+        raise not_found()
+    return snapshot
+
+
+@operation("snapshots_list")
+def list_snapshots(call: Call) -> Body:
+    """List the snapshots, of droplets or of volumes if asked."""
+    snapshots = call.store.list("snapshot")
+    if kind := call.query.get("resource_type"):
+        snapshots = [snapshot for snapshot in snapshots if snapshot["resource_type"] == kind]
+    return call.page("snapshots", snapshots)
+
+
+@operation("snapshots_get", "volumeSnapshots_get_byId")
+def get_snapshot(call: Call) -> Body:
+    """Return one snapshot."""
+    return {"snapshot": snapshot_of(call)}
+
+
+@operation("snapshots_delete", "volumeSnapshots_delete_byId")
+def delete_snapshot(call: Call) -> None:
+    """Remove a snapshot."""
+    snapshot = snapshot_of(call)
+    call.store.delete("snapshot", snapshot["id"])
+    call.store.delete("image", snapshot["id"])
+
+
+@operation("droplets_list_snapshots")
+def list_droplet_snapshots(call: Call) -> Body:
+    """List the snapshots of a droplet, in the shape of images."""
+    if call.store.get("droplet", call.number("droplet_id")) is None:
+        raise not_found()
+    snapshots = call.store.list("snapshot", resource_id=call.params["droplet_id"], resource_type="droplet")
+    return call.page("snapshots", snapshots, lambda snapshot: call.store.get("image", snapshot["id"]))

@@ -1,0 +1,197 @@
+"""Volumes: kept, attached and detached as records. There is no disk behind them, and no device appears in a droplet."""
+
+from __future__ import annotations
+
+from sandbox import catalog
+from sandbox.api import actions
+from sandbox.api.context import (
+    ApiError,
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    new_uuid,
+    not_built,
+    not_found,
+    now,
+    operation,
+)
+from sandbox.api.projects import forget_urn
+from sandbox.api.tags import ensure_tags
+from sandbox.store import Record
+
+_LARGEST = 16384  # GiB
+
+
+def _body(volume: Record) -> Body:
+    return {**volume, "region": catalog.region_body(volume["region"])}
+
+
+def _volume(call: Call) -> Record:
+    volume = call.store.get("volume", call.params["volume_id"])
+    if volume is None:
+        raise not_found()
+    return volume
+
+
+def _named(call: Call, name: str | None, region: str | None) -> Record:
+    found = call.store.list("volume", name=name, region=region)
+    if not found:
+        raise not_found()
+    return found[0]
+
+
+@operation("volumes_list")
+def list_volumes(call: Call) -> Body:
+    """List the volumes, of a name or a region if asked."""
+    wanted = {name: call.query[name] for name in ("name", "region") if call.query.get(name)}
+    return call.page("volumes", call.store.list("volume", **wanted), _body)
+
+
+@operation("volumes_create")
+def create_volume(call: Call) -> Body:
+    """Make a volume of `size_gigabytes` GiB."""
+    name = call.text(
+        "name",
+        pattern=r"[a-z][a-z0-9-]{0,62}[a-z0-9]",
+        message="name must be lowercase alphanumeric characters and dashes, starting with a letter",
+    )
+    if call.body.get("snapshot_id"):
+        raise not_built("volumes made from a snapshot")
+    region = call.one_of("region", catalog.REGIONS, "region is invalid")
+    if call.store.list("volume", name=name, region=region):
+        raise ApiError(409, "volume with the same name already exists")
+    size = call.body.get("size_gigabytes")
+    if not isinstance(size, int) or not 1 <= size <= _LARGEST:
+        raise invalid(f"size_gigabytes must be between 1 and {_LARGEST}")
+    volume: Record = {
+        "id": new_uuid(),
+        "name": name,
+        "region": region,
+        "size_gigabytes": size,
+        "description": str(call.body.get("description") or ""),
+        "droplet_ids": [],
+        "tags": ensure_tags(call, call.texts("tags")),
+        "filesystem_type": str(call.body.get("filesystem_type") or ""),
+        "filesystem_label": str(call.body.get("filesystem_label") or ""),
+        "created_at": now(),
+    }
+    return {"volume": _body(call.store.put("volume", volume["id"], volume))}
+
+
+@operation("volumes_get")
+def get_volume(call: Call) -> Body:
+    """Return one volume."""
+    return {"volume": _body(_volume(call))}
+
+
+def _delete(call: Call, volume: Record) -> None:
+    if volume["droplet_ids"]:
+        raise ApiError(409, "failed to delete volume: volume is attached to a Droplet")
+    call.store.delete("volume", volume["id"])
+    forget_urn(call.store, f"do:volume:{volume['id']}")
+
+
+@operation("volumes_delete")
+def delete_volume(call: Call) -> None:
+    """Remove a volume that is not attached."""
+    _delete(call, _volume(call))
+
+
+@operation("volumes_delete_byName")
+def delete_volume_by_name(call: Call) -> None:
+    """Remove the volume of a name in a region."""
+    _delete(call, _named(call, call.query.get("name"), call.query.get("region")))
+
+
+def _act(call: Call, volume: Record) -> Record:
+    kind = call.one_of("type", ("attach", "detach", "resize"), "You specified an invalid action type.")
+    turn: int | None = None
+    if kind == "resize":
+        size = call.body.get("size_gigabytes")
+        if not isinstance(size, int) or not volume["size_gigabytes"] < size <= _LARGEST:
+            raise invalid("size_gigabytes must be larger than the volume is")
+        volume["size_gigabytes"] = size
+        turn = volume["droplet_ids"][0] if volume["droplet_ids"] else None
+    else:
+        droplet = call.store.get("droplet", str(call.body.get("droplet_id")))
+        if droplet is None or droplet["deleting"]:
+            raise not_found()
+        attached = volume["droplet_ids"] == [droplet["id"]]
+        if kind == "attach" and (volume["droplet_ids"] or droplet["region"] != volume["region"]):
+            raise invalid("The volume is attached already, or in another region.")
+        if kind == "detach" and not attached:
+            raise invalid("Attachment not found")
+        turn = droplet["id"]
+        volume["droplet_ids"] = [turn] if kind == "attach" else []
+    names = {"attach": "attach_volume", "detach": "detach_volume", "resize": "resize"}
+    action = actions.begin(
+        call.cloud,
+        names[kind],
+        resource_type="volume",
+        resource_id=None,
+        region=volume["region"],
+        droplet_id=turn,
+        resource=volume["id"],
+    )
+    call.store.put("volume", volume["id"], volume)
+    call.cloud.touch(f"volume:{volume['id']}" if turn is None else f"droplet:{turn}", wait=False)
+    return action
+
+
+@operation("volumeActions_post_byId")
+def post_volume_action(call: Call) -> Body:
+    """Attach, detach or grow a volume."""
+    return {"action": actions.action_body(_act(call, _volume(call)))}
+
+
+@operation("volumeActions_post")
+def post_named_volume_action(call: Call) -> Body:
+    """Attach or detach the volume of a name in a region."""
+    volume = _named(call, call.body.get("volume_name"), call.body.get("region"))
+    return {"action": actions.action_body(_act(call, volume))}
+
+
+@operation("volumeActions_list")
+def list_volume_actions(call: Call) -> Body:
+    """List the actions of a volume, newest first."""
+    return call.page("actions", actions.of_resource(call, "volume", _volume(call)["id"]), actions.action_body)
+
+
+@operation("volumeActions_get")
+def get_volume_action(call: Call) -> Body:
+    """Return one action of a volume."""
+    return actions.one_of_resource(call, "volume", _volume(call)["id"])
+
+
+@operation("volumeSnapshots_list")
+def list_volume_snapshots(call: Call) -> Body:
+    """List the snapshots of a volume."""
+    return call.page("snapshots", call.store.list("snapshot", resource_id=_volume(call)["id"]))
+
+
+@operation("volumeSnapshots_create")
+def create_volume_snapshot(call: Call) -> Body:
+    """Note a snapshot of a volume."""
+    volume = _volume(call)
+    snapshot: Record = {
+        "id": new_uuid(),
+        "name": call.text("name", message="name is required"),
+        "created_at": now(),
+        "regions": [volume["region"]],
+        "resource_id": volume["id"],
+        "resource_type": "volume",
+        "min_disk_size": volume["size_gigabytes"],
+        "size_gigabytes": 0,
+        "tags": ensure_tags(call, call.texts("tags")),
+    }
+    return {"snapshot": call.store.put("snapshot", snapshot["id"], snapshot)}
+
+
+@job("volume")
+def converge_volume(cloud: Cloud, ident: str) -> None:
+    """Finish what was asked of a volume that no droplet has."""
+    with cloud.change():
+        for action in cloud.store.list("action", resource=ident, status="in-progress", droplet_id=None):
+            actions.finish(cloud.store, action)
