@@ -56,10 +56,10 @@ def knot_conf(zones: list[str], upstream: list[str]) -> str:
         proxy = "mod-dnsproxy:\n  - id: machine\n    remote: machine\n    fallback: on\n"
         module = "    global-module: mod-dnsproxy/machine\n"
     return (
-        "server:\n    rundir: /run/knot\n    listen: 0.0.0.0@53\n    udp-workers: 1\n    tcp-workers: 2\n    background-workers: 1\n"
+        "server:\n    rundir: /var/lib/knot\n    listen: 0.0.0.0@53\n    udp-workers: 1\n    tcp-workers: 2\n    background-workers: 1\n"
         "log:\n  - target: stderr\n    any: warning\n"
         f"database:\n    storage: /var/lib/knot\n{remote}{proxy}"
-        f"template:\n  - id: default\n    storage: {ZONES}\n    file: '%s.zone'\n    zonefile-sync: -1\n    zonefile-load: whole\n"
+        f"template:\n  - id: default\n    storage: {ZONES}\n    file: \"%s.zone\"\n    zonefile-sync: -1\n    zonefile-load: whole\n"
         f"    journal-content: none\n{module}zone:\n{listed}"
     )
 
@@ -90,24 +90,24 @@ class Dns:
     def resolver(self) -> str:
         return self.instance.thing("resolver")
 
-    def ensure(self) -> None:
-        """Create and start both if they are not there."""
+    def ensure(self) -> bool:
+        """Create and start both if they are not there; False when they ran."""
         plan = self.instance.plan
-        self._ensure(self.nameserver, plan.infrastructure("nameserver"), ["knotd", "-c", CONF], self._files({}))
+        made = self._ensure(self.nameserver, plan.infrastructure("nameserver"), ["knotd", "-c", CONF], self._files({}))
         conf = File(path="/etc/unbound/sandbox.conf", text=unbound_conf(plan.infrastructure("nameserver")))
-        self._ensure(
-            self.resolver, plan.infrastructure("resolver"), ["unbound", "-d", "-p", "-c", "/etc/unbound/sandbox.conf"], [conf]
-        )
+        command = ["unbound", "-d", "-p", "-c", "/etc/unbound/sandbox.conf"]
+        return self._ensure(self.resolver, plan.infrastructure("resolver"), command, [conf]) or made
 
-    def _ensure(self, name: str, address: str, command: list[str], files: list[File]) -> None:
+    def _ensure(self, name: str, address: str, command: list[str], files: list[File]) -> bool:
         if self.docker.running(name):
-            return
+            return False
         if self.docker.inspect("container", name) is None:
             options = [*label_options(self.instance.labels), "--network", self.networks.public, "--ip", address]
             options += ["--restart", "unless-stopped"]
             self.docker.create(name, self.images.image("parts"), options, command)
             self.docker.put(name, files)
         self.docker.start(name)
+        return True
 
     def _infrastructure(self) -> dict[str, tuple[DnsRecord, ...]]:
         """DigitalOcean's own names, as far as the sandbox has them; the real ones are out of reach from inside."""

@@ -170,6 +170,14 @@ class Droplets:
         text = "".join(f"{address}\n" for address in droplet.reserved_ips)
         self._change(droplet, File(path=f"{STATE}/reserved_ips", text=text), "addresses")
 
+    def reserved_ips_in(self, droplet_id: int) -> list[str]:
+        """The reserved IPs the running droplet truly answers on; none when it is off."""
+        name = self.container(droplet_id)
+        if not self.docker.running(name):
+            return []
+        lines = self.docker.execute(name, "ip", "-4", "-o", "address", "show", "dev", "eth0", "label", "eth0:r").splitlines()
+        return [line.split()[3].split("/")[0] for line in lines]
+
     def _change(self, droplet: DropletSpec, file: File, what: str) -> None:
         """Write what every boot reads, and have a running droplet read it now."""
         name = self.container(droplet.id)

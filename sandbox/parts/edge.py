@@ -62,6 +62,7 @@ server {{
         proxy_pass http://$spaces_upstream;
         proxy_set_header Host $http_host;
         proxy_set_header Connection "";
+        proxy_set_header Expect "";
         proxy_set_header X-Spaces-Question "";
         proxy_set_header Authorization $spaces_authorization;
         proxy_set_header X-Amz-Date $spaces_date;
@@ -149,10 +150,10 @@ class Edge:
     def container(self) -> str:
         return self.instance.thing("edge")
 
-    def ensure(self) -> None:
-        """Create and start the edge if it is not there."""
+    def ensure(self) -> bool:
+        """Create and start the edge if it is not there; False when it ran."""
         if self.docker.running(self.container):
-            return
+            return False
         if self.docker.inspect("container", self.container) is None:
             plan, labels = self.instance.plan, label_options(self.instance.labels)
             self.docker.create(
@@ -180,6 +181,7 @@ class Edge:
                 ],
             )
         self.docker.start(self.container)
+        return True
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         files = [File(path=f"{CONF}/http.d/cdn.conf", text="".join(cdn_server(cdn) for cdn in cdns))]
@@ -191,13 +193,13 @@ class Edge:
 
     def purge(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
         """Forget cached files: paths without a leading slash; `*` at the end takes all that begin so."""
-        patterns = "".join(
-            f"^KEY: [^|]*\\|/{re.escape(file.lstrip('/').removesuffix('*'))}{'' if file.endswith('*') else '(\\?.*)?$'}\n"
-            for file in files
-        )
+        patterns: list[str] = []
+        for file in files:
+            end = "" if file.endswith("*") else "(\\?.*)?$"
+            patterns.append(f"^KEY: [^|]*\\|/{re.escape(file.lstrip('/').removesuffix('*'))}{end}\n")
         # Each cache file names its key in its head; Nginx takes a missing file as a miss.
         script = f"grep -rlaE -f - {CACHE}/{cdn.id} 2>/dev/null | xargs -r rm -f"
-        self.docker.execute(self.container, "sh", "-c", script, stdin=patterns)
+        self.docker.execute(self.container, "sh", "-c", script, stdin="".join(patterns))
 
     def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
         text = htpasswd(logins, time.time())

@@ -1,4 +1,4 @@
-"""The two local images: `droplet` (a small server with systemd) and `parts` (everything else).
+"""The local images: `droplet` (a small server with systemd), `parts` (everything else of the sandbox), `app` (a base for apps).
 
 Tagged by the hash of all that goes in, so an unchanged image is never built again. The base comes from the official image where
 images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror in its apt configuration.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from sandbox.parts.authority import Authority, cache_folder
@@ -24,7 +24,7 @@ from sandbox.parts.docker import Docker
 
 SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
-OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim"}
+OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
 
@@ -55,6 +55,7 @@ def apt_targets() -> list[AptTarget]:
     return [AptTarget(*line.split()) for line in dict.fromkeys(lines) if len(line.split()) == 3]
 
 
+@cache
 def apt_settings() -> str:
     """This machine's apt settings that reach the network: proxies, certificates, date checks."""
     if shutil.which("apt-config") is None:
@@ -66,9 +67,15 @@ def apt_settings() -> str:
     return "".join(f"{line}\n" for line in dump.splitlines() if any(word in line.lower() for word in wanted))
 
 
+@cache
 def pip_settings() -> str:
     """This machine's pip settings that reach an index, as a pip.conf."""
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, check=False, text=True)
+    # A virtual environment may be without pip; the machine's own reads the same files.
+    commands = [[sys.executable, "-m", "pip", "config", "list"], ["python3", "-m", "pip", "config", "list"]]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        if done.returncode == 0:
+            break
     lines = ["[global]"]
     for line in done.stdout.splitlines():
         key, _, value = line.partition("=")
@@ -91,16 +98,17 @@ def added_authorities() -> dict[str, str]:
 
 
 def find_tool(name: str) -> Path:
-    """A pinned tool: `$ANCLA_TOOLS/NAME`, else on PATH, else in the tools' cache.
+    """A pinned tool: `$ANCLA_TOOLS/NAME`, else on PATH, else where `make tools` keeps it (`<cache>/tools/NAME-VERSION/NAME`).
 
     Raises:
         PartError: it is nowhere.
     """
     tools = os.environ.get("ANCLA_TOOLS")
-    for candidate in (Path(tools) / name if tools else None, shutil.which(name), cache_folder() / "bin" / name):
+    kept = sorted((cache_folder() / "tools").glob(f"{name}-*/{name}"), reverse=True)
+    for candidate in (Path(tools) / name if tools else None, shutil.which(name), *kept):
         if candidate and Path(candidate).is_file():
             return Path(candidate)
-    raise PartError(f"{name}: not found; `make tools` builds it (looked in $ANCLA_TOOLS and on PATH)")
+    raise PartError(f"{name}: not found; `make tools` builds it (looked in $ANCLA_TOOLS, on PATH and in {cache_folder()}/tools)")
 
 
 class Images:
@@ -113,8 +121,8 @@ class Images:
         self._tags: dict[str, str] = {}
 
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
-        """Build what is missing; returns the image name of `droplet` and of `parts`."""
-        return {kind: self.image(kind, rebuild=rebuild) for kind in ("droplet", "parts")}
+        """Build what is missing; returns the name of each image by its kind."""
+        return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL}
 
     def image(self, kind: str, *, rebuild: bool = False) -> str:
         """The image's name, built first if it is not there."""

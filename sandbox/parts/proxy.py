@@ -20,10 +20,10 @@ class Proxy:
     def container(self) -> str:
         return self.instance.thing("proxy")
 
-    def ensure(self) -> None:
-        """Create and start the proxy if it is not there."""
+    def ensure(self) -> bool:
+        """Create and start the proxy if it is not there; False when it ran."""
         if self.docker.running(self.container):
-            return
+            return False
         if self.docker.inspect("container", self.container) is None:
             plan = self.instance.plan
             self.docker.create(
@@ -37,3 +37,4 @@ class Proxy:
                 ["tinyproxy", "-d", "-c", "/etc/sandbox/tinyproxy.conf"],
             )  # fmt: skip
         self.docker.start(self.container)
+        return True

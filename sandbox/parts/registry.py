@@ -29,10 +29,10 @@ class Registry:
     def volume(self) -> str:
         return self.instance.thing("registry", "data")
 
-    def ensure(self) -> None:
-        """Create and start the registry if it is not there."""
+    def ensure(self) -> bool:
+        """Create and start the registry if it is not there; False when it ran."""
         if self.docker.running(self.container):
-            return
+            return False
         if self.docker.inspect("container", self.container) is None:
             self.docker.ensure_volume(self.volume, self.instance.labels)
             self.docker.create(
@@ -46,6 +46,7 @@ class Registry:
                 ["docker-registry", "serve", "/etc/sandbox/registry.yml"],
             )  # fmt: skip
         self.docker.start(self.container)
+        return True
 
     def _get(self, path: str) -> str:
         return self.docker.execute(
@@ -70,8 +71,12 @@ class Registry:
         manifest = json.loads(self._get(f"{repository}/manifests/{tag}") or "{}")
         if manifest.get("config", {}).get("digest") == local:
             return False
-        copy = ["docker", "exec", "--interactive", self.container, "skopeo", "copy", "--quiet", "--insecure-policy"]
-        copy += ["--dest-tls-verify=false", "docker-archive:/dev/stdin", f"docker://127.0.0.1:5000/{target}"]
+        # skopeo seeks in the archive, so it lands in a file first; the target is an argument of the shell, never its text.
+        script = (
+            'file=$(mktemp); trap "rm -f $file" EXIT; cat > "$file"; skopeo copy --quiet --insecure-policy --dest-tls-verify=false '
+            '"docker-archive:$file" "docker://127.0.0.1:5000/$1"'
+        )
+        copy = ["docker", "exec", "--interactive", self.container, "sh", "-euc", script, "push", target]
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
             done = subprocess.run(copy, stdin=saved.stdout, capture_output=True, check=False, text=True)
         if done.returncode != 0 or saved.returncode != 0:

@@ -30,10 +30,10 @@ class Spaces:
     def volume(self) -> str:
         return self.instance.thing("spaces", "data")
 
-    def ensure(self) -> None:
-        """Create and start the container if it is not there; its data is in a volume."""
+    def ensure(self) -> bool:
+        """Create and start the container if it is not there (its data is in a volume); False when it ran."""
         if self.docker.running(self.container):
-            return
+            return False
         if self.docker.inspect("container", self.container) is None:
             address = self.instance.plan.inner("spaces")
             self.docker.ensure_volume(self.volume, self.instance.labels)
@@ -52,6 +52,7 @@ class Spaces:
             self.docker.put(self.container, [File(path="/data/root.json", text=json.dumps(root), mode=0o600)])
         self.docker.start(self.container)
         eventually(self._answers, what="spaces", seconds=START_SECONDS)
+        return True
 
     def _answers(self) -> bool:
         script = "import socket; socket.create_connection(('127.0.0.1', 7000), 1)"

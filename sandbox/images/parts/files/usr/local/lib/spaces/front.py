@@ -22,7 +22,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from signature import SignatureRefused, parse_credential, sign, verify
@@ -233,17 +233,14 @@ class Front:
         if request.writes_object:
             # Before the object is there: a failed upload leaves at most the ACL of an object that is not.
             self.rules.set_acl(request.bucket, request.key, request.headers.get("x-amz-acl", "private"))
-        elif request.method == "DELETE" and request.bucket and not request.key and not request.subresource:
-            if not os.path.isdir(f"{DATA}/buckets/{request.region}/{request.bucket}"):
-                self.rules.forget(request.bucket) if self.region_of(request.bucket) is None else None
         return self._to(f"{self.address}:{self.gateways.port(request.region, scope)}", request.headers)
 
     def _anonymous(self, request):
         port = self.gateways.port(request.region, request.region)
         readable = request.method in ("GET", "HEAD") and not request.subresource
         if readable and request.bucket and self.rules.public(request.bucket, request.key):
-            host = request.headers["host"]
-            signed = sign(request.method, request.uri, host, request.region, self.gateways.access_key, self.gateways.secret_key)
+            amz = {name: value for name, value in request.headers.items() if name.startswith("x-amz-")}
+            signed = self._sign(request.method, request.uri, request.headers["host"], request.region, amz)
             return self._to(f"{self.address}:{port}", {name.lower(): value for name, value in signed.items()})
         if request.answered_here:
             raise Refused(403, "AccessDenied", "Access Denied")
@@ -316,7 +313,7 @@ class Front:
             raise Refused(400, "InvalidArgument", f"{acl} is not a canned ACL")
 
     def _acl(self, request, body):
-        if request.key and self._as_root("HEAD", request, f"/{request.bucket}/{request.key}", {})[0] != 200:
+        if request.key and self._as_root("HEAD", request, f"/{request.bucket}/{quote(request.key)}", {})[0] != 200:
             raise Refused(404, "NoSuchKey", "The specified key does not exist.")
         if request.method == "PUT":
             acl = request.headers.get("x-amz-acl") or ("public-read" if ALL_USERS.encode() in body else "private")
@@ -348,11 +345,14 @@ class Front:
             raise Refused(404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")
         return 200, rules
 
+    def _sign(self, method, uri, host, region, amz_headers):
+        return sign(method, uri, host, region, self.gateways.access_key, self.gateways.secret_key, amz_headers)
+
     def _as_root(self, method, request, path, headers):
         """Ask the region's gateway as the account's owner: (status, body)."""
         host, region = f"{request.region}.{DOMAIN}", request.region
         port = self.gateways.port(region, region)
-        signed = sign(method, path, host, region, self.gateways.access_key, self.gateways.secret_key)
+        signed = self._sign(method, path, host, region, headers)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
             connection.request(method, path, headers={"Host": host, **signed, **headers})

@@ -43,10 +43,10 @@ def _signature(method, uri, headers, signed, payload, moment, region, secret_key
     return hmac.new(key, text.encode(), "sha256").hexdigest()
 
 
-def sign(method, uri, host, region, access_key, secret_key):
-    """Headers that sign this request (body unsigned) for `region`. `uri` is the raw path and query."""
+def sign(method, uri, host, region, access_key, secret_key, amz_headers):
+    """Headers that sign this request (body unsigned) for `region`, with the `x-amz-*` headers it will carry. `uri` is raw."""
     moment = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    headers = {"host": host, "x-amz-content-sha256": UNSIGNED, "x-amz-date": moment}
+    headers = {**amz_headers, "host": host, "x-amz-content-sha256": UNSIGNED, "x-amz-date": moment}
     signature = _signature(method, uri, headers, sorted(headers), UNSIGNED, moment, region, secret_key)
     credential = f"{access_key}/{moment[:8]}/{region}/s3/aws4_request"
     authorization = f"{ALGORITHM} Credential={credential}, SignedHeaders={';'.join(sorted(headers))}, Signature={signature}"

@@ -1,0 +1,274 @@
+"""The real parts: every one a labelled container (`Parts` of `sandbox.parts.base`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from sandbox.parts.authority import Authority
+from sandbox.parts.base import (
+    CdnSpec,
+    ClusterSpec,
+    DnsRecord,
+    DropletSpec,
+    FirewallRules,
+    PartError,
+    RegistryLogin,
+    SpacesKey,
+    VpcSpec,
+    World,
+)
+from sandbox.parts.databases import Databases
+from sandbox.parts.dns import Dns
+from sandbox.parts.docker import Docker
+from sandbox.parts.droplets import Droplets
+from sandbox.parts.edge import Edge
+from sandbox.parts.images import Images
+from sandbox.parts.instance import Instance
+from sandbox.parts.network import Networks
+from sandbox.parts.proxy import Proxy
+from sandbox.parts.registry import Registry
+from sandbox.parts.spaces import Spaces
+
+AT_ONCE = 6
+
+
+class ContainerParts:
+    """All parts of one instance. `say` gets one line for each long step."""
+
+    postgres_versions = ("15",)
+
+    def __init__(self, instance: Instance, say: Callable[[str], None] = lambda line: None) -> None:
+        docker = Docker()
+        self.instance, self.docker, self.authority = instance, docker, Authority()
+        self.images = Images(docker, self.authority, say)
+        self.networks = Networks(instance, docker)
+        self.droplets = Droplets(instance, docker, self.images, self.networks)
+        self.databases = Databases(instance, docker, self.images, self.networks, self.authority)
+        self.spaces = Spaces(instance, docker, self.images, self.networks)
+        self.registry = Registry(instance, docker, self.images, self.networks)
+        self.dns = Dns(instance, docker, self.images, self.networks)
+        self.edge = Edge(instance, docker, self.images, self.networks, self.authority)
+        self.proxy = Proxy(instance, docker, self.images, self.networks)
+        self._reserved: dict[int, tuple[str, ...]] = {}
+
+    # What is there before any resource is.
+
+    def start(self) -> bool:
+        """Create and start the networks and the infrastructure; False when all of it ran already."""
+        self.networks.ensure_infrastructure()
+        self.images.image("parts")
+        return any(_all(part.ensure for part in (self.dns, self.edge, self.spaces, self.registry, self.proxy)))
+
+    def stop(self) -> None:
+        """Stop every container of the instance; disks and data stay."""
+        names = sorted(self.docker.names("container", self.instance.label, everything=False))
+        _all(lambda name=name: self.docker.run("stop", "--time", "20", name) for name in names)
+
+    def reset(self) -> None:
+        """Remove everything that carries the instance's label: containers, networks, volumes."""
+        label = self.instance.label
+        _all(lambda name=name: self.docker.remove(name) for name in self.docker.names("container", label))
+        for name in self.docker.names("network", label):
+            self.docker.remove_network(name)
+        for name in self.docker.names("volume", label):
+            self.docker.remove_volume(name)
+
+    def containers(self) -> list[dict[str, str]]:
+        """Every container of the instance: name, state, addresses."""
+        names = sorted(self.docker.names("container", self.instance.label))
+        rows: list[dict[str, str]] = []
+        for name in names:
+            found = self.docker.inspect("container", name)
+            if found is not None:
+                networks = found["NetworkSettings"]["Networks"].values()
+                addresses = ", ".join(network["IPAddress"] for network in networks if network["IPAddress"])
+                rows.append({"name": name, "state": found["State"]["Status"], "addresses": addresses})
+        return rows
+
+    # Networks and addresses.
+
+    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
+        return self.networks.free_public_ip(taken, reserved=reserved)
+
+    def free_vpc_range(self, taken: frozenset[str]) -> str:
+        return self.networks.free_vpc_range(taken)
+
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        return self.networks.check_vpc_range(ip_range)
+
+    def create_vpc(self, vpc: VpcSpec) -> None:
+        self.networks.create_vpc(vpc)
+
+    def delete_vpc(self, vpc_id: str) -> None:
+        self.networks.delete_vpc(vpc_id)
+
+    # Droplets.
+
+    def create_droplet(self, droplet: DropletSpec) -> None:
+        self.droplets.create(droplet)
+        self._note_reserved(droplet.id, droplet.reserved_ips)
+
+    def delete_droplet(self, droplet_id: int) -> None:
+        self.droplets.delete(droplet_id)
+        self._note_reserved(droplet_id, ())
+
+    def power(self, droplet: DropletSpec, operation: str) -> None:
+        self.droplets.power(droplet, operation)
+
+    def resize_droplet(self, droplet: DropletSpec) -> None:
+        self.droplets.resize(droplet)
+
+    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        self.droplets.set_firewall(droplet, rules)
+
+    def set_reserved_ips(self, droplet: DropletSpec) -> None:
+        self.droplets.set_reserved_ips(droplet)
+        self._note_reserved(droplet.id, droplet.reserved_ips)
+
+    def _note_reserved(self, droplet_id: int, addresses: tuple[str, ...]) -> None:
+        """The first reserved IP's page is published on loopback."""
+        before = self._page()
+        self._reserved[droplet_id] = addresses
+        if self._page() != before:
+            self.edge.set_page(self._page())
+
+    def _page(self) -> str | None:
+        return next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
+
+    # Databases.
+
+    def apply_cluster(self, cluster: ClusterSpec) -> None:
+        self.databases.apply(cluster)
+
+    def delete_cluster(self, cluster_id: str) -> None:
+        self.databases.delete(cluster_id)
+
+    def drop_database(self, cluster: ClusterSpec, name: str) -> None:
+        self.databases.drop_database(cluster, name)
+
+    def drop_user(self, cluster: ClusterSpec, name: str) -> None:
+        self.databases.drop_user(cluster, name)
+
+    # Certificates.
+
+    def ca_certificate(self) -> str:
+        return self.authority.certificate
+
+    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
+        return self.authority.issue(names)
+
+    # Spaces, CDN, registry, DNS.
+
+    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
+        self.spaces.set_keys(keys)
+
+    def buckets(self) -> tuple[tuple[str, str], ...]:
+        return self.spaces.buckets() if self.docker.running(self.spaces.container) else ()
+
+    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
+        self.edge.set_cdns(cdns)
+
+    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
+        self.edge.purge(cdn, files)
+
+    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
+        self.edge.set_registry_logins(logins)
+
+    def repositories(self) -> tuple[str, ...]:
+        return self.registry.repositories()
+
+    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
+        self.dns.set_zones(zones)
+
+    # The whole.
+
+    def reconcile(self, world: World) -> None:
+        self.start()
+        for kind, name in self._unexplained(world):
+            if kind == "container":
+                self.docker.remove(name)
+        for vpc in world.vpcs:
+            self.networks.create_vpc(vpc)
+        for kind, name in self._unexplained(world):
+            self.docker.remove_network(name) if kind == "network" else self.docker.remove_volume(name)
+        self._reserved = {droplet.id: droplet.reserved_ips for droplet in world.droplets}
+        _all(
+            [
+                lambda: self.set_zones(world.zones),
+                lambda: self.set_spaces_keys(world.spaces_keys),
+                lambda: self._reconcile_edge(world),
+                *(lambda cluster=cluster: self.apply_cluster(cluster) for cluster in world.clusters),
+                *(lambda droplet=droplet: self._reconcile_droplet(droplet, world) for droplet in world.droplets),
+            ]
+        )
+
+    def _reconcile_edge(self, world: World) -> None:
+        self.edge.set_registry_logins(world.registry_logins)
+        self.edge.set_cdns(world.cdns)
+        self.edge.set_page(self._page())
+
+    def _reconcile_droplet(self, droplet: DropletSpec, world: World) -> None:
+        # Made but not booted, then closed, then booted: no moment without its firewall.
+        rules = world.firewalls.get(droplet.id)
+        if not self.docker.running(self.droplets.container(droplet.id)):
+            self.droplets.create(replace(droplet, powered=False), rules)
+        self.droplets.set_reserved_ips(droplet)
+        self.droplets.set_firewall(droplet, rules)
+        if droplet.powered:
+            self.droplets.power(droplet, "power_on")
+        elif self.docker.running(self.droplets.container(droplet.id)):
+            self.droplets.power(droplet, "shutdown")
+
+    def _expected(self, world: World) -> dict[str, set[str]]:
+        infrastructure = (self.dns.nameserver, self.dns.resolver, self.edge.container, self.spaces.container)
+        return {
+            "container": {
+                *infrastructure,
+                self.registry.container,
+                self.proxy.container,
+                *(self.droplets.container(droplet.id) for droplet in world.droplets),
+                *(self.databases.container(cluster.id) for cluster in world.clusters),
+            },
+            "network": {
+                self.networks.public,
+                self.networks.backbone,
+                *(self.networks.vpc(vpc.id) for vpc in world.vpcs),
+            },
+            "volume": {
+                self.spaces.volume,
+                self.registry.volume,
+                *(self.droplets.volume(droplet.id) for droplet in world.droplets),
+                *(self.databases.volume(cluster.id) for cluster in world.clusters),
+            },
+        }
+
+    def _unexplained(self, world: World) -> list[tuple[str, str]]:
+        return [
+            (kind, name)
+            for kind, expected in self._expected(world).items()
+            for name in sorted(self.docker.names(kind, self.instance.label) - expected)
+        ]
+
+    def leaks(self, world: World) -> list[str]:
+        """As `Parts.leaks`. A bucket is explained by a key granted on it or a CDN before it; an address by its droplet's spec."""
+        found = [f"{kind} {name}" for kind, name in self._unexplained(world)]
+        granted = {bucket for key in world.spaces_keys for bucket, _ in key.grants if bucket}
+        origins = {cdn.origin.split(".")[0] for cdn in world.cdns}
+        found += [f"bucket {region}/{bucket}" for region, bucket in self.buckets() if bucket not in granted | origins]
+        for droplet in world.droplets:
+            extra = set(self.droplets.reserved_ips_in(droplet.id)) - set(droplet.reserved_ips)
+            found += [f"address {address} on droplet {droplet.id}" for address in sorted(extra)]
+        return found
+
+
+def _all(steps: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Run steps side by side and return what they return; every one is tried, and the first failure is raised."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        futures = [pool.submit(step) for step in steps]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in errors:
+        raise error if isinstance(error, PartError) else PartError(f"{type(error).__name__}: {error}")
+    return [future.result() for future in futures]
