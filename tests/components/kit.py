@@ -8,6 +8,7 @@ own, in a thread of its own: nothing is shared between tests, and no loop of the
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import pulumi
 from pulumi.runtime import mocks, rpc
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
 DEFAULT_OUTPUTS: dict[str, dict[str, Any]] = {
@@ -23,7 +25,10 @@ DEFAULT_OUTPUTS: dict[str, dict[str, Any]] = {
         "ipv4AddressPrivate": "10.10.0.2",
         "dropletUrn": "do:droplet:4711",
     },
-    "digitalocean:index/reservedIp:ReservedIp": {"ipAddress": "203.0.113.5", "reservedIpUrn": "do:reservedip:203.0.113.5"},
+    "digitalocean:index/reservedIp:ReservedIp": {
+        "ipAddress": "203.0.113.5",
+        "reservedIpUrn": "do:reservedip:203.0.113.5",
+    },
     "digitalocean:index/databaseCluster:DatabaseCluster": {
         "host": "db.example.com",
         "privateHost": "private-db.example.com",
@@ -92,10 +97,12 @@ class Recording:
 
 
 class _Mocks(mocks.Mocks):
-    def __init__(self, recording: Recording, outputs: dict[str, dict[str, Any]]) -> None:
-        self.recording, self.outputs = recording, outputs
+    def __init__(self, recording: Recording, outputs: dict[str, dict[str, Any]], *, preview: bool) -> None:
+        self.recording, self.outputs, self.preview = recording, outputs, preview
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        if self.preview:  # as the engine does: no id, and nothing that DigitalOcean would say
+            return "", args.inputs
         made = dict(self.outputs.get(args.typ, {}))
         if args.typ.endswith(":SpacesBucket"):
             made["bucketDomainName"] = f"{args.inputs['name']}.{args.inputs['region']}.digitaloceanspaces.com"
@@ -108,8 +115,8 @@ class _Mocks(mocks.Mocks):
 
 
 class _Monitor(mocks.MockMonitor):
-    def __init__(self, recording: Recording, outputs: dict[str, dict[str, Any]]) -> None:
-        super().__init__(_Mocks(recording, outputs))
+    def __init__(self, recording: Recording, outputs: dict[str, dict[str, Any]], *, preview: bool) -> None:
+        super().__init__(_Mocks(recording, outputs, preview=preview))
         self.recording = recording
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of the remote procedure
@@ -138,10 +145,16 @@ def run_program(
     failures: list[BaseException] = []
 
     def body() -> None:
-        monitor = _Monitor(recording, {**DEFAULT_OUTPUTS, **(outputs or {})})
+        monitor = _Monitor(recording, {**DEFAULT_OUTPUTS, **(outputs or {})}, preview=preview)
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(
+            lambda *_: None
+        )  # the first failure is raised; its echoes in other tasks say no more
         asyncio.set_event_loop(loop)
         try:
+            # What an earlier run that failed has left behind belongs to a loop that is closed.
+            SETTINGS.rpc_manager.clear()
+            SETTINGS.outputs.clear()
             mocks.set_mocks(monitor.mocks, project="ancla", stack=stack, preview=preview, monitor=monitor)
 
             def run() -> None:
@@ -156,6 +169,7 @@ def run_program(
     thread = threading.Thread(target=body)
     thread.start()
     thread.join()
+    gc.collect()  # what a failed run has left must not be finalised in the middle of a later test
     if failures:
         raise failures[0]
     return recording
