@@ -206,7 +206,10 @@ def assign_resources(call: Call) -> Body:
             kind = urn.split(":")[1] if urn.startswith("do:") and urn.count(":") >= 2 else None
             if kind not in {*_KINDS, "space"}:
                 raise ApiError(400, f"invalid urn: {urn}")
-            raise not_found(f"resource not found: {urn}")
+            # The description gives each resource a status of its own: a destroyed one does not fail the whole call,
+            # on which the provider leans when it empties a project whose droplets went first.
+            shown.append(_resource(call.cloud, urn, now(), "not_found"))
+            continue
         if project_of(call.store, urn) == project["id"]:
             shown.append(_resource(call.cloud, urn, now(), "already_assigned"))
             continue
