@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True, emoji=False, highlight=False)  # `:key:` is a key here, no picture
+err = Console(stderr=True, soft_wrap=True, emoji=False, highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -19,4 +19,4 @@ def print_json(document: Any) -> None:
 
 def step(text: str) -> None:
     """Print one line of progress."""
-    err.print(f"[dim]·[/dim] {text}", highlight=False)
+    err.print(f"[dim]·[/dim] {text}")

@@ -82,7 +82,6 @@ def backup_create(
         console.out.print(
             f"[green]complete[/green] {item['id']} of {item['database']}: {item['rows']} rows, "
             f"{page.size(item['bytes'])} in {item['objects']} objects",
-            highlight=False,
         )
 
 
@@ -145,7 +144,6 @@ def backup_show(
     console.out.print(
         f"[bold]{manifest.id}[/bold]  {manifest.environment}/{source.database}, PostgreSQL {source.server_version}, "
         f"snapshot of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
-        highlight=False,
     )
     table = Table("table", "rows", "hash", "method")
     for item in source.tables:
@@ -155,7 +153,7 @@ def backup_show(
     for entry in manifest.objects:
         objects.add_row(entry.key, entry.holds, page.size(entry.size), page.size(entry.file_size), entry.sha256[:16])
     console.out.print(objects)
-    console.out.print(f"by hand: {manifest.how_to_restore}", highlight=False)
+    console.out.print(f"by hand: {manifest.how_to_restore}")
 
 
 def restore_command(
@@ -205,7 +203,6 @@ def restore_command(
     console.out.print(
         f"[green]equal[/green] {result.target}: {result.rows} rows in {result.tables} tables as of "
         f"{result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, in {sum(result.seconds.values()):.1f} s",
-        highlight=False,
     )
 
 
@@ -294,8 +291,8 @@ def _print_plan(job: RestoreJob, *, as_json: bool) -> None:
         console.print_json(facts)
         return
     for name, value in facts.items():
-        console.out.print(f"{name.replace('_', ' ')}: [bold]{value}[/bold]", highlight=False)
-    console.out.print("nothing was changed", highlight=False)
+        console.out.print(f"{name.replace('_', ' ')}: [bold]{value}[/bold]")
+    console.out.print("nothing was changed")
 
 
 def _ready(folder: Path) -> None:
@@ -319,7 +316,6 @@ def _print_evidence(evidence: Evidence, html: Path) -> None:
         f"RTO {page.duration(evidence.rto_seconds)} measured (budget {page.duration(evidence.rto_budget_seconds)}), "
         f"RPO {page.duration(evidence.rpo_seconds)} computed (budget {page.duration(evidence.rpo_budget_seconds)}); "
         f"evidence: {html}",
-        highlight=False,
     )
 
 

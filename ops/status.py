@@ -1,0 +1,177 @@
+"""Is the environment well? Each part is asked on its own, so that one that is down does not hide the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import httpx
+
+from ops import reach, ssh
+from ops.backup import catalog
+from ops.errors import OpsError
+from ops.sources.pg_tools import Endpoint
+from ops.ssh import SshSession
+from ops.stack import LoadedStack
+
+COMPOSE = ["docker", "compose", "--file", "/opt/ancla/app/compose.yaml", "ps", "--all", "--format", "json"]
+URL_SECONDS = 10
+
+
+class State(StrEnum):
+    """`attention` is worth a look and does not fail the command."""
+
+    OK = "ok"
+    ATTENTION = "attention"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One answer: what was asked, how it is, and what a person wants to know of it."""
+
+    part: str
+    name: str
+    state: State
+    detail: str
+
+
+def probe_stack(stack: LoadedStack) -> list[Probe]:
+    """Ask everything; nothing that is down raises."""
+    with ThreadPoolExecutor(3) as pool:
+        parts = [pool.submit(ask, stack) for ask in (_machine, _backups, _address)]
+        return [probe for part in parts for probe in part.result()]
+
+
+def _machine(stack: LoadedStack) -> list[Probe]:
+    """Ask the machine, and over it the database."""
+    droplet = stack.outputs.droplets[0] if stack.outputs.droplets else None
+    name = droplet.name if droplet else "none"
+    with ExitStack() as exit_stack:
+        session: SshSession | None = None
+        found: list[Probe] = []
+        if stack.on_machine:
+            found.append(Probe(part="droplet", name=name, state=State.OK, detail="this machine"))
+        else:
+            try:
+                session = exit_stack.enter_context(ssh.connect(stack.ssh_target()))
+                uptime = session.run(["uptime", "-p"], timeout=30, check=False).stdout.strip()
+            except OpsError as error:
+                found.append(Probe(part="droplet", name=name, state=State.DOWN, detail=str(error)))
+                return [*found, *_unasked(stack)]
+            detail = f"{stack.ssh_target()}, {uptime or 'up'}"
+            found.append(Probe(part="droplet", name=name, state=State.OK, detail=detail))
+        found += _guarded("services", "app", lambda: _services(stack, session))
+        if stack.outputs.database is not None:
+            found += _guarded("database", stack.outputs.database.host, lambda: _database(stack))
+        return found
+
+
+def _unasked(stack: LoadedStack) -> Iterable[Probe]:
+    why = "cannot be asked: the machine does not let us in"
+    yield Probe(part="services", name="app", state=State.DOWN, detail=why)
+    if stack.outputs.database is not None:
+        yield Probe(part="database", name=stack.outputs.database.host, state=State.DOWN, detail=why)
+
+
+def _guarded(part: str, name: str, ask: Callable[[], list[Probe]]) -> list[Probe]:
+    try:
+        return ask()
+    except OpsError as error:
+        return [Probe(part=part, name=name, state=State.DOWN, detail=str(error))]
+
+
+def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
+    if session is not None:
+        result = session.run(["sudo", "-n", *COMPOSE], timeout=60, check=False)
+        code, text, error = result.returncode, result.stdout, result.stderr
+    else:
+        done = subprocess.run(COMPOSE, capture_output=True, text=True, timeout=60, check=False)
+        code, text, error = done.returncode, done.stdout, done.stderr
+    if code != 0:
+        hint = "no release yet; run `ops deploy`" if "no such file" in error.lower() else " ".join(error.split())
+        return [Probe(part="service", name=s.name, state=State.DOWN, detail=hint) for s in stack.outputs.services]
+    return judge_services([service.name for service in stack.outputs.services], parse_compose(text))
+
+
+def parse_compose(text: str) -> list[dict[str, Any]]:
+    """Parse `docker compose ps --format json`: one object a line, or one list, by version."""
+    text = text.strip()
+    if text.startswith("["):
+        return json.loads(text)
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def judge_services(wanted: list[str], containers: list[dict[str, Any]]) -> list[Probe]:
+    """Hold the containers against the services that should run; a service may have several."""
+    probes: list[Probe] = []
+    for name in wanted:
+        own = [c for c in containers if name in (c.get("Service"), str(c.get("Service", "")).rsplit("-", 1)[0])]
+        if not own:
+            probes.append(Probe(part="service", name=name, state=State.DOWN, detail="no container"))
+            continue
+        healthy = [c for c in own if c.get("State") == "running" and c.get("Health", "") in ("", "healthy")]
+        state = State.OK if len(healthy) == len(own) else State.ATTENTION if healthy else State.DOWN
+        detail = ", ".join(sorted({str(c.get("Status") or c.get("State")) for c in own}))
+        image = str(own[0].get("Image", "")).rsplit("/", 1)[-1]
+        probes.append(Probe(part="service", name=name, state=state, detail=f"{image}: {detail}"))
+    return probes
+
+
+def _database(stack: LoadedStack) -> list[Probe]:
+    assert stack.outputs.database is not None  # noqa: S101  # the caller asked
+    with reach.database_server(stack) as (_, owner):
+        return [_ask_database(owner.on(name)) for name in stack.outputs.database.databases]
+
+
+def _ask_database(endpoint: Endpoint) -> Probe:
+    begun = time.monotonic()
+    with endpoint.connect() as connection:
+        row = connection.execute(
+            "SELECT current_setting('server_version'), pg_size_pretty(pg_database_size(current_database()))"
+        ).fetchone()
+    version, size = row or ("?", "?")
+    seconds = time.monotonic() - begun
+    detail = f"PostgreSQL {version}, {size}, as {endpoint.user} in {seconds * 1000:.0f} ms"
+    return Probe(part="database", name=endpoint.database, state=State.OK, detail=detail)
+
+
+def _backups(stack: LoadedStack) -> list[Probe]:
+    if stack.outputs.database is None or not stack.outputs.backup.destinations:
+        return []
+    names = stack.outputs.database.databases
+    return [probe for name in names for probe in _guarded("backup", name, lambda n=name: [_backup(stack, n)])]
+
+
+def _backup(stack: LoadedStack, database: str) -> Probe:
+    place = reach.store(stack)
+    complete = [entry for entry in catalog.entries(place, database) if entry.complete]
+    if not complete:
+        detail = f"none in {place.name} yet; run `ops backup create`"
+        return Probe(part="backup", name=database, state=State.ATTENTION, detail=detail)
+    hours = (datetime.now(UTC) - complete[-1].begun_at).total_seconds() / 3600
+    budget = stack.outputs.backup.max_age_hours
+    state = State.OK if hours <= budget else State.DOWN
+    detail = f"{complete[-1].id}, {hours:.1f} h old (budget {budget} h), {len(complete)} in {place.name}"
+    return Probe(part="backup", name=database, state=state, detail=detail)
+
+
+def _address(stack: LoadedStack) -> list[Probe]:
+    """Ask the app's page by its name, as a visitor does; the proxy of the environment is used."""
+    url = f"http://{stack.outputs.domain}/"
+    begun = time.monotonic()
+    try:
+        response = httpx.get(url, timeout=URL_SECONDS)
+    except httpx.HTTPError as error:
+        return [Probe(part="address", name=url, state=State.DOWN, detail=f"no answer: {error or type(error).__name__}")]
+    detail = f"HTTP {response.status_code} in {(time.monotonic() - begun) * 1000:.0f} ms"
+    state = State.OK if response.status_code < httpx.codes.BAD_REQUEST else State.DOWN
+    return [Probe(part="address", name=url, state=state, detail=detail)]
