@@ -1,0 +1,121 @@
+"""SSH keys and tags, and what the account and the catalogue say."""
+
+from __future__ import annotations
+
+from sandbox.plugins.fields import filled, integer, string
+from sandbox.plugins.resource import Change, Cloud, Function, Made, Resource
+from sandbox.plugins.resources.common import name, segment, unique_id
+from sandbox.plugins.values import Values
+
+
+def _create_key(cloud: Cloud, new: Values) -> Made:
+    body = {"name": new["name"], "public_key": new["publicKey"]}
+    return Made(str(cloud.rest.post("/v2/account/keys", body)["ssh_key"]["id"]))
+
+
+def _read_key(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/account/keys/{id_}")
+    if answer is None:
+        return None
+    key = answer["ssh_key"]
+    return {"name": key["name"], "publicKey": key["public_key"], "fingerprint": key["fingerprint"]}
+
+
+def _update_key(cloud: Cloud, change: Change) -> None:
+    cloud.rest.put(f"/v2/account/keys/{change.id}", {"name": change.new["name"]})
+
+
+SSH_KEY = Resource(
+    name="SshKey",
+    fields={
+        "name": name(),
+        "publicKey": string(
+            required=True, replace=True, check=filled, same=lambda old, new, _: old.strip() == new.strip()
+        ),
+        "fingerprint": string(output_only=True),
+    },
+    create=_create_key,
+    read=_read_key,
+    update=_update_key,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/account/keys/{id_}") and None,
+)
+
+
+def _create_tag(cloud: Cloud, new: Values) -> Made:
+    return Made(cloud.rest.post("/v2/tags", {"name": new["name"]})["tag"]["name"])
+
+
+_COUNTS = {
+    "dropletsCount": "droplets",
+    "imagesCount": "images",
+    "volumesCount": "volumes",
+    "volumeSnapshotsCount": "volume_snapshots",
+    "databasesCount": "databases",
+}
+
+
+def _read_tag(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/tags/{segment(id_)}")
+    if answer is None:
+        return None
+    tag = answer["tag"]
+    counts = {key: tag["resources"][kind]["count"] for key, kind in _COUNTS.items()}
+    return {"name": tag["name"], "totalResourceCount": tag["resources"]["count"], **counts}
+
+
+TAG = Resource(
+    name="Tag",
+    fields={
+        "name": name(replace=True),
+        "totalResourceCount": integer(output_only=True),
+        **{key: integer(output_only=True) for key in _COUNTS},
+    },
+    create=_create_tag,
+    read=_read_tag,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/tags/{segment(id_)}") and None,
+)
+
+
+def _get_account(cloud: Cloud, _: Values) -> Values:
+    account = cloud.rest.get("/v2/account")["account"]
+    return {
+        "id": account["uuid"],
+        "dropletLimit": account["droplet_limit"],
+        "floatingIpLimit": account["floating_ip_limit"],
+        "email": account["email"],
+        "uuid": account["uuid"],
+        "emailVerified": account["email_verified"],
+        "status": account["status"],
+        "statusMessage": account["status_message"],
+    }
+
+
+def _get_regions(cloud: Cloud, _: Values) -> Values:
+    keys = ("slug", "name", "sizes", "features", "available")
+    regions = cloud.rest.pages("/v2/regions", "regions")
+    return {"id": unique_id(""), "regions": [{key: region[key] for key in keys} for region in regions]}
+
+
+def _get_sizes(cloud: Cloud, _: Values) -> Values:
+    keys = {
+        "slug": "slug",
+        "available": "available",
+        "transfer": "transfer",
+        "priceMonthly": "price_monthly",
+        "priceHourly": "price_hourly",
+        "memory": "memory",
+        "vcpus": "vcpus",
+        "disk": "disk",
+        "regions": "regions",
+    }
+    sizes = cloud.rest.pages("/v2/sizes", "sizes")
+    return {"id": unique_id(""), "sizes": [{key: size[wire] for key, wire in keys.items()} for size in sizes]}
+
+
+RESOURCES = (SSH_KEY, TAG)
+# The official filters and sorts of getRegions and getSizes are refused: a program here has no use for them.
+FUNCTIONS = (
+    Function(name="getAccount", fields={}, call=_get_account),
+    Function(name="getRegions", fields={}, call=_get_regions),
+    Function(name="getSizes", fields={}, call=_get_sizes),
+)

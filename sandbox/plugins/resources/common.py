@@ -1,0 +1,138 @@
+"""Small things that many rows need."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from sandbox.plugins.fields import Field, filled, integer, list_of, one_of, ordered, record, string, tags
+from sandbox.plugins.resource import Change, Cloud, ProviderError
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import Values
+
+ACTION_TIMEOUT = 3600.0
+
+
+def name(**how: Any) -> Field:
+    """Describe a name that is made up when it is not given."""
+    return string(autoname=True, check=filled, **how)
+
+
+def region(**how: Any) -> Field:
+    """Describe a region; the API knows it in lower case only."""
+    return string(stored=str.lower, **how)
+
+
+def segment(value: Any) -> str:
+    """Write a value as one part of a path."""
+    return quote(str(value), safe="")
+
+
+def unless_empty(**members: Any) -> Values:
+    """Keep the members that say something, as Go's `omitempty` does."""
+    return {key: value for key, value in members.items() if value not in (None, "", 0, False, [], {})}
+
+
+def go_time(value: Any) -> str | None:
+    """Write a timestamp the way Go prints one, which is what the official provider keeps of some of them."""
+    if not value:
+        return None
+    moment = datetime.fromisoformat(str(value).replace("Z", "+00:00")).astimezone(UTC)
+    fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
+    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
+
+
+def unique_id(prefix: str) -> str:
+    """Make up an id for what has none at DigitalOcean: prefix, UTC time, random digits, 26 characters after the prefix."""
+    now = datetime.now(UTC)
+    return f"{prefix}{now:%Y%m%d%H%M%S}{now.microsecond // 100:04d}{secrets.token_hex(4)}"
+
+
+def finish_action(cloud: Cloud, action: Values, what: str, path: str = "/v2/actions") -> None:
+    """Wait until an action has ended well.
+
+    Raises:
+        ProviderError: it ended in an error, or took too long.
+    """
+    number = action["id"]
+
+    def done() -> bool:
+        now = cloud.rest.get(f"{path}/{number}")["action"]
+        if now["status"] == "errored":
+            raise ProviderError(f"{what}: action {number} ({now.get('type')}) ended in an error")
+        return bool(now.get("completed_at")) or now["status"] == "completed"
+
+    cloud.wait(f"{what}: action {number}", ACTION_TIMEOUT, done)
+
+
+def retried(cloud: Cloud, seconds: float, what: str, call: Any, *, again: Any) -> Any:
+    """Make a call until it succeeds or fails in another way than `again` (a predicate over `RestError`) accepts."""
+    answer: list[Any] = []
+    end = time.monotonic() + (cloud.timeout or seconds)
+
+    def done() -> bool:
+        try:
+            answer.append(call())
+        except RestError as error:
+            if again(error) and time.monotonic() < end:
+                return False
+            raise
+        return True
+
+    cloud.wait(what, seconds + 1, done)
+    return answer[0]
+
+
+TAGS = tags()
+
+
+def tag_list(values: Values) -> list[str]:
+    """Say the tags in the order in which the official provider sends them."""
+    return ordered(values.get("tags") or [], TAGS)
+
+
+def set_tags(cloud: Cloud, change: Change, kind: str) -> None:
+    """Bring the tags of a thing (`kind` droplet, volume or database) to what is asked for."""
+    old, new = set(change.old.get("tags") or []), set(change.new.get("tags") or [])
+    resources = {"resources": [{"resource_id": change.id, "resource_type": kind}]}
+    for tag in sorted(old - new):
+        cloud.rest.delete(f"/v2/tags/{segment(tag)}/resources", resources)
+    for tag in sorted(new - old):
+        made = cloud.rest.post("/v2/tags", {"name": tag})["tag"]
+        cloud.rest.post(f"/v2/tags/{segment(made['name'])}/resources", resources)
+
+
+def _folded(old: Any, new: Any, _: Values) -> bool:
+    return str(old).lower() == str(new).lower()
+
+
+NOTIFICATIONS: dict[str, Field] = {
+    "slacks": list_of(
+        record({"channel": string(required=True, same=_folded), "url": string(required=True, same=_folded)}),
+        wire="slack",
+    ),
+    "emails": list_of(string(), wire="email"),
+}
+
+
+def notification_body(value: Values) -> Values:
+    """Say whom to tell, for the API; nobody is null, as the official client writes it."""
+    slacks = [{"url": slack["url"], "channel": slack["channel"]} for slack in value.get("slacks") or []]
+    return {"slack": slacks or None, "email": value.get("emails") or None}
+
+
+def notification_state(value: Values) -> Values:
+    """Say whom to tell, for the state."""
+    return {"slacks": value.get("slack") or [], "emails": value.get("email") or []}
+
+
+BACKUP_POLICY = record(
+    {
+        "plan": string(check=one_of("daily", "weekly")),
+        "weekday": string(check=one_of("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
+        "hour": integer(),
+    }
+)

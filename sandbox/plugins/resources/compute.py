@@ -1,0 +1,280 @@
+"""Droplets."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sandbox.plugins.fields import boolean, filled, integer, number, ordered, set_of, string, tags
+from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import (
+    BACKUP_POLICY,
+    finish_action,
+    name,
+    region,
+    set_tags,
+    tag_list,
+    unless_empty,
+)
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import Values
+
+_STRINGS = set_of(string(check=filled))
+
+
+def _digest(text: str) -> str:
+    """Say what the state keeps of user data, which may hold a secret: its SHA-1."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _number_or_text(value: str) -> int | str:
+    return int(value) if value.isascii() and value.isdigit() else value
+
+
+def _policy(value: Values) -> Values:
+    return unless_empty(plan=value.get("plan"), weekday=value.get("weekday")) | {"hour": value.get("hour") or 0}
+
+
+def _create(cloud: Cloud, new: Values) -> Made:
+    body: Values = {
+        "name": new["name"],
+        "region": new.get("region", ""),
+        "size": new["size"],
+        "image": _number_or_text(new["image"]),
+        "ssh_keys": [_number_or_text(key) for key in ordered(new.get("sshKeys") or [], _STRINGS)],
+        "backups": bool(new.get("backups")),
+        "ipv6": bool(new.get("ipv6")),
+        "private_networking": bool(new.get("privateNetworking")),
+        "monitoring": bool(new.get("monitoring")),
+        "tags": tag_list(new),
+    }
+    if not body["ssh_keys"]:
+        body["ssh_keys"] = None
+    body |= unless_empty(
+        user_data=new.get("userData"),
+        volumes=[{"id": volume} for volume in ordered(new.get("volumeIds") or [], _STRINGS) if volume],
+        vpc_uuid=new.get("vpcUuid"),
+    )
+    if new.get("dropletAgent") is not None:
+        body["with_droplet_agent"] = new["dropletAgent"]
+    if new.get("backupPolicy"):
+        body["backup_policy"] = _policy(new["backupPolicy"])
+    if new.get("publicNetworking") is False:
+        body["public_networking"] = False
+    id_ = str(cloud.rest.post("/v2/droplets", body)["droplet"]["id"])
+    known: Values = {key: value for key, value in new.items() if key != "userData"}
+    if new.get("userData"):
+        known["userData"] = _digest(new["userData"])
+    try:
+        return Made(id_, _wait(cloud, id_, "status", "active", create=True))
+    except (ProviderError, RestError) as error:
+        raise IncompleteError(str(error), id_, known) from None
+
+
+def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, create: bool = False) -> Values:
+    """Wait until the droplet is unlocked and says so; returns its state."""
+    seen: Values = {}
+
+    def done() -> bool:
+        answer = cloud.rest.find(f"/v2/droplets/{id_}")
+        if answer is None:
+            if create:
+                return False
+            raise ProviderError(f"droplet {id_}: not found during the update")
+        seen.update(_state(answer["droplet"]))
+        return not seen["locked"] and seen.get(key) == wanted
+
+    cloud.wait(f"droplet {id_}: {key} {wanted}", 3600, done)
+    return seen
+
+
+def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/droplets/{id_}")
+    return None if answer is None else _state(answer["droplet"])
+
+
+def _address(droplet: Values, version: str, kind: str) -> str:
+    networks = (droplet.get("networks") or {}).get(version) or []
+    return next((network["ip_address"] for network in networks if network["type"] == kind), "")
+
+
+def _state(droplet: Values) -> Values:
+    public = _address(droplet, "v4", "public")
+    features = droplet.get("features")
+    size = droplet.get("size") or {}
+    told: Values = {
+        "name": droplet["name"],
+        "dropletUrn": f"do:droplet:{droplet['id']}",
+        "region": droplet["region"]["slug"],
+        "size": droplet.get("size_slug") or size.get("slug"),
+        "priceHourly": size.get("price_hourly"),
+        "priceMonthly": size.get("price_monthly"),
+        "disk": droplet["disk"],
+        "vcpus": droplet["vcpus"],
+        "memory": droplet["memory"],
+        "status": droplet["status"],
+        "locked": droplet["locked"],
+        "createdAt": droplet["created_at"],
+        "vpcUuid": droplet.get("vpc_uuid"),
+        "ipv4Address": public,
+        "ipv4AddressPrivate": _address(droplet, "v4", "private"),
+        "ipv6Address": _address(droplet, "v6", "public").lower(),
+        "publicNetworking": public != "",
+        "volumeIds": droplet.get("volume_ids") or [],
+        "tags": droplet.get("tags") or [],
+    }
+    if features is not None:
+        told |= {
+            "backups": "backups" in features,
+            "ipv6": "ipv6" in features,
+            "privateNetworking": "private_networking" in features,
+            "monitoring": "monitoring" in features,
+        }
+    return told
+
+
+def _update(cloud: Cloud, change: Change) -> None:
+    id_, new = change.id, change.new
+
+    def act(kind: str, **more: Any) -> Values:
+        return cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": kind, **more})["action"]
+
+    if change.of("size"):
+        _resize(cloud, change, act)
+    if change.of("name"):
+        act("rename", name=new["name"])
+        _wait(cloud, id_, "name", new["name"])
+    policy = new.get("backupPolicy")
+    if change.of("backups"):
+        if new.get("backups"):
+            more = {"backup_policy": _policy(policy)} if policy else {}
+            finish_action(cloud, act("enable_backups", **more), f"droplet {id_}: backups")
+        else:
+            finish_action(cloud, act("disable_backups"), f"droplet {id_}: backups")
+    if change.of("backupPolicy") and policy:
+        action = act("change_backup_policy", backup_policy=_policy(policy))
+        finish_action(cloud, action, f"droplet {id_}: backup policy")
+    if change.of("privateNetworking") and new.get("privateNetworking"):
+        act("enable_private_networking")
+        _wait(cloud, id_, "privateNetworking", True)
+    if change.of("ipv6") and new.get("ipv6"):
+        act("enable_ipv6")
+        _wait(cloud, id_, "ipv6", True)
+    if change.of("tags"):
+        set_tags(cloud, change, "droplet")
+    if change.of("volumeIds"):
+        before, after = (set(side.get("volumeIds") or []) for side in (change.old, new))
+        for volume in sorted(after - before):
+            _attach(cloud, volume, id_, "attach")
+        for volume in sorted(before - after):
+            _attach(cloud, volume, id_, "detach")
+
+
+def _resize(cloud: Cloud, change: Change, act: Any) -> None:
+    id_ = change.id
+    try:
+        act("power_off")
+    except RestError as error:
+        if "already powered off" not in error.said:
+            raise
+    _wait(cloud, id_, "status", "off")
+    try:
+        action = act("resize", size=change.new["size"], disk=bool(change.new.get("resizeDisk")))
+        finish_action(cloud, action, f"droplet {id_}: resize")
+    finally:
+        # Also after a failure: what ran before should run again.
+        act("power_on")
+        _wait(cloud, id_, "status", "active")
+
+
+def _attach(cloud: Cloud, volume: str, droplet: str, kind: str) -> None:
+    action = cloud.rest.post(f"/v2/volumes/{volume}/actions", {"type": kind, "droplet_id": int(droplet)})["action"]
+    finish_action(cloud, action, f"volume {volume}: {kind}")
+
+
+def _delete(cloud: Cloud, id_: str, known: Values) -> None:
+    unlocked = {"locked": False}
+
+    def free() -> bool:
+        answer = cloud.rest.find(f"/v2/droplets/{id_}")
+        unlocked["gone"] = answer is None
+        return answer is None or not answer["droplet"]["locked"]
+
+    cloud.wait(f"droplet {id_}: unlocked", 60, free)
+    if unlocked.get("gone"):
+        return
+    if known.get("gracefulShutdown"):
+        cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": "shutdown"})
+        _wait(cloud, id_, "status", "off")
+    for volume in known.get("volumeIds") or []:
+        _attach(cloud, volume, id_, "detach")
+    try:
+        cloud.rest.delete(f"/v2/droplets/{id_}")
+    except RestError as error:
+        if error.status != 404:
+            raise
+        return
+    cloud.wait(f"droplet {id_}: gone", 60, lambda: cloud.rest.find(f"/v2/droplets/{id_}") is None)
+
+
+def _find(cloud: Cloud, id_: str) -> tuple[str, Values]:
+    answer = cloud.rest.find(f"/v2/droplets/{id_}")
+    if answer is None:
+        raise ProviderError(
+            f"droplet {id_}: not found; import needs the number that `doctl compute droplet list` shows"
+        )
+    image = answer["droplet"]["image"]
+    return id_, {"image": image.get("slug") or str(image["id"]), "resizeDisk": True}
+
+
+def _check(new: Values) -> list[tuple[str, str]]:
+    if new.get("backupPolicy") and not new.get("backups"):
+        return [("backupPolicy", "can only be set when backups is true")]
+    return []
+
+
+DROPLET = Resource(
+    name="Droplet",
+    fields={
+        "image": string(required=True, replace=True, check=filled),
+        "name": name(),
+        "region": region(computed=True, replace=True, check=filled),
+        "size": string(required=True, check=filled, stored=str.lower),
+        "gracefulShutdown": boolean(default=False),
+        "resizeDisk": boolean(default=True),
+        "backups": boolean(default=False),
+        "backupPolicy": BACKUP_POLICY,
+        "ipv6": boolean(default=False),
+        "ipv6Address": string(computed=True),
+        "privateNetworking": boolean(computed=True),
+        "publicNetworking": boolean(computed=True, replace=True),
+        "sshKeys": set_of(string(check=filled), replace=True),
+        "userData": string(replace=True, check=filled, stored=_digest),
+        "volumeIds": set_of(string(), computed=True),
+        "monitoring": boolean(default=False, replace=True),
+        "dropletAgent": boolean(replace=True),
+        "tags": tags(),
+        "vpcUuid": string(computed=True, replace=True, check=filled),
+        "createdAt": string(output_only=True),
+        "dropletUrn": string(output_only=True),
+        "disk": integer(output_only=True),
+        "vcpus": integer(output_only=True),
+        "memory": integer(output_only=True),
+        "priceHourly": number(output_only=True),
+        "priceMonthly": number(output_only=True),
+        "status": string(output_only=True),
+        "locked": boolean(output_only=True),
+        "ipv4Address": string(output_only=True),
+        "ipv4AddressPrivate": string(output_only=True),
+    },
+    create=_create,
+    read=_read,
+    update=_update,
+    delete=_delete,
+    find=_find,
+    check=_check,
+    replaced_by=lambda old, new: {"ipv6"} if old.get("ipv6") and new.get("ipv6") is False else set(),
+    created_is_read=True,
+)
+
+RESOURCES = (DROPLET,)

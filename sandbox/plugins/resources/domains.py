@@ -1,0 +1,270 @@
+"""Domains, their records, and certificates."""
+
+from __future__ import annotations
+
+import hashlib
+
+from sandbox.plugins.fields import between, filled, integer, one_of, ordered, set_of, string
+from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import name, retried, segment, unless_empty
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import UNKNOWN, Values
+
+
+def _create_domain(cloud: Cloud, new: Values) -> Made:
+    body = {"name": new["name"]} | unless_empty(ip_address=new.get("ipAddress"))
+    return Made(cloud.rest.post("/v2/domains", body)["domain"]["name"])
+
+
+def _read_domain(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/domains/{segment(id_)}")
+    if answer is None:
+        return None
+    domain = answer["domain"]
+    return {"name": domain["name"], "domainUrn": f"do:domain:{domain['name']}", "ttl": domain["ttl"]}
+
+
+DOMAIN = Resource(
+    name="Domain",
+    fields={
+        "name": string(required=True, replace=True, check=filled),
+        "ipAddress": string(replace=True, check=filled),
+        "domainUrn": string(output_only=True),
+        "ttl": integer(output_only=True),
+    },
+    create=_create_domain,
+    read=_read_domain,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/domains/{segment(id_)}") and None,
+)
+
+_TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "TXT", "SRV", "SOA")
+
+
+def _record_body(new: Values) -> Values:
+    """The numbers that are not given are 0, as the official client writes them; `ttl` and `tag` are then left out."""
+    return {
+        "name": new["name"],
+        "data": new["value"],
+        "priority": new.get("priority") or 0,
+        "port": new.get("port") or 0,
+        "weight": new.get("weight") or 0,
+        "flags": new.get("flags") or 0,
+        **unless_empty(ttl=new.get("ttl"), tag=new.get("tag")),
+    }
+
+
+def _create_record(cloud: Cloud, new: Values) -> Made:
+    body = {"type": new["type"]} | _record_body(new)
+    answer = cloud.rest.post(f"/v2/domains/{segment(new['domain'])}/records", body)
+    return Made(str(answer["domain_record"]["id"]))
+
+
+def _read_record(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    domain = known.get("domain")
+    if not domain:
+        raise ProviderError(f"record {id_}: its domain is not known; import needs <domain>,<record id>")
+    answer = cloud.rest.find(f"/v2/domains/{segment(domain)}/records/{id_}")
+    if answer is None:
+        return None
+    record = answer["domain_record"]
+    data = record["data"]
+    # The API gives host names without the last dot that it wants to be given.
+    if record["type"] in ("CNAME", "MX", "NS", "SRV", "CAA") and data != "@" and record.get("tag") != "iodef":
+        data += "."
+    return {
+        "name": record["name"],
+        "type": record["type"],
+        "value": data,
+        "port": record.get("port") or 0,
+        "priority": record.get("priority") or 0,
+        "ttl": record["ttl"],
+        "weight": record.get("weight") or 0,
+        "flags": record.get("flags") or 0,
+        "tag": record.get("tag") or "",
+        "fqdn": _fqdn(record["name"], domain),
+    }
+
+
+def _fqdn(relative: str, domain: str) -> str:
+    if relative == "@":
+        return domain
+    lower = relative.lower()
+    return lower.rstrip(".") if lower.endswith(f"{domain}.") else f"{relative}.{domain}"
+
+
+def _update_record(cloud: Cloud, change: Change) -> None:
+    path = f"/v2/domains/{segment(change.new['domain'])}/records/{change.id}"
+    cloud.rest.put(path, _record_body(change.new))
+
+
+def _delete_record(cloud: Cloud, id_: str, known: Values) -> None:
+    try:
+        cloud.rest.delete(f"/v2/domains/{segment(known['domain'])}/records/{id_}")
+    except RestError as error:
+        if error.status != 404:
+            raise
+
+
+def _find_record(_: Cloud, id_: str) -> tuple[str, Values]:
+    domain, comma, number = id_.partition(",")
+    if not comma or not number.isdigit():
+        raise ProviderError(f"record {id_}: import needs <domain>,<record id>")
+    return number, {"domain": domain}
+
+
+def _same_name(old: str, new: str, inputs: Values) -> bool:
+    domain = f"{inputs.get('domain')}."
+    return (old == "@" and new == domain) or f"{old}.{domain}" == new
+
+
+def _same_value(old: str, new: str, inputs: Values) -> bool:
+    domain = f"{inputs.get('domain')}."
+    return (old == "@" and new == domain) or old == f"{new}.{domain}"
+
+
+_NEEDED = {"MX": ("priority",), "SRV": ("priority", "weight", "port"), "CAA": ("flags", "tag")}
+
+
+def _check_record(new: Values) -> list[tuple[str, str]]:
+    kind = new["type"]
+    if kind is UNKNOWN:
+        return []
+    return [(key, f"is required when the type is {kind}") for key in _NEEDED.get(kind, ()) if new.get(key) is None]
+
+
+DNS_RECORD = Resource(
+    name="DnsRecord",
+    fields={
+        "type": string(required=True, replace=True, check=one_of(*_TYPES)),
+        "domain": string(required=True, replace=True, check=filled),
+        "name": name(same=_same_name),
+        "value": string(required=True, same=_same_value),
+        "port": integer(check=between(0, 65535)),
+        "priority": integer(check=between(0, 65535)),
+        "weight": integer(check=between(0, 65535)),
+        "ttl": integer(computed=True, check=between(1, 2**31 - 1)),
+        "flags": integer(check=between(0, 255)),
+        "tag": string(check=one_of("issue", "issuewild", "iodef")),
+        "fqdn": string(output_only=True),
+    },
+    create=_create_record,
+    read=_read_record,
+    update=_update_record,
+    delete=_delete_record,
+    find=_find_record,
+    check=_check_record,
+)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_DOMAINS = set_of(string(check=filled))
+
+
+def certificate_by_name(cloud: Cloud, wanted: str) -> Values | None:
+    """Look a certificate up by its name: its id changes when it is renewed."""
+    found = cloud.rest.get("/v2/certificates", name=wanted)["certificates"]
+    return found[0] if found else None
+
+
+def _create_certificate(cloud: Cloud, new: Values) -> Made:
+    body = unless_empty(
+        name=new["name"],
+        dns_names=ordered(new.get("domains") or [], _DOMAINS),
+        private_key=new.get("privateKey"),
+        leaf_certificate=new.get("leafCertificate"),
+        certificate_chain=new.get("certificateChain"),
+        type=new["type"],
+    )
+    made = cloud.rest.post("/v2/certificates", body)["certificate"]
+    state = {"pending": True}
+
+    def verified() -> bool:
+        now = cloud.rest.get(f"/v2/certificates/{made['id']}")["certificate"]["state"]
+        if now not in ("pending", "verified"):
+            raise ProviderError(f"certificate {made['name']}: {now}")
+        state["pending"] = now == "pending"
+        return not state["pending"]
+
+    try:
+        cloud.wait(f"certificate {made['name']}: verified", 600, verified)
+    except (ProviderError, RestError) as error:
+        raise IncompleteError(str(error), made["name"], {"name": made["name"], "uuid": made["id"]}) from None
+    return Made(made["name"], {"uuid": made["id"]})
+
+
+def _read_certificate(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    found = certificate_by_name(cloud, id_)
+    if found is None:
+        return None
+    return {
+        "name": found["name"],
+        "uuid": found["id"],
+        "type": found["type"],
+        "state": found["state"],
+        "notAfter": found["not_after"],
+        "sha1Fingerprint": found["sha1_fingerprint"],
+        "domains": [domain for domain in found.get("dns_names") or [] if domain],
+    }
+
+
+def _delete_certificate(cloud: Cloud, id_: str, _: Values) -> None:
+    found = certificate_by_name(cloud, id_)
+    if found is None:
+        return
+
+    def in_use(error: RestError) -> bool:
+        said = error.said.lower()
+        texts = (
+            "make sure the certificate is not in use before deleting it",
+            "being used by one or more load balancers",
+        )
+        return error.status == 403 and any(text in said for text in texts)
+
+    def delete() -> None:
+        try:
+            cloud.rest.delete(f"/v2/certificates/{found['id']}")
+        except RestError as error:
+            if error.status != 404:
+                raise
+
+    retried(cloud, 900, f"certificate {id_}: not in use", delete, again=in_use)
+
+
+def _check_certificate(new: Values) -> list[tuple[str, str]]:
+    if new["type"] == "lets_encrypt":
+        return [] if new.get("domains") else [("domains", "is required when the type is lets_encrypt")]
+    return [
+        (key, "is required when the type is custom") for key in ("privateKey", "leafCertificate") if not new.get(key)
+    ]
+
+
+CERTIFICATE = Resource(
+    name="Certificate",
+    fields={
+        "name": name(replace=True),
+        "type": string(default="custom", replace=True, check=one_of("custom", "lets_encrypt")),
+        "privateKey": string(replace=True, secret=True, check=filled, stored=_digest),
+        "leafCertificate": string(replace=True, check=filled, stored=_digest),
+        "certificateChain": string(replace=True, check=filled, stored=_digest),
+        # A custom certificate says its domains itself.
+        "domains": set_of(
+            string(check=filled),
+            replace=True,
+            computed=True,
+            same=lambda _old, _new, inputs: inputs.get("type") == "custom",
+        ),
+        "uuid": string(output_only=True),
+        "state": string(output_only=True),
+        "notAfter": string(output_only=True),
+        "sha1Fingerprint": string(output_only=True),
+    },
+    create=_create_certificate,
+    read=_read_certificate,
+    delete=_delete_certificate,
+    check=_check_certificate,
+)
+
+RESOURCES = (DOMAIN, DNS_RECORD, CERTIFICATE)

@@ -1,0 +1,142 @@
+"""Keys of Spaces, and the CDN before them: the REST side."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sandbox.plugins.fields import between, filled, integer, list_of, record, string
+from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import go_time, retried, segment, unless_empty
+from sandbox.plugins.resources.domains import certificate_by_name
+from sandbox.plugins.values import Values
+
+
+def _grants(new: Values) -> list[Values]:
+    return [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in new.get("grants") or []]
+
+
+def _key_state(key: Values) -> Values:
+    return {
+        "name": key["name"],
+        "accessKey": key["access_key"],
+        "createdAt": key["created_at"],
+        "grants": [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in key.get("grants") or []],
+    }
+
+
+def _create_key(cloud: Cloud, new: Values) -> Made:
+    """The secret is told once, here."""
+    key = cloud.rest.post("/v2/spaces/keys", {"name": new["name"], "grants": _grants(new)})["key"]
+    return Made(key["access_key"], _key_state(key) | {"secretKey": key["secret_key"]})
+
+
+def _read_key(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/spaces/keys/{segment(id_)}")
+    return None if answer is None else _key_state(answer["key"])
+
+
+def _update_key(cloud: Cloud, change: Change) -> None:
+    cloud.rest.put(f"/v2/spaces/keys/{segment(change.id)}", {"name": change.new["name"], "grants": _grants(change.new)})
+
+
+SPACES_KEY = Resource(
+    name="SpacesKey",
+    fields={
+        "name": string(autoname=True),
+        "grants": list_of(record({"bucket": string(required=True), "permission": string(required=True)})),
+        "accessKey": string(output_only=True),
+        "secretKey": string(output_only=True, secret=True),
+        "createdAt": string(output_only=True),
+    },
+    create=_create_key,
+    read=_read_key,
+    update=_update_key,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/spaces/keys/{segment(id_)}") and None,
+    created_is_read=True,
+)
+
+_CLOUDFLARE: Final = "needs-cloudflare-cert"
+
+
+def _certificate_id(cloud: Cloud, new: Values) -> str:
+    """Say the id of the certificate that was named; an id in the old property is taken, too."""
+    wanted = new.get("certificateName") or ""
+    if wanted == _CLOUDFLARE:
+        return _CLOUDFLARE
+    if wanted:
+        found = certificate_by_name(cloud, wanted)
+        if found is None:
+            raise ProviderError(f"certificate {wanted}: not found; create it before the CDN that uses it")
+        return found["id"]
+    old = new.get("certificateId") or ""
+    if not old:
+        return ""
+    found = certificate_by_name(cloud, old)
+    return found["id"] if found else cloud.rest.get(f"/v2/certificates/{segment(old)}")["certificate"]["id"]
+
+
+def _create_cdn(cloud: Cloud, new: Values) -> Made:
+    body = {"origin": new["origin"], "ttl": new.get("ttl") or 0}
+    body |= unless_empty(custom_domain=new.get("customDomain"), certificate_id=_certificate_id(cloud, new))
+    return Made(cloud.rest.post("/v2/cdn/endpoints", body)["endpoint"]["id"])
+
+
+def _read_cdn(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    """Read. The official provider waits half a minute for a CDN that is gone and then fails; here it is gone at once."""
+    answer = cloud.rest.find(f"/v2/cdn/endpoints/{id_}")
+    if answer is None:
+        return None
+    cdn = answer["endpoint"]
+    told: Values = {
+        "origin": cdn["origin"],
+        "ttl": cdn["ttl"],
+        "endpoint": cdn["endpoint"],
+        "createdAt": go_time(cdn["created_at"]),
+        "customDomain": cdn.get("custom_domain") or "",
+    }
+    certificate = cdn.get("certificate_id") or ""
+    if certificate == _CLOUDFLARE:
+        told |= {"certificateId": certificate, "certificateName": certificate}
+    elif certificate:
+        named = cloud.rest.get(f"/v2/certificates/{certificate}")["certificate"]["name"]
+        told |= {"certificateId": named, "certificateName": named}
+    return told
+
+
+def _update_cdn(cloud: Cloud, change: Change) -> None:
+    path = f"/v2/cdn/endpoints/{change.id}"
+    if change.of("ttl"):
+        cloud.rest.put(path, {"ttl": change.new.get("ttl") or 0})
+    if change.of("certificateId", "customDomain", "certificateName"):
+        named = {"certificateName": change.new.get("certificateName")}
+        body = {"custom_domain": change.new.get("customDomain") or "", "certificate_id": _certificate_id(cloud, named)}
+        cloud.rest.put(path, body)
+
+
+CDN = Resource(
+    name="Cdn",
+    fields={
+        "origin": string(required=True, replace=True, check=filled),
+        "ttl": integer(computed=True, check=between(0, 2**31)),
+        "certificateId": string(computed=True),
+        "certificateName": string(computed=True),
+        "customDomain": string(),
+        "endpoint": string(output_only=True),
+        "createdAt": string(output_only=True),
+    },
+    create=_create_cdn,
+    read=_read_cdn,
+    update=_update_cdn,
+    delete=lambda cloud, id_, _: (
+        retried(
+            cloud,
+            30,
+            f"CDN {id_}: deleted",
+            lambda: cloud.rest.delete(f"/v2/cdn/endpoints/{id_}"),
+            again=lambda error: error.status == 429,
+        )
+        and None
+    ),
+)
+
+RESOURCES = (SPACES_KEY, CDN)

@@ -1,0 +1,359 @@
+"""VPCs, cloud firewalls and reserved IPs."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from sandbox.plugins.fields import (
+    Field,
+    boolean,
+    filled,
+    integer,
+    list_of,
+    one_of,
+    ordered,
+    record,
+    set_of,
+    string,
+    tags,
+)
+from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import (
+    ACTION_TIMEOUT,
+    go_time,
+    name,
+    region,
+    retried,
+    tag_list,
+    unique_id,
+    unless_empty,
+)
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import Values
+
+
+def _cidr(value: str) -> str | None:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return f"expected a CIDR such as 10.10.0.0/20, got {value!r}"
+    return None if "/" in value else f"expected a CIDR such as 10.10.0.0/20, got {value!r}"
+
+
+def _ipv4(value: str) -> str | None:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return f"expected an IPv4 address, got {value!r}"
+    return None
+
+
+def _create_vpc(cloud: Cloud, new: Values) -> Made:
+    body = {"name": new["name"], "region": new["region"]}
+    body |= unless_empty(description=new.get("description"), ip_range=new.get("ipRange"))
+    with cloud.locks[f"vpc/{new['region']}"]:
+        return Made(cloud.rest.post("/v2/vpcs", body)["vpc"]["id"])
+
+
+def _read_vpc(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/vpcs/{id_}")
+    if answer is None:
+        return None
+    vpc = answer["vpc"]
+    return {
+        "name": vpc["name"],
+        "region": vpc["region"],
+        "description": vpc.get("description") or "",
+        "ipRange": vpc["ip_range"],
+        "vpcUrn": vpc["urn"],
+        "default": vpc["default"],
+        "createdAt": go_time(vpc["created_at"]),
+    }
+
+
+def _update_vpc(cloud: Cloud, change: Change) -> None:
+    if change.of("name", "description"):
+        body = {"name": change.new["name"]} | unless_empty(description=change.new.get("description"))
+        cloud.rest.put(f"/v2/vpcs/{change.id}", body | {"default": bool(change.old.get("default"))})
+
+
+def _delete_vpc(cloud: Cloud, id_: str, _: Values) -> None:
+    """A VPC that has members for a moment more is tried again."""
+    retried(
+        cloud,
+        120,
+        f"VPC {id_}: empty",
+        lambda: cloud.rest.delete(f"/v2/vpcs/{id_}"),
+        again=lambda error: error.status in (403, 409),
+    )
+
+
+VPC = Resource(
+    name="Vpc",
+    fields={
+        "name": name(),
+        "region": string(required=True, replace=True, check=filled),
+        "description": string(),
+        "ipRange": string(computed=True, replace=True, check=_cidr),
+        "vpcUrn": string(output_only=True),
+        "default": boolean(output_only=True),
+        "createdAt": string(output_only=True),
+    },
+    create=_create_vpc,
+    read=_read_vpc,
+    update=_update_vpc,
+    delete=_delete_vpc,
+)
+
+
+def _rule(side: str) -> Field:
+    return record(
+        {
+            "protocol": string(required=True, check=one_of("tcp", "udp", "icmp")),
+            "portRange": string(check=filled),
+            f"{side}Addresses": set_of(string(check=filled)),
+            f"{side}DropletIds": set_of(integer()),
+            f"{side}LoadBalancerUids": set_of(string(check=filled)),
+            f"{side}KubernetesIds": set_of(string(check=filled)),
+            f"{side}Tags": tags(),
+        }
+    )
+
+
+_INBOUND, _OUTBOUND = set_of(_rule("source")), set_of(_rule("destination"))
+_PEERS = {
+    "addresses": "Addresses",
+    "tags": "Tags",
+    "droplet_ids": "DropletIds",
+    "load_balancer_uids": "LoadBalancerUids",
+    "kubernetes_ids": "KubernetesIds",
+}
+
+
+def _rules_body(rules: list[Values], like: Field, side: str, peers: str) -> list[Values] | None:
+    """Write rules for the API, each set in the official order; no rules at all are null."""
+    assert like.element is not None
+    parts = like.element.fields
+    return [
+        {
+            "protocol": rule["protocol"],
+            **unless_empty(ports=rule.get("portRange")),
+            peers: unless_empty(
+                **{wire: ordered(rule.get(side + key) or [], parts[side + key]) for wire, key in _PEERS.items()}
+            ),
+        }
+        for rule in ordered(rules, like)
+    ] or None
+
+
+def _rules_state(rules: list[Values] | None, side: str, peers: str) -> list[Values]:
+    told: list[Values] = []
+    for rule in rules or []:
+        ports = rule.get("ports") or ""
+        state: Values = {"protocol": rule["protocol"]}
+        if ports != "0":
+            state["portRange"] = ports
+        elif rule["protocol"] != "icmp":
+            # The API says 0 for all ports, and for icmp, which has none.
+            state["portRange"] = "all"
+        found = rule.get(peers) or {}
+        state |= {side + key: found[wire] for wire, key in _PEERS.items() if found.get(wire) is not None}
+        told.append(state)
+    return told
+
+
+def _firewall_body(new: Values) -> Values:
+    return {
+        "name": new["name"],
+        "inbound_rules": _rules_body(new.get("inboundRules") or [], _INBOUND, "source", "sources"),
+        "outbound_rules": _rules_body(new.get("outboundRules") or [], _OUTBOUND, "destination", "destinations"),
+        "droplet_ids": ordered(new.get("dropletIds") or [], set_of(integer())) or None,
+        "tags": tag_list(new),
+    }
+
+
+def _read_firewall(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/firewalls/{id_}")
+    if answer is None:
+        return None
+    firewall = answer["firewall"]
+    return {
+        "name": firewall["name"],
+        "status": firewall["status"],
+        "createdAt": firewall["created_at"],
+        "pendingChanges": [
+            {"dropletId": change["droplet_id"], "removing": change["removing"], "status": change["status"]}
+            for change in firewall.get("pending_changes") or []
+        ],
+        "dropletIds": firewall.get("droplet_ids") or [],
+        "inboundRules": _rules_state(firewall.get("inbound_rules"), "source", "sources"),
+        "outboundRules": _rules_state(firewall.get("outbound_rules"), "destination", "destinations"),
+        "tags": firewall.get("tags") or [],
+    }
+
+
+def _delete_firewall(cloud: Cloud, id_: str, _: Values) -> None:
+    _gone_is_fine(lambda: cloud.rest.delete(f"/v2/firewalls/{id_}"))
+
+
+def _gone_is_fine(call: Any) -> None:
+    try:
+        call()
+    except RestError as error:
+        if error.status != 404:
+            raise
+
+
+def _check_firewall(new: Values) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    if not new.get("inboundRules") and not new.get("outboundRules"):
+        wrong.append(("inboundRules", "at least one rule must be given, inbound or outbound"))
+    for key in ("inboundRules", "outboundRules"):
+        for i, rule in enumerate(new.get(key) or []):
+            if isinstance(rule, dict) and rule.get("protocol") in ("tcp", "udp") and not rule.get("portRange"):
+                wrong.append((f"{key}[{i}].portRange", "is required when the protocol is tcp or udp"))
+    return wrong
+
+
+FIREWALL = Resource(
+    name="Firewall",
+    fields={
+        "name": name(),
+        "dropletIds": set_of(integer()),
+        "inboundRules": _INBOUND,
+        "outboundRules": _OUTBOUND,
+        "tags": tags(),
+        "status": string(output_only=True),
+        "createdAt": string(output_only=True),
+        "pendingChanges": list_of(
+            record({"dropletId": integer(), "removing": boolean(), "status": string()}), output_only=True
+        ),
+    },
+    create=lambda cloud, new: Made(cloud.rest.post("/v2/firewalls", _firewall_body(new))["firewall"]["id"]),
+    read=_read_firewall,
+    update=lambda cloud, change: cloud.rest.put(f"/v2/firewalls/{change.id}", _firewall_body(change.new)) and None,
+    delete=_delete_firewall,
+    check=_check_firewall,
+)
+
+
+def _assign(cloud: Cloud, address: str, droplet: int) -> None:
+    def quiet() -> bool:
+        actions = cloud.rest.get(f"/v2/droplets/{droplet}/actions", per_page=50)["actions"]
+        return all(action["status"] in ("completed", "errored") for action in actions)
+
+    cloud.wait(f"droplet {droplet}: no pending action", 120, quiet)
+    _ip_action(cloud, address, {"type": "assign", "droplet_id": droplet})
+
+
+def _ip_action(cloud: Cloud, address: str, body: Values) -> None:
+    number = cloud.rest.post(f"/v2/reserved_ips/{address}/actions", body)["action"]["id"]
+
+    def done() -> bool:
+        answer = cloud.rest.find(f"/v2/reserved_ips/{address}/actions/{number}")
+        if answer is None:
+            return False
+        if answer["action"]["status"] == "errored":
+            raise ProviderError(f"reserved IP {address}: action {number} ({body['type']}) ended in an error")
+        return answer["action"]["status"] == "completed"
+
+    cloud.wait(f"reserved IP {address}: {body['type']}", ACTION_TIMEOUT, done)
+
+
+def _create_ip(cloud: Cloud, new: Values) -> Made:
+    address = cloud.rest.post("/v2/reserved_ips", {"region": new["region"]})["reserved_ip"]["ip"]
+    if new.get("dropletId"):
+        try:
+            _assign(cloud, address, new["dropletId"])
+        except (ProviderError, RestError) as error:
+            raise IncompleteError(str(error), address, new | {"ipAddress": address}) from None
+    return Made(address)
+
+
+def _read_ip(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/reserved_ips/{id_}")
+    if answer is None:
+        return None
+    ip = answer["reserved_ip"]
+    told: Values = {"ipAddress": ip["ip"], "reservedIpUrn": f"do:reservedip:{ip['ip']}", "region": ip["region"]["slug"]}
+    if known.get("dropletId") and ip.get("droplet"):
+        told |= {"dropletId": ip["droplet"]["id"], "region": ip["droplet"]["region"]["slug"]}
+    return told
+
+
+def _update_ip(cloud: Cloud, change: Change) -> None:
+    if change.of("dropletId"):
+        if change.new.get("dropletId"):
+            _assign(cloud, change.id, change.new["dropletId"])
+        else:
+            _ip_action(cloud, change.id, {"type": "unassign"})
+
+
+def _delete_ip(cloud: Cloud, id_: str, known: Values) -> None:
+    if known.get("dropletId"):
+        try:
+            _ip_action(cloud, id_, {"type": "unassign"})
+        except RestError as error:
+            if error.status != 422:
+                raise
+    cloud.rest.delete(f"/v2/reserved_ips/{id_}")
+
+
+def _find_ip(cloud: Cloud, id_: str) -> tuple[str, Values]:
+    answer = cloud.rest.find(f"/v2/reserved_ips/{id_}")
+    droplet = (answer or {}).get("reserved_ip", {}).get("droplet")
+    return id_, {"dropletId": droplet["id"]} if droplet else {}
+
+
+RESERVED_IP = Resource(
+    name="ReservedIp",
+    fields={
+        "region": region(required=True, replace=True),
+        "ipAddress": string(computed=True, check=_ipv4),
+        "dropletId": integer(),
+        "reservedIpUrn": string(output_only=True),
+    },
+    create=_create_ip,
+    read=_read_ip,
+    update=_update_ip,
+    delete=_delete_ip,
+    find=_find_ip,
+)
+
+
+def _create_assignment(cloud: Cloud, new: Values) -> Made:
+    _assign(cloud, new["ipAddress"], new["dropletId"])
+    return Made(unique_id(f"{new['dropletId']}-{new['ipAddress']}-"))
+
+
+def _read_assignment(cloud: Cloud, _: str, known: Values) -> Values | None:
+    droplet = cloud.rest.get(f"/v2/reserved_ips/{known['ipAddress']}")["reserved_ip"].get("droplet")
+    return {} if droplet and droplet["id"] == known["dropletId"] else None
+
+
+def _delete_assignment(cloud: Cloud, id_: str, known: Values) -> None:
+    if _read_assignment(cloud, id_, known) is not None:
+        _ip_action(cloud, known["ipAddress"], {"type": "unassign"})
+
+
+def _find_assignment(_: Cloud, id_: str) -> tuple[str, Values]:
+    address, comma, droplet = id_.partition(",")
+    if not comma or not droplet.isdigit():
+        raise ProviderError(f"reserved IP assignment {id_}: import needs <address>,<droplet id>")
+    return unique_id(f"{droplet}-{address}-"), {"ipAddress": address, "dropletId": int(droplet)}
+
+
+RESERVED_IP_ASSIGNMENT = Resource(
+    name="ReservedIpAssignment",
+    fields={
+        "ipAddress": string(required=True, replace=True, check=_ipv4),
+        "dropletId": integer(required=True, replace=True, check=filled),
+    },
+    create=_create_assignment,
+    read=_read_assignment,
+    delete=_delete_assignment,
+    find=_find_assignment,
+)
+
+RESOURCES = (VPC, FIREWALL, RESERVED_IP, RESERVED_IP_ASSIGNMENT)

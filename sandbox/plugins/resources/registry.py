@@ -1,0 +1,121 @@
+"""The container registry and its logins."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sandbox.plugins.fields import between, boolean, filled, integer, one_of, string
+from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import go_time, name, segment, unless_empty
+from sandbox.plugins.values import Values
+
+_HOST: Final = "registry.digitalocean.com"
+_LONGEST: Final = 1576800000
+
+
+def _create(cloud: Cloud, new: Values) -> Made:
+    body = {"name": new["name"], "subscription_tier_slug": new["subscriptionTierSlug"]}
+    body |= unless_empty(region=new.get("region"))
+    return Made(cloud.rest.post("/v2/registry", body)["registry"]["name"])
+
+
+def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/registries/{segment(id_)}")
+    if answer is None:
+        return None
+    # Most answers of this API have a wrapper; the description says that this one has none in some versions.
+    registry = answer.get("registry") or answer
+    subscription = cloud.rest.get("/v2/registries/subscription")["subscription"]
+    return {
+        "name": registry["name"],
+        "region": registry["region"],
+        "endpoint": f"{_HOST}/{registry['name']}",
+        "serverUrl": _HOST,
+        "createdAt": go_time(registry["created_at"]),
+        "storageUsageBytes": registry.get("storage_usage_bytes") or 0,
+        "subscriptionTierSlug": subscription["tier"]["slug"],
+    }
+
+
+def _update(cloud: Cloud, change: Change) -> None:
+    if change.of("subscriptionTierSlug"):
+        cloud.rest.post("/v2/registries/subscription", {"tier_slug": change.new["subscriptionTierSlug"]})
+
+
+REGISTRY = Resource(
+    name="ContainerRegistry",
+    fields={
+        "name": name(replace=True),
+        "subscriptionTierSlug": string(required=True, check=one_of("starter", "basic", "professional")),
+        "region": string(computed=True, replace=True, check=filled),
+        "endpoint": string(output_only=True),
+        "serverUrl": string(output_only=True),
+        "storageUsageBytes": integer(output_only=True),
+        "createdAt": string(output_only=True),
+    },
+    create=_create,
+    read=_read,
+    update=_update,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/registries/{segment(id_)}") and None,
+)
+
+
+def _login(cloud: Cloud, known: Values) -> Values:
+    """Ask for a login; returns what the state keeps of it."""
+    seconds = known["expirySeconds"]
+    answer = cloud.rest.get(
+        f"/v2/registries/{segment(known['registryName'])}/docker-credentials",
+        read_write=str(bool(known.get("write"))).lower(),
+        expiry_seconds=seconds,
+    )
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    return {
+        "dockerCredentials": json.dumps(answer, separators=(",", ":")),
+        "credentialExpirationTime": f"{until:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def _create_login(cloud: Cloud, new: Values) -> Made:
+    if cloud.rest.find(f"/v2/registries/{segment(new['registryName'])}") is None:
+        raise ProviderError(f"registry {new['registryName']}: not found; a login needs the registry first")
+    return Made(new["registryName"], _login(cloud, new))
+
+
+def _read_login(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    """A login that has expired is asked for again, as with the official provider."""
+    if cloud.rest.find(f"/v2/registries/{segment(id_)}") is None:
+        return None
+    asked = {
+        "registryName": id_,
+        "write": bool(known.get("write")),
+        "expirySeconds": known.get("expirySeconds", _LONGEST),
+    }
+    until = known.get("credentialExpirationTime")
+    if until and datetime.fromisoformat(until.replace("Z", "+00:00")) > datetime.now(UTC):
+        return asked
+    return asked | _login(cloud, asked)
+
+
+def _forget_login(_cloud: Cloud, _id: str, _known: Values) -> None:
+    """The official provider revokes the token at the control panel's own address, which is the real cloud: never from here."""
+
+
+LOGIN = Resource(
+    name="ContainerRegistryDockerCredentials",
+    fields={
+        "registryName": string(required=True, replace=True, check=filled),
+        "write": boolean(default=False),
+        "expirySeconds": integer(default=_LONGEST, check=between(0, _LONGEST)),
+        "dockerCredentials": string(output_only=True, secret=True),
+        "credentialExpirationTime": string(output_only=True),
+    },
+    create=_create_login,
+    read=_read_login,
+    # Reading with no expiry known asks for a new login.
+    update=lambda _cloud, change: change.new.pop("credentialExpirationTime", None),
+    delete=_forget_login,
+)
+
+RESOURCES = (REGISTRY, LOGIN)

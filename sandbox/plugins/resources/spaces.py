@@ -1,0 +1,440 @@
+"""Spaces: buckets, what is set on them, and objects: the S3 side."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandbox.plugins.fields import (
+    between,
+    boolean,
+    filled,
+    integer,
+    list_of,
+    mapping,
+    one_of,
+    ordered,
+    record,
+    set_of,
+    string,
+)
+from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import region, unique_id
+from sandbox.plugins.values import Values
+
+if TYPE_CHECKING:
+    from sandbox.plugins.spaces import Spaces
+
+_REGIONS = one_of("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
+
+
+def _known_region(value: str) -> str | None:
+    return _REGIONS(value.lower())
+
+
+def _region_and_bucket(_: Cloud, id_: str) -> tuple[str, Values]:
+    where, comma, bucket = id_.partition(",")
+    if not comma:
+        raise ProviderError(f"{id_}: import needs <region>,<bucket>")
+    return bucket, {"region": where, "bucket": bucket, "name": bucket}
+
+
+def _missing(call: Any, *codes: str) -> Any:
+    """Make a call, with None when it is refused for one of these reasons."""
+    from sandbox.plugins.spaces import RefusedError  # noqa: PLC0415 - boto3 is slow to import, many stacks have no bucket
+
+    try:
+        return call()
+    except RefusedError as error:
+        if error.code in codes:
+            return None
+        raise
+
+
+_GONE = ("NoSuchBucket", "NoSuchKey", "NotFound", "404")
+
+
+def _create_bucket(cloud: Cloud, new: Values) -> Made:
+    s3, bucket = cloud.spaces(new["region"]), new["name"]
+    s3.call("create_bucket", Bucket=bucket, ACL=new["acl"])
+    try:
+        cloud.wait(
+            f"Space {bucket}: there",
+            300,
+            lambda: _missing(lambda: s3.call("head_bucket", Bucket=bucket), *_GONE) is not None,
+        )
+        given = {key for key in ("corsRules", "versioning", "lifecycleRules") if new.get(key)}
+        _set_up(s3, Change(id=bucket, old={}, new=new, names=frozenset({"acl", *given})))
+    except ProviderError as error:
+        raise IncompleteError(str(error), bucket, new) from None
+    return Made(bucket)
+
+
+def _set_up(s3: Spaces, change: Change) -> None:
+    new, bucket = change.new, change.id
+    if change.of("acl"):
+        s3.call("put_bucket_acl", Bucket=bucket, ACL=new["acl"])
+    if change.of("corsRules"):
+        rules = [_cors_rule(rule) for rule in new.get("corsRules") or []]
+        _put_cors(s3, bucket, rules)
+    if change.of("versioning"):
+        status = "Enabled" if (new.get("versioning") or {}).get("enabled") else "Suspended"
+        s3.call("put_bucket_versioning", Bucket=bucket, VersioningConfiguration={"Status": status})
+    if change.of("lifecycleRules"):
+        _put_lifecycle(s3, bucket, new.get("lifecycleRules") or [])
+
+
+def _put_cors(s3: Spaces, bucket: str, rules: list[Values]) -> None:
+    if rules:
+        s3.call("put_bucket_cors", Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+    else:
+        s3.call("delete_bucket_cors", Bucket=bucket)
+
+
+def _cors_rule(rule: Values) -> Values:
+    wire = {
+        "AllowedHeaders": rule.get("allowedHeaders"),
+        "AllowedMethods": rule["allowedMethods"],
+        "AllowedOrigins": rule["allowedOrigins"],
+        "ExposeHeaders": rule.get("exposeHeaders"),
+        "ID": rule.get("id"),
+    }
+    return {key: value for key, value in wire.items() if value} | {"MaxAgeSeconds": rule.get("maxAgeSeconds") or 0}
+
+
+def _put_lifecycle(s3: Spaces, bucket: str, given: list[Values]) -> None:
+    if not given:
+        s3.call("delete_bucket_lifecycle", Bucket=bucket)
+        return
+    rules: list[Values] = []
+    for rule in given:
+        wire: Values = {
+            "ID": rule.get("id") or unique_id("tf-s3-lifecycle-"),
+            "Filter": {"Prefix": rule.get("prefix") or ""},
+            "Status": "Enabled" if rule.get("enabled") else "Disabled",
+        }
+        if rule.get("abortIncompleteMultipartUploadDays"):
+            wire["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": rule["abortIncompleteMultipartUploadDays"]}
+        if rule.get("expiration"):
+            wire["Expiration"] = _expiration(rule["expiration"])
+        if (rule.get("noncurrentVersionExpiration") or {}).get("days"):
+            wire["NoncurrentVersionExpiration"] = {"NoncurrentDays": rule["noncurrentVersionExpiration"]["days"]}
+        rules.append(wire)
+    s3.call("put_bucket_lifecycle_configuration", Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+
+
+def _expiration(given: Values) -> Values:
+    if given.get("date"):
+        return {"Date": datetime.strptime(given["date"], "%Y-%m-%d").replace(tzinfo=UTC)}
+    if given.get("days"):
+        return {"Days": given["days"]}
+    return {"ExpiredObjectDeleteMarker": bool(given.get("expiredObjectDeleteMarker"))}
+
+
+def _read_bucket(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    where = known.get("region") or "nyc3"
+    s3 = cloud.spaces(where)
+    if _missing(lambda: s3.call("head_bucket", Bucket=id_), *_GONE) is None:
+        return None
+    where = s3.call("get_bucket_location", Bucket=id_).get("LocationConstraint") or where
+    versioning = s3.call("get_bucket_versioning", Bucket=id_).get("Status") == "Enabled"
+    lifecycle = _missing(
+        lambda: s3.call("get_bucket_lifecycle_configuration", Bucket=id_), "NoSuchLifecycleConfiguration"
+    )
+    return {
+        "name": id_,
+        "region": where,
+        "versioning": {"enabled": versioning},
+        "lifecycleRules": [_lifecycle_state(rule) for rule in (lifecycle or {}).get("Rules", ())],
+        "bucketUrn": f"do:space:{id_}",
+        "bucketDomainName": f"{id_}.{where}.digitaloceanspaces.com",
+        "endpoint": f"{where}.digitaloceanspaces.com",
+    }
+
+
+def _lifecycle_state(rule: Values) -> Values:
+    filter_ = rule.get("Filter") or {}
+    prefix = (filter_.get("And") or filter_).get("Prefix")
+    told: Values = {"id": rule.get("ID"), "prefix": prefix or None, "enabled": rule.get("Status") == "Enabled"}
+    told["abortIncompleteMultipartUploadDays"] = (rule.get("AbortIncompleteMultipartUpload") or {}).get(
+        "DaysAfterInitiation"
+    )
+    if expiration := rule.get("Expiration"):
+        date = expiration.get("Date")
+        told["expiration"] = {
+            "date": f"{date:%Y-%m-%d}" if date else None,
+            "days": expiration.get("Days"),
+            "expiredObjectDeleteMarker": expiration.get("ExpiredObjectDeleteMarker"),
+        }
+    if noncurrent := rule.get("NoncurrentVersionExpiration"):
+        told["noncurrentVersionExpiration"] = {"days": noncurrent.get("NoncurrentDays")}
+    return told
+
+
+def _delete_bucket(cloud: Cloud, id_: str, known: Values) -> None:
+    s3 = cloud.spaces(known["region"])
+
+    def gone() -> bool:
+        return _missing(lambda: s3.call("delete_bucket", Bucket=id_), "BucketNotEmpty") is not None
+
+    while not gone():
+        if not known.get("forceDestroy"):
+            raise ProviderError(
+                f"Space {id_}: not deleted, there are objects in it; delete them, or set forceDestroy and run `pulumi up` first"
+            )
+        versions = s3.all_versions(id_)
+        for start in range(0, len(versions), 1000):
+            s3.call("delete_objects", Bucket=id_, Delete={"Objects": versions[start : start + 1000]})
+
+
+BUCKET = Resource(
+    name="SpacesBucket",
+    fields={
+        "name": string(autoname=True),
+        "region": region(default="nyc3", replace=True, check=_known_region),
+        "acl": string(default="private"),
+        "corsRules": list_of(
+            record(
+                {
+                    "allowedMethods": list_of(string(), required=True),
+                    "allowedOrigins": list_of(string(), required=True),
+                    "allowedHeaders": list_of(string()),
+                    "maxAgeSeconds": integer(),
+                }
+            )
+        ),
+        "versioning": record({"enabled": boolean(default=False)}),
+        "lifecycleRules": list_of(
+            record(
+                {
+                    "id": string(computed=True),
+                    "prefix": string(),
+                    "enabled": boolean(required=True),
+                    "abortIncompleteMultipartUploadDays": integer(),
+                    "expiration": record({"date": string(), "days": integer(), "expiredObjectDeleteMarker": boolean()}),
+                    "noncurrentVersionExpiration": record({"days": integer(check=between(1, 2**31))}),
+                }
+            )
+        ),
+        "forceDestroy": boolean(default=False),
+        "bucketUrn": string(output_only=True),
+        "bucketDomainName": string(output_only=True),
+        "endpoint": string(output_only=True),
+    },
+    create=_create_bucket,
+    read=_read_bucket,
+    update=lambda cloud, change: _set_up(cloud.spaces(change.new["region"]), change),
+    delete=_delete_bucket,
+    find=_region_and_bucket,
+)
+
+_STRINGS = set_of(string())
+_RULES = set_of(
+    record(
+        {
+            "allowedHeaders": set_of(string()),
+            "allowedMethods": set_of(string(), required=True),
+            "allowedOrigins": set_of(string(), required=True),
+            "exposeHeaders": set_of(string()),
+            "id": string(),
+            "maxAgeSeconds": integer(),
+        }
+    ),
+    required=True,
+)
+
+
+def _sorted_rule(rule: Values) -> Values:
+    return {key: ordered(value, _STRINGS) if isinstance(value, list) else value for key, value in rule.items()}
+
+
+def _put_cors_set(cloud: Cloud, new: Values) -> Made:
+    rules = [_cors_rule(_sorted_rule(rule)) for rule in ordered(new["corsRules"], _RULES)]
+    _put_cors(cloud.spaces(new["region"]), new["bucket"], rules)
+    return Made(new["bucket"])
+
+
+def _read_cors(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    """Read the rules. The official provider fails here when they are gone; a refresh should rather say so."""
+    s3 = cloud.spaces(known["region"])
+    answer = _missing(lambda: s3.call("get_bucket_cors", Bucket=id_), "NoSuchCORSConfiguration", *_GONE)
+    if answer is None:
+        return None
+    keys = {
+        "allowedHeaders": "AllowedHeaders",
+        "allowedMethods": "AllowedMethods",
+        "allowedOrigins": "AllowedOrigins",
+        "exposeHeaders": "ExposeHeaders",
+        "id": "ID",
+        "maxAgeSeconds": "MaxAgeSeconds",
+    }
+    rules = [{key: rule[wire] for key, wire in keys.items() if rule.get(wire)} for rule in answer["CORSRules"]]
+    return {"bucket": id_, "corsRules": rules}
+
+
+CORS = Resource(
+    name="SpacesBucketCorsConfiguration",
+    fields={
+        "bucket": string(required=True),
+        "region": string(required=True, replace=True, check=_known_region),
+        "corsRules": _RULES,
+    },
+    create=_put_cors_set,
+    read=_read_cors,
+    update=lambda cloud, change: _put_cors_set(cloud, change.new) and None,
+    delete=lambda cloud, id_, known: _put_cors(cloud.spaces(known["region"]), id_, []),
+    find=_region_and_bucket,
+)
+
+
+def _normal(policy: str) -> str:
+    try:
+        return json.dumps(json.loads(policy), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    except ValueError:
+        return policy
+
+
+def _is_json(value: str) -> str | None:
+    try:
+        json.loads(value)
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    return None
+
+
+def _put_policy(cloud: Cloud, new: Values) -> Made:
+    cloud.spaces(new["region"]).call("put_bucket_policy", Bucket=new["bucket"], Policy=new["policy"])
+    return Made(new["bucket"])
+
+
+def _read_policy(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    """Read the policy; none is an empty one, as with the official provider, which then shows a difference."""
+    s3 = cloud.spaces(known["region"])
+    answer = _missing(lambda: s3.call("get_bucket_policy", Bucket=id_), "NoSuchBucketPolicy", *_GONE)
+    return {"bucket": id_, "policy": (answer or {}).get("Policy", "")}
+
+
+POLICY = Resource(
+    name="SpacesBucketPolicy",
+    fields={
+        "bucket": string(required=True, replace=True),
+        "region": string(required=True, replace=True, check=_known_region),
+        "policy": string(
+            required=True, check=_is_json, stored=_normal, same=lambda old, new, _: _normal(old) == _normal(new)
+        ),
+    },
+    create=_put_policy,
+    read=_read_policy,
+    update=lambda cloud, change: _put_policy(cloud, change.new) and None,
+    delete=lambda cloud, id_, known: cloud.spaces(known["region"]).call("delete_bucket_policy", Bucket=id_) and None,
+    find=_region_and_bucket,
+)
+
+_HEADERS = {
+    "cacheControl": "CacheControl",
+    "contentType": "ContentType",
+    "contentEncoding": "ContentEncoding",
+    "contentLanguage": "ContentLanguage",
+    "contentDisposition": "ContentDisposition",
+    "websiteRedirect": "WebsiteRedirectLocation",
+    "metadata": "Metadata",
+}
+
+
+def _content(new: Values) -> bytes:
+    if new.get("source"):
+        path = Path(new["source"]).expanduser()
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ProviderError(f"object {new['key']}: cannot read its source {path}: {error.strerror}") from None
+    if new.get("content"):
+        return new["content"].encode()
+    return b64decode(new.get("contentBase64") or "")
+
+
+def _put_object(cloud: Cloud, new: Values) -> Made:
+    headers = {wire: new[key] for key, wire in _HEADERS.items() if new.get(key)}
+    cloud.spaces(new["region"]).call(
+        "put_object", Bucket=new["bucket"], Key=new["key"], ACL=new["acl"], Body=_content(new), **headers
+    )
+    return Made(new["key"])
+
+
+def _read_object(cloud: Cloud, _: str, known: Values) -> Values | None:
+    s3 = cloud.spaces(known["region"])
+    answer = _missing(lambda: s3.call("head_object", Bucket=known["bucket"], Key=known["key"]), *_GONE)
+    if answer is None:
+        return None
+    told = {key: answer.get(wire) for key, wire in _HEADERS.items()}
+    told["metadata"] = {key.lower(): value for key, value in (answer.get("Metadata") or {}).items()}
+    version = answer.get("VersionId")
+    return told | {"etag": answer["ETag"].strip('"'), "versionId": version if version != "null" else None}
+
+
+def _update_object(cloud: Cloud, change: Change) -> None:
+    if change.names - {"acl", "forceDestroy"}:
+        _put_object(cloud, change.new)
+    elif change.of("acl"):
+        new = change.new
+        cloud.spaces(new["region"]).call("put_object_acl", Bucket=new["bucket"], Key=new["key"], ACL=new["acl"])
+
+
+def _delete_object(cloud: Cloud, _: str, known: Values) -> None:
+    s3, bucket, key = cloud.spaces(known["region"]), known["bucket"], known["key"].removeprefix("/")
+    if not known.get("versionId"):
+        _missing(lambda: s3.call("delete_object", Bucket=bucket, Key=key), *_GONE)
+        return
+    for version in s3.all_versions(bucket, key):
+        if version["Key"] == key:
+            s3.call("delete_object", Bucket=bucket, **version)
+
+
+def _lower_keys(value: Values) -> str | None:
+    upper = [key for key in value if key != key.lower()]
+    return f"keys must be lower case: {', '.join(upper)}" if upper else None
+
+
+def _check_object(new: Values) -> list[tuple[str, str]]:
+    given = [key for key in ("source", "content", "contentBase64") if new.get(key)]
+    return [(given[1], f"cannot be given beside {given[0]}")] if len(given) > 1 else []
+
+
+def _no_import(_: Cloud, id_: str) -> tuple[str, Values]:
+    raise ProviderError(f"object {id_}: cannot be imported")
+
+
+OBJECT = Resource(
+    name="SpacesBucketObject",
+    fields={
+        "region": string(required=True, replace=True, check=_known_region),
+        "bucket": string(required=True, replace=True, check=filled),
+        "key": string(required=True, replace=True, check=filled),
+        "acl": string(default="private", check=one_of("private", "public-read")),
+        "cacheControl": string(),
+        "contentDisposition": string(),
+        "contentEncoding": string(),
+        "contentLanguage": string(),
+        "contentType": string(computed=True),
+        "metadata": mapping(check=_lower_keys),
+        "source": string(),
+        "content": string(),
+        "contentBase64": string(),
+        "etag": string(computed=True),
+        "websiteRedirect": string(),
+        "forceDestroy": boolean(default=False),
+        "versionId": string(output_only=True),
+    },
+    create=_put_object,
+    read=_read_object,
+    update=_update_object,
+    delete=_delete_object,
+    find=_no_import,
+    check=_check_object,
+)
+
+
+RESOURCES = (BUCKET, CORS, POLICY, OBJECT)
