@@ -64,8 +64,8 @@ def _encryptable(schema: dict[str, Any]) -> dict[str, Any]:
     """Let every secret value be an encrypted one too."""
 
     def value(node: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(node.get("additionalProperties"), dict):
-            return {**node, "additionalProperties": value(node["additionalProperties"])}
+        if isinstance(node.get("patternProperties"), dict):
+            return {**node, "patternProperties": {key: value(item) for key, item in node["patternProperties"].items()}}
         return {"anyOf": [node, _ENCRYPTED]}
 
     return {**schema, "properties": {name: value(node) for name, node in schema["properties"].items()}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SecretStr,
     StringConstraints,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
 
@@ -62,13 +66,23 @@ def _cidr(value: str) -> str:
         raise ValueError(f"is not a CIDR: {error}; use an address and a prefix, such as 203.0.113.0/24") from None
 
 
-def _one_of(table: Any, what: str) -> Any:
-    def check(value: str) -> str:
-        if value not in table:
-            raise ValueError(f"is not a known {what}; allowed: {', '.join(sorted(table))}")
-        return value
+@dataclass(frozen=True)
+class _OneOf:
+    """One key of a table; the schema lists them, and the message names them."""
 
-    return AfterValidator(check)
+    table: tuple[str, ...]
+    what: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": sorted(self.table)}
+
+    def _check(self, value: str) -> str:
+        if value not in self.table:
+            raise ValueError(f"is not a known {self.what}; allowed: {', '.join(sorted(self.table))}")
+        return value
 
 
 def _public_key(value: str) -> str:
@@ -81,8 +95,8 @@ def _public_key(value: str) -> str:
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
 Domain = Annotated[str, AfterValidator(_domain)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
-DropletSize = Annotated[str, _one_of(DROPLET_SIZES, "droplet size")]
-DatabaseSize = Annotated[str, _one_of(DATABASE_SIZES, "database size")]
+DropletSize = Annotated[str, _OneOf(tuple(DROPLET_SIZES), "droplet size")]
+DatabaseSize = Annotated[str, _OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 PostgresName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
@@ -137,7 +151,7 @@ class DropletSettings(Settings):
     """The machine. `backups` is DigitalOcean's own image backup of the droplet (plan 000: weekly)."""
 
     size: DropletSize
-    image: Annotated[str, _one_of(("ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"), "droplet image")] = (
+    image: Annotated[str, _OneOf(("ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"), "droplet image")] = (
         "ubuntu-24-04-x64"
     )
     backups: Literal["none", "weekly", "daily"] = "none"
@@ -370,7 +384,7 @@ class RegistrySettings(Settings):
     """The account's container registry (one per account). `create: false` uses the one that is there."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
-    tier: Annotated[str, _one_of(REGISTRY_TIERS, "registry tier")] = "basic"
+    tier: Annotated[str, _OneOf(tuple(REGISTRY_TIERS), "registry tier")] = "basic"
     create: bool = True
 
 

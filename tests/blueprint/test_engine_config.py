@@ -1,0 +1,131 @@
+"""Inside a Pulumi program the same settings come from the engine's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pulumi.runtime
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import SecretStr
+
+from blueprint.keys import KeyFormatError, public_line
+from blueprint.pulumi_config import SettingsError, load_program, load_stack_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def key(algorithm: Any = Ed25519PrivateKey) -> str:
+    return algorithm.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+SECRETS = {"deployKey": key(), "bootstrapHostKey": key(), "hostKey": key(), "app": {"JWT_PRIVATE_KEY": "x"}}
+
+
+def engine(stack: str, **changes: Any) -> dict[str, str]:
+    """What the engine hands to a program: texts, with JSON where the stack file has structure."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    config.update({f"ancla:{name}": value for name, value in changes.items()})
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in config.items()
+        if value is not None
+    }
+    return {"digitalocean:token": "not-ours", **texts}
+
+
+@pytest.fixture(autouse=True)
+def _empty_config() -> Iterator[None]:
+    pulumi.runtime.set_all_config({}, [])
+    yield
+    pulumi.runtime.set_all_config({}, [])
+
+
+@pytest.mark.parametrize("stack", ["prod", "staging"])
+def test_engine_and_file_give_the_same_settings(stack: str):
+    pulumi.runtime.set_all_config(engine(stack, secrets=SECRETS), ["ancla:secrets"])
+
+    expected = load_stack_file(ROOT / f"Pulumi.{stack}.yaml", environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
+    assert load_program(environ={}) == expected
+
+
+def test_the_engines_process_variables_are_read_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps(engine("staging")))
+
+    assert load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)}).environment == "staging"
+
+
+def test_missing_secrets_are_named_with_the_command_that_makes_them():
+    pulumi.runtime.set_all_config(engine("staging"), [])
+
+    with pytest.raises(SettingsError) as caught:
+        load_program(environ={})
+
+    text = str(caught.value)
+    for name in ("secrets.deployKey", "secrets.bootstrapHostKey", "secrets.hostKey", "secrets.app.JWT_PRIVATE_KEY"):
+        assert f"ancla:{name}: is missing" in text
+    assert "ops stack init" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("topology", {"kind": "load-balanced", "droplets": 2}, "topology.kind: load-balanced"),
+        (
+            "topology",
+            {"kind": "cluster", "nodeSize": "s-2vcpu-4gb", "minNodes": 1, "maxNodes": 3},
+            "topology.kind: cluster",
+        ),
+        ("topology", {"kind": "app-platform"}, "topology.kind: app-platform"),
+        ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
+        ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
+        ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
+        ("extras", ["grafana"], "extras: grafana"),
+        (
+            "backup",
+            {"destinations": [{"bucket": "elsewhere", "endpoint": "https://s3.example.org"}]},
+            "backup.destinations[0].endpoint",
+        ),
+    ],
+)
+def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: Any, expected: str):
+    pulumi.runtime.set_all_config(engine("staging", **{name: value}), [])
+
+    with pytest.raises(SettingsError) as caught:
+        load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
+
+    assert len(caught.value.problems) == 1
+    assert f"ancla:{expected}" in str(caught.value)
+    assert "not built yet" in str(caught.value)
+
+
+def test_a_value_encrypted_outside_secrets_is_refused_before_it_is_used():
+    pulumi.runtime.set_all_config(engine("staging", domain="canary-value"), ["ancla:domain"])
+
+    with pytest.raises(SettingsError, match="ancla:domain: has an encrypted value") as caught:
+        load_program(environ={})
+
+    assert "canary-value" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "bad", ["canary-value", "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary-value\n-----END OPENSSH PRIVATE KEY-----\n"]
+)
+def test_a_key_that_is_no_key_is_one_line_without_it(bad: str):
+    pulumi.runtime.set_all_config(engine("staging"), [])
+
+    with pytest.raises(SettingsError, match=r"ancla:secrets\.hostKey: is not an OpenSSH private key") as caught:
+        load_program(environ={"ANCLA_SECRETS": json.dumps({**SECRETS, "hostKey": bad})})
+
+    assert "canary-value" not in str(caught.value)
+
+
+def test_the_public_half_of_a_key():
+    assert public_line(SecretStr(SECRETS["deployKey"])).startswith("ssh-ed25519 AAAA")
+    with pytest.raises(KeyFormatError):
+        public_line(SecretStr(""))

@@ -1,0 +1,237 @@
+"""The committed stack files validate; a mistake in one is one clear line with path, finding and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blueprint.pulumi_config import SettingsError, load_stack_file
+from blueprint.settings import EnvironmentSettings, ManagedPostgresql
+from blueprint.stack_file import OPAQUE
+
+ROOT = Path(__file__).resolve().parents[2]
+PROD = (ROOT / "Pulumi.prod.yaml").read_text()
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    assert old in PROD, old
+    path = tmp_path / "Pulumi.test.yaml"
+    path.write_text(PROD.replace(old, new, 1))
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_stack_file(path, environ={})
+    assert len(caught.value.problems) == 1, caught.value
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("stack", ["prod", "staging"])
+def test_committed_stack_files_validate_without_engine_and_passphrase(stack: str):
+    settings = load_stack_file(ROOT / f"Pulumi.{stack}.yaml", environ={})
+
+    assert settings.environment == stack
+    assert type(settings) is EnvironmentSettings
+
+
+def test_plan_000_in_production():
+    settings = load_stack_file(ROOT / "Pulumi.prod.yaml", environ={})
+
+    assert settings.domain == "nextgentech.mx"
+    assert (settings.droplet.size, settings.droplet.backups) == ("s-2vcpu-4gb", "weekly")
+    assert isinstance(settings.database, ManagedPostgresql)
+    assert (settings.database.version, settings.database.nodes) == ("15", 2)
+    assert settings.database.pool is not None
+    assert {(item.name, item.port, item.route) for item in settings.services} == {
+        ("web", 3000, "/"),
+        ("api", 3001, "/api"),
+    }
+    assert settings.assets is not None
+    assert settings.assets.cdn is not None
+    assert settings.backup.destinations
+
+
+def test_stack_files_name_the_schema_for_editors():
+    for stack in ("prod", "staging"):
+        first = (ROOT / f"Pulumi.{stack}.yaml").read_text().splitlines()[0]
+        assert first.startswith("# yaml-language-server: $schema=")
+        assert (ROOT / first.partition("=")[2]).exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "size: s-2vcpu-4gb",
+            "size: s-2vcpu-4g",
+            ['ancla:droplet.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
+        ),
+        (
+            "image: ubuntu-24-04-x64",
+            "imagee: ubuntu-24-04-x64",
+            ["ancla:droplet.imagee: unknown key; did you mean image?", "reservedIp"],
+        ),
+        ("ancla:budget: 120", "ancla:budgett: 120", ["ancla:budgett: unknown key; did you mean budget?"]),
+        ("region: nyc3", "region: nyc1", ['ancla:region: found "nyc1"', "nyc3"]),
+        (
+            "ancla:domain: nextgentech.mx",
+            "ancla:domain: nextgentech,mx",
+            ['ancla:domain: "nextgentech,mx" is not a domain name'],
+        ),
+        ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
+        ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
+        ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "13, 14, 15"]),
+        (
+            "kind: managed-postgresql",
+            "kind: mysql",
+            ['ancla:database.kind: found "mysql"', "managed-postgresql", "sqlite"],
+        ),
+        ("    kind: managed-postgresql\n", "", ["ancla:database.kind: is missing", "managed-postgresql"]),
+        ("    nodes: 2", "    nodes: 9", ["ancla:database.nodes: found 9; it must be less than or equal to 3"]),
+        ("    nodes: 2", "    nodes: two", ['ancla:database.nodes: found "two" (text); it must be a whole number']),
+        ("size: db-s-1vcpu-2gb", "size: db-s-1vcpu-1gb", ["ancla:database: nodes: 2 needs a size of 2 GB or more"]),
+        ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
+        ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
+        ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
+        ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: found "Next", which does not match']),
+        (
+            "ancla:backup:",
+            "ancla:network: hello\n  ancla:backup:",
+            ['ancla:network: found "hello" (text); it must be a mapping'],
+        ),
+        ("cdn: { ttl: 3600 }", "cdn: { ttl: 3601 }", ["ancla:assets.cdn.ttl: found 3601", "60, 600, 3600"]),
+        (
+            "cdn: { ttl: 3600 }",
+            "cdn: { domain: a.example.org }",
+            ["ancla:assets.cdn: domain and certificate go together"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_path_finding_and_what_is_allowed(
+    tmp_path: Path, old: str, new: str, expected: list[str]
+):
+    line = refusal(changed(tmp_path, old, new))
+
+    for part in expected:
+        assert part in line
+
+
+def test_several_mistakes_are_a_line_each(tmp_path: Path):
+    path = changed(tmp_path, "region: nyc3", "region: mars")
+    path.write_text(path.read_text().replace("size: s-2vcpu-4gb", "size: huge"))
+
+    with pytest.raises(SettingsError) as caught:
+        load_stack_file(path, environ={})
+
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:droplet.size"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "No such file"),
+        ("config: [", "line 1: is not YAML"),
+        ("just text", "has no `config:` mapping"),
+        ("config:\n  ancla:a: 1\n  ancla:a: 2\n", "line 3: is not YAML: the key 'ancla:a' is there twice"),
+        ("config:\n  ancal:environment: prod\n", "unknown namespace 'ancal'"),
+        ("config:\n  ancla:project: \x07\n", "characters that YAML does not allow"),
+    ],
+)
+def test_a_file_that_is_no_stack_file_is_one_line(tmp_path: Path, text: str | None, expected: str):
+    path = tmp_path / "Pulumi.test.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    line = refusal(path)
+    assert str(path) in line
+    assert expected in line
+
+
+def test_scalars_are_read_as_the_engine_reads_them(tmp_path: Path):
+    """YAML 1.1 would make `no` false, and 3:30 a number."""
+    path = changed(tmp_path, 'schedule: "*-*-* 03:00:00"', "schedule: 3:30")
+    path.write_text(path.read_text().replace("NODE_ENV: production", "NODE_ENV: no", 1))
+
+    settings = load_stack_file(path, environ={})
+
+    assert settings.backup.schedule == "3:30"
+    assert settings.services[0].environment["NODE_ENV"] == "no"
+    assert yaml.safe_load("a: 3:30") == {"a": 210}, "the reason for a loader of our own is gone"
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_encrypted_values_are_accepted_as_they_are(tmp_path: Path):
+    secrets = "ancla:secrets: { deployKey: { secure: v1:abc }, app: { JWT_PRIVATE_KEY: { secure: v1:def } } }"
+    settings = load_stack_file(changed(tmp_path, "ancla:project", f"{secrets}\n  ancla:project"), environ={})
+
+    assert settings.secrets.deploy_key is not None
+    assert settings.secrets.deploy_key.get_secret_value() == OPAQUE
+    assert settings.secrets.app["JWT_PRIVATE_KEY"].get_secret_value() == OPAQUE
+
+
+def test_an_encrypted_value_elsewhere_is_refused(tmp_path: Path):
+    """It would end in outputs and files in clear."""
+    line = refusal(changed(tmp_path, "NODE_ENV: production", "NODE_ENV: { secure: v1:abc }"))
+
+    assert "ancla:services: has an encrypted value" in line
+
+
+def test_secrets_encrypted_as_a_whole_are_refused(tmp_path: Path):
+    assert "encrypt each value" in refusal(
+        changed(tmp_path, "ancla:project", "ancla:secrets: { secure: v1:abc }\n  ancla:project")
+    )
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        "{ deployKey: 123456 }",
+        "{ hushhush: canary-value }",
+        "{ app: canary-value }",
+        "{ app: { lower: canary-value } }",
+        "[canary-value]",
+    ],
+)
+def test_a_mistake_among_secrets_never_shows_a_value(tmp_path: Path, secrets: str):
+    line = refusal(changed(tmp_path, "ancla:project", f"ancla:secrets: {secrets}\n  ancla:project"))
+
+    assert line.startswith("ancla:secrets")
+    assert "canary-value" not in line
+    assert "123456" not in line
+
+
+def test_the_environment_is_above_the_stack_file(tmp_path: Path):
+    path = changed(
+        tmp_path, "ancla:project", "ancla:secrets: { hostKey: one, app: { A: one, B: one } }\n  ancla:project"
+    )
+    environ = {"ANCLA_SECRETS": json.dumps({"hostKey": "two", "app": {"B": "two"}})}
+
+    secrets = load_stack_file(path, environ=environ).secrets
+
+    assert secrets.host_key is not None
+    assert secrets.host_key.get_secret_value() == "two"
+    assert {name: value.get_secret_value() for name, value in secrets.app.items()} == {"A": "one", "B": "two"}
+
+
+@pytest.mark.parametrize("text", ["{", "canary-value", '"canary-value"', '["canary-value"]'])
+def test_secrets_in_the_environment_that_are_no_object_are_one_line(text: str):
+    with pytest.raises(SettingsError, match=r"^ANCLA_SECRETS") as caught:
+        load_stack_file(ROOT / "Pulumi.prod.yaml", environ={"ANCLA_SECRETS": text})
+
+    assert "canary-value" not in str(caught.value)
+
+
+def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REGION", "fra1")
+    monkeypatch.setenv("domain", "example.org")
+
+    settings = load_stack_file(ROOT / "Pulumi.prod.yaml")
+
+    assert (settings.region.value, settings.domain) == ("nyc3", "nextgentech.mx")

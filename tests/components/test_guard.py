@@ -1,0 +1,136 @@
+"""Never the real cloud by accident, and never a token where it does not belong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from components import guard
+from components.guard import REAL_API, GuardError, account_of, check_token, is_real
+from tests.components.conftest import load
+
+MADE_UP = "sandbox-token"
+REAL_SHAPE = "dop_v1_" + "0123456789abcdef" * 4  # made here: it is nobody's
+UUID = "11111111-2222-4333-8444-555555555555"
+
+
+class Api(ThreadingHTTPServer):
+    """A REST API that answers one thing."""
+
+    status = 200
+    body: object = {"account": {"uuid": UUID}}
+    tokens: list[str]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_GET(self) -> None:
+        self.server.tokens.append(self.headers["Authorization"])
+        body = json.dumps(self.server.body).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    server = Api(("127.0.0.1", 0), Handler)
+    server.tokens = []
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def environ(api: Api, token: str = MADE_UP) -> dict[str, str]:
+    return {"DIGITALOCEAN_API_URL": f"http://127.0.0.1:{api.server_port}/", "DIGITALOCEAN_TOKEN": token}
+
+
+def test_the_sandbox_is_used_whatever_account_the_stack_has_recorded(api: Api):
+    settings = load("prod", {"account": "99999999-2222-4333-8444-555555555555"})
+
+    assert account_of(settings, environ(api)).uuid == UUID
+    assert api.tokens == [f"Bearer {MADE_UP}"]
+
+
+def test_the_endpoint_has_no_slash_at_its_end(api: Api):
+    assert account_of(load("prod"), environ(api)).endpoint == f"http://127.0.0.1:{api.server_port}"
+
+
+def test_a_real_token_is_not_sent_to_another_api(api: Api):
+    with pytest.raises(GuardError, match="looks like a real DigitalOcean token") as caught:
+        account_of(load("prod"), environ(api, REAL_SHAPE))
+
+    assert not api.tokens, "it was refused before anything was sent"
+    assert REAL_SHAPE not in str(caught.value)
+
+
+def test_a_made_up_token_is_refused_at_the_real_api():
+    with pytest.raises(GuardError, match="is no DigitalOcean token"):
+        check_token(REAL_API, MADE_UP)
+
+
+@pytest.mark.parametrize("endpoint", [REAL_API, "https://api.digitalocean.com:443", "https://x.digitalocean.com"])
+def test_digitalocean_is_recognised(endpoint: str):
+    assert is_real(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8470", "https://digitalocean.com.example.org", "localhost"])
+def test_what_is_not_digitalocean_is_recognised(endpoint: str):
+    assert not is_real(endpoint)
+
+
+def test_the_real_api_needs_a_recorded_account(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "_ask", lambda *_: pytest.fail("asked before the check"))
+
+    with pytest.raises(GuardError, match="no account recorded; `ops stack init` records it"):
+        account_of(load("prod"), {"DIGITALOCEAN_TOKEN": REAL_SHAPE})
+
+
+def test_the_real_api_needs_that_accounts_token(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
+    other = load("prod", {"account": "99999999-2222-4333-8444-555555555555"})
+
+    with pytest.raises(GuardError, match=f"the token is of account {UUID}"):
+        account_of(other, {"DIGITALOCEAN_TOKEN": REAL_SHAPE})
+    assert account_of(load("prod", {"account": UUID}), {"DIGITALOCEAN_TOKEN": REAL_SHAPE}).endpoint == REAL_API
+
+
+def test_no_token_is_one_clear_line():
+    with pytest.raises(GuardError, match="DIGITALOCEAN_TOKEN is not set"):
+        account_of(load("staging"), {})
+
+
+def test_an_unreachable_sandbox_is_one_clear_line():
+    gone = {"DIGITALOCEAN_API_URL": "http://127.0.0.1:1", "DIGITALOCEAN_TOKEN": MADE_UP}
+    with pytest.raises(GuardError, match=r"127\.0\.0\.1:1 does not answer .*start the sandbox") as caught:
+        account_of(load("staging"), gone)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, {}, "refuses DIGITALOCEAN_TOKEN"),
+        (500, {}, "answered 500"),
+        (200, {"account": {}}, "names no account"),
+        (200, [], "names no account"),
+    ],
+)
+def test_an_odd_answer_is_one_clear_line(api: Api, status: int, body: object, message: str):
+    api.status, api.body = status, body
+
+    with pytest.raises(GuardError, match=message):
+        account_of(load("staging"), environ(api))

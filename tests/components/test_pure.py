@@ -1,0 +1,128 @@
+"""The pure builders: cloud-config, content hash, keyed hashes, names of records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.cloud_init import MAXIMUM_BYTES, build_cloud_config
+from components.content import content_hash
+from components.credentials import credentials_of
+from components.dns_zone import absolute, relative
+from tests.components.conftest import load
+
+
+def cloud_config(**changes: str) -> str:
+    values = {
+        "user": "deploy",
+        "authorized_key": "ssh-ed25519 A",
+        "host_key": "KEY\n",
+        "host_key_public": "ssh-ed25519 B",
+    }
+    return build_cloud_config(**{**values, **changes})
+
+
+def test_only_the_named_user_logs_in_and_only_by_key():
+    config = yaml.safe_load(cloud_config())
+
+    assert cloud_config().startswith("#cloud-config\n")
+    assert [user["name"] for user in config["users"]] == ["deploy"]
+    assert config["users"][0]["ssh_authorized_keys"] == ["ssh-ed25519 A"]
+    assert config["users"][0]["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
+    assert config["users"][0]["lock_passwd"] is True
+    assert config["disable_root"] is True
+    assert config["ssh_pwauth"] is False
+
+
+def test_the_bootstrap_host_key_is_the_only_one():
+    config = yaml.safe_load(cloud_config())
+
+    assert config["ssh_keys"] == {"ed25519_private": "KEY\n", "ed25519_public": "ssh-ed25519 B"}
+    assert config["ssh_deletekeys"] is True
+    assert config["ssh_genkeytypes"] == []
+
+
+def test_user_data_that_digitalocean_would_refuse_is_refused_here():
+    with pytest.raises(ValueError, match=str(MAXIMUM_BYTES)):
+        cloud_config(authorized_key="x" * MAXIMUM_BYTES)
+
+
+def tree(root: Path) -> Path:
+    (root / "host" / "templates").mkdir(parents=True)
+    (root / "host" / "a.py").write_text("a")
+    (root / "host" / "templates" / "b.conf").write_text("b")
+    (root / "requirements.txt").write_text("x==1")
+    return root
+
+
+PLACED = ("host", "requirements.txt")
+
+
+def test_the_content_hash_is_the_same_in_another_folder(tmp_path: Path):
+    first, second = tree(tmp_path / "one"), tree(tmp_path / "two")
+
+    assert content_hash(first, PLACED) == content_hash(second, PLACED)
+
+
+@pytest.mark.parametrize("name", ["host/__pycache__/a.pyc", "host/.a.py.swp", "host/.cache/x"])
+def test_caches_and_hidden_files_do_not_count(tmp_path: Path, name: str):
+    root = tree(tmp_path)
+    before = content_hash(root, PLACED)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_text("noise")
+
+    assert content_hash(root, PLACED) == before
+
+
+@pytest.mark.parametrize("name", ["host/a.py", "host/templates/b.conf", "requirements.txt", "host/new.py"])
+def test_every_file_that_is_placed_counts(tmp_path: Path, name: str):
+    root = tree(tmp_path)
+    before = content_hash(root, PLACED)
+    (root / name).write_text("changed")
+
+    assert content_hash(root, PLACED) != before
+
+
+def test_moving_text_between_files_counts(tmp_path: Path):
+    first, second = tree(tmp_path / "one"), tree(tmp_path / "two")
+    (first / "host" / "a.py").write_text("")
+    (first / "host" / "ab.py").write_text("a")
+
+    assert content_hash(first, PLACED) != content_hash(second, PLACED)
+
+
+def test_a_keyed_hash_needs_the_key():
+    credentials, other = credentials_of(load("staging")), credentials_of(load("staging", {"secrets": _swapped()}))
+
+    assert credentials.keyed_hash("value") == credentials.keyed_hash("value")
+    assert credentials.keyed_hash("value") != credentials.keyed_hash("other")
+    assert credentials.keyed_hash("value") != other.keyed_hash("value"), "a plain hash of a short secret can be guessed"
+
+
+def _swapped() -> dict[str, str]:
+    secrets = load("staging").secrets
+    assert secrets.deploy_key
+    assert secrets.host_key
+    return {"deployKey": secrets.host_key.get_secret_value()}
+
+
+def test_credentials_do_not_show_themselves():
+    credentials = credentials_of(load("staging"))
+
+    assert "PRIVATE" not in repr(credentials)
+    assert credentials.deploy_public.startswith("ssh-ed25519 ")
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.example.org", "a.example.org."), ("a.", "a."), ("@", "@")])
+def test_targets_end_with_a_dot(name: str, expected: str):
+    assert absolute(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("@", "@"), ("www", "www"), ("example.org", "@"), ("www.example.org.", "www"), ("a.b.example.org", "a.b")],
+)
+def test_names_are_relative_to_the_zone(name: str, expected: str):
+    assert relative(name, "example.org") == expected

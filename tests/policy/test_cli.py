@@ -1,0 +1,83 @@
+"""`python -m policy`: exit codes, one line for each violation, and the list with costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from policy.cli import app
+from policy.rules import RULES
+from tests.components.conftest import ROOT
+from tests.policy.builders import Draft
+
+GOLDEN = (Path(__file__).parent / "previews" / "staging.json").read_text()
+run = CliRunner()
+
+
+def test_a_preview_that_holds_ends_with_0_and_prints_nothing_on_stdout():
+    result = run.invoke(app, [], input=GOLDEN)
+
+    assert result.exit_code == 0
+    assert not result.stdout
+    assert f"{len(RULES)} rules hold" in result.stderr
+
+
+def test_every_violation_is_a_line_and_the_exit_code_1():
+    draft = Draft()
+    draft.inputs("SpacesBucket")["acl"] = "public-read-write"
+    draft.inputs("Droplet")["backups"] = False
+
+    result = run.invoke(app, [], input=json.dumps(draft.document))
+
+    assert result.exit_code == 1
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == [
+        "data-backed-up",
+        "bucket-not-public-write",
+    ]
+
+
+def test_the_list_has_every_resource_and_the_total():
+    result = run.invoke(app, ["--cost"], input=GOLDEN)
+    lines = result.stdout.splitlines()
+
+    resources = [
+        item for item in json.loads(GOLDEN)["steps"] if re.match(r"(digitalocean|command):", item["newState"]["type"])
+    ]
+    assert len(lines) == len(resources) + 2, "a heading, a line each, a total"
+    assert re.search(r"create +Droplet +nextgentech-staging +24\.00", result.stdout)
+    assert re.search(rf"{len(resources)} resources, list prices of .* of 80\.00", lines[-1])
+    assert f"{len(resources)} resources" in lines[-1]
+
+
+def test_json_is_one_document():
+    document = json.loads(run.invoke(app, ["--json"], input=GOLDEN).stdout)
+
+    assert document["violations"] == []
+    assert document["monthly"] == sum(item["monthly"] for item in document["resources"])
+
+
+def test_exemptions_and_budget_can_come_from_a_stack_file():
+    """The preview's own exemption names staging's firewall, prod's file names another."""
+    result = run.invoke(app, ["--stack-file", str(ROOT / "Pulumi.prod.yaml")], input=GOLDEN)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith("ssh-not-open: nextgentech-staging")
+
+
+@pytest.mark.parametrize(("arguments", "text"), [([], ""), (["--stack-file", "/nowhere.yaml"], GOLDEN)])
+def test_what_cannot_be_judged_ends_with_2_and_one_line(arguments: list[str], text: str):
+    result = run.invoke(app, arguments, input=text)
+
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: ")
+
+
+def test_the_rules_can_be_listed_without_a_preview():
+    result = run.invoke(app, ["--rules"])
+
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == list(RULES)
