@@ -18,6 +18,8 @@
     ├── RestoreRefusedError              the target is live, is not empty, or cannot hold the data
     ├── RestoreError                     the restore began and failed; the target is named
     ├── CloudError                       the DigitalOcean API refused, or does not answer
+    ├── RegistryError                    no such image, or the registry refuses or does not answer
+    ├── ReleaseError                     the release failed; the message says what is running now
     └── VerdictError            exit 3   it worked, and the answer is no: a red drill, a cost above the budget
 
 Exit 2 is a wrong command line (click's own), 130 an interrupt.
@@ -97,6 +99,18 @@ class RestoreError(OpsError):
 
 class CloudError(OpsError):
     """The DigitalOcean API refused, or does not answer."""
+
+
+class RegistryError(OpsError):
+    """There is no such image, or the registry refuses us or does not answer."""
+
+
+class ReleaseError(OpsError):
+    """The release cannot be planned, or failed; then the former one is back. `log` is what the app said last."""
+
+    def __init__(self, message: str, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log = log
 
 
 class VerdictError(OpsError):

@@ -12,8 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,6 +95,38 @@ class SshSession:
                 returncode=result.returncode,
                 stderr=result.stderr,
             )
+        return result
+
+    def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
+        """Run one command and hand on each line it writes to stderr as it comes; its exit code is the caller's to judge.
+
+        Raises:
+            SshError: the connection broke.
+        """
+        process = subprocess.Popen(
+            [*self._base, "--", shlex.join(command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdin and process.stdout and process.stderr  # noqa: S101 -- they are pipes, see above
+        said: list[str] = []
+        try:
+            with suppress(BrokenPipeError):  # a command that ends before it has read says why on stderr
+                process.stdin.write(stdin)
+                process.stdin.close()
+            for raw in process.stderr:
+                said.append(raw.decode(errors="replace").rstrip("\n"))
+                line(said[-1])
+            answer = process.stdout.read().decode(errors="replace")
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        result = RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
+        if result.returncode == 255:
+            raise SshError(explain(self.target, result.stderr))
         return result
 
     @contextmanager

@@ -1,0 +1,214 @@
+"""What `apply` touches on the machine: files, containers, Nginx, and requests on loopback."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from ops.errors import ReleaseError
+from ops.release.compose import PROJECT
+
+PULL_SECONDS = 600
+UP_SECONDS = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where a release lies. `app` is root's alone; the routes are files that the site of `host/` includes."""
+
+    app: Path = Path("/opt/ancla/app")
+    nginx: Path = Path("/etc/nginx/ancla.d")
+    lock: Path = Path("/run/lock/ancla-release.lock")
+    http: str = "http://127.0.0.1"
+
+    @property
+    def files(self) -> dict[str, tuple[Path, int]]:
+        """Path and mode of each file of a release, by the name `former` keeps it under."""
+        return {
+            "compose.yaml": (self.app / "compose.yaml", 0o600),
+            ".env": (self.app / ".env", 0o600),
+            "ca.crt": (self.app / "ca.crt", 0o644),  # read by containers that are not root
+            "upstreams.conf": (self.nginx / "app.upstreams.conf", 0o644),
+            "routes.conf": (self.nginx / "app.routes.conf", 0o644),
+        }
+
+    @property
+    def former(self) -> Path:
+        """The last release that was proven, file by file."""
+        return self.app / "former"
+
+    @property
+    def record(self) -> Path:
+        """What is released: written last, taken away first."""
+        return self.app / "release.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The machine itself; a test has its own with the same methods."""
+
+    layout: Layout = field(default_factory=Layout)
+
+    @contextmanager
+    def locked(self, who: str) -> Generator[None]:
+        """Hold the release lock. The kernel frees it when we end, however we end; the text in it is for people.
+
+        Raises:
+            ReleaseError: another release is under way.
+        """
+        self.layout.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.layout.lock.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "somebody"
+                raise ReleaseError(f"another release is under way ({holder}); try again when it has ended") from None
+            file.truncate(0)
+            file.write(f"{who}, pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}\n")
+            file.flush()
+            yield
+
+    def images(self) -> set[str]:
+        """Return the images that are here, as `repository@digest`."""
+        listed = self._docker("image", "ls", "--digests", "--format", "{{.Repository}}@{{.Digest}}")
+        return set(listed.stdout.split())
+
+    def pull(self, image: str, login: SecretStr) -> None:
+        """Pull an image by digest with a login that lies in memory (/run) only as long as this takes.
+
+        Raises:
+            ReleaseError: it cannot be pulled.
+        """
+        with tempfile.TemporaryDirectory(prefix="ancla-login-", dir="/run") as folder:  # mode 0700
+            Path(folder, "config.json").write_text(login.get_secret_value())
+            done = self._docker("pull", "--quiet", image, environment={"DOCKER_CONFIG": folder}, timeout=PULL_SECONDS)
+        if done.returncode != 0:
+            raise ReleaseError(f"{image}: cannot be pulled: {last_line(done.stderr)}")
+
+    def remove_images(self, images: Sequence[str]) -> None:
+        """Remove images; one that a container still uses stays."""
+        if images:
+            self._docker("image", "rm", *images)
+
+    def up(self) -> None:
+        """Start what compose.yaml says, stop what it no longer says, and wait until every container runs.
+
+        Raises:
+            ReleaseError: a container does not start, or ends.
+        """
+        done = self._compose("up", "--detach", "--remove-orphans", "--pull", "never", "--wait", "--wait-timeout", "120")
+        if done.returncode != 0:
+            raise ReleaseError(f"docker compose up: {last_line(done.stderr)}")
+
+    def down(self) -> None:
+        """Stop and remove the containers of the project; images and volumes stay."""
+        self._compose("down", "--remove-orphans")
+
+    def running(self) -> dict[str, str]:
+        """Return `running`, `restarting`, `exited`, … by service; and `unhealthy`, where the image itself checks."""
+        done = self._compose("ps", "--all", "--format", "json")
+        found: dict[str, str] = {}
+        for line in done.stdout.splitlines():
+            parsed: Any = json.loads(line)
+            for container in parsed if isinstance(parsed, list) else [parsed]:  # one array before compose 2.21
+                unhealthy = container.get("Health") == "unhealthy"
+                found[container["Service"]] = "unhealthy" if unhealthy else container["State"]
+        return found
+
+    def logs(self, service: str, lines: int = 20) -> list[str]:
+        """Return what a service wrote last."""
+        done = self._compose("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), service)
+        return (done.stdout + done.stderr).splitlines()[-lines:]
+
+    def reload_nginx(self) -> None:
+        """Have Nginx take its files, after it has judged them.
+
+        Raises:
+            ReleaseError: it refuses them; it goes on with those it has.
+        """
+        judged = self._run(["nginx", "-t", "-q"])
+        if judged.returncode != 0:
+            raise ReleaseError(f"Nginx refuses the routes: {last_line(judged.stderr)}")
+        done = self._run(["systemctl", "reload", "nginx"])
+        if done.returncode != 0:
+            raise ReleaseError(f"Nginx does not reload: {last_line(done.stderr)}")
+
+    def get(self, url: str, host: str | None = None, timeout: float = 5) -> int | str:
+        """Return the status of a GET, or why there was none. Redirects are not followed."""
+        try:
+            headers = {"Host": host} if host else {}
+            with httpx.Client(trust_env=False, timeout=timeout, verify=False) as client:  # noqa: S501 -- loopback
+                return client.get(url, headers=headers).status_code
+        except httpx.TimeoutException:
+            return f"no answer in {timeout:g} s"
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def _compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        compose = ["compose", "--project-name", PROJECT, "--project-directory", str(self.layout.app)]
+        return self._docker(*compose, *arguments, timeout=UP_SECONDS)
+
+    def _docker(
+        self, *arguments: str, environment: dict[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        return self._run(["docker", *arguments], environment=environment, timeout=timeout)
+
+    def _run(
+        self, command: Sequence[str], environment: dict[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        # A clean environment: compose would prefer a variable of ours to the one in .env.
+        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        clean.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        try:
+            return subprocess.run(
+                command,
+                env=clean | (environment or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ReleaseError(f"{' '.join(command[:2])}: no end after {timeout:g} s") from None
+        except FileNotFoundError:
+            raise ReleaseError(f"{command[0]}: not on this machine; run `pulumi up` so that it is converged") from None
+
+
+def write_file(path: Path, text: str, mode: int) -> None:
+    """Write a file whole or not at all, with its mode from the first byte on."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.ancla-new")
+    with suppress(FileNotFoundError):
+        new.unlink()
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(file.fileno(), mode)  # past the umask
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

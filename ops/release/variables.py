@@ -1,0 +1,153 @@
+"""The environment of the app: every variable Ancla gives it, with its meaning and where the value comes from.
+
+One table serves the `.env` on the machine and the `.env.example` in the repository, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from ops.errors import ReleaseError
+
+CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
+"""Where a container finds the certificate authority of the database."""
+
+_RESERVED = ("COMPOSE_", "DOCKER_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """A variable. `value` gives None where the environment has no such thing; `example` is what .env.example shows."""
+
+    name: str
+    meaning: str
+    example: str
+    value: Callable[[EnvironmentOutputs, OutputSecrets], str | None]
+    secret: bool = False
+
+
+def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
+    def build(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> str | None:
+        database = outputs.database
+        if database is None:
+            return None
+        if secrets.database_password is None:
+            raise ReleaseError(
+                f"{outputs.environment}: secrets.database_password is not in the outputs; run `pulumi up`"
+            )
+        port, name = database.port, database.databases[0]
+        if pool and database.pool_name is not None and database.pool_port is not None:
+            port, name = database.pool_port, database.pool_name
+        password = quote(secrets.database_password.get_secret_value(), safe="")
+        return (
+            f"postgresql://{quote(database.user, safe='')}:{password}@{database.private_host}:{port}/{quote(name, safe='')}"
+            f"?sslmode=verify-full&sslrootcert={CA_IN_CONTAINER}"
+        )
+
+    return build
+
+
+_URL_EXAMPLE = "postgresql://app:PASSWORD@HOST:PORT/NAME?sslmode=verify-full&sslrootcert=" + CA_IN_CONTAINER
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        name="ENVIRONMENT",
+        meaning="Name of the environment.",
+        example="staging",
+        value=lambda outputs, _: outputs.environment,
+    ),
+    Variable(
+        name="APP_URL",
+        meaning="Public address of the app, without a trailing slash.",
+        example="https://example.org",
+        value=lambda outputs, _: f"https://{outputs.domain}",
+    ),
+    Variable(
+        name="DATABASE_URL",
+        meaning="PostgreSQL, through the pool where there is one. For queries.",
+        example=_URL_EXAMPLE,
+        value=_database_url(pool=True),
+        secret=True,
+    ),
+    Variable(
+        name="DATABASE_DIRECT_URL",
+        meaning="PostgreSQL, past the pool. For migrations and LISTEN.",
+        example=_URL_EXAMPLE,
+        value=_database_url(pool=False),
+        secret=True,
+    ),
+    Variable(
+        name="ASSETS_URL",
+        meaning="Where public assets are read from (the CDN, where there is one), without a trailing slash.",
+        example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
+        value=lambda outputs, _: outputs.assets.url if outputs.assets else None,
+    ),
+    Variable(
+        name="SPACES_BUCKET",
+        meaning="Bucket of the public assets.",
+        example="BUCKET",
+        value=lambda outputs, _: outputs.assets.bucket.name if outputs.assets else None,
+    ),
+    Variable(
+        name="SPACES_REGION",
+        meaning="Region of that bucket.",
+        example="nyc3",
+        value=lambda outputs, _: outputs.assets.bucket.region if outputs.assets else None,
+    ),
+    Variable(
+        name="SPACES_ENDPOINT",
+        meaning="S3 endpoint of that bucket, without the bucket's name.",
+        example="https://nyc3.digitaloceanspaces.com",
+        value=lambda outputs, _: outputs.assets.bucket.endpoint if outputs.assets else None,
+    ),
+    Variable(
+        name="SPACES_ACCESS_KEY_ID",
+        meaning="Key that may read and write that bucket and no other.",
+        example="KEY",
+        value=lambda _, secrets: secrets.assets_key.access_key if secrets.assets_key else None,
+        secret=True,
+    ),
+    Variable(
+        name="SPACES_SECRET_ACCESS_KEY",
+        meaning="Secret half of that key.",
+        example="SECRET",
+        value=lambda _, secrets: secrets.assets_key.secret_key.get_secret_value() if secrets.assets_key else None,
+        secret=True,
+    ),
+)
+"""In the order of `.env.example`. `VERSION` and `PORT`, and a service's own `environment`, are in compose.yaml."""
+
+
+def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> dict[str, str]:
+    """Return the variables every service shares, and the app's own secrets, by name.
+
+    Raises:
+        ReleaseError: a service asks for a secret that the stack does not have, or under a name that compose reads itself.
+    """
+    shared = {v.name: value for v in VARIABLES if (value := v.value(outputs, secrets)) is not None}
+    for service in outputs.services:
+        for name in service.secrets:
+            if name.startswith(_RESERVED):
+                raise ReleaseError(
+                    f"services.{service.name}.secrets: {name}: compose reads this name itself; choose another"
+                )
+            if name not in secrets.app:
+                raise ReleaseError(
+                    f"services.{service.name}.secrets: {name} is not in secrets.app; "
+                    f"`pulumi config set --secret --path 'ancla:secrets.app.{name}'`, then `pulumi up`"
+                )
+            shared[name] = secrets.app[name].get_secret_value()
+    return dict(sorted(shared.items()))
+
+
+def build_dotenv(values: dict[str, str]) -> str:
+    """Return the text of `.env`: always double-quoted, which compose's reader undoes for every value but NUL."""
+    lines = [f'{name}="{_escaped(value)}"' for name, value in values.items()]
+    return "\n".join(["# Written by Ancla; changes here are undone by the next release.", *lines]) + "\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
