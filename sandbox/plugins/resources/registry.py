@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,10 +17,13 @@ _HOST: Final = "registry.digitalocean.com"
 _LONGEST: Final = 1576800000
 
 
-def _create(cloud: Cloud, new: Values) -> Made:
-    body = {"name": new["name"], "subscription_tier_slug": new["subscriptionTierSlug"]}
-    body |= unless_empty(region=new.get("region"))
-    return Made(cloud.rest.post("/v2/registry", body)["registry"]["name"])
+def _create_at(path: str) -> Callable[[Cloud, Values], Made]:
+    def create(cloud: Cloud, new: Values) -> Made:
+        body = {"name": new["name"], "subscription_tier_slug": new["subscriptionTierSlug"]}
+        body |= unless_empty(region=new.get("region"))
+        return Made(cloud.rest.post(path, body)["registry"]["name"])
+
+    return create
 
 
 def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
@@ -55,11 +60,14 @@ REGISTRY = Resource(
         "storageUsageBytes": integer(output_only=True),
         "createdAt": string(output_only=True),
     },
-    create=_create,
+    create=_create_at("/v2/registry"),
     read=_read,
     update=_update,
     delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/registries/{segment(id_)}") and None,
 )
+
+# The same registry by the address that took the other's place: an account may have several.
+REGISTRIES = replace(REGISTRY, name="ContainerRegistries", create=_create_at("/v2/registries"))
 
 
 def _login(cloud: Cloud, known: Values) -> Values:
@@ -118,4 +126,4 @@ LOGIN = Resource(
     delete=_forget_login,
 )
 
-RESOURCES = (REGISTRY, LOGIN)
+RESOURCES = (REGISTRY, REGISTRIES, LOGIN)
