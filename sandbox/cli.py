@@ -30,7 +30,13 @@ Home = Annotated[Path, typer.Option("--home", envvar="ANCLA_SANDBOX_HOME", help=
 Name = Annotated[str | None, typer.Option("--name", envvar="ANCLA_SANDBOX_NAME", help="instance name, in every label")]
 Port = Annotated[
     int | None,
-    typer.Option("--port-base", envvar="ANCLA_SANDBOX_PORT", min=1024, max=65533, help="API port; proxy and page are the next two [8470]"),
+    typer.Option(
+        "--port-base",
+        envvar="ANCLA_SANDBOX_PORT",
+        min=1024,
+        max=65533,
+        help="API port; proxy and page are the next two [8470]",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 DEFAULT_HOME = Path(".sandbox")
@@ -91,7 +97,11 @@ def status(home: Home = DEFAULT_HOME, name: Name = None, json_: Json = False) ->
         world = {}
     containers = supervisor.parts.containers()
     if json_:
-        out.print_json(json.dumps({"name": supervisor.instance.name, "running": bool(world), "world": world, "containers": containers}))
+        out.print_json(
+            json.dumps(
+                {"name": supervisor.instance.name, "running": bool(world), "world": world, "containers": containers}
+            )
+        )
         return
     if not world:
         err.print(f"sandbox {supervisor.instance.name} is not running")
@@ -110,7 +120,11 @@ def _world_table(supervisor: Supervisor, world: dict[str, Any]) -> Table:
     table.add_row("proxy", "", "ready", f"http://127.0.0.1:{supervisor.instance.proxy_port}")
     table.add_row("page", "", "", f"http://127.0.0.1:{supervisor.instance.page_port}")
     for droplet in world.get("droplets", ()):
-        addresses = [droplet["public_ip"], droplet["private_ip"], *(f"{ip} (reserved)" for ip in droplet["reserved_ips"])]
+        addresses = [
+            droplet["public_ip"],
+            droplet["private_ip"],
+            *(f"{ip} (reserved)" for ip in droplet["reserved_ips"]),
+        ]
         table.add_row("droplet", droplet["name"], droplet["status"], "\n".join(addresses))
     for database in world.get("databases", ()):
         addresses = f"{database['host']}:25060\n{database['public_ip']}, {database['private_ip']}"
@@ -124,7 +138,9 @@ def _world_table(supervisor: Supervisor, world: dict[str, Any]) -> Table:
     for registry in world.get("registries", ()):
         table.add_row("registry", registry, "", f"registry.digitalocean.com/{registry}")
     for domain in world.get("domains", ()):
-        table.add_row("domain", domain, "", f"ns1.digitalocean.com ({supervisor.instance.plan.infrastructure('nameserver')})")
+        table.add_row(
+            "domain", domain, "", f"ns1.digitalocean.com ({supervisor.instance.plan.infrastructure('nameserver')})"
+        )
     for what, problem in world.get("problems", {}).items():
         table.add_row("problem", what, f"[red]{escape(str(problem))}[/red]", "")
     return table
@@ -144,7 +160,9 @@ def journal(
         return
     for call in calls:
         mark = "*" if call.get("committed") else " "
-        print(f"{call.get('seq', ''):>6} {mark} {call.get('status', '')} {call.get('method', '')} {call.get('path', '')}")
+        typer.echo(
+            f"{call.get('seq', ''):>6} {mark} {call.get('status', '')} {call.get('method', '')} {call.get('path', '')}"
+        )
 
 
 @app.command()
@@ -155,7 +173,7 @@ def leaks(home: Home = DEFAULT_HOME, name: Name = None, json_: Json = False) -> 
         out.print_json(json.dumps(found))
     else:
         for line in (*found["objects"], *found["parts"]):
-            print(line)
+            typer.echo(line)
         if not any(found.values()):
             err.print("no leaks")
     if any(found.values()):
@@ -167,10 +185,10 @@ def env(home: Home = DEFAULT_HOME, name: Name = None, json_: Json = False) -> No
     """Print the variables for clients: `eval "$(python -m sandbox env)"`."""
     variables = _open(home, name).environment()
     if json_:
-        print(json.dumps(variables, indent=2))
+        typer.echo(json.dumps(variables, indent=2))
     else:
         for key, value in variables.items():
-            print(f"export {key}={shlex.quote(value)}")
+            typer.echo(f"export {key}={shlex.quote(value)}")
 
 
 @app.command()
@@ -185,17 +203,19 @@ def images(
     supervisor.parts.docker.ping()
     built = supervisor.parts.images.ensure(rebuild=rebuild)
     if json_:
-        print(json.dumps(built))
+        typer.echo(json.dumps(built))
     else:
         for kind, image in built.items():
-            print(f"{kind}\t{image}")
+            typer.echo(f"{kind}\t{image}")
 
 
 @app.command()
 def push(
     image: Annotated[str, typer.Argument(help="an image of this machine's Docker")],
     target: Annotated[str, typer.Argument(help="REPOSITORY:TAG in the sandbox's registry")],
-    registry: Annotated[str | None, typer.Option("--registry", help="the registry's name [the account's only one]")] = None,
+    registry: Annotated[
+        str | None, typer.Option("--registry", help="the registry's name [the account's only one]")
+    ] = None,
     home: Home = DEFAULT_HOME,
     name: Name = None,
 ) -> None:
@@ -209,7 +229,7 @@ def push(
     pushed = supervisor.parts.registry.push(image, place)
     digest = supervisor.parts.registry.digest(place)
     err.print(f"registry.digitalocean.com/{place} {'pushed' if pushed else 'is there already'}", soft_wrap=True)
-    print(f"registry.digitalocean.com/{place.rpartition(':')[0]}@{digest}")
+    typer.echo(f"registry.digitalocean.com/{place.rpartition(':')[0]}@{digest}")
 
 
 @app.command()

@@ -1,9 +1,11 @@
-"""Starts and stops one sandbox: its containers, and the API as a detached process with a pid file and a log in its home."""
+"""Starts and stops one sandbox: its containers, and the API as a detached process with pid file and log in its home."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import http
 import json
 import os
 import secrets
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 
@@ -54,7 +56,7 @@ def open_instance(home: Path, name: str | None, port: int | None) -> Instance:
         SandboxError: the home belongs to an instance of another name, or cannot be written.
     """
     home = home.expanduser().resolve()
-    kept = cast("dict[str, Any]", _read_json(home / "instance.json"))
+    kept = _read_json(home / "instance.json")
     if name and kept and kept["name"] != name:
         raise SandboxError(f"{home} is the home of the sandbox {kept['name']}, not {name}; use another --home")
     return Instance(
@@ -71,15 +73,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise SandboxError(f"{path} cannot be read: {error}") from None
 
 
+def quiet(_: str) -> None:
+    """Take a line of progress and say nothing."""
+
+
 class Supervisor:
     """One sandbox, from outside its API. `say` gets one line for each step that takes long."""
 
-    def __init__(self, instance: Instance, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, instance: Instance, say: Callable[[str], None] = quiet) -> None:
         self.instance, self.say = instance, say
         self.parts = ContainerParts(instance, say)
 
     @property
     def home(self) -> Path:
+        """The folder of its state."""
         return self.instance.home
 
     @property
@@ -110,8 +117,10 @@ class Supervisor:
             body = answer.json()
         except (httpx.HTTPError, ValueError):
             raise NotRunningError(f"the sandbox {self.instance.name} is not running: python -m sandbox start") from None
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            raise NotRunningError(f"port {self.instance.port} is another sandbox's; use --home, or --port-base to move this one")
+        if answer.status_code == http.HTTPStatus.UNAUTHORIZED:
+            raise NotRunningError(
+                f"port {self.instance.port} is another sandbox's; give its --home, or start this one with --port-base"
+            )
         return Answer(status=answer.status_code, body=body)
 
     def running_pid(self) -> int | None:
@@ -165,7 +174,8 @@ class Supervisor:
 
     def _lock(self) -> Any:
         """Two `start` at once: the second waits, and finds everything done."""
-        file = open(self.home / "serve.lock", "w", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
+        # Closed by the caller's `with`, and the lock with it.
+        file = (self.home / "serve.lock").open("w", encoding="utf-8")
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
 
@@ -187,8 +197,8 @@ class Supervisor:
                     if error.errno != errno.EADDRINUSE:
                         raise SandboxError(f"port {port} on 127.0.0.1: {error.strerror}") from None
                     raise SandboxError(
-                        f"port {port} on 127.0.0.1 is taken; stop what listens there, or choose three others with --port-base "
-                        f"(or ANCLA_SANDBOX_PORT), such as {self.instance.port + 100}"
+                        f"port {port} on 127.0.0.1 is taken; stop what listens there, or choose three others in a row "
+                        f"with --port-base or ANCLA_SANDBOX_PORT, such as {self.instance.port + 100}"
                     ) from None
 
     def _spawn(self) -> None:
@@ -211,7 +221,9 @@ class Supervisor:
                 state = str(self.ask("health", timeout=5).body.get("status"))
             except NotRunningError:
                 if self.running_pid() is None:
-                    raise SandboxError(f"the API ended: {self._last_log_line()} (log: {self.home / 'serve.log'})") from None
+                    raise SandboxError(
+                        f"the API ended: {self._last_log_line()} (log: {self.home / 'serve.log'})"
+                    ) from None
             if state == "ready":
                 return
             if state.startswith("failed"):
@@ -243,11 +255,8 @@ class Supervisor:
         (self.home / "serve.pid").unlink(missing_ok=True)
 
     def _alive(self, pid: int) -> bool:
-        try:
-            # A child of this very process would stay as a zombie.
-            os.waitpid(pid, os.WNOHANG)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            os.waitpid(pid, os.WNOHANG)  # a child of this very process would stay as a zombie
         return self.running_pid() == pid
 
     def stop(self) -> None:
@@ -256,7 +265,7 @@ class Supervisor:
         self.parts.stop()
 
     def reset(self) -> None:
-        """Remove everything of this instance: containers, networks, volumes, and the sandbox's own files in its home."""
+        """Remove everything of this instance: containers, networks, volumes, and its own files in the home."""
         self._end_api()
         self.parts.reset()
         for name in OWN_FILES:
@@ -278,9 +287,9 @@ class Supervisor:
             "SPACES_ACCESS_KEY_ID": spaces["access_key"],
             "SPACES_SECRET_ACCESS_KEY": spaces["secret_key"],
             # curl reads http_proxy in lower case alone.
-            **{name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
-            **{name: direct for name in ("NO_PROXY", "no_proxy")},
-            **{name: bundle for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")},
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), direct),
+            **dict.fromkeys(("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"), bundle),
             "ANCLA_SANDBOX_NAME": self.instance.name,
             "ANCLA_SANDBOX_PAGE": f"http://127.0.0.1:{self.instance.page_port}",
             "ANCLA_SANDBOX_RESOLVER": self.instance.plan.infrastructure("resolver"),
@@ -297,5 +306,6 @@ class Supervisor:
         self._prepare_home()
         write_private(self.home / "serve.pid", str(os.getpid()))
         app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
-        uvicorn.run(app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False)
-
+        uvicorn.run(
+            app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False
+        )

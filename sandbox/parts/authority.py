@@ -1,11 +1,11 @@
 """The certificate authority that signs every database and every sandbox name.
 
-One for each person and machine, in the cache folder: its certificate is baked into the local images, and several sandboxes share them.
+One for each person and machine, in the cache folder: its certificate is baked into the local images they share.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import fcntl
 import ipaddress
 import os
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from sandbox.parts.base import PartError
 from sandbox.parts.instance import write_private
 
 YEARS = 10
@@ -49,13 +50,14 @@ class Authority:
     def _pair(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         both = self.folder / "authority.pem"
-        with open(self.folder / ".lock", "w", encoding="utf-8") as lock:
+        with (self.folder / ".lock").open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two sandboxes may start at once
             if not both.exists():
                 write_private(both, _make_authority())
         text = both.read_bytes()
         key = serialization.load_pem_private_key(text, password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise PartError(f"{both}: not an elliptic curve key; remove the file and start again")
         return x509.load_pem_x509_certificate(text), key
 
     @cached_property
@@ -67,15 +69,15 @@ class Authority:
         """Sign a server certificate for DNS names or IP addresses; returns (chain, private key) in PEM."""
         authority, authority_key = self._pair
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
             .issuer_name(authority.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=LEAF_DAYS))
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -111,15 +113,15 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> str:
 def _make_authority() -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ancla sandbox authority")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365 * YEARS))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=365 * YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
             x509.KeyUsage(

@@ -1,5 +1,7 @@
 """The real parts: every one a labelled container (`Parts` of `sandbox.parts.base`)."""
 
+# ruff: noqa: D102 - what a method of the contract does is said there
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -35,12 +37,16 @@ from sandbox.parts.spaces import Spaces
 AT_ONCE = 6
 
 
+def _quiet(_: str) -> None:
+    """Take a line of progress and say nothing."""
+
+
 class ContainerParts:
     """All parts of one instance. `say` gets one line for each long step."""
 
     postgres_versions = ("15",)
 
-    def __init__(self, instance: Instance, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, instance: Instance, say: Callable[[str], None] = _quiet) -> None:
         docker = Docker()
         self.instance, self.docker, self.authority = instance, docker, Authority()
         self.images = Images(docker, self.authority, say)
@@ -253,7 +259,7 @@ class ContainerParts:
         ]
 
     def leaks(self, world: World) -> list[str]:
-        """As `Parts.leaks`. A bucket is explained by a key granted on it or a CDN before it; an address by its droplet's spec."""
+        """As `Parts.leaks`. What explains a bucket is a key granted on it, or a CDN before it."""
         found = [f"{kind} {name}" for kind, name in self._unexplained(world)]
         granted = {bucket for key in world.spaces_keys for bucket, _ in key.grants if bucket}
         origins = {cdn.origin.split(".")[0] for cdn in world.cdns}

@@ -1,4 +1,4 @@
-"""Managed PostgreSQL: a container with PostgreSQL and PgBouncer, TLS only, trusted sources in its own network namespace."""
+"""Managed PostgreSQL: a container with PostgreSQL and PgBouncer, TLS only, trusted sources enforced in its network."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ class Databases:
         self.networks, self.authority = networks, authority
 
     def container(self, cluster_id: str) -> str:
+        """Return the name of the cluster's container."""
         return self.instance.thing("database", cluster_id)
 
     def volume(self, cluster_id: str) -> str:
+        """Return the name of its data volume."""
         return self.instance.thing("database", cluster_id, "data")
 
     def apply(self, cluster: ClusterSpec) -> None:
@@ -121,14 +123,18 @@ class Databases:
         )  # fmt: skip
 
     def delete(self, cluster_id: str) -> None:
+        """Remove the cluster and its data."""
         name = self.container(cluster_id)
         self.docker.remove(name)
         self.docker.remove(f"{name}-draft")
         self.docker.remove_volume(self.volume(cluster_id))
 
     def drop_database(self, cluster: ClusterSpec, database: str) -> None:
+        """Drop a database; open connections to it are ended."""
         self._query(
-            self.container(cluster.id), "postgres", f"DROP DATABASE IF EXISTS {sql.identifier(database)} WITH (FORCE);\n"
+            self.container(cluster.id),
+            "postgres",
+            f"DROP DATABASE IF EXISTS {sql.identifier(database)} WITH (FORCE);\n",
         )
 
     def drop_user(self, cluster: ClusterSpec, user: str) -> None:
@@ -137,5 +143,5 @@ class Databases:
         databases = self._query(name, "postgres", "SELECT datname FROM pg_database WHERE datallowconn;\n").splitlines()
         for database in databases:
             self._query(name, database, sql.drop_user_sql(user))
-        end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {sql.literal(user)};\n"
+        end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {sql.literal(user)};\n"  # noqa: S608 - quoted
         self._query(name, "postgres", f"{end}DROP ROLE IF EXISTS {sql.identifier(user)};\n")

@@ -1,7 +1,7 @@
-"""DNS: Knot answers for the zones with authority (ns1.digitalocean.com), Unbound resolves for droplets, clusters and the proxy.
+"""DNS: Knot answers for the zones with authority (ns1.digitalocean.com), Unbound resolves for droplets and the proxy.
 
-Knot sends what it has no zone for to this machine's own resolvers; Unbound follows aliases across zones and keeps no cache, so that
-a changed record is seen at once.
+Knot sends what it has no zone for to this machine's own resolvers; Unbound follows aliases across zones and keeps no
+cache, so that a changed record is seen at once.
 """
 
 from __future__ import annotations
@@ -56,21 +56,24 @@ def knot_conf(zones: list[str], upstream: list[str]) -> str:
         proxy = "mod-dnsproxy:\n  - id: machine\n    remote: machine\n    fallback: on\n"
         module = "    global-module: mod-dnsproxy/machine\n"
     return (
-        "server:\n    rundir: /var/lib/knot\n    listen: 0.0.0.0@53\n    udp-workers: 1\n    tcp-workers: 2\n    background-workers: 1\n"
+        "server:\n    rundir: /var/lib/knot\n    listen: 0.0.0.0@53\n"
+        "    udp-workers: 1\n    tcp-workers: 2\n    background-workers: 1\n"
         "log:\n  - target: stderr\n    any: warning\n"
         f"database:\n    storage: /var/lib/knot\n{remote}{proxy}"
-        f"template:\n  - id: default\n    storage: {ZONES}\n    file: \"%s.zone\"\n    zonefile-sync: -1\n    zonefile-load: whole\n"
-        f"    journal-content: none\n{module}zone:\n{listed}"
+        f'template:\n  - id: default\n    storage: {ZONES}\n    file: "%s.zone"\n'
+        f"    zonefile-sync: -1\n    zonefile-load: whole\n    journal-content: none\n{module}zone:\n{listed}"
     )
 
 
 def unbound_conf(nameserver: str) -> str:
     """Unbound's settings: everything comes by way of the nameserver, nothing is kept."""
     return (
-        "server:\n  interface: 0.0.0.0\n  access-control: 0.0.0.0/0 allow\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n"
-        "  use-syslog: no\n  logfile: \"\"\n  verbosity: 0\n  num-threads: 1\n  module-config: \"iterator\"\n"
-        "  qname-minimisation: no\n  do-ip6: no\n  pidfile: \"\"\n  unblock-lan-zones: yes\n  insecure-lan-zones: yes\n"
-        f"remote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: {nameserver}\n  forward-no-cache: yes\n"
+        "server:\n  interface: 0.0.0.0\n  access-control: 0.0.0.0/0 allow\n"
+        '  do-daemonize: no\n  username: ""\n  chroot: ""\n  use-syslog: no\n  logfile: ""\n'
+        '  verbosity: 0\n  num-threads: 1\n  module-config: "iterator"\n'
+        '  qname-minimisation: no\n  do-ip6: no\n  pidfile: ""\n  unblock-lan-zones: yes\n  insecure-lan-zones: yes\n'
+        "remote-control:\n  control-enable: no\n"
+        f'forward-zone:\n  name: "."\n  forward-addr: {nameserver}\n  forward-no-cache: yes\n'
     )
 
 
@@ -84,10 +87,12 @@ class Dns:
 
     @property
     def nameserver(self) -> str:
+        """The container that answers with authority."""
         return self.instance.thing("nameserver")
 
     @property
     def resolver(self) -> str:
+        """The container that droplets and the proxy ask."""
         return self.instance.thing("resolver")
 
     def ensure(self) -> bool:

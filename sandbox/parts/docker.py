@@ -94,6 +94,7 @@ class Docker:
         return found[0] if found else None
 
     def running(self, name: str) -> bool:
+        """Say whether the container runs."""
         return self.run("inspect", "--type", "container", "--format", "{{.State.Running}}", name, check=False) == "true"
 
     def create(self, name: str, image: str, options: Sequence[str], command: Sequence[str] = ()) -> None:
@@ -102,6 +103,7 @@ class Docker:
         self.run("create", "--name", name, *options, image, *command)
 
     def start(self, name: str) -> None:
+        """Start a container; one that runs stays as it is."""
         self.run("start", name)
 
     def remove(self, name: str) -> None:
@@ -117,21 +119,23 @@ class Docker:
     ) -> str:
         """Run a command in a running container and return what it printed."""
         options = (*(("--interactive",) if stdin is not None else ()), *(("--user", user) if user else ()))
-        return self.run(
-            "exec", *options, name, *command, stdin=None if stdin is None else stdin.encode(), check=check
-        )
+        return self.run("exec", *options, name, *command, stdin=None if stdin is None else stdin.encode(), check=check)
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Create a volume if it is not there."""
         self.run("volume", "create", *label_options(labels), name)
 
     def remove_volume(self, name: str) -> None:
+        """Remove a volume if it is there."""
         self.run("volume", "rm", "--force", name, check=False)
 
     def remove_network(self, name: str) -> None:
+        """Remove a network if it is there and nobody is on it."""
         self.run("network", "rm", name, check=False)
 
 
 def label_options(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the options of `docker create` and its kin for these labels."""
     return tuple(part for key, value in labels.items() for part in ("--label", f"{key}={value}"))
 
 

@@ -17,11 +17,32 @@ STATE = "/var/lib/droplet"
 SEED = "/var/lib/cloud/seed/nocloud"
 STOP_SECONDS = 20
 PROCESSES = 8192
-CAPABILITIES = """
-    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE
-    LINUX_IMMUTABLE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT
-    SYS_CHROOT SYS_NICE SYS_PTRACE SYS_TTY_CONFIG WAKE_ALARM
-""".split()
+CAPABILITIES = (
+    *(
+        "AUDIT_CONTROL",
+        "AUDIT_READ",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+    ),
+    *("FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE"),
+    *(
+        "NET_BROADCAST",
+        "NET_RAW",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYSLOG",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+    ),
+    *("SYS_NICE", "SYS_PTRACE", "SYS_TTY_CONFIG", "WAKE_ALARM"),
+)
 """What an init and an inner Docker need. `--privileged` would give the machine's disks and devices as well."""
 SYS_RESOURCE_BIT = 24
 
@@ -32,7 +53,16 @@ def container_options() -> list[str]:
     if _machine_grants_sys_resource():
         options += ["--cap-add", "SYS_RESOURCE"]
     options += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
-    options += ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--stop-signal", "SIGRTMIN+3", "--pids-limit", str(PROCESSES)]
+    options += [
+        "--tmpfs",
+        "/run",
+        "--tmpfs",
+        "/run/lock",
+        "--stop-signal",
+        "SIGRTMIN+3",
+        "--pids-limit",
+        str(PROCESSES),
+    ]
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return [*options, "--cgroupns", "private"]
     # cgroup v1 has no usable private namespace: inner containers fail to start in one.
@@ -72,12 +102,15 @@ class Droplets:
         self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
 
     def container(self, droplet_id: int) -> str:
+        """Return the name of the droplet's container."""
         return self.instance.thing("droplet", droplet_id)
 
     def volume(self, droplet_id: int) -> str:
+        """Return the name of the volume of the droplet's own Docker."""
         return self.instance.thing("droplet", droplet_id, "docker")
 
     def create(self, droplet: DropletSpec, rules: FirewallRules | None = None) -> None:
+        """Make the droplet, or finish one that was interrupted in the making, and boot it if it is to be powered."""
         name = self.container(droplet.id)
         if self.docker.inspect("container", name) is None or not self._complete(droplet):
             self._make(droplet, rules)
@@ -135,10 +168,12 @@ class Droplets:
         return ["--cpus", str(cpus), "--memory", f"{memory}m", "--memory-swap", f"{memory * 2}m"]
 
     def delete(self, droplet_id: int) -> None:
+        """Remove the droplet with its disk."""
         self.docker.remove(self.container(droplet_id))
         self.docker.remove_volume(self.volume(droplet_id))
 
     def power(self, droplet: DropletSpec, operation: str) -> None:
+        """Do power_on, power_off, shutdown, reboot or power_cycle."""
         name = self.container(droplet.id)
         match operation:
             case "power_on":
@@ -160,13 +195,16 @@ class Droplets:
         self.docker.run("stop", "--time", str(STOP_SECONDS), name)
 
     def resize(self, droplet: DropletSpec) -> None:
+        """Give the droplet the CPUs and memory of its size, running or not."""
         self.docker.run("update", *self._limits(droplet), self.container(droplet.id))
 
     def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        """Put the rules in the place of the old ones; None takes the firewall away."""
         text = cloud_firewall(rules) if rules else ""
         self._change(droplet, File(path=f"{STATE}/firewall.nft", text=text, mode=0o600), "firewall")
 
     def set_reserved_ips(self, droplet: DropletSpec) -> None:
+        """Make the droplet answer on exactly these reserved IPs."""
         text = "".join(f"{address}\n" for address in droplet.reserved_ips)
         self._change(droplet, File(path=f"{STATE}/reserved_ips", text=text), "addresses")
 
@@ -175,7 +213,9 @@ class Droplets:
         name = self.container(droplet_id)
         if not self.docker.running(name):
             return []
-        lines = self.docker.execute(name, "ip", "-4", "-o", "address", "show", "dev", "eth0", "label", "eth0:r").splitlines()
+        lines = self.docker.execute(
+            name, "ip", "-4", "-o", "address", "show", "dev", "eth0", "label", "eth0:r"
+        ).splitlines()
         return [line.split()[3].split("/")[0] for line in lines]
 
     def _change(self, droplet: DropletSpec, file: File, what: str) -> None:

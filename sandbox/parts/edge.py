@@ -1,4 +1,4 @@
-"""The edge: one Nginx that ends TLS for every sandbox name and sends each to its part; the CDN's caches; the published page."""
+"""The edge: one Nginx that ends TLS for every sandbox name; the CDN's caches; the published page."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def htpasswd(logins: Iterable[RegistryLogin], now: float) -> str:
     for login in logins:
         if login.expires is None or login.expires > now:
             salt = os.urandom(8)
-            digest = hashlib.sha1(login.password.encode() + salt).digest()
+            digest = hashlib.sha1(login.password.encode() + salt).digest()  # noqa: S324 - the form Nginx checks; logins are random tokens
             lines.append(f"{login.username}:{{SSHA}}{base64.b64encode(digest + salt).decode()}\n")
     return "".join(lines)
 
@@ -148,6 +148,7 @@ class Edge:
 
     @property
     def container(self) -> str:
+        """The edge's container."""
         return self.instance.thing("edge")
 
     def ensure(self) -> bool:
@@ -160,7 +161,8 @@ class Edge:
                 self.container,
                 self.images.image("parts"),
                 [
-                    *labels, "--network", self.networks.public, "--ip", plan.infrastructure("edge"), "--restart", "unless-stopped",
+                    *labels, "--restart", "unless-stopped",
+                    "--network", self.networks.public, "--ip", plan.infrastructure("edge"),
                     "--publish", f"127.0.0.1:{self.instance.page_port}:{PAGE_PORT}",
                 ],
                 ["nginx", "-c", "/etc/sandbox/nginx.conf"],
@@ -184,6 +186,7 @@ class Edge:
         return True
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
+        """Serve exactly these CDN endpoints."""
         files = [File(path=f"{CONF}/http.d/cdn.conf", text="".join(cdn_server(cdn) for cdn in cdns))]
         for cdn in cdns:
             if cdn.certificate and cdn.private_key:
@@ -202,12 +205,15 @@ class Edge:
         self.docker.execute(self.container, "sh", "-c", script, stdin="".join(patterns))
 
     def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
+        """Let in exactly these logins that are not past their time."""
         text = htpasswd(logins, time.time())
         self.docker.put(self.container, [File(path=f"{CONF}/registry.htpasswd", text=text)])
 
     def set_page(self, address: str | None) -> None:
         """Publish port 80 of `address` on the loopback page port; None publishes nothing."""
-        text = f"server {{ listen {PAGE_PORT}; proxy_pass {address}:80; proxy_connect_timeout 5s; }}\n" if address else ""
+        text = (
+            f"server {{ listen {PAGE_PORT}; proxy_pass {address}:80; proxy_connect_timeout 5s; }}\n" if address else ""
+        )
         self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
 
     def _apply(self, files: list[File]) -> None:

@@ -1,8 +1,9 @@
 """nftables text for cloud firewalls and for the trusted sources of a cluster: pure functions.
 
-A cloud firewall stands outside its droplet. Here it is a table of its own in the droplet's network namespace, hooked where the wire
-would be: inbound before Docker's address translation (priority -150: after connection tracking at -200, before dstnat at -100), so a
-published container port is covered too; outbound after everything. It touches neither ufw's nor Docker's tables.
+A cloud firewall stands outside its droplet. Here it is a table of its own in the droplet's network namespace, hooked
+where the wire would be: inbound before Docker's address translation (priority -150: after connection tracking at -200,
+before dstnat at -100), so a published container port is covered too; outbound after everything. It touches neither
+ufw's nor Docker's tables.
 """
 
 from __future__ import annotations
@@ -86,12 +87,14 @@ def cloud_firewall(rules: FirewallRules) -> str:
 def trusted_sources(trusted: tuple[str, ...] | None, ports: tuple[int, ...]) -> str:
     """The nft program for a cluster; None lets everybody in. A stranger gets no answer, not a refusal.
 
-    It also cuts a stranger's connections that were open before the list changed, as established traffic is not excepted.
+    A stranger's connections that were open before the list changed are cut too: established traffic is no exception.
     """
     if trusted is None:
         return _replacing("inet trusted_sources", [])
     wanted = ", ".join(str(port) for port in ports)
-    accepts = [f"  tcp dport {{ {wanted} }} {family} saddr {{ {networks} }} accept" for family, networks in _families(trusted)]
+    accepts = [
+        f"  tcp dport {{ {wanted} }} {family} saddr {{ {networks} }} accept" for family, networks in _families(trusted)
+    ]
     return _replacing(
         "inet trusted_sources",
         [

@@ -1,7 +1,7 @@
-"""The local images: `droplet` (a small server with systemd), `parts` (everything else of the sandbox), `app` (a base for apps).
+"""The local images: `droplet` (a small server), `parts` (everything else of the sandbox), `app` (a base for apps).
 
-Tagged by the hash of all that goes in, so an unchanged image is never built again. The base comes from the official image where
-images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror in its apt configuration.
+Tagged by the hash of all that goes in, so an unchanged image is never built again. The base is the official image where
+images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror its apt uses.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def apt_settings() -> str:
 def pip_settings() -> str:
     """This machine's pip settings that reach an index, as a pip.conf."""
     # A virtual environment may be without pip; the machine's own reads the same files.
-    commands = [[sys.executable, "-m", "pip", "config", "list"], ["python3", "-m", "pip", "config", "list"]]
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, check=False, text=True)
-        if done.returncode == 0:
-            break
+    listed = ""
+    for python in (sys.executable, "/usr/bin/python3", "python3"):
+        if shutil.which(python):
+            command = [python, "-m", "pip", "config", "list"]
+            listed += subprocess.run(command, capture_output=True, check=False, text=True).stdout
     lines = ["[global]"]
-    for line in done.stdout.splitlines():
+    for line in dict.fromkeys(listed.splitlines()):
         key, _, value = line.partition("=")
         name = key.rsplit(".", 1)[-1]
         if name in ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout"):
@@ -98,7 +98,7 @@ def added_authorities() -> dict[str, str]:
 
 
 def find_tool(name: str) -> Path:
-    """A pinned tool: `$ANCLA_TOOLS/NAME`, else on PATH, else where `make tools` keeps it (`<cache>/tools/NAME-VERSION/NAME`).
+    """A pinned tool: `$ANCLA_TOOLS/NAME`, else on PATH, else where `make tools` keeps it (`<cache>/tools/NAME-…/NAME`).
 
     Raises:
         PartError: it is nowhere.
@@ -108,15 +108,19 @@ def find_tool(name: str) -> Path:
     for candidate in (Path(tools) / name if tools else None, shutil.which(name), *kept):
         if candidate and Path(candidate).is_file():
             return Path(candidate)
-    raise PartError(f"{name}: not found; `make tools` builds it (looked in $ANCLA_TOOLS, on PATH and in {cache_folder()}/tools)")
+    raise PartError(
+        f"{name}: not found; `make tools` builds it (looked in $ANCLA_TOOLS, on PATH and in {cache_folder()}/tools)"
+    )
+
+
+def _quiet(_: str) -> None:
+    """Take a line of progress and say nothing."""
 
 
 class Images:
     """Builds the images when what goes in has changed. `say` gets one line for each step."""
 
-    def __init__(
-        self, docker: Docker, authority: Authority, say: Callable[[str], None] = lambda line: None
-    ) -> None:
+    def __init__(self, docker: Docker, authority: Authority, say: Callable[[str], None] = _quiet) -> None:
         self.docker, self.authority, self.say = docker, authority, say
         self._tags: dict[str, str] = {}
 
@@ -168,9 +172,19 @@ class Images:
                 target.write_bytes(data)
                 target.chmod(mode)
             log = Path(folder, ".build.log")
-            with open(log, "wb") as output:
+            with log.open("wb") as output:
                 done = subprocess.run(
-                    ["docker", "build", "--build-arg", f"BASE={base}", "--label", f"{IMAGE_LABEL}={kind}", "--tag", name, folder],
+                    [
+                        "docker",
+                        "build",
+                        "--build-arg",
+                        f"BASE={base}",
+                        "--label",
+                        f"{IMAGE_LABEL}={kind}",
+                        "--tag",
+                        name,
+                        folder,
+                    ],
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
@@ -211,7 +225,7 @@ class Images:
             return name
         if os.geteuid() != 0 or shutil.which("debootstrap") is None:
             raise PartError(
-                "base image: it cannot be pulled; making it takes root and the package debootstrap (apt-get install debootstrap)"
+                "base image: it cannot be pulled; making it takes root, and debootstrap (apt-get install debootstrap)"
             )
         self.say(f"base: debootstrap of {codename} (about 90 s, once)")
         with tempfile.TemporaryDirectory(prefix="ancla-base-", dir=_roomy_folder()) as folder:

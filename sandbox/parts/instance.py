@@ -25,14 +25,15 @@ BENCHMARK = ipaddress.IPv4Network("198.18.0.0/15")
 class Plan:
     """The addresses of one instance, all in one /20.
 
-    The first /21 is the public network: infrastructure at its start, then droplets and clusters; the upper half of it is
-    for reserved IPs, which no container ever gets. The backbone joins edge, Spaces and registry, out of droplets' sight.
+    The first /21 is the public network: infrastructure at its start, then droplets and clusters; the upper half of it
+    is for reserved IPs, which no container ever gets. The backbone joins edge, Spaces and registry alone.
     """
 
     block: ipaddress.IPv4Network
 
     @property
     def public(self) -> ipaddress.IPv4Network:
+        """The network of droplets, clusters and infrastructure."""
         return next(self.block.subnets(new_prefix=21))
 
     @property
@@ -49,6 +50,7 @@ class Plan:
 
     @property
     def backbone(self) -> ipaddress.IPv4Network:
+        """The network behind the edge."""
         return ipaddress.IPv4Network((int(self.block.network_address) + 2048, 24))
 
     def infrastructure(self, part: str) -> str:
@@ -70,6 +72,7 @@ class Instance:
 
     @property
     def labels(self) -> dict[str, str]:
+        """What every thing of this instance carries."""
         return {LABEL: self.name}
 
     @property
@@ -79,6 +82,7 @@ class Instance:
 
     @property
     def prefix(self) -> str:
+        """What every thing's name begins with."""
         return f"ancla-{self.name}-"
 
     def thing(self, *parts: object) -> str:
@@ -87,14 +91,17 @@ class Instance:
 
     @property
     def base_url(self) -> str:
+        """The API's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def proxy_port(self) -> int:
+        """Where the HTTP proxy listens."""
         return self.port + 1
 
     @property
     def page_port(self) -> int:
+        """Where the page of the first reserved IP is published."""
         return self.port + 2
 
     @cached_property
@@ -108,7 +115,9 @@ class Instance:
             if not any(block.overlaps(network) for network in taken):
                 write_private(file, json.dumps({"block": str(block)}))
                 return Plan(block)
-        raise PartError(f"addresses: no free /20 in {BENCHMARK}; stop another sandbox, or remove a route that covers it")
+        raise PartError(
+            f"addresses: no free /20 in {BENCHMARK}; stop another sandbox, or remove a route that covers it"
+        )
 
 
 def instance_name(home: Path) -> str:
@@ -143,6 +152,6 @@ def write_private(path: Path, text: str) -> None:
     """Write a file only its owner can read, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     draft.replace(path)

@@ -20,25 +20,31 @@ class Networks:
 
     @property
     def public(self) -> str:
+        """The name of the public network."""
         return self.instance.thing("public")
 
     @property
     def backbone(self) -> str:
+        """The name of the network behind the edge."""
         return self.instance.thing("backbone")
 
     def vpc(self, vpc_id: str) -> str:
+        """Return the name of a VPC's network."""
         return self.instance.thing("vpc", vpc_id)
 
     def ensure_infrastructure(self) -> None:
+        """Create the public network and the backbone if they are not there."""
         plan = self.instance.plan
         self._ensure(self.public, str(plan.public), internal=False)
         self._ensure(self.backbone, str(plan.backbone), internal=True)
 
     def create_vpc(self, vpc: VpcSpec) -> None:
+        """Create a VPC's network if it is not there."""
         # Internal: a VPC has no way out of its own; eth0 is the default route, as on a droplet.
         self._ensure(self.vpc(vpc.id), vpc.ip_range, internal=True)
 
     def delete_vpc(self, vpc_id: str) -> None:
+        """Remove a VPC's network."""
         self.docker.remove_network(self.vpc(vpc_id))
         if self.docker.inspect("network", self.vpc(vpc_id)) is not None:
             raise PartError(f"VPC {vpc_id}: its network is still in use")
@@ -48,7 +54,9 @@ class Networks:
         if found is not None:
             have = found["IPAM"]["Config"][0]["Subnet"]
             if have != subnet:
-                raise PartError(f"network {name}: has the range {have}, not {subnet}; `python -m sandbox reset` starts over")
+                raise PartError(
+                    f"network {name}: has the range {have}, not {subnet}; `python -m sandbox reset` starts over"
+                )
             return
         options = ("--internal",) if internal else ()
         self.docker.run(
@@ -57,6 +65,7 @@ class Networks:
         )  # fmt: skip
 
     def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
+        """As `Parts.free_public_ip`."""
         plan = self.instance.plan
         for number in plan.reserved if reserved else plan.hosts:
             address = str(ipaddress.IPv4Address(number))
@@ -65,6 +74,7 @@ class Networks:
         raise PartError(f"addresses: all {'reserved' if reserved else 'public'} ones of {plan.public} are taken")
 
     def free_vpc_range(self, taken: frozenset[str]) -> str:
+        """As `Parts.free_vpc_range`."""
         used = [*networks_in_use(), *(ipaddress.IPv4Network(cidr, strict=False) for cidr in taken)]
         for candidate in VPC_POOL.subnets(new_prefix=20):
             if not any(candidate.overlaps(network) for network in used):
@@ -72,6 +82,7 @@ class Networks:
         raise PartError(f"VPC: no free /20 in {VPC_POOL}")
 
     def check_vpc_range(self, ip_range: str) -> str | None:
+        """As `Parts.check_vpc_range`."""
         network = ipaddress.IPv4Network(ip_range, strict=False)
         for used in networks_in_use():
             if used.prefixlen and network.overlaps(used):

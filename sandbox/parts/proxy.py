@@ -18,6 +18,7 @@ class Proxy:
 
     @property
     def container(self) -> str:
+        """The proxy's container."""
         return self.instance.thing("proxy")
 
     def ensure(self) -> bool:
@@ -30,7 +31,8 @@ class Proxy:
                 self.container,
                 self.images.image("parts"),
                 [
-                    *label_options(self.instance.labels), "--network", self.networks.public, "--ip", plan.infrastructure("proxy"),
+                    *label_options(self.instance.labels),
+                    "--network", self.networks.public, "--ip", plan.infrastructure("proxy"),
                     "--dns", plan.infrastructure("resolver"), "--restart", "unless-stopped",
                     "--publish", f"127.0.0.1:{self.instance.proxy_port}:{PORT}",
                 ],

@@ -1,4 +1,4 @@
-"""The container registry: Debian's docker-registry behind the edge; images of this machine are pushed straight into it."""
+"""The container registry: Debian's docker-registry behind the edge; local images are pushed straight into it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ class Registry:
 
     @property
     def container(self) -> str:
+        """The registry's container."""
         return self.instance.thing("registry")
 
     @property
     def volume(self) -> str:
+        """The volume of its layers."""
         return self.instance.thing("registry", "data")
 
     def ensure(self) -> bool:
@@ -55,6 +57,7 @@ class Registry:
         )  # fmt: skip
 
     def repositories(self) -> tuple[str, ...]:
+        """Name every repository, registry name first."""
         catalog = json.loads(self._get("_catalog?n=1000") or "{}")
         return tuple(catalog.get("repositories") or ())
 
@@ -71,9 +74,10 @@ class Registry:
         manifest = json.loads(self._get(f"{repository}/manifests/{tag}") or "{}")
         if manifest.get("config", {}).get("digest") == local:
             return False
-        # skopeo seeks in the archive, so it lands in a file first; the target is an argument of the shell, never its text.
+        # skopeo seeks in the archive, so it lands in a file first; the target is the shell's argument, never its text.
         script = (
-            'file=$(mktemp); trap "rm -f $file" EXIT; cat > "$file"; skopeo copy --quiet --insecure-policy --dest-tls-verify=false '
+            'file=$(mktemp); trap "rm -f $file" EXIT; cat > "$file"; '
+            "skopeo copy --quiet --insecure-policy --dest-tls-verify=false "
             '"docker-archive:$file" "docker://127.0.0.1:5000/$1"'
         )
         copy = ["docker", "exec", "--interactive", self.container, "sh", "-euc", script, "push", target]
@@ -92,7 +96,13 @@ class Registry:
         """
         repository, _, tag = target.rpartition(":")
         head = self.docker.execute(
-            self.container, "curl", "-sfI", "-H", f"Accept: {MANIFESTS}", f"{LOCAL}/{repository}/manifests/{tag}", check=False
+            self.container,
+            "curl",
+            "-sfI",
+            "-H",
+            f"Accept: {MANIFESTS}",
+            f"{LOCAL}/{repository}/manifests/{tag}",
+            check=False,
         )
         for line in head.splitlines():
             name, _, value = line.partition(":")

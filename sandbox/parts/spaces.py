@@ -24,10 +24,12 @@ class Spaces:
 
     @property
     def container(self) -> str:
+        """The container of front and gateways."""
         return self.instance.thing("spaces")
 
     @property
     def volume(self) -> str:
+        """The volume of all buckets."""
         return self.instance.thing("spaces", "data")
 
     def ensure(self) -> bool:
@@ -47,7 +49,7 @@ class Spaces:
                 ],
                 ["python3", FRONT],
             )  # fmt: skip
-            # The gateways' own administrator: made here, known to nobody outside the container. Buckets belong to its fixed name.
+            # The gateways' own administrator: known to nobody outside the container. Buckets belong to its fixed name.
             root = {"access_key": "sandbox", "secret_key": secrets.token_urlsafe(30)}
             self.docker.put(self.container, [File(path="/data/root.json", text=json.dumps(root), mode=0o600)])
         self.docker.start(self.container)
@@ -55,8 +57,10 @@ class Spaces:
         return True
 
     def _answers(self) -> bool:
-        script = "import socket; socket.create_connection(('127.0.0.1', 7000), 1)"
-        return self.docker.run("exec", self.container, "sh", "-c", f'python3 -c "{script}" && echo up', check=False) == "up"
+        address = self.instance.plan.inner("spaces")
+        return bool(
+            self.docker.run("exec", self.container, "sh", "-c", f"nc -z {address} 7000 && echo up", check=False)
+        )
 
     def set_keys(self, keys: tuple[SpacesKey, ...]) -> None:
         """Make these the only keys."""
@@ -66,7 +70,11 @@ class Spaces:
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """(region, bucket) of every Space."""
         found = self.docker.execute(
-            self.container, "sh", "-c", "cd /data/buckets 2>/dev/null && find . -mindepth 2 -maxdepth 2 -type d", check=False
+            self.container,
+            "sh",
+            "-c",
+            "cd /data/buckets 2>/dev/null && find . -mindepth 2 -maxdepth 2 -type d",
+            check=False,
         )
         pairs = sorted(tuple(line.split("/")[1:3]) for line in found.splitlines())
         return tuple((region, bucket) for region, bucket in pairs if not bucket.startswith("."))

@@ -1,5 +1,7 @@
 """The SQL and the settings that make a PostgreSQL server look like DigitalOcean's: pure functions."""
 
+# ruff: noqa: S608 - every value goes through `literal` or `identifier`
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -75,7 +77,8 @@ def pgbouncer_ini(pools: Iterable[PoolSpec]) -> str:
     for pool in pools:
         user = f" user={pool.user}" if pool.user else ""
         lines.append(
-            f"{pool.name} = host={SOCKET} port={PORT} dbname={pool.database}{user} pool_mode={pool.mode} pool_size={pool.size}"
+            f"{pool.name} = host={SOCKET} port={PORT} dbname={pool.database}{user} "
+            f"pool_mode={pool.mode} pool_size={pool.size}"
         )
     lines += [
         "[pgbouncer]",
@@ -109,7 +112,11 @@ def roles_sql(users: Iterable[DatabaseUser]) -> str:
     statements = ["SET client_min_messages = warning"]
     for user in users:
         name, password = identifier(user.name), literal(user.password)
-        options = "CREATEDB CREATEROLE REPLICATION" if user.name == ADMIN else ("REPLICATION" if user.replication else "NOREPLICATION")
+        options = (
+            "CREATEDB CREATEROLE REPLICATION"
+            if user.name == ADMIN
+            else ("REPLICATION" if user.replication else "NOREPLICATION")
+        )
         statements.append(
             f"DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal(user.name)}) "
             f"THEN CREATE ROLE {name}; END IF; END $do$"
