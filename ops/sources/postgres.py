@@ -77,6 +77,7 @@ class PostgresDatabase:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
             ) as process:
                 try:
                     record = self._record(connection, tool)

@@ -7,18 +7,25 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.drill.scratch import scratch_server
+from ops.drill import scratch
 from ops.errors import ToolError
-from ops.sources.pg_tools import find_tool
+from ops.sources.pg_tools import Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
@@ -27,21 +34,81 @@ CANARY = "c4n4ry:pa\\ss'word"
 """A password with what passfiles and SQL must quote."""
 
 
+def certificate(folder: Path) -> str:
+    """Make a certificate for `localhost` that is its own authority; returns it as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(Encoding.PEM).decode()
+    (folder / "server.crt").write_text(pem)
+    (folder / "server.key").touch(mode=0o600)
+    (folder / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return pem
+
+
 @pytest.fixture(scope="session")
 def cluster():
-    """A PostgreSQL server with `doadmin`, who is no superuser, and `app`, as at DigitalOcean. Yields the superuser."""
+    """A PostgreSQL server with TLS, with `doadmin`, who is no superuser, and `app`, as at DigitalOcean.
+
+    Yields the superuser's endpoint.
+    """
     try:
-        find_tool("initdb", at_least=14)
+        initdb, postgres = find_tool("initdb", at_least=14), find_tool("postgres", at_least=14)
         find_tool("pg_dump", at_least=14)
     except ToolError as error:
         pytest.skip(f"no PostgreSQL server programs: {error}")
-    with scratch_server(14) as superuser:
-        with superuser.connect() as connection:
-            quoted = CANARY.replace("'", "''")
-            connection.execute(f"CREATE ROLE doadmin LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD '{quoted}'")
-            connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{quoted}'")
-            connection.execute("CREATE ROLE reporting NOLOGIN")
-        yield superuser
+    account, password, port = scratch._account(), SecretStr("superuser"), free_port()
+    with tempfile.TemporaryDirectory(prefix="ancla-test-") as name:
+        folder = Path(name)
+        pem = certificate(folder)
+        scratch._initialize(initdb, folder, account, password)
+        if account is not None:
+            for path in folder.iterdir():
+                os.chown(path, account.pw_uid, account.pw_gid)
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "ssl": "on",
+            "ssl_cert_file": folder / "server.crt",
+            "ssl_key_file": folder / "server.key",
+            "fsync": "off",
+        }
+        arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*scratch._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder, *arguments],
+                cwd=folder,
+                env=scratch._clean(),
+                stdout=log,
+                stderr=log,
+            )
+        endpoint = Endpoint(
+            host="localhost",
+            hostaddr="127.0.0.1",
+            port=port,
+            user=scratch.SUPERUSER,
+            password=password,
+            database="postgres",
+            ca_certificate=pem,
+        )
+        try:
+            scratch._wait(endpoint, process, folder / "log")
+            with endpoint.connect() as connection:
+                quoted = CANARY.replace("'", "''")
+                connection.execute(f"CREATE ROLE doadmin LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD '{quoted}'")
+                connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{quoted}'")
+                connection.execute("CREATE ROLE reporting NOLOGIN")
+            yield endpoint
+        finally:
+            scratch._stop(process)
 
 
 @pytest.fixture
@@ -113,12 +180,18 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def cached_gateway():
+    """The one that tools/ built for the sandbox."""
+    cache = Path(os.environ.get("ANCLA_CACHE", Path.home() / ".cache" / "ancla"))
+    return next(iter(sorted(map(str, cache.glob("tools/versitygw-*/versitygw")), reverse=True)), None)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory):
     """A real S3 server: versitygw with real signatures where it is installed, else moto's server."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    gateway = os.environ.get("ANCLA_VERSITYGW") or shutil.which("versitygw")
+    gateway = os.environ.get("ANCLA_VERSITYGW") or shutil.which("versitygw") or cached_gateway()
     if gateway:
         root = tmp_path_factory.mktemp("s3")
         command = [gateway, "--port", f"127.0.0.1:{port}", "--quiet", "posix", "--sidecar", tmp_path_factory.mktemp("meta"), root]

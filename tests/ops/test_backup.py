@@ -1,8 +1,24 @@
 from __future__ import annotations
 
-from ops.backup import catalog
+import os
+import resource
+import shutil
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import SecretStr
+
+from ops.backup import catalog, spool
 from ops.backup.run import BackupJob, create
+from ops.errors import BackupNotFoundError, SourceError, SpoolError, StoreError, ToolError
+from ops.reach import readable_database
 from ops.restore import RestoreJob, run
+from ops.sources import pg_tools
+from ops.sources.postgres import PostgresDatabase
 
 
 def job(source, *stores, spool=None):
@@ -13,12 +29,201 @@ def silent(text):
     pass
 
 
-def test_a_backup_restores_into_a_new_database_with_every_row_and_hash(source, admin, app, s3):
+class FaultyStore:
+    """A store that fails at the nth upload; everything else is the real one's."""
+
+    def __init__(self, store, *, at):
+        self._store, self._left = store, at
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put_stream(self, key, stream, *, expected_size):
+        self._left -= 1
+        if self._left < 0:
+            stream.read(100)
+            raise StoreError(f"{key}: the line was cut")
+        self._store.put_stream(key, stream, expected_size=expected_size)
+
+
+def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
     made = create(job(source, s3), silent)
+    (entry,) = catalog.entries(s3, "shop")
+    assert (entry.id, entry.complete, entry.objects) == (made.id, True, len(made.objects) + 1)
     assert catalog.find(s3, "shop") == made
-    with app.on("shop").connect() as connection:
-        connection.execute("DELETE FROM public.orders")
-    report = run(RestoreJob(store=s3, manifest=made, admin=admin, owner=app, live=("shop",)), silent)
+    assert {o.holds for o in made.objects} >= {"table public.orders", "table audit.log", "table public.Odd name; x"}
+    assert made.intact()
+
+
+def test_the_stored_objects_are_what_stock_tools_can_read(source, folder, tmp_path):
+    made = create(job(source, folder), silent)
+    here = tmp_path / "by-hand"
+    here.mkdir()
+    for entry in made.objects:
+        source_file = folder.root / "shop" / made.id / entry.key
+        zstd = shutil.which("zstd")
+        if zstd is None:
+            pytest.skip("no zstd program here")
+        subprocess.run([zstd, "-q", "-d", source_file, "-o", here / entry.file], check=True)
+    tool = pg_tools.find_tool("pg_restore", at_least=15)
+    listing = subprocess.run([tool.path, "--list", here], check=True, capture_output=True, text=True).stdout
+    assert "TABLE DATA public orders app" in listing
+
+
+def test_without_its_manifest_a_backup_is_incomplete_and_is_not_taken(source, s3):
+    made = create(job(source, s3), silent)
+    s3.delete([catalog.prefix_of("shop", made.id) + "manifest.json"])
+    (entry,) = catalog.entries(s3, "shop")
+    assert not entry.complete
+    with pytest.raises(BackupNotFoundError, match="no complete backup"):
+        catalog.find(s3, "shop")
+    with pytest.raises(BackupNotFoundError, match="not complete"):
+        catalog.find(s3, "shop", made.id)
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_a_failed_upload_leaves_nothing_in_the_bucket(source, s3, at):
+    with pytest.raises(StoreError, match="the line was cut"):
+        create(job(source, FaultyStore(s3, at=at)), silent)
+    assert list(s3.list("")) == []
+    assert s3.abort_uploads("") == 0
+
+
+def test_an_interrupt_leaves_nothing_in_the_bucket_and_nothing_in_the_spool(source, s3, tmp_path):
+    def interrupt(text):
+        if text.startswith("stored"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create(job(source, s3, spool=tmp_path), interrupt)
+    assert list(s3.list("")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_store_that_fails_does_not_take_the_other_copy_with_it(source, s3, folder):
+    with pytest.raises(StoreError, match="1 of 2 stores have the backup"):
+        create(job(source, FaultyStore(s3, at=0), folder), silent)
+    assert list(s3.list("")) == []
+    assert [entry.complete for entry in catalog.entries(folder)] == [True]
+
+
+def test_too_small_a_spool_is_refused_before_the_dump(source, s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    with pytest.raises(SpoolError, match="1 MiB are free; give another folder with --spool"):
+        create(job(source, s3, spool=tmp_path), silent)
+    assert list(s3.list("")) == []
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no file-size limits here")
+def test_a_disk_that_fills_up_during_the_dump_is_one_clear_line(source, s3, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # the orders alone are larger
+    try:
+        with pytest.raises(SpoolError, match="filled up"):
+            create(job(source, s3, spool=tmp_path), silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(s3.list("")) == []
+    assert list(tmp_path.iterdir()) == []
+    create(job(source, s3, spool=tmp_path), silent)  # the same without the limit works: it was the limit
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "none", tmp_path], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("cannot mount a small disk here")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_is_full_in_truth_is_one_clear_line(source, s3, tiny_disk, monkeypatch):
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 40))  # it fills up later
+    with pytest.raises(SpoolError, match="filled up"):
+        create(job(source, s3, spool=tiny_disk), silent)
+    assert list(s3.list("")) == []
+    assert list(tiny_disk.iterdir()) == []
+
+
+def test_what_the_role_may_not_read_is_named_before_the_dump(admin, app, shop, s3):
+    with admin.on(shop).connect() as connection:
+        connection.execute("CREATE TABLE public.hidden (a int)")
+        connection.execute("REVOKE ALL ON public.hidden FROM app")
+    with pytest.raises(SourceError, match=r"app may not read public.hidden; run `GRANT"):
+        PostgresDatabase(endpoint=app.on(shop)).plan()
+
+
+def test_the_administrator_is_taken_when_it_may_read_all_and_the_app_user_else(admin, app, shop):
+    assert readable_database(admin, app, shop).endpoint.user == "app"
+    with admin.connect() as connection:
+        connection.execute("GRANT app TO doadmin")
+    try:
+        assert readable_database(admin, app, shop).endpoint.user == "doadmin"
+    finally:
+        with admin.connect() as connection:
+            connection.execute("REVOKE app FROM doadmin")
+
+
+def test_an_old_pg_dump_is_refused_with_what_to_install(source, monkeypatch):
+    old = pg_tools.Tool(path=Path("/usr/bin/pg_dump"), version="13.4")
+    monkeypatch.setattr(pg_tools, "_tools", lambda name: (old,))
+    with pytest.raises(ToolError, match=r"pg_dump: found 13.4, the server is PostgreSQL \d+; run `apt-get install"):
+        source.plan()
+
+
+def test_a_wrong_password_and_an_unverified_certificate_are_one_line(source, app):
+    wrong = PostgresDatabase(endpoint=replace(source.endpoint, password=SecretStr("no")))
+    with pytest.raises(SourceError, match="password authentication failed") as caught:
+        wrong.plan()
+    assert "\n" not in str(caught.value)
+    elsewhere = PostgresDatabase(endpoint=replace(source.endpoint, host="database.example.org"))
+    with pytest.raises(SourceError, match="does not match host name"):
+        elsewhere.plan()
+
+
+def test_writes_during_the_backup_do_not_make_it_differ(source, admin, app, shop, folder):
+    """The fingerprints are of the dump's own snapshot; of the live database they would differ here."""
+    stop = threading.Event()
+
+    def write():
+        with app.on(shop).connect() as connection:
+            while not stop.is_set():
+                connection.execute("INSERT INTO public.events SELECT '2026-02-02', i FROM generate_series(1, 50) i")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = create(job(source, folder), silent)
+    finally:
+        stop.set()
+        writer.join()
+    live = {t.table: t.rows for t in source.fingerprint().tables}
+    assert live["public.events_2026"] > {t.table: t.rows for t in made.source.tables}["public.events_2026"]
+    report = run(RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=(shop,)), silent)
     assert report.differences == []
-    with app.on(report.target).connect() as connection:
-        assert connection.execute("SELECT count(*) FROM public.orders").fetchone() == (3000,)
+
+
+def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder):
+    seen, stop = set(), threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(path.read_bytes())
+                except OSError:
+                    continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        made = create(job(source, folder), silent)
+        run(RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=(shop,)), silent)
+    finally:
+        stop.set()
+        watcher.join()
+    assert any(b"pg_dump" in line for line in seen), "the watcher saw nothing at all"
+    assert any(b"pg_restore" in line for line in seen)
+    assert not any(b"c4n4ry" in line for line in seen)
