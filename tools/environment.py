@@ -255,7 +255,7 @@ def preview() -> None:
     """List what `up` would do, with the monthly cost, and hold it against the policy."""
     work = _workspace(_chosen["stack"], start=True)
     work.run("stack select", "pulumi", "stack", "select", "--create", work.stack, "--non-interactive", cwd=work.project, quiet=True)
-    plan = work.pulumi("pulumi preview", "preview", "--json", quiet=True)
+    plan = work.pulumi("pulumi preview", "preview", "--json", "--show-sames", quiet=True)
     policy = [sys.executable, "-m", "policy", "--cost", "--stack-file", str(ROOT / f"Pulumi.{work.stack}.yaml")]
     done = subprocess.run(policy, cwd=ROOT, input=plan, text=True, check=False, env=dict(work.environment))
     raise typer.Exit(done.returncode)
