@@ -1,0 +1,27 @@
+"""A stack's life with the real engine, in a cloud without machines: built, unchanged, refreshed, gone without a trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.kit import BareCloud
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.parametrize("cloud", ["staging", "prod"], indirect=True)
+def test_a_stack_is_built_stays_unchanged_and_leaves_nothing_behind(cloud: BareCloud) -> None:
+    cloud.up()
+    assert cloud.leaks(), "a running stack is seen by the leak report, so an empty one means something"
+    cloud.pulumi("preview", "--expect-no-changes")
+    cloud.pulumi("refresh", "--yes", "--expect-no-changes")
+    cloud.pulumi("preview", "--expect-no-changes")
+
+    refused = cloud.pulumi("destroy", "--yes", "--skip-preview", check=cloud.stack == "staging")
+    if cloud.stack == "prod":
+        assert refused.returncode != 0
+        assert "protected" in refused.stdout + refused.stderr
+        cloud.pulumi("up", "--yes", "--skip-preview")
+        cloud.pulumi("state", "unprotect", "--all", "--yes")
+        cloud.pulumi("destroy", "--yes", "--skip-preview")
+    assert cloud.leaks() == []
