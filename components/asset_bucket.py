@@ -93,7 +93,7 @@ class AssetBucketWithCDN(pulumi.ComponentResource):
             versioning=digitalocean.SpacesBucketVersioningArgs(enabled=True) if settings.versioning else None,
             opts=args.lifecycle.options(self, Kind.BUCKET),
         )
-        part = pulumi.ResourceOptions(parent=self, deleted_with=bucket)
+        part = pulumi.ResourceOptions(parent=self, deleted_with=args.lifecycle.goes_with(bucket, Kind.BUCKET))
         digitalocean.SpacesBucketPolicy(
             f"{name}-policy",
             bucket=bucket.name,

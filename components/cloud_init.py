@@ -31,7 +31,6 @@ def build_cloud_config(*, user: str, authorized_key: str, host_key: str, host_ke
         "disable_root": True,
         "ssh_pwauth": False,
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
         "ssh_keys": {"ed25519_private": host_key.strip() + "\n", "ed25519_public": host_key_public},
     }
     text = "#cloud-config\n" + yaml.safe_dump(config, sort_keys=False, width=4096)

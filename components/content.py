@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACED = ("host", "blueprint", "ops", "requirements.txt")
+PLACED = ("host", "blueprint", "ops")
 """What `host` runs from, and what it installs on a machine."""
 
 _LEFT_OUT = {"__pycache__"}

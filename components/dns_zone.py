@@ -111,6 +111,8 @@ class DnsZone(pulumi.ComponentResource):
         super().__init__("ancla:dns_zone:DnsZone", name, None, opts)
         # No `ip_address`: it makes an apex record that no resource owns.
         zone = digitalocean.Domain(f"{name}-zone", name=args.domain, opts=args.lifecycle.options(self, Kind.ZONE))
+        # Deleting the zone deletes its records.
+        part = pulumi.ResourceOptions(parent=self, deleted_with=args.lifecycle.goes_with(zone, Kind.ZONE))
         for record in build_records(args):
             digitalocean.DnsRecord(
                 f"{name}-{record.key}",
@@ -124,8 +126,7 @@ class DnsZone(pulumi.ComponentResource):
                 tag=record.tag,
                 port=record.port,
                 weight=record.weight,
-                # Deleting the zone deletes its records.
-                opts=pulumi.ResourceOptions(parent=self, deleted_with=zone),
+                opts=part,
             )
         self.domain_urn = zone.domain_urn
         self.register_outputs({"domain_urn": self.domain_urn})

@@ -53,6 +53,14 @@ class Lifecycle:
             deleted_with=deleted_with,
         )
 
+    def goes_with(self, holder: pulumi.Resource, kind: Kind) -> pulumi.Resource | None:
+        """Return what a part may be `deleted_with`: its holder, unless that one is protected.
+
+        The engine forgets such a part without deleting it. When the holder's own deletion is then refused, the part
+        would live on at DigitalOcean and stand in the way of the next `up`.
+        """
+        return None if kind in self.protect else holder
+
 
 # Deleting trusted sources writes an empty list, which lets everybody in who has the password, and it is the first
 # thing a destroy or a replacement would do. The list goes with its cluster instead.

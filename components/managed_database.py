@@ -63,13 +63,14 @@ class ManagedDatabase(pulumi.ComponentResource):
         self.cluster = self._cluster(name, args)
         trusted = self._trusted_sources(name, args)
         # What is in the cluster goes with it: no call for each, and none that finds the cluster gone.
-        inside = pulumi.ResourceOptions(parent=self, depends_on=[trusted], deleted_with=self.cluster)
+        holder = args.lifecycle.goes_with(self.cluster, Kind.DATABASE)
+        inside = pulumi.ResourceOptions(parent=self, depends_on=[trusted], deleted_with=holder)
         databases = [
             digitalocean.DatabaseDb(
                 f"{name}-{database}",
                 name=database,
                 cluster_id=self.cluster.id,
-                opts=args.lifecycle.options(self, Kind.DATABASE, depends_on=[trusted], deleted_with=self.cluster),
+                opts=args.lifecycle.options(self, Kind.DATABASE, depends_on=[trusted], deleted_with=holder),
             )
             for database in args.databases
         ]
@@ -121,9 +122,10 @@ class ManagedDatabase(pulumi.ComponentResource):
         """Close the cluster to all but these; one resource holds the whole list, because every write replaces it."""
         rules = [digitalocean.DatabaseFirewallRuleArgs(type="tag", value=args.tag)]
         rules += [digitalocean.DatabaseFirewallRuleArgs(type="ip_addr", value=cidr) for cidr in args.trusted_sources]
+        holder = args.lifecycle.goes_with(self.cluster, Kind.DATABASE)
         return digitalocean.DatabaseFirewall(
             f"{name}-trusted-sources",
             cluster_id=self.cluster.id,
             rules=rules,
-            opts=args.lifecycle.options(self, Kind.TRUSTED_SOURCES, deleted_with=self.cluster),
+            opts=args.lifecycle.options(self, Kind.TRUSTED_SOURCES, deleted_with=holder),
         )

@@ -41,7 +41,6 @@ def test_the_bootstrap_host_key_is_the_only_one():
 
     assert config["ssh_keys"] == {"ed25519_private": "KEY\n", "ed25519_public": "ssh-ed25519 B"}
     assert config["ssh_deletekeys"] is True
-    assert config["ssh_genkeytypes"] == []
 
 
 def test_user_data_that_digitalocean_would_refuse_is_refused_here():
