@@ -38,7 +38,9 @@ class Journal:
         self._lock = threading.Lock()
         self._seq = max((entry["seq"] for entry in self.read()), default=0)
         # O_APPEND: a line is one write, so a kill leaves whole lines behind (a torn last one is skipped when read).
-        self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        if size := os.fstat(self._file).st_size:
+            os.write(self._file, b"" if os.pread(self._file, 1, size - 1) == b"\n" else b"\n")
 
     def close(self) -> None:
         """Close the file."""

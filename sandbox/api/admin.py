@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_PATIENCE = 30.0  # seconds
+
 # Kind in the store → the field that names an object to people.
 _LEFT_OVER = {
     "ssh_key": "name",
@@ -116,6 +118,8 @@ class Admin:
         cloud = self._api.cloud
 
         def look() -> dict[str, Any]:
+            # What was just deleted may still be going.
+            cloud.jobs.settle(_PATIENCE)
             with cloud.store.transaction():
                 wanted, objects = world(cloud), left_over(cloud.store)
             return {"parts": cloud.parts.leaks(wanted), "objects": objects}

@@ -163,7 +163,7 @@ class Api:
         wait(waits, timeout=_PART_PATIENCE)
         if self._on_response:
             self._on_response(operation, operation.status, body)
-        return Response(status_code=204) if body is None else JSONResponse(body, operation.status)
+        return Response(status_code=operation.status) if body is None else JSONResponse(body, operation.status)
 
     def _execute(self, request: Request, found: Found | None, raw: bytes) -> tuple[Operation, Body | None, Waits]:
         if found is None:
@@ -204,8 +204,8 @@ class Api:
         rule = fault.rule
         match rule.do:
             case "hang":
-                await wait_for_release(fault, receive)
-                return None
+                # Nobody waits any more: what was not done yet is not done behind their back.
+                return None if await wait_for_release(fault, receive) else _Dropped()
             case "delay":
                 await asyncio.sleep(rule.seconds)
                 return None

@@ -49,7 +49,7 @@ def get_config(call: Call) -> Body:
 
 
 @operation("databases_patch_config")
-def patch_config(call: Call) -> Body:
+def patch_config(call: Call) -> None:
     """Change some settings; null puts one back to its default."""
     database = find_cluster(call)
     given = call.body.get("config")
@@ -57,7 +57,6 @@ def patch_config(call: Call) -> Body:
         raise invalid("config is required")
     merged = {name: value for name, value in {**database["config"], **given}.items() if value is not None}
     save(call, {**database, "config": merged})
-    return {"config": merged}
 
 
 @operation("databases_update_maintenanceWindow")

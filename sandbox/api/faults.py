@@ -95,14 +95,17 @@ class Faults:
         return next((fault for fault in list(self.faults.values()) if fault.hits(method, path, when)), None)
 
 
-async def wait_for_release(fault: Fault, receive: Receive) -> None:
-    """Wait until the fault is lifted or the client has gone."""
+async def wait_for_release(fault: Fault, receive: Receive) -> bool:
+    """Wait until the fault is lifted (True) or the client has gone (False)."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    tasks = [asyncio.ensure_future(gone()), asyncio.ensure_future(fault.released.wait())]
-    _, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in rest:
-        task.cancel()
+    left = asyncio.ensure_future(gone())
+    lifted = asyncio.ensure_future(fault.released.wait())
+    await asyncio.wait((left, lifted), return_when=asyncio.FIRST_COMPLETED)
+    here = not left.done()
+    left.cancel()
+    lifted.cancel()
+    return here

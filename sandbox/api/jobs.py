@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -45,6 +46,16 @@ class Jobs:
                 self._running.add(key)
                 self._pool.submit(self._drain, key)
             return future
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until no work is queued or running, at most so long; say whether that came."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self._lock:
+                if not self._queued and not self._running:
+                    return True
+            time.sleep(0.02)
+        return False
 
     def _drain(self, key: str) -> None:
         while True:

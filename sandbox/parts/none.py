@@ -165,8 +165,12 @@ class NoParts:
         self.zones = zones
 
     def reconcile(self, world: World) -> None:
-        """Note the world."""
+        """Take the world over."""
         self._note("reconcile", world)
+        self.droplets = {droplet.id: droplet for droplet in world.droplets}
+        self.clusters = {cluster.id: cluster for cluster in world.clusters}
+        self.firewalls, self.zones, self.cdns = dict(world.firewalls), world.zones, world.cdns
+        self.spaces_keys, self.registry_logins = world.spaces_keys, world.registry_logins
 
     def leaks(self, world: World) -> list[str]:  # noqa: ARG002 - the contract has it
         """Nothing exists, so nothing leaks."""

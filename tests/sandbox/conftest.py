@@ -1,50 +1,53 @@
-"""The sandbox's API without parts, in this process, every answer held against the API description where that is there."""
+"""The sandbox's API without parts, served on loopback; every answer is held against the API description, if it is there."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
+import uvicorn
 
-from sandbox.api.app import create_app
+from sandbox.api.app import Router, create_app
 from sandbox.api.context import load_operations
-from sandbox.api.app import Router
 from sandbox.parts.none import NoParts
 from tests.sandbox import openapi
 
 TOKEN = "sandbox-test-token"
-BASE = "http://sandbox.test"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDYdUPKOi4nR5wgC0gXGc0Pf4YbJp1cmUzUO2VJ3s2Na me"
 _ROUTER = Router(load_operations())
 
 
 @dataclass
 class Sandbox:
-    """A running API: `get`, `post`, … return (status, body); answers are validated as they pass."""
+    """A running API. Each call is authenticated, and its answer validated against the description."""
 
-    client: TestClient
+    url: str
     parts: NoParts
     home: Path
     description: openapi.Description | None
-    validated: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    validated: set[str] = field(default_factory=set)
+    headers: httpx.Headers = field(default_factory=httpx.Headers)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
     def call(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
-        response = self.client.request(
-            method, f"{BASE}{path}", json=body, headers={"authorization": f"Bearer {token}"}
-        )
+        """Make a call; return status and body."""
+        response = self.client.request(method, path, json=body, headers={"authorization": f"Bearer {token}"})
         answer = response.json() if response.content else None
-        self.headers = dict(response.headers)
+        self.headers = response.headers
         found = _ROUTER.find(method, path.partition("?")[0])
         if found and self.description and response.status_code != 501:
             problems = self.description.problems(found[0].id, response.status_code, answer)
             assert not problems, "\n".join(problems)
-            self.validated += 1
+            self.validated.add(found[0].id)
         return response.status_code, answer
 
     def get(self, path: str) -> Any:
@@ -52,19 +55,20 @@ class Sandbox:
         assert status == 200, (path, status, body)
         return body
 
-    def post(self, path: str, body: Any) -> Any:
-        status, answer = self.call("POST", path, body)
-        assert status in (200, 201, 202, 204), (path, status, answer)
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Make a call that changes something and must succeed."""
+        status, answer = self.call(method, path, body)
+        assert 200 <= status < 300, (method, path, status, answer)
         return answer
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.send("POST", path, body)
 
     def put(self, path: str, body: Any) -> Any:
-        status, answer = self.call("PUT", path, body)
-        assert status in (200, 201, 202, 204), (path, status, answer)
-        return answer
+        return self.send("PUT", path, body)
 
     def delete(self, path: str, body: Any = None) -> None:
-        status, answer = self.call("DELETE", path, body)
-        assert status == 204, (path, status, answer)
+        assert self.send("DELETE", path, body) is None
 
     def refused(self, method: str, path: str, body: Any = None) -> tuple[int, str]:
         """Make a call that must fail; return status and message."""
@@ -82,6 +86,12 @@ class Sandbox:
     def until_gone(self, path: str) -> None:
         self.until(lambda: self.call("GET", path)[0] == 404)
 
+    def finished(self, action: dict[str, Any]) -> str:
+        """Wait for an action; return how it ended."""
+        path = f"/v2/actions/{action['id']}"
+        self.until(lambda: self.get(path)["action"]["completed_at"] is not None)
+        return self.get(path)["action"]["status"]
+
     def droplet(self, name: str = "web-1", **more: Any) -> dict[str, Any]:
         """Make a droplet and wait until it is active."""
         body = {"name": name, "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3", **more}
@@ -89,21 +99,55 @@ class Sandbox:
         self.until(lambda: self.get(f"/v2/droplets/{number}")["droplet"]["status"] == "active")
         return self.get(f"/v2/droplets/{number}")["droplet"]
 
+    def act(self, droplet: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
+        """Do an action of a droplet to its end; return the droplet."""
+        action = self.post(f"/v2/droplets/{droplet['id']}/actions", {"type": kind, **more})["action"]
+        assert self.finished(action) == "completed"
+        return self.get(f"/v2/droplets/{droplet['id']}")["droplet"]
+
     def cluster(self, name: str = "db", **more: Any) -> dict[str, Any]:
         """Make a PostgreSQL cluster and wait until it is online."""
-        body = {"name": name, "engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
+        body = {
+            "name": name,
+            "engine": "pg",
+            "version": "15",
+            "size": "db-s-1vcpu-1gb",
+            "region": "nyc3",
+            "num_nodes": 1,
+        }
         ident = self.post("/v2/databases", body | more)["database"]["id"]
         self.until(lambda: self.get(f"/v2/databases/{ident}")["database"]["status"] == "online")
         return self.get(f"/v2/databases/{ident}")["database"]
 
 
 @contextmanager
-def running(home: Path, parts: NoParts) -> Iterator[Sandbox]:
+def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandbox]:
+    """Serve the API on a free port until the block ends."""
     path = openapi.find()
-    app = create_app(home=home, parts=parts, base_url=BASE, token=TOKEN)
-    with TestClient(app, base_url=BASE) as client:
-        sandbox = Sandbox(client, parts, home, openapi.load(path) if path else None)
-        sandbox.until(lambda: client.get("/_sandbox/health").status_code == 200)
+    app = create_app(home=home, parts=parts, base_url="http://api.sandbox.test", token=TOKEN)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, http="httptools", log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    sandbox = Sandbox(f"http://127.0.0.1:{port}", parts, home, openapi.load(path) if path else None)
+    try:
+        if wait:
+            sandbox.until(lambda: sandbox.client.get("/_sandbox/health").status_code == 200)
+        yield sandbox
+    finally:
+        sandbox.client.close()
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Sandbox]:
+    """One sandbox for the many small cases of a module that leave nothing behind."""
+    with running(tmp_path_factory.mktemp("shared") / "home", NoParts()) as sandbox:
         yield sandbox
 
 
@@ -113,6 +157,6 @@ def parts() -> NoParts:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, parts: NoParts) -> Iterator[Sandbox]:
+def sandbox(tmp_path: Path, parts: NoParts) -> Generator[Sandbox]:
     with running(tmp_path / "home", parts) as sandbox:
         yield sandbox

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.sandbox.conftest import Sandbox
+
+RECORDS = "/v2/domains/example.org/records"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def domain(shared: Sandbox) -> None:
+    shared.post("/v2/domains", {"name": "example.org"})
+
+
+def _zone(sandbox: Sandbox) -> set[tuple[str, str, str]]:
+    return {
+        (record.name, record.type, record.data)
+        for record in sandbox.parts.zones["example.org"]
+        if record.type not in {"SOA", "NS"}
+    }
+
+
+def test_a_domain_comes_with_soa_and_name_servers(sandbox: Sandbox):
+    sandbox.post("/v2/domains", {"name": "example.org"})
+    records = sandbox.get(RECORDS)["domain_records"]
+    assert [(record["type"], record["name"], record["data"]) for record in records] == [
+        ("SOA", "@", "1800"),
+        ("NS", "@", "ns1.digitalocean.com"),
+        ("NS", "@", "ns2.digitalocean.com"),
+        ("NS", "@", "ns3.digitalocean.com"),
+    ]
+    types = [record.type for record in sandbox.parts.zones["example.org"]]
+    assert types == ["SOA", "NS", "NS", "NS"]
+    zone_file = sandbox.get("/v2/domains/example.org")["domain"]["zone_file"]
+    assert "example.org. 1800 IN NS ns1.digitalocean.com." in zone_file
+    sandbox.post("/v2/domains", {"name": "two.example.org", "ip_address": "192.0.2.1"})
+    assert ("two.example.org.", "A") in {(r.name, r.type) for r in sandbox.parts.zones["two.example.org"]}
+
+
+def test_a_domain_is_made_once_and_has_to_be_a_name(sandbox: Sandbox):
+    sandbox.post("/v2/domains", {"name": "example.org"})
+    assert sandbox.refused("POST", "/v2/domains", {"name": "example.org"})[0] == 422
+    for name in ("nodots", "a_b.org", "-a.org", "example.o"):
+        assert sandbox.refused("POST", "/v2/domains", {"name": name})[0] == 422
+    sandbox.delete("/v2/domains/example.org")
+    assert "example.org" not in sandbox.parts.zones
+    assert sandbox.refused("GET", RECORDS)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "published"),
+    [
+        ({"type": "A", "name": "@", "data": "192.0.2.1"}, "192.0.2.1", ("example.org.", "192.0.2.1")),
+        ({"type": "AAAA", "name": "www", "data": "2001:db8::1"}, "2001:db8::1", ("www.example.org.", "2001:db8::1")),
+        ({"type": "CNAME", "name": "www", "data": "@"}, "@", ("www.example.org.", "example.org.")),
+        (
+            {"type": "CNAME", "name": "assets", "data": "b.nyc3.cdn.digitaloceanspaces.com."},
+            "b.nyc3.cdn.digitaloceanspaces.com",
+            ("assets.example.org.", "b.nyc3.cdn.digitaloceanspaces.com."),
+        ),
+        (
+            {"type": "MX", "name": "@", "data": "mail.example.net.", "priority": 10},
+            "mail.example.net",
+            ("example.org.", "10 mail.example.net."),
+        ),
+        (
+            {"type": "SRV", "name": "_sip._tcp", "data": "sip.example.net.", "priority": 1, "weight": 2, "port": 5060},
+            "sip.example.net",
+            ("_sip._tcp.example.org.", "1 2 5060 sip.example.net."),
+        ),
+        (
+            {"type": "CAA", "name": "@", "data": "letsencrypt.org.", "flags": 0, "tag": "issue"},
+            "letsencrypt.org",
+            ("example.org.", '0 issue "letsencrypt.org"'),
+        ),
+        (
+            {"type": "CAA", "name": "@", "data": "mailto:a@example.org", "flags": 0, "tag": "iodef"},
+            "mailto:a@example.org",
+            ("example.org.", '0 iodef "mailto:a@example.org"'),
+        ),
+        (
+            {"type": "TXT", "name": "@", "data": 'v=spf1 "x" -all'},
+            'v=spf1 "x" -all',
+            ("example.org.", '"v=spf1 \\"x\\" -all"'),
+        ),
+        (
+            {"type": "TXT", "name": "dkim._domainkey", "data": "k" * 300},
+            "k" * 300,
+            ("dkim._domainkey.example.org.", f'"{"k" * 200}" "{"k" * 100}"'),
+        ),
+        ({"type": "A", "name": "*.app", "data": "192.0.2.1"}, "192.0.2.1", ("*.app.example.org.", "192.0.2.1")),
+    ],
+)
+def test_records_are_stored_without_a_final_dot_and_published_with_it(shared: Sandbox, given, stored, published):
+    # The provider sends a zero for every number a type has not.
+    zeroes = {"priority": 0, "port": 0, "weight": 0, "flags": 0, "tag": ""}
+    record = shared.post(RECORDS, zeroes | given)["domain_record"]
+    assert (record["data"], record["name"], record["ttl"]) == (stored, given["name"], 1800)
+    for name in ("priority", "port", "weight", "flags", "tag"):
+        assert record[name] == given.get(name)
+    owner, data = published
+    assert _zone(shared) == {(owner, given["type"], data)}
+    assert shared.get(f"{RECORDS}/{record['id']}")["domain_record"] == record
+    shared.delete(f"{RECORDS}/{record['id']}")
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"type": "CNAME", "name": "www", "data": "example.net"}, "Data needs to end with a dot (.)"),
+        ({"type": "MX", "name": "@", "data": "mail.example.net", "priority": 1}, "Data needs to end with a dot (.)"),
+        ({"type": "CAA", "name": "@", "data": "letsencrypt.org", "flags": 0, "tag": "issue"}, "dot"),
+        ({"type": "A", "name": "@", "data": "300.1.1.1"}, "IPv4"),
+        ({"type": "AAAA", "name": "@", "data": "192.0.2.1"}, "IPv6"),
+        ({"type": "A", "name": "", "data": "192.0.2.1"}, "Name can't be blank"),
+        ({"type": "A", "name": "a b", "data": "192.0.2.1"}, "Name"),
+        ({"type": "A", "name": "@"}, "Data can't be blank"),
+        ({"type": "SPF", "name": "@", "data": "x"}, "Type"),
+        ({"type": "A", "name": "@", "data": "192.0.2.1", "ttl": 5}, "TTL"),
+        ({"type": "SRV", "name": "_a._tcp", "data": "@", "priority": 1}, "Port"),
+        ({"type": "CAA", "name": "@", "data": "a.", "flags": 300, "tag": "issue"}, "255"),
+        ({"type": "CNAME", "name": "@", "data": "a.example."}, "CNAME"),
+    ],
+)
+def test_a_wrong_record_is_refused(shared: Sandbox, given, part):
+    status, message = shared.refused("POST", RECORDS, given)
+    assert status == 422
+    assert part in message
+    assert _zone(shared) == set()
+
+
+def test_records_change_share_a_ttl_and_go(sandbox: Sandbox):
+    sandbox.post("/v2/domains", {"name": "example.org"})
+    first = sandbox.post(RECORDS, {"type": "A", "name": "www", "data": "192.0.2.1"})["domain_record"]
+    body = {"type": "A", "name": "www", "data": "192.0.2.2", "ttl": 60}
+    sandbox.post(RECORDS, body)
+    assert sandbox.get(f"{RECORDS}/{first['id']}")["domain_record"]["ttl"] == 60
+    assert sandbox.refused("POST", RECORDS, body)[0] == 422, "the same record twice"
+    changed = sandbox.put(f"{RECORDS}/{first['id']}", {"type": "A", "name": "api", "data": "192.0.2.3"})
+    assert (changed["domain_record"]["name"], changed["domain_record"]["ttl"]) == ("api", 60)
+    sandbox.send("PATCH", f"{RECORDS}/{first['id']}", {"type": "A", "ttl": 120})
+    assert sandbox.get(f"{RECORDS}?type=A&name=api.example.org")["domain_records"][0]["ttl"] == 120
+    sandbox.delete(f"{RECORDS}/{first['id']}")
+    assert _zone(sandbox) == {("www.example.org.", "A", "192.0.2.2")}
+    assert sandbox.refused("GET", f"{RECORDS}/{first['id']}")[0] == 404

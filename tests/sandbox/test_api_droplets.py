@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+
+from sandbox.parts.base import PartError
+from tests.sandbox.conftest import PUBLIC_KEY, Sandbox
+
+DROPLET = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
+
+
+def test_a_droplet_is_new_until_its_create_action_ends(sandbox: Sandbox):
+    gate = sandbox.parts.gate["create_droplet"] = threading.Event()
+    made = sandbox.post("/v2/droplets", DROPLET)
+    droplet, action = made["droplet"], made["links"]["actions"][0]
+    assert (droplet["status"], droplet["networks"]) == ("new", {"v4": [], "v6": []})
+    assert action["rel"] == "create"
+    assert action["href"] == f"http://api.sandbox.test/v2/actions/{action['id']}"
+    running = sandbox.get(f"/v2/actions/{action['id']}")["action"]
+    assert (running["status"], running["completed_at"]) == ("in-progress", None)
+    gate.set()
+    assert sandbox.finished(action) == "completed"
+    droplet = sandbox.get(f"/v2/droplets/{droplet['id']}")["droplet"]
+    assert droplet["status"] == "active"
+    assert {network["type"] for network in droplet["networks"]["v4"]} == {"public", "private"}
+    assert (droplet["tags"], droplet["volume_ids"], droplet["backup_ids"]) == ([], [], [])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", droplet["created_at"])
+
+
+def test_a_droplet_gets_its_keys_user_data_and_size(sandbox: Sandbox):
+    key = sandbox.post("/v2/account/keys", {"name": "me", "public_key": PUBLIC_KEY})["ssh_key"]
+    droplet = sandbox.droplet(ssh_keys=[key["fingerprint"]], user_data="#cloud-config\n", monitoring=True)
+    spec = sandbox.parts.droplets[droplet["id"]]
+    assert (spec.authorized_keys, spec.user_data, spec.memory) == ((PUBLIC_KEY,), "#cloud-config\n", 1024)
+    assert "monitoring" in droplet["features"]
+    assert "backups" not in droplet["features"]
+    assert "#cloud-config" not in repr(spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": "s-9vcpu"}, "You specified an invalid size for Droplet creation."),
+        ({"region": "mars1"}, "You specified an invalid region for Droplet creation."),
+        ({"image": "windows-11"}, "You specified an invalid image for Droplet creation."),
+        ({"name": "under_score"}, "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"),
+        ({"name": ""}, "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"),
+        ({"ssh_keys": ["aa:bb"]}, "aa:bb are invalid key identifiers for Droplet creation."),
+        ({"vpc_uuid": "none"}, "You specified an invalid VPC for Droplet creation."),
+    ],
+)
+def test_a_wrong_droplet_is_refused_and_leaves_nothing(shared: Sandbox, change, message):
+    before = [shared.get(f"/v2/{kind}")["meta"] for kind in ("droplets", "vpcs", "tags")]
+    assert shared.refused("POST", "/v2/droplets", DROPLET | {"tags": ["new"]} | change) == (422, message)
+    assert [shared.get(f"/v2/{kind}")["meta"] for kind in ("droplets", "vpcs", "tags")] == before
+
+
+def test_the_droplet_limit_holds(sandbox: Sandbox):
+    names = [f"web-{number}" for number in range(26)]
+    status, message = sandbox.refused("POST", "/v2/droplets", {**DROPLET, "names": names, "name": None})
+    assert (status, message) == (422, "creating this/these droplet(s) will exceed your droplet limit")
+
+
+def test_several_droplets_have_addresses_of_their_own(sandbox: Sandbox):
+    body = {name: value for name, value in DROPLET.items() if name != "name"}
+    made = sandbox.post("/v2/droplets", body | {"names": ["a", "b"], "tags": ["web"]})
+    for action in made["links"]["actions"]:
+        sandbox.finished(action)
+    listed = sandbox.get("/v2/droplets?tag_name=web")["droplets"]
+    addresses = {network["ip_address"] for droplet in listed for network in droplet["networks"]["v4"]}
+    assert len(addresses) == 4
+    neighbors = sandbox.get(f"/v2/droplets/{listed[0]['id']}/neighbors")["droplets"]
+    assert [droplet["name"] for droplet in neighbors] == ["b"]
+    sandbox.delete("/v2/droplets?tag_name=web")
+    sandbox.until(lambda: sandbox.get("/v2/droplets")["meta"]["total"] == 0)
+
+
+def test_a_droplet_takes_one_action_at_a_time(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    gate = sandbox.parts.gate["power"] = threading.Event()
+    path = f"/v2/droplets/{droplet['id']}/actions"
+    first = sandbox.post(path, {"type": "reboot"})["action"]
+    assert sandbox.refused("POST", path, {"type": "reboot"}) == (422, "Droplet already has a pending event.")
+    gate.set()
+    assert sandbox.finished(first) == "completed"
+    assert sandbox.finished(sandbox.post(path, {"type": "reboot"})["action"]) == "completed"
+    kinds = [action["type"] for action in sandbox.get(path)["actions"]]
+    assert kinds == ["reboot", "reboot", "create"]
+    assert sandbox.get(f"{path}/{first['id']}")["action"]["id"] == first["id"]
+
+
+def test_power_follows_the_actions(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    assert sandbox.act(droplet, "shutdown")["status"] == "off"
+    path = f"/v2/droplets/{droplet['id']}/actions"
+    assert sandbox.refused("POST", path, {"type": "power_off"}) == (422, "Droplet is already powered off.")
+    assert sandbox.act(droplet, "power_on")["status"] == "active"
+    assert ("power", (droplet["id"], "shutdown")) in sandbox.parts.calls
+
+
+def test_a_resize_needs_a_droplet_that_is_off_and_never_shrinks_its_disk(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    path = f"/v2/droplets/{droplet['id']}/actions"
+    body = {"type": "resize", "size": "s-2vcpu-2gb", "disk": True}
+    expected = (422, "Droplet is currently running. Please power it off to run this event.")
+    assert sandbox.refused("POST", path, body) == expected
+    sandbox.act(droplet, "power_off")
+    resized = sandbox.act(droplet, "resize", size="s-2vcpu-2gb", disk=True)
+    assert (resized["size_slug"], resized["disk"], resized["memory"]) == ("s-2vcpu-2gb", 60, 2048)
+    body = {"type": "resize", "size": "s-1vcpu-1gb"}
+    assert "smaller disk" in sandbox.refused("POST", path, body)[1]
+
+
+def test_backups_and_names_change_by_actions(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    assert droplet["next_backup_window"] is None
+    policy = {"plan": "weekly", "weekday": "MON", "hour": 4}
+    droplet = sandbox.act(droplet, "enable_backups", backup_policy=policy)
+    assert droplet["next_backup_window"]["start"].endswith("T04:00:00Z")
+    kept = sandbox.get(f"/v2/droplets/{droplet['id']}/backups/policy")["policy"]
+    assert kept["backup_policy"]["retention_period_days"] == 28
+    assert "backups" not in sandbox.act(droplet, "disable_backups")["features"]
+    assert sandbox.act(droplet, "rename", name="web-2")["name"] == "web-2"
+
+
+def test_a_snapshot_has_the_time_of_its_action(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    path = f"/v2/droplets/{droplet['id']}"
+    action = sandbox.post(f"{path}/actions", {"type": "snapshot", "name": "before"})["action"]
+    sandbox.finished(action)
+    (listed,) = sandbox.get(f"{path}/snapshots?per_page=200")["snapshots"]
+    assert (listed["name"], listed["created_at"]) == ("before", action["started_at"])
+    assert sandbox.get(f"/v2/snapshots/{listed['id']}")["snapshot"]["resource_id"] == str(droplet["id"])
+    assert sandbox.get("/v2/images?private=true")["images"][0]["id"] == listed["id"]
+    status, message = sandbox.refused("POST", "/v2/droplets", DROPLET | {"image": listed["id"]})
+    assert (status, "not the disk" in message) == (501, True)
+    sandbox.delete(f"/v2/snapshots/{listed['id']}")
+    assert sandbox.get(path)["droplet"]["snapshot_ids"] == []
+
+
+def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["power"] = PartError("droplet 1: the container does not stop")
+    path = f"/v2/droplets/{droplet['id']}"
+    assert sandbox.finished(sandbox.post(f"{path}/actions", {"type": "power_off"})["action"]) == "errored"
+    assert sandbox.get(path)["droplet"]["status"] == "active"
+    problems = sandbox.client.get("/_sandbox/health").json()["problems"]
+    assert "the container does not stop" in str(problems)
+
+
+@pytest.mark.parametrize("kind", ["rebuild", "restore", "password_reset", "change_kernel", "enable_ipv6"])
+def test_actions_that_are_not_built_are_refused_by_name(shared: Sandbox, kind):
+    listed = shared.get("/v2/droplets")["droplets"]
+    droplet = listed[0] if listed else shared.droplet()
+    status, message = shared.refused("POST", f"/v2/droplets/{droplet['id']}/actions", {"type": kind})
+    assert (status, kind in message) == (501, True)
+
+
+def test_a_destroyed_droplet_is_there_until_its_machine_is_gone(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    gate = sandbox.parts.gate["delete_droplet"] = threading.Event()
+    path = f"/v2/droplets/{droplet['id']}"
+    sandbox.delete(path)
+    assert sandbox.get(path)["droplet"]["status"] == "active"
+    gate.set()
+    sandbox.until_gone(path)
+    assert sandbox.parts.droplets == {}
+
+
+def test_a_destroy_that_fails_is_tried_again(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.delete(f"/v2/droplets/{droplet['id']}")
+    sandbox.until(lambda: "busy" in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
+    del sandbox.parts.fail["delete_droplet"]
+    sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
+    assert sandbox.client.get("/_sandbox/health").json()["problems"] == {}
