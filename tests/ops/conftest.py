@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
+import paramiko
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -22,11 +27,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from blueprint.keys import public_line
 from blueprint.outputs import BucketKey, BucketOutput
+from ops import ssh
 from ops.drill import scratch
 from ops.errors import ToolError
 from ops.sources.pg_tools import Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase
+from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
 
@@ -84,7 +92,15 @@ def cluster():
         arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*scratch._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder, *arguments],
+                [
+                    *scratch._as(account, dies_with_us=True),
+                    postgres.path,
+                    "-D",
+                    folder / "data",
+                    "-k",
+                    folder,
+                    *arguments,
+                ],
                 cwd=folder,
                 env=scratch._clean(),
                 stdout=log,
@@ -194,7 +210,16 @@ def s3_endpoint(tmp_path_factory):
     gateway = os.environ.get("ANCLA_VERSITYGW") or shutil.which("versitygw") or cached_gateway()
     if gateway:
         root = tmp_path_factory.mktemp("s3")
-        command = [gateway, "--port", f"127.0.0.1:{port}", "--quiet", "posix", "--sidecar", tmp_path_factory.mktemp("meta"), root]
+        command = [
+            gateway,
+            "--port",
+            f"127.0.0.1:{port}",
+            "--quiet",
+            "posix",
+            "--sidecar",
+            tmp_path_factory.mktemp("meta"),
+            root,
+        ]
         environment = {**os.environ, "ROOT_ACCESS_KEY": "AKIATEST", "ROOT_SECRET_KEY": "secret-of-the-test"}
     else:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -242,3 +267,96 @@ def s3(bucket):
 @pytest.fixture
 def folder(tmp_path: Path):
     return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def key():
+    return KEY
+
+
+class Machine(paramiko.ServerInterface):
+    """A login that runs what it is told, here, and forwards ports: enough of sshd to try OpenSSH's client on."""
+
+    def __init__(self, transport, allowed):
+        self._transport, self._allowed = transport, allowed
+
+    def get_allowed_auths(self, username):
+        return "publickey"
+
+    def check_auth_publickey(self, username, key):
+        fits = username == "deploy" and key.get_base64() == self._allowed
+        return paramiko.AUTH_SUCCESSFUL if fits else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind, channel_id):
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_direct_tcpip_request(self, channel_id, origin, destination):
+        def pump():
+            channel = self._transport.accept(20)
+            with closing(socket.create_connection(destination)) as there:
+                back = threading.Thread(target=_copy, args=(there.recv, channel.sendall), daemon=True)
+                back.start()
+                _copy(channel.recv, there.sendall)
+                there.shutdown(socket.SHUT_WR)
+                back.join()
+                channel.close()
+
+        threading.Thread(target=pump, daemon=True).start()
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel, command):
+        def work():
+            stdin = b"".join(iter(lambda: channel.recv(65536), b""))
+            done = subprocess.run(command.decode(), shell=True, input=stdin, capture_output=True, check=False)
+            channel.sendall(done.stdout)
+            channel.sendall_stderr(done.stderr)
+            channel.send_exit_status(done.returncode)
+            channel.close()
+
+        threading.Thread(target=work, daemon=True).start()
+        return True
+
+
+def _copy(read, write):
+    with suppress(OSError):  # the other side went away
+        while block := read(65536):
+            write(block)
+
+
+@pytest.fixture
+def machine():
+    """A machine that answers ssh, and what it needs to be logged in to: `target`, the keys, and what it saw."""
+    host_key, deploy_key = make_key(), make_key()
+    host = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.get_secret_value()))
+    allowed = public_line(deploy_key).split()[1]
+    listener = socket.create_server(("127.0.0.1", 0))
+    transports = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(connection)
+            transport.add_server_key(host)
+            with suppress(EOFError):  # the client did not like our host key
+                transport.start_server(server=Machine(transport, allowed))
+            transports.append(transport)
+
+    threading.Thread(target=serve, daemon=True).start()
+    target = ssh.SshTarget(
+        address="127.0.0.1",
+        port=listener.getsockname()[1],
+        host_key=public_line(host_key),
+        deploy_key=deploy_key,
+    )
+    yield SimpleNamespace(target=target, transports=transports)
+    listener.close()
+    for transport in transports:
+        transport.close()
+
+
+@pytest.fixture
+def target(machine):
+    return machine.target

@@ -23,7 +23,13 @@ def backup(source, folder):
 def drill(folder, **more):
     return run(
         DrillJob(
-            environment="staging", project="test", database="shop", store=folder, max_age_hours=26, rto_minutes=15, **more
+            environment="staging",
+            project="test",
+            database="shop",
+            store=folder,
+            max_age_hours=26,
+            rto_minutes=15,
+            **more,
         ),
         silent,
     )

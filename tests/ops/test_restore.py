@@ -86,7 +86,9 @@ def test_the_app_can_work_in_the_restored_database(restore, app):
     report = run(restore(), silent)
     with app.on(report.target).connect() as connection:
         connection.execute("CREATE TABLE public.next (a int)")
-        connection.execute("INSERT INTO public.customers (name) VALUES ('new')")  # the sequence stands after the old ones
+        connection.execute(
+            "INSERT INTO public.customers (name) VALUES ('new')"
+        )  # the sequence stands after the old ones
 
 
 def test_a_live_database_is_refused(restore, admin):
@@ -130,7 +132,7 @@ def test_a_plan_changes_nothing(restore, admin):
     assert names(admin) == before
 
 
-@pytest.mark.parametrize("kind,error", [(Damage.FLIP, IntegrityError), (Damage.MISSING, ObjectMissingError)])
+@pytest.mark.parametrize(("kind", "error"), [(Damage.FLIP, IntegrityError), (Damage.MISSING, ObjectMissingError)])
 def test_a_damaged_backup_makes_no_database(restore, backup, folder, admin, kind, error):
     damage(folder, backup, kind, max_age_hours=26)
     before = names(admin)

@@ -1,0 +1,230 @@
+"""The command line as a person runs it: a process, its exit code, its two streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blueprint.keys import public_line
+from ops.stack_init import make_key
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ops(tmp_path):
+    def run(*arguments, env=None, path=None):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_"))}
+        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_PROXY": "*", **(env or {})}
+        if path is not None:
+            environment["PATH"] = path
+        command = [sys.executable, "-m", "ops", *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def refused(done, *told, code=1):
+    """One line on stderr that says these things; no traceback; nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len([line for line in lines if line.startswith("error:")]) == 1, done.stderr
+    assert lines[-1].startswith("error:")
+    for text in told:
+        assert text in lines[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def outputs(cluster, shop, bucket, machine):
+    """What a stack would give back whose droplet and cluster are those of this kit."""
+    target = machine.target
+    return {
+        "schema_version": 1,
+        "environment": "staging",
+        "project": "test",
+        "domain": "staging.example.org",
+        "region": "nyc3",
+        "account": "a-1",
+        "droplets": [
+            {"id": "1", "name": "web", "address": target.address, "public_ip": "192.0.2.1", "private_ip": "10.0.0.2"}
+        ],
+        "access": {"user": "deploy", "port": target.port, "host_key": target.host_key},
+        "database": {
+            "id": "c1",
+            "version": "15",
+            "host": "db.example.org",
+            "private_host": "localhost",
+            "port": cluster.port,
+            "user": "app",
+            "admin_user": "doadmin",
+            "databases": [shop],
+            "pool_name": None,
+            "pool_port": None,
+            "ca_certificate": cluster.ca_certificate,
+        },
+        "assets": None,
+        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
+        "services": [],
+        "backup": {
+            "destinations": [bucket.model_dump()],
+            "schedule": "daily",
+            "retention": {},
+            "max_age_hours": 26,
+            "rto_minutes": 15,
+        },
+        "secrets": {
+            "deploy_key": target.deploy_key.get_secret_value(),
+            "database_password": "c4n4ry:pa\\ss'word",
+            "database_admin_password": "c4n4ry:pa\\ss'word",
+            "assets_key": None,
+            "backup_keys": [{"access_key": "AKIATEST", "secret_key": "secret-of-the-test"}],
+            "app": {},
+        },
+    }
+
+
+def write(folder, outputs, name="outputs.json"):
+    path = folder / name
+    path.write_text(json.dumps(outputs))
+    return path
+
+
+def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app):
+    """Backup, list, show, lose rows, restore, drill, and a damaged copy: through ssh and its tunnel, with TLS."""
+    file = write(tmp_path, outputs)
+    made = ops("backup", "create", "--outputs", file, "--json")
+    assert made.returncode == 0, made.stderr
+    (backup,) = json.loads(made.stdout)["backups"]
+    assert backup["rows"] == 4552
+    listed = json.loads(ops("backup", "list", "--outputs", file, "--json").stdout)
+    assert [(b["id"], b["complete"]) for b in listed["backups"]] == [(backup["id"], True)]
+    shown = ops("backup", "show", "--outputs", file)
+    assert "public.orders" in shown.stdout
+    assert "pg_restore --format=directory" in shown.stdout
+    with app.on("shop").connect() as connection:
+        connection.execute("DELETE FROM public.orders")
+    planned = ops("restore", "--outputs", file, "--dry-run")
+    assert "nothing was changed" in planned.stdout, planned.stderr
+    restored = ops("restore", backup["id"], "--outputs", file, "--json")
+    assert restored.returncode == 0, restored.stderr
+    assert json.loads(restored.stdout)["differences"] == []
+    drilled = ops("drill", "--outputs", file, "--evidence", tmp_path / "evidence")
+    assert drilled.returncode == 0, drilled.stderr
+    assert sorted(p.suffix for p in (tmp_path / "evidence").iterdir()) == [".html", ".json"]
+    refused(ops("drill", "--outputs", file, "--damage", "flip"), "negative control flip", "table public.", code=3)
+    for done in (made, shown, planned, restored, drilled):
+        assert "c4n4ry" not in done.stdout + done.stderr
+        assert "PRIVATE KEY" not in done.stdout + done.stderr
+
+
+def test_on_the_machine_the_secrets_are_in_a_second_file_and_nothing_is_tunnelled(ops, outputs, tmp_path, machine):
+    secrets = outputs.pop("secrets")
+    secrets.pop("deploy_key")
+    write(tmp_path, secrets, "secrets.json")
+    file = write(tmp_path, {**outputs, "secrets": {"file": str(tmp_path / "secrets.json")}})
+    made = ops("backup", "create", "--outputs", file)
+    assert made.returncode == 0, made.stderr
+    assert "complete" in made.stdout
+    assert machine.transports == []
+
+
+def test_all_negative_controls_are_caught(ops, outputs, tmp_path):
+    file = write(tmp_path, outputs)
+    assert ops("backup", "create", "--outputs", file).returncode == 0
+    done = ops("drill", "--controls", "--outputs", file, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [e["verdict"] for e in json.loads(done.stdout)] == ["green", "red", "red", "red", "red", "red"]
+
+
+def test_what_cannot_be_read_is_one_line(ops, tmp_path):
+    refused(ops("status", "--outputs", "none.json"), "none.json: no such file")
+    (tmp_path / "bad.json").write_text("{")
+    refused(ops("backup", "list", "--outputs", "bad.json"), "bad.json:1: not JSON")
+    refused(ops("backup", "list", "--outputs", write(tmp_path, {}, "empty.json")), "no outputs: run `pulumi up`")
+    refused(ops("backup", "list", "--outputs", write(tmp_path, {"schema_version": 9}, "new.json")), "schema_version")
+    hidden = write(tmp_path, {"schema_version": 1, "secrets": "[secret]"}, "hidden.json")
+    refused(ops("backup", "list", "--outputs", hidden), "--show-secrets")
+    refused(ops("status", "--stack", "staging", path="/nonexistent"), "pulumi: not found on PATH")
+
+
+def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
+    file = write(tmp_path, outputs)
+    refused(ops("drill", "--outputs", file), "no complete backup of shop", code=3)
+    refused(ops("restore", "--outputs", file), "no complete backup of shop")
+    refused(ops("backup", "show", "20260101T000000Z-000000", "--outputs", file), "is not there")
+    refused(ops("backup", "create", "--outputs", file, "--database", "none"), "no database none; there are: shop")
+    refused(ops("backup", "list", "--outputs", file, "--store", "none"), "no backup destination none")
+    refused(ops("restore", "--outputs", file, "--into", "shop"), "no complete backup")
+
+
+def test_what_does_not_answer_is_one_line(ops, outputs, tmp_path):
+    nowhere = json.loads(json.dumps(outputs))
+    nowhere["backup"]["destinations"][0]["endpoint"] = "http://127.0.0.1:9"
+    refused(ops("backup", "list", "--outputs", write(tmp_path, nowhere)), "127.0.0.1:9", "no answer")
+    refused(ops("drill", "--outputs", write(tmp_path, nowhere)), "no answer")
+    closed = {**outputs, "access": {**outputs["access"], "port": 9}}
+    refused(ops("backup", "create", "--outputs", write(tmp_path, closed)), "127.0.0.1:9: no connection")
+    other = {**outputs, "access": {**outputs["access"], "host_key": _other_host_key()}}
+    refused(ops("backup", "create", "--outputs", write(tmp_path, other)), "another host key than the pinned")
+    pooled = {**outputs, "database": {**outputs["database"], "pool_port": outputs["database"]["port"]}}
+    refused(ops("backup", "create", "--outputs", write(tmp_path, pooled)), "a dump needs the direct port")
+    full = ops("backup", "create", "--outputs", write(tmp_path, outputs), "--spool", tmp_path / "none")
+    refused(full, "cannot be used as the spool")
+
+
+def _other_host_key():
+    return public_line(make_key())
+
+
+def test_status_says_what_is_down_and_exits_3(ops, outputs, tmp_path):
+    file = write(tmp_path, outputs)
+    done = ops("status", "--outputs", file, "--json", env={"HTTP_PROXY": "", "NO_PROXY": "*"})
+    assert done.returncode == 3
+    probes = {(p["part"], p["name"]): p["state"] for p in json.loads(done.stdout)["probes"]}
+    assert probes["droplet", "web"] == "ok"
+    assert probes["database", "shop"] == "ok"
+    assert probes["backup", "shop"] == "attention"
+    assert probes["address", "http://staging.example.org/"] == "down"
+
+
+def test_settings_and_cost_need_no_engine(ops, tmp_path):
+    for stack in ("staging", "prod"):
+        file = ROOT / f"Pulumi.{stack}.yaml"
+        assert ops("settings", "check", file, path="/nonexistent").returncode == 0
+        cost = json.loads(ops("cost", file, "--json", path="/nonexistent").stdout)
+        assert cost["total"] == round(sum(line["monthly"] for line in cost["lines"]), 2)
+    schema = json.loads(ops("settings", "schema").stdout)
+    assert "environment" in schema["required"]
+
+
+def test_a_wrong_stack_file_is_told_line_by_line(ops, tmp_path):
+    text = (ROOT / "Pulumi.staging.yaml").read_text()
+    (tmp_path / "Pulumi.bad.yaml").write_text(text.replace("s-2vcpu-4gb", "s-2vcpu-5gb").replace("nyc3", "nyc9"))
+    done = ops("settings", "check", "Pulumi.bad.yaml")
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2
+    assert any("ancla:droplet.size" in line and "s-2vcpu-5gb" in line for line in lines)
+    assert any("ancla:region" in line for line in lines)
+    refused(ops("cost", "Pulumi.bad.yaml"), "Pulumi.bad.yaml: ancla:", "and 1 more")
+    refused(ops("settings", "env-example", "none.yaml"), "none.yaml")
+
+
+def test_a_stale_env_example_exits_3(ops, tmp_path):
+    file = ROOT / "Pulumi.staging.yaml"
+    text = ops("settings", "env-example", file).stdout
+    (tmp_path / ".env.example").write_text(text)
+    assert ops("settings", "env-example", file, "--check", ".env.example").returncode == 0
+    (tmp_path / ".env.example").write_text(text.replace("NODE_ENV", "NODE"))
+    refused(ops("settings", "env-example", file, "--check", ".env.example"), "is stale", code=3)
+
+
+def test_a_wrong_command_line_exits_2(ops):
+    assert ops("backup", "destroy").returncode == 2
+    assert ops("drill", "--damage", "everything").returncode == 2

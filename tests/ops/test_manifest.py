@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.backup.manifest import Manifest, ObjectRecord, PostgresRecord, TableFingerprint, parse_manifest
+from ops.errors import ManifestError
+
+NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
+ID = "20261122T210000Z-0a1b2c"
+
+
+def manifest(**more):
+    source = PostgresRecord(
+        database="shop", server_version="15.18", server_major=15, dump_tool="pg_dump 15.18", dump_major=15,
+        dumped_as="app", encoding="UTF8", collate="C", ctype="C", owners=("app",), roles=("app",), extensions=(),
+        grants=(), options=(), sequences=(), large_objects=None,
+        tables=(TableFingerprint(table="public.orders", rows=3, method="record", hash="-12345678901234567890123"),),
+    )  # fmt: skip
+    entry = ObjectRecord(
+        key="toc.dat.zst", size=1, sha256="0" * 64, file="toc.dat", file_size=1, file_sha256="1" * 64, holds="contents"
+    )
+    values = {
+        "id": ID, "environment": "staging", "project": "test", "source": source, "started_at": NOW, "snapshot_at": NOW,
+        "finished_at": NOW, "objects": (entry,),
+    }  # fmt: skip
+    return Manifest(**{**values, **more}).sealed()
+
+
+def edited(**more):
+    return json.dumps({**json.loads(manifest().to_bytes()), **more}).encode()
+
+
+def test_a_manifest_reads_back_as_it_was_written():
+    assert parse_manifest(manifest().to_bytes(), where="here", backup_id=ID) == manifest()
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "cannot be trusted"),
+        (edited(manifest_version=2), "is of version 2, these tools read 1; use the Ancla that made it"),
+        (edited(environment="prod"), "changed after it was written"),
+        (edited(digest="0" * 64), "changed after it was written"),
+        (edited(note="hello"), "note: Extra inputs are not permitted"),
+        (edited(snapshot_at="2026-11-22T21:00:00"), "snapshot_at: Input should have timezone info"),
+    ],
+)
+def test_what_cannot_be_trusted_is_refused_with_its_place(raw, told):
+    with pytest.raises(ManifestError, match="^here: ") as caught:
+        parse_manifest(raw, where="here")
+    assert told in str(caught.value)
+
+
+def test_the_manifest_of_another_backup_is_refused():
+    with pytest.raises(ManifestError, match="is of backup 20261122T210000Z-0a1b2c, not of the one it lies in"):
+        parse_manifest(manifest().to_bytes(), where="here", backup_id="20261122T210000Z-ffffff")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", ""])
+def test_a_file_name_that_leads_elsewhere_is_refused(name):
+    document = json.loads(manifest().to_bytes())
+    document["objects"][0]["file"] = name
+    with pytest.raises(ManifestError, match=r"objects.0.file"):
+        parse_manifest(json.dumps(document).encode(), where="here")

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from ops import recover
+from ops.cloud import Cloud
+from ops.errors import CloudError, StackError
+from ops.orphans import FINDERS, REPEATABLE, AmbiguousError, find
+from ops.recover import Action, Found, apply_steps, plan_steps
+
+STACK = "urn:pulumi:staging::ancla::"
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+DROPLET = "digitalocean:index/droplet:Droplet"
+SECRET = {recover.SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:xyz"}
+
+
+def pending(token, kind="creating", name="it", **inputs):
+    return {
+        "type": kind,
+        "resource": {"urn": f"{STACK}{token}::{name}", "custom": True, "type": token, "inputs": inputs, "parent": "p"},
+    }
+
+
+def deployment(*operations, resources=()):
+    return {"resources": list(resources), "pending_operations": list(operations)}
+
+
+def never(token, inputs, known):
+    raise AssertionError("the cloud was asked")
+
+
+def test_what_was_made_is_adopted_with_its_inputs_as_first_outputs():
+    state = deployment(pending(DROPLET, name="web", region="nyc3", userData=SECRET, tags=["a"], __defaults=["tags"]))
+    (step,) = steps = plan_steps(state, state, lambda *_: Found(id="7", label="web"))
+    assert (step.action, step.id, step.name) == (Action.ADOPT, "7", "Droplet web")
+    after = apply_steps(state, steps, NOW)
+    (resource,) = after["resources"]
+    assert after["pending_operations"] == []
+    assert resource["id"] == "7"
+    assert resource["parent"] == "p"
+    assert resource["outputs"] == {"id": "7", "region": "nyc3", "userData": SECRET, "tags": ["a"]}
+    assert resource["inputs"]["__defaults"] == ["tags"]
+    assert state["resources"] == [], "the plan is applied to a copy"
+
+
+def test_what_was_never_made_and_what_can_be_repeated_is_forgotten():
+    state = deployment(
+        pending(DROPLET),
+        pending("digitalocean:index/vpc:Vpc", kind="updating"),
+        pending("digitalocean:index/vpc:Vpc", kind="deleting"),
+    )
+    steps = plan_steps(state, state, lambda *_: Found())
+    assert [step.action for step in steps] == [Action.FORGET] * 3
+    for token in REPEATABLE:
+        (step,) = plan_steps(deployment(pending(token)), deployment(pending(token)), never)
+        assert step.action is Action.FORGET
+    assert apply_steps(state, steps, NOW)["resources"] == []
+
+
+def test_a_type_that_recover_does_not_know_stops_it():
+    state = deployment(pending("digitalocean:index/volume:Volume"))
+    with pytest.raises(StackError, match="does not know where to look for it"):
+        plan_steps(state, state, never)
+
+
+def test_the_old_half_of_a_replacement_makes_room():
+    old = {"urn": f"{STACK}{DROPLET}::it", "type": DROPLET, "id": "1"}
+    for mark, left in ((None, 2), ("pendingReplacement", 1)):
+        state = deployment(pending(DROPLET), resources=[{**old, **({mark: True} if mark else {})}])
+        steps = plan_steps(state, state, lambda *_: Found(id="2"))
+        resources = apply_steps(state, steps, NOW)["resources"]
+        assert len(resources) == left
+        assert [r["id"] for r in resources if not r.get("delete")] == ["2"]
+
+
+def test_secret_inputs_are_compared_in_clear_and_stay_encrypted_in_the_state():
+    clear = {recover.SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"nyc3"'}
+    seen = []
+    state = deployment(pending(DROPLET, region=SECRET))
+    plan_steps(
+        state, deployment(pending(DROPLET, region=clear)), lambda token, inputs, known: seen.append(inputs) or Found()
+    )
+    assert seen == [{"region": "nyc3"}]
+
+
+def test_a_spaces_key_is_deleted_because_nobody_knows_its_secret():
+    token = "digitalocean:index/spacesKey:SpacesKey"
+    state = deployment(pending(token))
+    (step,) = plan_steps(state, state, lambda *_: Found(keys=("DO00A", "DO00B")))
+    assert (step.action, step.delete) == (Action.REPLACE_KEY, ("DO00A", "DO00B"))
+
+
+def cloud(answers):
+    """A cloud that gives these collections, two items a page."""
+
+    def answer(request):
+        items = answers.get(request.url.path)
+        if items is None:
+            return httpx.Response(404, json={"id": "not_found", "message": "no"})
+        page = int(request.url.params["page"])
+        parts = request.url.path.split("/")
+        (key,) = {
+            f.key
+            for f in FINDERS.values()
+            if f.path.count("/") == len(parts) - 1 and [*map(_shape, f.path.split("/"), parts)] == parts
+        }
+        links = {"pages": {"next": "…"}} if page * 2 < len(items) else {}
+        return httpx.Response(200, json={key: items[page * 2 - 2 : page * 2], "links": links})
+
+    return Cloud("token", "http://127.0.0.1:1", transport=httpx.MockTransport(answer))
+
+
+def _shape(pattern, part):
+    return part if pattern.startswith("{") else pattern
+
+
+NYC = {"slug": "nyc3"}
+
+
+@pytest.mark.parametrize(
+    ("token", "path", "item", "inputs", "expected"),
+    [
+        (DROPLET, "/v2/droplets", {"id": 7, "name": "web", "region": NYC, "status": "active"},
+         {"name": "web", "region": "nyc3"}, "7"),
+        ("digitalocean:index/databaseUser:DatabaseUser", "/v2/databases/c1/users", {"name": "app"},
+         {"clusterId": "c1", "name": "app"}, "c1/user/app"),
+        ("digitalocean:index/databaseDb:DatabaseDb", "/v2/databases/c1/dbs", {"name": "app"},
+         {"clusterId": "c1", "name": "app"}, "c1/database/app"),
+        ("digitalocean:index/databaseConnectionPool:DatabaseConnectionPool", "/v2/databases/c1/pools",
+         {"name": "app"}, {"clusterId": "c1", "name": "app"}, "c1/app"),
+        ("digitalocean:index/dnsRecord:DnsRecord", "/v2/domains/a.mx/records",
+         {"id": 5, "type": "CNAME", "name": "assets", "data": "b.cdn.digitaloceanspaces.com", "ttl": 1800},
+         {"domain": "a.mx", "type": "CNAME", "name": "assets", "value": "b.cdn.digitaloceanspaces.com."}, "5"),
+        ("digitalocean:index/dnsRecord:DnsRecord", "/v2/domains/a.mx/records",
+         {"id": 6, "type": "MX", "name": "@", "data": "mail.a.mx", "priority": 10},
+         {"domain": "a.mx", "type": "MX", "name": "@", "value": "mail.a.mx.", "priority": 10.0}, "6"),
+        ("digitalocean:index/sshKey:SshKey", "/v2/account/keys",
+         {"id": 3, "name": "k", "public_key": "ssh-ed25519 AAAA comment"},
+         {"name": "k", "publicKey": "ssh-ed25519 AAAA"}, "3"),
+        ("digitalocean:index/monitorAlert:MonitorAlert", "/v2/monitoring/alerts",
+         {"uuid": "u", "description": "cpu", "type": "t"}, {"description": "cpu", "type": "t"}, "u"),
+        ("digitalocean:index/uptimeAlert:UptimeAlert", "/v2/uptime/checks/c/alerts",
+         {"id": "a", "name": "down", "type": "down"}, {"checkId": "c", "name": "down", "type": "down"}, "a"),
+        ("digitalocean:index/reservedIp:ReservedIp", "/v2/reserved_ips",
+         {"ip": "192.0.2.7", "region": NYC, "droplet": None}, {"region": "nyc3"}, "192.0.2.7"),
+        ("digitalocean:index/cdn:Cdn", "/v2/cdn/endpoints", {"id": "e", "origin": "b.nyc3"}, {"origin": "b.nyc3"}, "e"),
+    ],
+)  # fmt: skip
+def test_each_type_is_found_among_others_with_the_providers_id(token, path, item, inputs, expected):
+    others = [{**item, **dict.fromkeys(("name", "data", "description", "origin", "id", "uuid"), f"other{i}"),
+               "region": {"slug": "ams3"}} for i in range(5)]  # fmt: skip
+    found = find(cloud({path: [*others, item]}), token, inputs, set())
+    assert found is not None
+    assert found.id == expected
+    assert find(cloud({path: others}), token, inputs, set()) is None
+    assert find(cloud({path: [item]}), token, inputs, {expected}) is None, "what is in the state is no orphan"
+    assert find(cloud({}), token, inputs, set()) is None, "nor is what cannot be there"
+
+
+def test_a_droplet_that_still_boots_is_found_and_waited_for():
+    item = {"id": 7, "name": "web", "region": NYC, "status": "new"}
+    found = find(cloud({"/v2/droplets": [item]}), DROPLET, {"name": "web", "region": "nyc3"}, set())
+    assert found is not None
+    assert not found.settled
+
+
+def test_two_that_fit_are_not_guessed_between():
+    items = [{"ip": f"192.0.2.{i}", "region": NYC, "droplet": None} for i in (7, 8)]
+    with pytest.raises(AmbiguousError, match=r"192.0.2.7.*192.0.2.8"):
+        find(cloud({"/v2/reserved_ips": items}), "digitalocean:index/reservedIp:ReservedIp", {"region": "nyc3"}, set())
+
+
+def test_a_refused_token_is_one_line_without_the_token():
+    refusing = httpx.MockTransport(lambda request: httpx.Response(401, json={"message": "Unable to authenticate you"}))
+    with pytest.raises(CloudError, match="401 Unable to authenticate you; check DIGITALOCEAN_TOKEN") as caught:
+        Cloud("t0ken", transport=refusing).account()
+    assert "t0ken" not in str(caught.value)
+
+
+def test_a_lock_is_held_only_by_a_process_that_lives(tmp_path):
+    def lock(**values):
+        path = tmp_path / "lock.json"
+        path.write_text(json.dumps({"username": "u", "timestamp": "", **values}))
+        return recover._lock(path)
+
+    here = socket.gethostname()
+    assert not lock(pid=2**22 - 1, hostname=here).held
+    assert not lock(pid=os.getpid(), hostname=here).held, "this process is no engine: the number was used again"
+    assert lock(pid=1, hostname="elsewhere").held, "nobody can tell from here"
+
+
+def test_the_state_of_another_place_is_refused():
+    provider = {"type": "pulumi:providers:digitalocean", "inputs": {"apiEndpoint": "http://127.0.0.1:8470"}}
+    with pytest.raises(StackError, match="was built at http://127.0.0.1:8470, this shell talks to http://127.0.0.1:1"):
+        recover._refuse_elsewhere("staging", {"resources": [provider]}, cloud({}))

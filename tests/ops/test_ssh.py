@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from pydantic import SecretStr
+
+from blueprint.keys import public_line
+from ops import ssh
+from ops.errors import RemoteCommandError, SshError
+from ops.stack_init import make_key
+
+
+def test_commands_go_over_one_connection_with_quoted_arguments_and_stdin(machine, target):
+    with ssh.connect(target) as session:
+        assert session.run(["printf", "%s", "it's; here"]).stdout == "it's; here"
+        assert session.run("cat", stdin=b"a secret").stdout == "a secret"
+        result = session.run("echo no >&2; exit 7", check=False)
+        assert (result.returncode, result.stderr) == (7, "no\n")
+        with pytest.raises(RemoteCommandError, match=r"failed \(7\): no"):
+            session.run("echo no >&2; exit 7")
+    assert len(machine.transports) == 1
+
+
+def test_a_tunnel_carries_bytes_and_is_gone_after_the_block(machine, target):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        threading.Thread(target=lambda: server.accept()[0].sendall(b"hello"), daemon=True).start()
+        with ssh.connect(target) as session:
+            with session.tunnel("127.0.0.1", server.getsockname()[1]) as port:
+                with socket.create_connection(("127.0.0.1", port)) as here:
+                    assert here.recv(5) == b"hello"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+
+
+def test_another_host_key_than_the_pinned_one_is_refused(machine, target):
+    other = replace(target, host_key=public_line(make_key()))
+    with pytest.raises(SshError, match="another host key than the pinned output") as caught, ssh.connect(other):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refused_key_and_a_closed_port_say_what_to_do(machine, target):
+    with pytest.raises(SshError, match="the deploy key is refused; run `pulumi up`"):
+        with ssh.connect(replace(target, deploy_key=make_key())):
+            pass
+    with pytest.raises(SshError, match=r"no connection: .*refused; check that the droplet is on"):
+        with ssh.connect(replace(target, port=9)):
+            pass
+
+
+def test_the_key_is_shown_nowhere(target):
+    assert "PRIVATE KEY" not in repr(replace(target, deploy_key=SecretStr("PRIVATE KEY")))
