@@ -1,17 +1,20 @@
-"""`pulumi-resource-digitalocean`: the table of resources, served. All behaviour is in the API and in the rows' calls."""
+"""`pulumi-resource-digitalocean`: the table of resources, served. All behaviour is in the API."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import zip_longest
 from typing import Any, Final
 
+from pulumi.runtime.proto import provider_pb2_grpc
+
 from sandbox.plugins import serving
-from sandbox.plugins.fields import Field, coerce, differs, integer, number, ordered, string
-from sandbox.plugins.provider import DEFAULTS, Checked, Difference, Found, Provider, Servicer
+from sandbox.plugins.fields import Field, coerce, differs, integer, number, ordered, string, unmatched
+from sandbox.plugins.provider import DEFAULTS, Asked, Checked, Difference, Found, Provider, Servicer
 from sandbox.plugins.resource import Change, Cloud, Function, IncompleteError, ProviderError, Resource
 from sandbox.plugins.resources import functions, resources
 from sandbox.plugins.rest import Rest, RestError
@@ -94,11 +97,11 @@ class DigitalOcean(Provider):
         locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._cloud = Cloud(rest, spaces, self.cancelled, locks=locks)
 
-    def check(self, token: str, old: Values, new: Values, name: Callable[[int], str]) -> Checked:
+    def check(self, asked: Asked, name: Callable[[int], str]) -> Checked:
         """Complete inputs with defaults and a name, and judge them."""
-        row = self._row(token)
+        row, old = self._row(asked.token), asked.old
         wrong: list[tuple[str, str]] = []
-        inputs, made_up = _checked(row.fields, new, "", wrong)
+        inputs, made_up = _checked(row.fields, asked.inputs, "", wrong)
         for key, part in row.fields.items():
             if not part.autoname or key in inputs:
                 continue
@@ -114,11 +117,10 @@ class DigitalOcean(Provider):
         inputs[DEFAULTS] = sorted(made_up)
         return Checked(inputs, wrong)
 
-    def diff(self, token: str, state: Values, old: Values, new: Values, ignored: list[str]) -> Difference:
+    def diff(self, asked: Asked) -> Difference:
         """Compare the state with the inputs, property by property."""
-        del old
-        row = self._row(token)
-        plain = _plain(new)
+        row, state, ignored = self._row(asked.token), asked.state, asked.ignored
+        plain = _plain(asked.inputs)
         more = row.replaced_by(state, plain) if row.replaced_by is not None else set[str]()
         changes: dict[str, tuple[str, bool]] = {}
         for key, part in row.fields.items():
@@ -128,23 +130,27 @@ class DigitalOcean(Provider):
             for path, kind in _paths(key, state.get(key), plain.get(key), part, plain):
                 if not any(path == skip or path.startswith((f"{skip}.", f"{skip}[")) for skip in ignored):
                     changes[path] = (kind, replaces)
-        named = any(part.autoname and key not in new.get(DEFAULTS, ()) for key, part in row.fields.items())
+        named = any(part.autoname and key not in asked.inputs.get(DEFAULTS, ()) for key, part in row.fields.items())
         # Two resources cannot have one name at once, so a name a person chose means that the old one goes first.
         return Difference(changes, delete_first=named and any(replaces for _, replaces in changes.values()))
 
-    def preview_create(self, token: str, inputs: Values) -> Values:
+    def preview_create(self, asked: Asked) -> Values:
         """Say what is known before."""
-        row = self._row(token)
-        known = _stored(row, _plain(inputs))
-        unknown = {key: UNKNOWN for key, part in row.fields.items() if key not in known and _filled_in(part)}
+        row = self._row(asked.token)
+        known = _stored(row, _plain(asked.inputs))
+        unknown = {key: UNKNOWN for key, part in row.fields.items() if key not in known and part.filled_in}
         return _marked(row, known | unknown)
 
-    def create(self, token: str, urn: str, inputs: Values, timeout: float | None) -> tuple[str, Values]:
+    def create(self, asked: Asked) -> tuple[str, Values]:
         """Create, then read what there is."""
-        row, cloud = self._row(token), self._at(timeout)
-        del urn
-        plain = _plain(inputs)
-        made = row.create(cloud, plain)
+        row, cloud = self._row(asked.token), self._at(asked.timeout)
+        plain = _plain(asked.inputs)
+        try:
+            made = row.create(cloud, plain)
+        except IncompleteError as error:
+            raise IncompleteError(
+                str(error), error.id, _state(row, error.id, _stored(row, plain) | error.known)
+            ) from None
         known = _stored(row, plain) | made.known
         if row.created_is_read:
             return made.id, _state(row, made.id, known)
@@ -153,30 +159,30 @@ class DigitalOcean(Provider):
         except (ProviderError, RestError) as error:
             raise IncompleteError(str(error), made.id, _state(row, made.id, known)) from None
         if now is None:
-            raise IncompleteError(f"{token} {made.id}: gone right after it was made", made.id, known)
+            raise ProviderError(f"{asked.token} {made.id}: gone right after it was made")
         return made.id, _state(row, made.id, known | now)
 
-    def read(self, token: str, id_: str, state: Values, inputs: Values) -> Found | None:
+    def read(self, asked: Asked) -> Found | None:
         """Read for a refresh, or for an import when nothing is known."""
-        row, cloud = self._row(token), self._at(None)
-        known = _plain(reveal(state))
+        row, cloud = self._row(asked.token), self._at(None)
+        id_, known = asked.id, _plain(asked.state)
         if not known:
             id_, known = row.find(cloud, id_)
         now = row.read(cloud, id_, known)
         if now is None:
             return None
         after = {key: value for key, value in (known | now).items() if value is not None}
-        return Found(id_, _state(row, id_, after), _inputs_of(row, inputs, after))
+        return Found(id_, _state(row, id_, after), _inputs_of(row, asked.inputs, after))
 
-    def preview_update(self, token: str, state: Values, old: Values, new: Values) -> Values:
+    def preview_update(self, asked: Asked) -> Values:
         """Say what an update would leave; what only the API fills in stays as it is."""
-        row = self._row(token)
-        return _marked(row, _planned(row, _plain(reveal(state)), _plain(new), stored=True))
+        row = self._row(asked.token)
+        return _marked(row, _planned(row, _plain(asked.state), _plain(asked.inputs), stored=True))
 
-    def update(self, token: str, id_: str, state: Values, old: Values, new: Values, timeout: float | None) -> Values:
+    def update(self, asked: Asked) -> Values:
         """Make the calls for what differs, then read what there is."""
-        row, cloud = self._row(token), self._at(timeout)
-        before, plain = _plain(reveal(state)), _plain(new)
+        row, cloud = self._row(asked.token), self._at(asked.timeout)
+        before, plain = _plain(asked.state), _plain(asked.inputs)
         names = frozenset(
             key
             for key, part in row.fields.items()
@@ -184,16 +190,16 @@ class DigitalOcean(Provider):
         )
         wanted = _planned(row, before, plain)
         if row.update is not None:
-            row.update(cloud, Change(id=id_, old=before, new=wanted, names=names))
+            row.update(cloud, Change(id=asked.id, old=before, new=wanted, names=names))
         known = _planned(row, before, plain, stored=True)
-        now = row.read(cloud, id_, known)
+        now = row.read(cloud, asked.id, known)
         if now is None:
-            raise ProviderError(f"{token} {id_}: gone while it was updated; run `pulumi refresh`")
-        return _state(row, id_, known | now)
+            raise ProviderError(f"{asked.token} {asked.id}: gone while it was updated; run `pulumi refresh`")
+        return _state(row, asked.id, known | now)
 
-    def delete(self, token: str, id_: str, state: Values, timeout: float | None) -> None:
+    def delete(self, asked: Asked) -> None:
         """Delete."""
-        self._row(token).delete(self._at(timeout), id_, _plain(reveal(state)))
+        self._row(asked.token).delete(self._at(asked.timeout), asked.id, _plain(asked.state))
 
     def invoke(self, token: str, arguments: Values) -> Values:
         """Call a function of the table."""
@@ -229,13 +235,17 @@ def _without_marks(value: Any) -> Any:
     return [_without_marks(item) for item in value] if isinstance(value, list) else value
 
 
-def _checked(fields: Any, given: Values, where: str, wrong: list[tuple[str, str]]) -> tuple[Values, list[str]]:
+def _checked(
+    fields: Mapping[str, Field], given: Values, where: str, wrong: list[tuple[str, str]]
+) -> tuple[Values, list[str]]:
     """Judge and complete one object's properties; returns them and the names of those that were not given."""
     done: Values = {}
     made_up: list[str] = []
-    for key in given:
-        if key != DEFAULTS and (key not in fields or fields[key].output_only) and given[key] is not None:
-            wrong.append((where + key, "is not a property that can be given here"))
+    wrong += [
+        (where + key, "is not a property that can be given here")
+        for key, value in given.items()
+        if key != DEFAULTS and (key not in fields or fields[key].output_only) and value is not None
+    ]
     for key, part in fields.items():
         value = None if part.output_only else reveal(given.get(key))
         if value is None and part.default is not None:
@@ -263,13 +273,8 @@ def _checked_value(value: Any, part: Field, where: str, wrong: list[tuple[str, s
         inner, made_up = _checked(part.fields, value, f"{where}.", wrong)
         return {**inner, DEFAULTS: sorted(made_up)}
     if part.kind in ("list", "set"):
-        assert part.element is not None
-        return [_checked_value(item, part.element, f"{where}[{i}]", wrong) for i, item in enumerate(value)]
+        return [_checked_value(item, part.item, f"{where}[{i}]", wrong) for i, item in enumerate(value)]
     return value
-
-
-def _filled_in(part: Field) -> bool:
-    return part.output_only or part.computed
 
 
 def _stored(row: Resource, inputs: Values) -> Values:
@@ -289,18 +294,18 @@ def _planned(row: Resource, state: Values, inputs: Values, *, stored: bool = Fal
     kept = {
         key: value
         for key, value in state.items()
-        if (part := row.fields.get(key)) is not None and (_filled_in(part) or key in inputs)
+        if (part := row.fields.get(key)) is not None and (part.filled_in or key in inputs)
     }
     return kept | (_stored(row, inputs) if stored else inputs)
 
 
 def _state(row: Resource, id_: str, values: Values) -> Values:
-    done: Values = {"id": id_}
-    for key, part in row.fields.items():
-        value = values.get(key)
-        if value is not None:
-            done[key] = ordered(value, part) if part.kind == "set" and not contains_unknown(value) else value
-    return _marked(row, done)
+    told = {
+        key: ordered(value, part) if part.kind == "set" else value
+        for key, part in row.fields.items()
+        if (value := values.get(key)) is not None
+    }
+    return _marked(row, {"id": id_, **told})
 
 
 def _marked(row: Resource, values: Values) -> Values:
@@ -314,12 +319,12 @@ def _inputs_of(row: Resource, inputs: Values, state: Values) -> Values:
     """Say what inputs would make this state: those there were, with what drifted; all that is told, for an import."""
     if inputs:
         plain = _plain(inputs)
-        done: Values = dict(inputs)
-        for key, value in plain.items():
-            part = row.fields.get(key)
-            if part is not None and key in state and differs(state[key], value, part, plain):
-                done[key] = state[key]
-        return done
+        drifted = {
+            key: state[key]
+            for key, value in plain.items()
+            if (part := row.fields.get(key)) is not None and key in state and differs(state[key], value, part, plain)
+        }
+        return inputs | drifted
     told = {
         key: state[key]
         for key, part in row.fields.items()
@@ -336,24 +341,32 @@ def _paths(path: str, old: Any, new: Any, part: Field, inputs: Values) -> list[t
         return [(path, "-")]
     if contains_unknown(new) and not isinstance(new, list | dict):
         return [(path, "~")]
-    found: list[tuple[str, str]] = []
+    if part.kind == "set" and isinstance(old, list) and isinstance(new, list):
+        went, came = unmatched(old, new, part, inputs)
+        changed = [(f"{path}[{i}]", "~" if i in came else "-") for i in went]
+        return changed + [(f"{path}[{i}]", "+") for i in came if i not in went]
+    inner = [
+        place
+        for where, before, after, like in _inside(path, old, new, part)
+        if differs(before, after, like, inputs)
+        for place in _paths(where, before, after, like, inputs)
+    ]
+    return inner or [(path, "~")]
+
+
+def _inside(path: str, old: Any, new: Any, part: Field) -> list[tuple[str, Any, Any, Field]]:
+    """Say what is one level down, before and after, with its path."""
     if part.kind == "object" and isinstance(old, dict) and isinstance(new, dict):
-        for key, inner in part.fields.items():
-            if not inner.output_only and differs(old.get(key), new.get(key), inner, inputs):
-                found += _paths(f"{path}.{key}", old.get(key), new.get(key), inner, inputs)
-    elif part.kind in ("list", "set") and isinstance(old, list) and isinstance(new, list):
-        assert part.element is not None
-        for i in range(max(len(old), len(new))):
-            before, after = (side[i] if i < len(side) else None for side in (old, new))
-            if differs(before, after, part.element, inputs):
-                found += _paths(f"{path}[{i}]", before, after, part.element, inputs)
-    return found or [(path, "~")]
+        given = {key: inner for key, inner in part.fields.items() if not inner.output_only}
+        return [(f"{path}.{key}", old.get(key), new.get(key), inner) for key, inner in given.items()]
+    if part.kind == "list" and isinstance(old, list) and isinstance(new, list):
+        pairs = zip_longest(old, new)
+        return [(f"{path}[{i}]", before, after, part.item) for i, (before, after) in enumerate(pairs)]
+    return []
 
 
 def main() -> None:
     """Serve until the engine is done."""
-    from pulumi.runtime.proto import provider_pb2_grpc  # noqa: PLC0415 - after the checks above it is the slow one
-
     provider = DigitalOcean()
     serving.serve(
         lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server),

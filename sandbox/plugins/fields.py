@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from sandbox.plugins.values import UNKNOWN, Values, contains_unknown
 
@@ -16,10 +16,10 @@ Kind = Literal["string", "int", "float", "bool", "list", "set", "object", "map"]
 class Field:
     """One property.
 
-    `output_only` is never given; `computed` is filled in when it is not given; `replace` means that a change needs a new resource.
-    `stored` turns what was given into what the state keeps (a hash, lower case); `same` sees a difference that is none, as
-    (old, new, all new inputs); `check` returns why a value cannot be, or None. `wire` is the name in the provider's own schema,
-    which orders sets.
+    `output_only` is never given; `computed` is filled in when it is not given; `replace` means that a change needs a
+    new resource. `stored` turns what was given into what the state keeps (a hash, lower case); `same` sees a difference
+    that is none, as (old, new, all new inputs); `check` returns why a value cannot be, or None. `wire` is the name in
+    the provider's own schema, which orders sets.
     """
 
     kind: Kind = "string"
@@ -38,50 +38,79 @@ class Field:
     fold_case: bool = False
     wire: str = ""
 
+    @property
+    def item(self) -> Field:
+        """What a list or a set has in it."""
+        if self.element is None:
+            raise TypeError(f"a {self.kind} has no items")
+        return self.element
 
-def string(**how: Any) -> Field:
+    @property
+    def filled_in(self) -> bool:
+        """Whether the API says it when nobody else does."""
+        return self.output_only or self.computed
+
+
+class How(TypedDict, total=False):
+    """What a builder below takes: the members of `Field` that say how a property behaves."""
+
+    required: bool
+    output_only: bool
+    computed: bool
+    replace: bool
+    secret: bool
+    autoname: bool
+    default: Any
+    stored: Callable[[Any], Any]
+    same: Callable[[Any, Any, Values], bool]
+    check: Callable[[Any], str | None]
+    fold_case: bool
+    wire: str
+
+
+def string(**how: Unpack[How]) -> Field:
     """Describe a text; see `Field` for the rest."""
     return Field(**how)
 
 
-def integer(**how: Any) -> Field:
+def integer(**how: Unpack[How]) -> Field:
     """Describe a whole number."""
     return Field(kind="int", **how)
 
 
-def number(**how: Any) -> Field:
+def number(**how: Unpack[How]) -> Field:
     """Describe a number."""
     return Field(kind="float", **how)
 
 
-def boolean(**how: Any) -> Field:
+def boolean(**how: Unpack[How]) -> Field:
     """Describe a truth value."""
     return Field(kind="bool", **how)
 
 
-def list_of(element: Field, **how: Any) -> Field:
+def list_of(element: Field, **how: Unpack[How]) -> Field:
     """Describe a list whose order matters."""
     return Field(kind="list", element=element, **how)
 
 
-def set_of(element: Field, **how: Any) -> Field:
+def set_of(element: Field, **how: Unpack[How]) -> Field:
     """Describe a list whose order does not matter."""
     return Field(kind="set", element=element, **how)
 
 
-def record(fields: Mapping[str, Field], **how: Any) -> Field:
+def record(fields: Mapping[str, Field], **how: Unpack[How]) -> Field:
     """Describe an object with named fields."""
     return Field(kind="object", fields=fields, **how)
 
 
-def mapping(**how: Any) -> Field:
+def mapping(**how: Unpack[How]) -> Field:
     """Describe a map of texts."""
     return Field(kind="map", element=Field(), **how)
 
 
-def tags(**how: Any) -> Field:
+def tags(**how: Unpack[How]) -> Field:
     """Describe the tags of a resource: a set in which case does not count."""
-    return set_of(string(check=_tag), fold_case=True, **how)
+    return set_of(string(check=_tag), **{"fold_case": True, **how})
 
 
 def _tag(value: str) -> str | None:
@@ -169,33 +198,37 @@ def differs(old: Any, new: Any, like: Field, inputs: Values) -> bool:
 
 
 def _lists_differ(old: list[Any], new: list[Any], like: Field, inputs: Values) -> bool:
-    assert like.element is not None
     if len(old) != len(new):
         return True
     if like.kind == "list":
-        return any(differs(a, b, like.element, inputs) for a, b in zip(old, new, strict=True))
-    left = list(old)
-    for item in new:
-        found = next((i for i, other in enumerate(left) if not _items_differ(other, item, like, inputs)), None)
+        return any(differs(a, b, like.item, inputs) for a, b in zip(old, new, strict=True))
+    return unmatched(old, new, like, inputs) != ([], [])
+
+
+def unmatched(old: list[Any], new: list[Any], like: Field, inputs: Values) -> tuple[list[int], list[int]]:
+    """Say which items of a set (by position) went and which came."""
+    left = list(range(len(old)))
+    came: list[int] = []
+    for position, item in enumerate(new):
+        found = next((i for i in left if not _items_differ(old[i], item, like, inputs)), None)
         if found is None:
-            return True
-        left.pop(found)
-    return False
+            came.append(position)
+        else:
+            left.remove(found)
+    return left, came
 
 
 def _items_differ(old: Any, new: Any, like: Field, inputs: Values) -> bool:
     if like.fold_case and isinstance(old, str) and isinstance(new, str):
         return old.casefold() != new.casefold()
-    assert like.element is not None
-    return differs(old, new, like.element, inputs)
+    return differs(old, new, like.item, inputs)
 
 
 def ordered(items: list[Any], like: Field) -> list[Any]:
-    """Put the items of a set in the official provider's order, which is that of their checksums as text; doubles are dropped."""
-    assert like.element is not None
+    """Put a set in the official order, which is that of its items' checksums as text; doubles are dropped."""
     keyed: dict[str, Any] = {}
     for item in items:
-        text = item.lower() if like.fold_case else _serialized(item, like.element)
+        text = item.lower() if like.fold_case else _serialized(item, like.item)
         keyed.setdefault(str(zlib.crc32(text.encode())), item)
     return [keyed[key] for key in sorted(keyed)]
 
@@ -210,9 +243,8 @@ def _serialized(value: Any, like: Field) -> str:
     if value is None:
         return ";"
     if like.kind in ("list", "set"):
-        assert like.element is not None
         items = ordered(value, like) if like.kind == "set" else value
-        inner = "".join(_member(item, like.element) for item in items)
+        inner = "".join(_member(item, like.item) for item in items)
         return f"{{{inner}}};" if like.kind == "set" else f"({inner});"
     if isinstance(value, bool):
         return "1;" if value else "0;"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def matching(folder: Path, patterns: list[str]) -> list[str]:
-    """List the files under `folder` that the patterns pick, the last that fits deciding; paths are relative, with slashes."""
+    """List the files under `folder` that the patterns pick, the last that fits deciding; paths are relative."""
     rules = [(pattern.startswith("!"), _compiled(pattern.removeprefix("!"))) for pattern in patterns]
     found: list[str] = []
     for root, _, names in os.walk(folder):

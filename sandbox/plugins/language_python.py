@@ -1,10 +1,11 @@
 """`pulumi-language-python`: runs the program in a fresh interpreter, this one's."""
 
+# ruff: noqa: ARG002, N802 - gRPC calls its methods by these names and with these arguments
+
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import language_pb2, language_pb2_grpc, plugin_pb2
 
 from sandbox.plugins import serving
+from sandbox.plugins.children import end_group
 
 _RUNNER: Final = Path(__file__).with_name("language_runner.py")
 # The runner has told the person already; nothing more is to be said.
@@ -117,7 +119,7 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
         )
         with self._lock:
             self._running.add(process.pid)
-        context.add_callback(lambda: _kill_group(process.pid) if process.poll() is None else None)
+        context.add_callback(lambda: end_group(process.pid) if process.poll() is None else None)
         process.communicate(json.dumps(told).encode())
         with self._lock:
             self._running.discard(process.pid)
@@ -136,18 +138,11 @@ class Language(language_pb2_grpc.LanguageRuntimeServicer):
         """End the program, with its children."""
         with self._lock:
             for group in self._running:
-                _kill_group(group)
+                end_group(group)
 
 
 def _ended(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-def _kill_group(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _plugins() -> list[tuple[str, str, str]]:

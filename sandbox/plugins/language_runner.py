@@ -1,7 +1,7 @@
 """Runs one program for the language host. A file of its own, started by path: the program sees nothing of this package.
 
-The host writes one JSON document on stdin. Errors are told to the engine in the words of the program, with the place in the program's
-own files and without the frames of the libraries between.
+The host writes one JSON document on stdin. Errors are told to the engine in the words of the program, with the place in
+the program's own files and without the frames of the libraries between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 def main() -> int:
     """Run; returns the exit status."""
     told: dict[str, Any] = json.load(sys.stdin)
-    sys.stdin = open(os.devnull)  # noqa: SIM115 - it stays open as long as the program runs
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - it stays open as long as the program runs
     entry = Path(told["program"]).resolve()
     folder = entry if entry.is_dir() else entry.parent
     # The program's own folder comes first, and nothing of this one.

@@ -1,11 +1,12 @@
 """A resource provider over gRPC: the part that is the same for every provider."""
 
+# ruff: noqa: ARG002, N802 - gRPC calls its methods by these names and with these arguments
+
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, NoReturn
@@ -32,7 +33,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Difference:
-    """What an update would do: property paths and whether each needs a new resource (`+`, `-`, `~` is added, removed, changed)."""
+    """What an update would do: property paths, each added `+`, removed `-` or changed `~`, and whether it replaces."""
 
     changes: dict[str, tuple[str, bool]] = field(default_factory=dict[str, tuple[str, bool]])
     delete_first: bool = False
@@ -47,8 +48,26 @@ class Found:
     inputs: Values
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the engine asks about one resource. `old` are the inputs before; `timeout` in seconds, None is the usual."""
+
+    urn: str
+    id: str = ""
+    state: Values = field(default_factory=dict[str, Any])
+    old: Values = field(default_factory=dict[str, Any])
+    inputs: Values = field(default_factory=dict[str, Any])
+    ignored: tuple[str, ...] = ()
+    timeout: float | None = None
+
+    @property
+    def token(self) -> str:
+        """The type, out of urn:pulumi:<stack>::<project>::<parent types>$<type>::<name>."""
+        return self.urn.split("::")[2].split("$")[-1]
+
+
 class Provider:
-    """What a provider does, in plain values. A method that fails raises `ProviderError` with a message for the person."""
+    """What a provider does, in plain values. What fails raises `ProviderError` with a message for the person."""
 
     version: str
     accepts_secrets: bool = False
@@ -64,50 +83,46 @@ class Provider:
     def configure(self, config: Values, variables: dict[str, str]) -> None:
         """Take the provider's own settings."""
 
-    def check(self, token: str, old: Values, new: Values, name: Callable[[int], str]) -> Checked:
+    def check(self, asked: Asked, name: Callable[[int], str]) -> Checked:
         """Complete and judge inputs; `name(hexadecimal digits)` makes up the resource's physical name."""
         raise NotImplementedError
 
-    def diff(self, token: str, state: Values, old: Values, new: Values, ignored: list[str]) -> Difference:
+    def diff(self, asked: Asked) -> Difference:
         """Compare the state with what is asked for."""
         raise NotImplementedError
 
-    def preview_create(self, token: str, inputs: Values) -> Values:
+    def preview_create(self, asked: Asked) -> Values:
         """Say what a creation would leave, with UNKNOWN for what only it tells."""
         raise NotImplementedError
 
-    def create(self, token: str, urn: str, inputs: Values, timeout: float | None) -> tuple[str, Values]:
+    def create(self, asked: Asked) -> tuple[str, Values]:
         """Create; returns the id and the state."""
         raise NotImplementedError
 
-    def read(self, token: str, id_: str, state: Values, inputs: Values) -> Found | None:
-        """Read what there is now; without `state` it is an import."""
+    def read(self, asked: Asked) -> Found | None:
+        """Read what there is now; without a state it is an import."""
         raise NotImplementedError
 
-    def preview_update(self, token: str, state: Values, old: Values, new: Values) -> Values:
+    def preview_update(self, asked: Asked) -> Values:
         """Say what an update would leave."""
         raise NotImplementedError
 
-    def update(self, token: str, id_: str, state: Values, old: Values, new: Values, timeout: float | None) -> Values:
+    def update(self, asked: Asked) -> Values:
         """Update; returns the new state."""
         raise NotImplementedError
 
-    def delete(self, token: str, id_: str, state: Values, timeout: float | None) -> None:
+    def delete(self, asked: Asked) -> None:
         """Delete; what is gone already is no error where the official provider says so."""
         raise NotImplementedError
 
     def invoke(self, token: str, arguments: Values) -> Values:
         """Call a function."""
+        del arguments
         raise ProviderError(f"{token}: the sandbox's plugin does not have this function; use the official plugin")
 
     def cancel(self) -> None:
         """End what runs: the engine gives up."""
         self.cancelled.set()
-
-
-def _token(urn: str) -> str:
-    """Take the type out of urn:pulumi:<stack>::<project>::<parent types>$<type>::<name>."""
-    return urn.split("::")[2].rsplit("$", maxsplit=1)[-1]
 
 
 class Servicer(provider_pb2_grpc.ResourceProviderServicer):
@@ -158,25 +173,27 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
                 return ""
             if request.HasField("autonaming") and rule.proposed_name:
                 return rule.proposed_name
-            seed = Random(request.randomSeed) if request.randomSeed else secrets.SystemRandom()
-            return f"{request.name or request.urn.split('::')[-1]}-" + "".join(
-                seed.choices("0123456789abcdef", k=digits)
-            )
+            # The engine's seed makes the name of a preview that of the run after it; a name is no secret.
+            seed = Random(request.randomSeed or None)  # noqa: S311
+            return f"{request.urn.split('::')[-1]}-" + "".join(seed.choices("0123456789abcdef", k=digits))
 
+        asked = Asked(urn=request.urn, old=decode(request.olds), inputs=decode(request.news))
         with _told(context):
-            done = self._provider.check(_token(request.urn), decode(request.olds), decode(request.news), name)
+            done = self._provider.check(asked, name)
         return provider_pb2.CheckResponse(inputs=encode(done.inputs), failures=_failures(done.failures))
 
     def Diff(self, request: Any, context: Any) -> Any:
         """Compare."""
+        asked = Asked(
+            urn=request.urn,
+            id=request.id,
+            state=decode(request.olds),
+            old=decode(request.old_inputs),
+            inputs=decode(request.news),
+            ignored=tuple(request.ignoreChanges),
+        )
         with _told(context):
-            found = self._provider.diff(
-                _token(request.urn),
-                decode(request.olds),
-                decode(request.old_inputs),
-                decode(request.news),
-                list(request.ignoreChanges),
-            )
+            found = self._provider.diff(asked)
         kinds = {
             ("+", False): provider_pb2.PropertyDiff.ADD,
             ("+", True): provider_pb2.PropertyDiff.ADD_REPLACE,
@@ -199,46 +216,49 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     def Create(self, request: Any, context: Any) -> Any:
         """Create, or say what a creation would leave."""
-        token, inputs = _token(request.urn), decode(request.properties)
+        asked = Asked(urn=request.urn, inputs=decode(request.properties), timeout=request.timeout or None)
         with _told(context):
             if request.preview:
-                return provider_pb2.CreateResponse(properties=encode(self._provider.preview_create(token, inputs)))
-            id_, state = self._provider.create(token, request.urn, inputs, request.timeout or None)
+                return provider_pb2.CreateResponse(properties=encode(self._provider.preview_create(asked)))
+            id_, state = self._provider.create(asked)
         return provider_pb2.CreateResponse(id=id_, properties=encode(state))
 
     def Read(self, request: Any, context: Any) -> Any:
         """Read; an empty answer says that it is gone."""
-        token = _token(request.urn)
+        state, inputs = decode(request.properties), decode(request.inputs)
         with _told(context):
-            found = self._provider.read(token, request.id, decode(request.properties), decode(request.inputs))
+            found = self._provider.read(Asked(urn=request.urn, id=request.id, state=state, inputs=inputs))
         if found is None:
             return provider_pb2.ReadResponse()
         return provider_pb2.ReadResponse(id=found.id, properties=encode(found.state), inputs=encode(found.inputs))
 
     def Update(self, request: Any, context: Any) -> Any:
         """Update, or say what an update would leave."""
-        token = _token(request.urn)
-        state, old, new = decode(request.olds), decode(request.old_inputs), decode(request.news)
+        asked = Asked(
+            urn=request.urn,
+            id=request.id,
+            state=decode(request.olds),
+            old=decode(request.old_inputs),
+            inputs=decode(request.news),
+            timeout=request.timeout or None,
+        )
         with _told(context):
-            if request.preview:
-                return provider_pb2.UpdateResponse(
-                    properties=encode(self._provider.preview_update(token, state, old, new))
-                )
-            after = self._provider.update(token, request.id, state, old, new, request.timeout or None)
+            after = self._provider.preview_update(asked) if request.preview else self._provider.update(asked)
         return provider_pb2.UpdateResponse(properties=encode(after))
 
     def Delete(self, request: Any, context: Any) -> Any:
         """Delete."""
+        state, timeout = decode(request.properties), request.timeout or None
         with _told(context):
-            self._provider.delete(_token(request.urn), request.id, decode(request.properties), request.timeout or None)
+            self._provider.delete(Asked(urn=request.urn, id=request.id, state=state, timeout=timeout))
         return empty_pb2.Empty()
 
     def Invoke(self, request: Any, context: Any) -> Any:
         """Call a function."""
         with _told(context):
-            return provider_pb2.InvokeResponse(
-                **{"return": encode(self._provider.invoke(request.tok, decode(request.args)))}
-            )
+            answer = self._provider.invoke(request.tok, decode(request.args))
+        # `return` is a word of Python, so it cannot be a keyword argument, and the stub cannot name it.
+        return provider_pb2.InvokeResponse(**{"return": encode(answer)})  # type: ignore[arg-type]
 
     def Cancel(self, request: Any, context: Any) -> Any:
         """End what runs."""
@@ -255,8 +275,8 @@ def _root(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _told(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn errors into one line for the person; what was made before an error is told to the engine, which remembers it."""
+def _told(context: grpc.ServicerContext) -> Generator[None]:
+    """Turn errors into one line for the person; what was made before an error is told to the engine as well."""
     try:
         yield
     except IncompleteError as error:

@@ -86,17 +86,17 @@ def _passed_through(_: Cloud, id_: str) -> tuple[str, Values]:
 class Resource:
     """One type of resource: what it is made of, and its calls.
 
-    `read` gets the id and what is known, and returns what the API says now, or None when it is gone; it is not called after `create`
-    when `created_is_read`. `check` names (property, reason) of inputs that do not fit together; `replaced_by` names properties
-    whose change, from these old to these new values, needs a new resource.
+    `read` gets the id and what is known, and returns what the API says now, or None when it is gone; it is not called
+    after `create` when `created_is_read`. `check` names (property, reason) of inputs that do not fit together;
+    `replaced_by` names properties whose change, from these old to these new values, needs a new resource.
     """
 
     name: str
     fields: Mapping[str, Field]
     create: Callable[[Cloud, Values], Made]
     read: Callable[[Cloud, str, Values], Values | None]
-    delete: Callable[[Cloud, str, Values], None]
-    update: Callable[[Cloud, Change], None] | None = None
+    delete: Callable[[Cloud, str, Values], object]
+    update: Callable[[Cloud, Change], object] | None = None
     find: Callable[[Cloud, str], tuple[str, Values]] = _passed_through
     check: Callable[[Values], list[tuple[str, str]]] | None = None
     replaced_by: Callable[[Values, Values], set[str]] | None = None

@@ -25,8 +25,8 @@ class RestError(Exception):
 class Rest:
     """A client of one API. `url` is the root, without /v2; waits in seconds.
 
-    As godo does: up to `retries` more tries after a broken connection, 429, or 5xx but 501, each waiting twice as long as the one
-    before, or as long as `Retry-After` says.
+    As godo does: up to `retries` more tries after a broken connection, 429, or 5xx but 501, each waiting twice as long
+    as the one before, or as long as `Retry-After` says.
     """
 
     url: str
@@ -76,7 +76,7 @@ class Rest:
         try:
             return self.get(path, **query)
         except RestError as error:
-            if error.status == httpx.codes.NOT_FOUND:
+            if error.status == 404:
                 return None
             raise
 

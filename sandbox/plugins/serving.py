@@ -29,7 +29,7 @@ def serve(register: Callable[[grpc.Server], None], cancel: Callable[[], None]) -
     server.start()
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda _number, _frame: over.set())
     threading.Thread(target=_watch_parent, args=(os.getppid(), over), daemon=True).start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()

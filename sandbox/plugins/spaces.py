@@ -71,7 +71,9 @@ class Spaces:
             answer = error.response
             status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             told = answer.get("Error", {})
-            message = f"{where}: {status} {told.get('Code', '')} {told.get('Message', '')}".rstrip()
+            # A HEAD has no body, so boto3 takes the status for the code.
+            words = [word for word in (told.get("Code", ""), told.get("Message", "")) if word != str(status)]
+            message = " ".join([f"{where}: {status}", *words])
             raise (NotFoundError if status == 404 else RefusedError)(message, told.get("Code", "")) from None
         except BotoCoreError as error:
             raise ProviderError(f"{where}: {error}; check SPACES_ENDPOINT_URL, HTTPS_PROXY and SSL_CERT_FILE") from None
@@ -82,8 +84,8 @@ class Spaces:
         more: dict[str, Any] = {"Prefix": prefix} if prefix else {}
         while True:
             page = self.call("list_object_versions", Bucket=bucket, **more)
-            for entry in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                found.append({"Key": entry["Key"], "VersionId": entry["VersionId"]})
+            entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            found += [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
             if not page.get("IsTruncated"):
                 return found
             more |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}

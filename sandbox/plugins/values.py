@@ -1,7 +1,7 @@
 """What goes over the wire between the engine and a provider, as plain Python values.
 
-Numbers without a fraction become `int`; what is not known yet is `UNKNOWN`; a secret is `Secret`. Sources: the markers in the
-engine's `sdk/go/common/resource` package, which the Python SDK repeats in `pulumi.runtime.rpc`.
+Numbers without a fraction become `int`; what is not known yet is `UNKNOWN`; a secret is `Secret`. Source of the
+markers: the engine's `sdk/go/common/resource` package, which the Python SDK repeats in `pulumi.runtime.rpc`.
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ from __future__ import annotations
 from sandbox.plugins.resource import Function, Resource
 from sandbox.plugins.resources import (
     account,
+    clusters,
     compute,
     databases,
     domains,
     edge,
     monitoring,
     networking,
+    objects,
     postgresql_config,
     projects,
     registry,
@@ -23,12 +25,14 @@ def resources() -> tuple[Resource, ...]:
     """List every resource."""
     return (
         *account.RESOURCES,
+        *clusters.RESOURCES,
         *compute.RESOURCES,
         *databases.RESOURCES,
         *domains.RESOURCES,
         *edge.RESOURCES,
         *monitoring.RESOURCES,
         *networking.RESOURCES,
+        *objects.RESOURCES,
         *postgresql_config.RESOURCES,
         *projects.RESOURCES,
         *registry.RESOURCES,
@@ -39,4 +43,4 @@ def resources() -> tuple[Resource, ...]:
 
 def functions() -> tuple[Function, ...]:
     """List every function."""
-    return (*account.FUNCTIONS, *databases.FUNCTIONS)
+    return (*account.FUNCTIONS, *clusters.FUNCTIONS)

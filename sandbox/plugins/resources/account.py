@@ -37,7 +37,7 @@ SSH_KEY = Resource(
     create=_create_key,
     read=_read_key,
     update=_update_key,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/account/keys/{id_}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/account/keys/{id_}"),
 )
 
 
@@ -72,7 +72,7 @@ TAG = Resource(
     },
     create=_create_tag,
     read=_read_tag,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/tags/{segment(id_)}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/tags/{segment(id_)}"),
 )
 
 

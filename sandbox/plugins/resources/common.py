@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
-from sandbox.plugins.fields import Field, filled, integer, list_of, one_of, ordered, record, string, tags
+from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, string, tags
 from sandbox.plugins.resource import Change, Cloud, ProviderError
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
 
+T = TypeVar("T")
 ACTION_TIMEOUT = 3600.0
 
 
-def name(**how: Any) -> Field:
+def name(**how: Unpack[How]) -> Field:
     """Describe a name that is made up when it is not given."""
-    return string(autoname=True, check=filled, **how)
+    return string(**{"autoname": True, "check": filled, **how})
 
 
-def region(**how: Any) -> Field:
+def region(**how: Unpack[How]) -> Field:
     """Describe a region; the API knows it in lower case only."""
-    return string(stored=str.lower, **how)
+    return string(**{"stored": str.lower, **how})
 
 
 def segment(value: Any) -> str:
@@ -40,13 +42,13 @@ def go_time(value: Any) -> str | None:
     """Write a timestamp the way Go prints one, which is what the official provider keeps of some of them."""
     if not value:
         return None
-    moment = datetime.fromisoformat(str(value).replace("Z", "+00:00")).astimezone(UTC)
+    moment = datetime.fromisoformat(str(value)).astimezone(UTC)
     fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
 
 
 def unique_id(prefix: str) -> str:
-    """Make up an id for what has none at DigitalOcean: prefix, UTC time, random digits, 26 characters after the prefix."""
+    """Make up an id for what has none at DigitalOcean: prefix, UTC time, random digits (26 characters)."""
     now = datetime.now(UTC)
     return f"{prefix}{now:%Y%m%d%H%M%S}{now.microsecond // 100:04d}{secrets.token_hex(4)}"
 
@@ -68,9 +70,9 @@ def finish_action(cloud: Cloud, action: Values, what: str, path: str = "/v2/acti
     cloud.wait(f"{what}: action {number}", ACTION_TIMEOUT, done)
 
 
-def retried(cloud: Cloud, seconds: float, what: str, call: Any, *, again: Any) -> Any:
+def retried(cloud: Cloud, seconds: float, what: str, call: Callable[[], T], *, again: Callable[[RestError], bool]) -> T:
     """Make a call until it succeeds or fails in another way than `again` (a predicate over `RestError`) accepts."""
-    answer: list[Any] = []
+    answer: list[T] = []
     end = time.monotonic() + (cloud.timeout or seconds)
 
     def done() -> bool:

@@ -144,6 +144,21 @@ def _update(cloud: Cloud, change: Change) -> None:
     if change.of("name"):
         act("rename", name=new["name"])
         _wait(cloud, id_, "name", new["name"])
+    _change_backups(cloud, change, act)
+    if change.of("privateNetworking") and new.get("privateNetworking"):
+        act("enable_private_networking")
+        _wait(cloud, id_, "privateNetworking", True)
+    if change.of("ipv6") and new.get("ipv6"):
+        act("enable_ipv6")
+        _wait(cloud, id_, "ipv6", True)
+    if change.of("tags"):
+        set_tags(cloud, change, "droplet")
+    if change.of("volumeIds"):
+        _change_volumes(cloud, change)
+
+
+def _change_backups(cloud: Cloud, change: Change, act: Any) -> None:
+    id_, new = change.id, change.new
     policy = new.get("backupPolicy")
     if change.of("backups"):
         if new.get("backups"):
@@ -154,20 +169,14 @@ def _update(cloud: Cloud, change: Change) -> None:
     if change.of("backupPolicy") and policy:
         action = act("change_backup_policy", backup_policy=_policy(policy))
         finish_action(cloud, action, f"droplet {id_}: backup policy")
-    if change.of("privateNetworking") and new.get("privateNetworking"):
-        act("enable_private_networking")
-        _wait(cloud, id_, "privateNetworking", True)
-    if change.of("ipv6") and new.get("ipv6"):
-        act("enable_ipv6")
-        _wait(cloud, id_, "ipv6", True)
-    if change.of("tags"):
-        set_tags(cloud, change, "droplet")
-    if change.of("volumeIds"):
-        before, after = (set(side.get("volumeIds") or []) for side in (change.old, new))
-        for volume in sorted(after - before):
-            _attach(cloud, volume, id_, "attach")
-        for volume in sorted(before - after):
-            _attach(cloud, volume, id_, "detach")
+
+
+def _change_volumes(cloud: Cloud, change: Change) -> None:
+    before, after = (set(side.get("volumeIds") or []) for side in (change.old, change.new))
+    for volume in sorted(after - before):
+        _attach(cloud, volume, change.id, "attach")
+    for volume in sorted(before - after):
+        _attach(cloud, volume, change.id, "detach")
 
 
 def _resize(cloud: Cloud, change: Change, act: Any) -> None:

@@ -34,7 +34,7 @@ DOMAIN = Resource(
     },
     create=_create_domain,
     read=_read_domain,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/domains/{segment(id_)}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/domains/{segment(id_)}"),
 )
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "TXT", "SRV", "SOA")

@@ -51,7 +51,7 @@ SPACES_KEY = Resource(
     create=_create_key,
     read=_read_key,
     update=_update_key,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/spaces/keys/{segment(id_)}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/spaces/keys/{segment(id_)}"),
     created_is_read=True,
 )
 
@@ -82,7 +82,7 @@ def _create_cdn(cloud: Cloud, new: Values) -> Made:
 
 
 def _read_cdn(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    """Read. The official provider waits half a minute for a CDN that is gone and then fails; here it is gone at once."""
+    """Read. The official provider waits half a minute for a CDN that is gone, then fails; here it is gone at once."""
     answer = cloud.rest.find(f"/v2/cdn/endpoints/{id_}")
     if answer is None:
         return None

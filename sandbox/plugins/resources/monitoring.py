@@ -100,8 +100,8 @@ MONITOR_ALERT = Resource(
     },
     create=lambda cloud, new: Made(cloud.rest.post("/v2/monitoring/alerts", _alert_body(new))["policy"]["uuid"]),
     read=_read_alert,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/monitoring/alerts/{change.id}", _alert_body(change.new)) and None,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/monitoring/alerts/{id_}") and None,
+    update=lambda cloud, change: cloud.rest.put(f"/v2/monitoring/alerts/{change.id}", _alert_body(change.new)),
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/monitoring/alerts/{id_}"),
 )
 
 
@@ -135,8 +135,8 @@ UPTIME_CHECK = Resource(
     },
     create=lambda cloud, new: Made(cloud.rest.post("/v2/uptime/checks", _check_body(new))["check"]["id"]),
     read=_read_check,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/uptime/checks/{change.id}", _check_body(change.new)) and None,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/uptime/checks/{id_}") and None,
+    update=lambda cloud, change: cloud.rest.put(f"/v2/uptime/checks/{change.id}", _check_body(change.new)),
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/uptime/checks/{id_}"),
 )
 
 
@@ -199,7 +199,7 @@ UPTIME_ALERT = Resource(
     create=_create_uptime_alert,
     read=_read_uptime_alert,
     update=_update_uptime_alert,
-    delete=lambda cloud, id_, known: cloud.rest.delete(f"/v2/uptime/checks/{known['checkId']}/alerts/{id_}") and None,
+    delete=lambda cloud, id_, known: cloud.rest.delete(f"/v2/uptime/checks/{known['checkId']}/alerts/{id_}"),
     find=_find_uptime_alert,
 )
 

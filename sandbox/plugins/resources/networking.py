@@ -133,8 +133,7 @@ _PEERS = {
 
 def _rules_body(rules: list[Values], like: Field, side: str, peers: str) -> list[Values] | None:
     """Write rules for the API, each set in the official order; no rules at all are null."""
-    assert like.element is not None
-    parts = like.element.fields
+    parts = like.item.fields
     return [
         {
             "protocol": rule["protocol"],
@@ -232,7 +231,7 @@ FIREWALL = Resource(
     },
     create=lambda cloud, new: Made(cloud.rest.post("/v2/firewalls", _firewall_body(new))["firewall"]["id"]),
     read=_read_firewall,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/firewalls/{change.id}", _firewall_body(change.new)) and None,
+    update=lambda cloud, change: cloud.rest.put(f"/v2/firewalls/{change.id}", _firewall_body(change.new)),
     delete=_delete_firewall,
     check=_check_firewall,
 )

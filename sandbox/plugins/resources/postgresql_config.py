@@ -10,10 +10,49 @@ from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.values import Values
 
 # Property and type, in the order of the official provider's schema.
-_INTEGERS: Final = ["autovacuumFreezeMaxAge", "autovacuumMaxWorkers", "autovacuumNaptime", "autovacuumVacuumThreshold", "autovacuumAnalyzeThreshold", "autovacuumVacuumCostDelay", "autovacuumVacuumCostLimit", "bgwriterDelay", "bgwriterFlushAfter", "bgwriterLruMaxpages", "deadlockTimeout", "idleInTransactionSessionTimeout", "logAutovacuumMinDuration", "logMinDurationStatement", "maxFilesPerProcess", "maxPreparedTransactions", "maxPredLocksPerTransaction", "maxLocksPerTransaction", "maxStackDepth", "maxStandbyArchiveDelay", "maxStandbyStreamingDelay", "maxReplicationSlots", "maxLogicalReplicationWorkers", "maxParallelWorkers", "maxParallelWorkersPerGather", "maxWorkerProcesses", "pgPartmanBgwInterval", "tempFileLimit", "trackActivityQuerySize", "maxWalSenders", "walSenderTimeout", "walWriterDelay", "backupHour", "backupMinute", "workMem"]
-_FLOATS: Final = (
-    ["autovacuumVacuumScaleFactor", "autovacuumAnalyzeScaleFactor", "bgwriterLruMultiplier", "sharedBuffersPercentage"]
-)
+_INTEGERS: Final = [
+    "autovacuumFreezeMaxAge",
+    "autovacuumMaxWorkers",
+    "autovacuumNaptime",
+    "autovacuumVacuumThreshold",
+    "autovacuumAnalyzeThreshold",
+    "autovacuumVacuumCostDelay",
+    "autovacuumVacuumCostLimit",
+    "bgwriterDelay",
+    "bgwriterFlushAfter",
+    "bgwriterLruMaxpages",
+    "deadlockTimeout",
+    "idleInTransactionSessionTimeout",
+    "logAutovacuumMinDuration",
+    "logMinDurationStatement",
+    "maxFilesPerProcess",
+    "maxPreparedTransactions",
+    "maxPredLocksPerTransaction",
+    "maxLocksPerTransaction",
+    "maxStackDepth",
+    "maxStandbyArchiveDelay",
+    "maxStandbyStreamingDelay",
+    "maxReplicationSlots",
+    "maxLogicalReplicationWorkers",
+    "maxParallelWorkers",
+    "maxParallelWorkersPerGather",
+    "maxWorkerProcesses",
+    "pgPartmanBgwInterval",
+    "tempFileLimit",
+    "trackActivityQuerySize",
+    "maxWalSenders",
+    "walSenderTimeout",
+    "walWriterDelay",
+    "backupHour",
+    "backupMinute",
+    "workMem",
+]
+_FLOATS: Final = [
+    "autovacuumVacuumScaleFactor",
+    "autovacuumAnalyzeScaleFactor",
+    "bgwriterLruMultiplier",
+    "sharedBuffersPercentage",
+]
 _TEXTS: Final = {
     "defaultToastCompression": one_of("lz4", "pglz"),
     "logErrorVerbosity": one_of("TERSE", "DEFAULT", "VERBOSE"),

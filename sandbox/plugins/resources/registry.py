@@ -63,7 +63,7 @@ REGISTRY = Resource(
     create=_create_at("/v2/registry"),
     read=_read,
     update=_update,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/registries/{segment(id_)}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/registries/{segment(id_)}"),
 )
 
 # The same registry by the address that took the other's place: an account may have several.
@@ -101,13 +101,13 @@ def _read_login(cloud: Cloud, id_: str, known: Values) -> Values | None:
         "expirySeconds": known.get("expirySeconds", _LONGEST),
     }
     until = known.get("credentialExpirationTime")
-    if until and datetime.fromisoformat(until.replace("Z", "+00:00")) > datetime.now(UTC):
+    if until and datetime.fromisoformat(until) > datetime.now(UTC):
         return asked
     return asked | _login(cloud, asked)
 
 
 def _forget_login(_cloud: Cloud, _id: str, _known: Values) -> None:
-    """The official provider revokes the token at the control panel's own address, which is the real cloud: never from here."""
+    """The official provider revokes the token at the control panel, which is the real cloud: never from here."""
 
 
 LOGIN = Resource(

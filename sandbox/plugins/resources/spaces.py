@@ -1,20 +1,16 @@
-"""Spaces: buckets, what is set on them, and objects: the S3 side."""
+"""Spaces: buckets, and what is set on them (the S3 side)."""
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.plugins.fields import (
     between,
     boolean,
-    filled,
     integer,
     list_of,
-    mapping,
     one_of,
     ordered,
     record,
@@ -31,7 +27,8 @@ if TYPE_CHECKING:
 _REGIONS = one_of("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
 
 
-def _known_region(value: str) -> str | None:
+def known_region(value: str) -> str | None:
+    """Check that Spaces are in this region, in either case."""
     return _REGIONS(value.lower())
 
 
@@ -42,7 +39,7 @@ def _region_and_bucket(_: Cloud, id_: str) -> tuple[str, Values]:
     return bucket, {"region": where, "bucket": bucket, "name": bucket}
 
 
-def _missing(call: Any, *codes: str) -> Any:
+def missing(call: Any, *codes: str) -> Any:
     """Make a call, with None when it is refused for one of these reasons."""
     from sandbox.plugins.spaces import RefusedError  # noqa: PLC0415 - boto3 is slow to import, many stacks have no bucket
 
@@ -54,7 +51,7 @@ def _missing(call: Any, *codes: str) -> Any:
         raise
 
 
-_GONE = ("NoSuchBucket", "NoSuchKey", "NotFound", "404")
+GONE = ("NoSuchBucket", "NoSuchKey", "NotFound", "404")
 
 
 def _create_bucket(cloud: Cloud, new: Values) -> Made:
@@ -64,7 +61,7 @@ def _create_bucket(cloud: Cloud, new: Values) -> Made:
         cloud.wait(
             f"Space {bucket}: there",
             300,
-            lambda: _missing(lambda: s3.call("head_bucket", Bucket=bucket), *_GONE) is not None,
+            lambda: missing(lambda: s3.call("head_bucket", Bucket=bucket), *GONE) is not None,
         )
         given = {key for key in ("corsRules", "versioning", "lifecycleRules") if new.get(key)}
         _set_up(s3, Change(id=bucket, old={}, new=new, names=frozenset({"acl", *given})))
@@ -137,11 +134,11 @@ def _expiration(given: Values) -> Values:
 def _read_bucket(cloud: Cloud, id_: str, known: Values) -> Values | None:
     where = known.get("region") or "nyc3"
     s3 = cloud.spaces(where)
-    if _missing(lambda: s3.call("head_bucket", Bucket=id_), *_GONE) is None:
+    if missing(lambda: s3.call("head_bucket", Bucket=id_), *GONE) is None:
         return None
     where = s3.call("get_bucket_location", Bucket=id_).get("LocationConstraint") or where
     versioning = s3.call("get_bucket_versioning", Bucket=id_).get("Status") == "Enabled"
-    lifecycle = _missing(
+    lifecycle = missing(
         lambda: s3.call("get_bucket_lifecycle_configuration", Bucket=id_), "NoSuchLifecycleConfiguration"
     )
     return {
@@ -178,12 +175,13 @@ def _delete_bucket(cloud: Cloud, id_: str, known: Values) -> None:
     s3 = cloud.spaces(known["region"])
 
     def gone() -> bool:
-        return _missing(lambda: s3.call("delete_bucket", Bucket=id_), "BucketNotEmpty") is not None
+        return missing(lambda: s3.call("delete_bucket", Bucket=id_), "BucketNotEmpty") is not None
 
     while not gone():
         if not known.get("forceDestroy"):
             raise ProviderError(
-                f"Space {id_}: not deleted, there are objects in it; delete them, or set forceDestroy and run `pulumi up` first"
+                f"Space {id_}: not deleted, there are objects in it; "
+                "delete them, or set forceDestroy and run `pulumi up` first"
             )
         versions = s3.all_versions(id_)
         for start in range(0, len(versions), 1000):
@@ -194,7 +192,7 @@ BUCKET = Resource(
     name="SpacesBucket",
     fields={
         "name": string(autoname=True),
-        "region": region(default="nyc3", replace=True, check=_known_region),
+        "region": region(default="nyc3", replace=True, check=known_region),
         "acl": string(default="private"),
         "corsRules": list_of(
             record(
@@ -260,7 +258,7 @@ def _put_cors_set(cloud: Cloud, new: Values) -> Made:
 def _read_cors(cloud: Cloud, id_: str, known: Values) -> Values | None:
     """Read the rules. The official provider fails here when they are gone; a refresh should rather say so."""
     s3 = cloud.spaces(known["region"])
-    answer = _missing(lambda: s3.call("get_bucket_cors", Bucket=id_), "NoSuchCORSConfiguration", *_GONE)
+    answer = missing(lambda: s3.call("get_bucket_cors", Bucket=id_), "NoSuchCORSConfiguration", *GONE)
     if answer is None:
         return None
     keys = {
@@ -279,12 +277,12 @@ CORS = Resource(
     name="SpacesBucketCorsConfiguration",
     fields={
         "bucket": string(required=True),
-        "region": string(required=True, replace=True, check=_known_region),
+        "region": string(required=True, replace=True, check=known_region),
         "corsRules": _RULES,
     },
     create=_put_cors_set,
     read=_read_cors,
-    update=lambda cloud, change: _put_cors_set(cloud, change.new) and None,
+    update=lambda cloud, change: _put_cors_set(cloud, change.new),
     delete=lambda cloud, id_, known: _put_cors(cloud.spaces(known["region"]), id_, []),
     find=_region_and_bucket,
 )
@@ -313,7 +311,7 @@ def _put_policy(cloud: Cloud, new: Values) -> Made:
 def _read_policy(cloud: Cloud, id_: str, known: Values) -> Values | None:
     """Read the policy; none is an empty one, as with the official provider, which then shows a difference."""
     s3 = cloud.spaces(known["region"])
-    answer = _missing(lambda: s3.call("get_bucket_policy", Bucket=id_), "NoSuchBucketPolicy", *_GONE)
+    answer = missing(lambda: s3.call("get_bucket_policy", Bucket=id_), "NoSuchBucketPolicy", *GONE)
     return {"bucket": id_, "policy": (answer or {}).get("Policy", "")}
 
 
@@ -321,120 +319,16 @@ POLICY = Resource(
     name="SpacesBucketPolicy",
     fields={
         "bucket": string(required=True, replace=True),
-        "region": string(required=True, replace=True, check=_known_region),
+        "region": string(required=True, replace=True, check=known_region),
         "policy": string(
             required=True, check=_is_json, stored=_normal, same=lambda old, new, _: _normal(old) == _normal(new)
         ),
     },
     create=_put_policy,
     read=_read_policy,
-    update=lambda cloud, change: _put_policy(cloud, change.new) and None,
-    delete=lambda cloud, id_, known: cloud.spaces(known["region"]).call("delete_bucket_policy", Bucket=id_) and None,
+    update=lambda cloud, change: _put_policy(cloud, change.new),
+    delete=lambda cloud, id_, known: cloud.spaces(known["region"]).call("delete_bucket_policy", Bucket=id_),
     find=_region_and_bucket,
 )
 
-_HEADERS = {
-    "cacheControl": "CacheControl",
-    "contentType": "ContentType",
-    "contentEncoding": "ContentEncoding",
-    "contentLanguage": "ContentLanguage",
-    "contentDisposition": "ContentDisposition",
-    "websiteRedirect": "WebsiteRedirectLocation",
-    "metadata": "Metadata",
-}
-
-
-def _content(new: Values) -> bytes:
-    if new.get("source"):
-        path = Path(new["source"]).expanduser()
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ProviderError(f"object {new['key']}: cannot read its source {path}: {error.strerror}") from None
-    if new.get("content"):
-        return new["content"].encode()
-    return b64decode(new.get("contentBase64") or "")
-
-
-def _put_object(cloud: Cloud, new: Values) -> Made:
-    headers = {wire: new[key] for key, wire in _HEADERS.items() if new.get(key)}
-    cloud.spaces(new["region"]).call(
-        "put_object", Bucket=new["bucket"], Key=new["key"], ACL=new["acl"], Body=_content(new), **headers
-    )
-    return Made(new["key"])
-
-
-def _read_object(cloud: Cloud, _: str, known: Values) -> Values | None:
-    s3 = cloud.spaces(known["region"])
-    answer = _missing(lambda: s3.call("head_object", Bucket=known["bucket"], Key=known["key"]), *_GONE)
-    if answer is None:
-        return None
-    told = {key: answer.get(wire) for key, wire in _HEADERS.items()}
-    told["metadata"] = {key.lower(): value for key, value in (answer.get("Metadata") or {}).items()}
-    version = answer.get("VersionId")
-    return told | {"etag": answer["ETag"].strip('"'), "versionId": version if version != "null" else None}
-
-
-def _update_object(cloud: Cloud, change: Change) -> None:
-    if change.names - {"acl", "forceDestroy"}:
-        _put_object(cloud, change.new)
-    elif change.of("acl"):
-        new = change.new
-        cloud.spaces(new["region"]).call("put_object_acl", Bucket=new["bucket"], Key=new["key"], ACL=new["acl"])
-
-
-def _delete_object(cloud: Cloud, _: str, known: Values) -> None:
-    s3, bucket, key = cloud.spaces(known["region"]), known["bucket"], known["key"].removeprefix("/")
-    if not known.get("versionId"):
-        _missing(lambda: s3.call("delete_object", Bucket=bucket, Key=key), *_GONE)
-        return
-    for version in s3.all_versions(bucket, key):
-        if version["Key"] == key:
-            s3.call("delete_object", Bucket=bucket, **version)
-
-
-def _lower_keys(value: Values) -> str | None:
-    upper = [key for key in value if key != key.lower()]
-    return f"keys must be lower case: {', '.join(upper)}" if upper else None
-
-
-def _check_object(new: Values) -> list[tuple[str, str]]:
-    given = [key for key in ("source", "content", "contentBase64") if new.get(key)]
-    return [(given[1], f"cannot be given beside {given[0]}")] if len(given) > 1 else []
-
-
-def _no_import(_: Cloud, id_: str) -> tuple[str, Values]:
-    raise ProviderError(f"object {id_}: cannot be imported")
-
-
-OBJECT = Resource(
-    name="SpacesBucketObject",
-    fields={
-        "region": string(required=True, replace=True, check=_known_region),
-        "bucket": string(required=True, replace=True, check=filled),
-        "key": string(required=True, replace=True, check=filled),
-        "acl": string(default="private", check=one_of("private", "public-read")),
-        "cacheControl": string(),
-        "contentDisposition": string(),
-        "contentEncoding": string(),
-        "contentLanguage": string(),
-        "contentType": string(computed=True),
-        "metadata": mapping(check=_lower_keys),
-        "source": string(),
-        "content": string(),
-        "contentBase64": string(),
-        "etag": string(computed=True),
-        "websiteRedirect": string(),
-        "forceDestroy": boolean(default=False),
-        "versionId": string(output_only=True),
-    },
-    create=_put_object,
-    read=_read_object,
-    update=_update_object,
-    delete=_delete_object,
-    find=_no_import,
-    check=_check_object,
-)
-
-
-RESOURCES = (BUCKET, CORS, POLICY, OBJECT)
+RESOURCES = (BUCKET, CORS, POLICY)

@@ -78,7 +78,7 @@ VOLUME = Resource(
     create=_create,
     read=_read,
     update=_update,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/volumes/{id_}") and None,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/volumes/{id_}"),
 )
 
 

@@ -1,0 +1,302 @@
+"""Managed database clusters, and how to reach what is in them."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from sandbox.plugins.fields import (
+    between,
+    boolean,
+    filled,
+    integer,
+    list_of,
+    one_of,
+    record,
+    string,
+    tags,
+)
+from sandbox.plugins.resource import Change, Cloud, Function, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resources.common import (
+    name,
+    region,
+    set_tags,
+    tag_list,
+    unless_empty,
+)
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import UNKNOWN, Values
+
+CREATE_TIMEOUT = 1800.0
+_CACHES = ("redis", "valkey")
+
+
+def _uri(connection: Values, engine: Any, password: str) -> str:
+    """Write the address with the password that is known: the API hides it from tokens that may only read."""
+    if engine == "kafka":
+        return f"{connection['host']}:{connection['port']}"
+    parts = urlsplit(connection["uri"])
+    host = f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    login = f"{quote(connection['user'], safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
+
+
+def connections(thing: Values, known: Values) -> Values:
+    """Say how to reach a cluster, a pool or a replica, from what the API says and the password that is known."""
+    told: Values = {}
+    public, private = thing.get("connection"), thing.get("private_connection")
+    engine = thing.get("engine")
+    password = (public or {}).get("password") or known.get("password") or ""
+    if public:
+        told |= {"host": public["host"], "port": public["port"], "uri": _uri(public, engine, password)}
+        if public.get("password"):
+            told["password"] = public["password"]
+    if private:
+        told |= {"privateHost": private["host"], "privateUri": _uri(private, engine, password)}
+    return told
+
+
+def login(thing: Values) -> Values:
+    """Say which database and user the API names first."""
+    public = thing.get("connection") or {}
+    return {"database": public.get("database"), "user": public.get("user")}
+
+
+def size_in_mib(values: Values) -> int | None:
+    """Say the disk in MiB, which is a text in the state; what is no number is not sent."""
+    given = str(values.get("storageSizeMib") or "")
+    return int(given) if given.isdigit() else None
+
+
+def _create_cluster(cloud: Cloud, new: Values) -> Made:
+    body = unless_empty(
+        name=new["name"],
+        engine=new["engine"],
+        version=new.get("version"),
+        size=new["size"],
+        region=new["region"],
+        num_nodes=new["nodeCount"],
+        tags=tag_list(new),
+        storage_size_mib=size_in_mib(new),
+    )
+    body |= {
+        "private_network_uuid": new.get("privateNetworkUuid") or "",
+        "project_id": new.get("projectId") or "",
+        "rules": None,
+    }
+    if restore := new.get("backupRestore"):
+        body["backup_restore"] = unless_empty(
+            database_name=restore["databaseName"], backup_created_at=restore.get("backupCreatedAt")
+        )
+    if new.get("storageAutoscale"):
+        body["storage_autoscale"] = _autoscale_body(new["storageAutoscale"])
+    made = cloud.rest.post("/v2/databases", body)["database"]
+    known = connections(made, {}) | login(made)
+    _wait_online(cloud, made["id"])
+    try:
+        _finish_cluster(cloud, made["id"], new)
+    except (ProviderError, RestError) as error:
+        raise IncompleteError(str(error), made["id"], new | known) from None
+    return Made(made["id"], known)
+
+
+def _finish_cluster(cloud: Cloud, id_: str, new: Values) -> None:
+    if new.get("maintenanceWindows"):
+        cloud.rest.put(f"/v2/databases/{id_}/maintenance", _window(new))
+    if new.get("evictionPolicy"):
+        cloud.rest.put(f"/v2/databases/{id_}/eviction_policy", {"eviction_policy": new["evictionPolicy"]})
+    if new.get("sqlMode"):
+        cloud.rest.put(f"/v2/databases/{id_}/sql_mode", {"sql_mode": new["sqlMode"]})
+
+
+def _window(new: Values) -> Values:
+    window = new["maintenanceWindows"][0]
+    return {"day": window["day"], "hour": window["hour"]}
+
+
+def _autoscale_body(given: Values) -> Values:
+    return {
+        "enabled": given["enabled"],
+        "threshold_percent": given.get("thresholdPercent") or 0,
+        "increment_gib": given.get("incrementGib") or 0,
+    }
+
+
+def _wait_online(cloud: Cloud, id_: str) -> None:
+    def online() -> bool:
+        answer = cloud.rest.find(f"/v2/databases/{id_}")
+        return answer is not None and answer["database"]["status"] == "online"
+
+    cloud.wait(f"database cluster {id_}: online", CREATE_TIMEOUT, online)
+
+
+def _read_cluster(cloud: Cloud, id_: str, known: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/databases/{id_}")
+    if answer is None:
+        return None
+    cluster = answer["database"]
+    told: Values = {
+        "name": cluster["name"],
+        "engine": cluster["engine"],
+        "version": cluster["version"],
+        "size": cluster["size"],
+        "region": cluster["region"],
+        "nodeCount": cluster["num_nodes"],
+        "storageSizeMib": str(cluster.get("storage_size_mib") or 0),
+        "tags": cluster.get("tags") or [],
+        "clusterUrn": f"do:dbaas:{id_}",
+        "privateNetworkUuid": cluster.get("private_network_uuid"),
+        "projectId": cluster.get("project_id"),
+        "metricsEndpoints": [
+            f"https://{point['host']}:{point['port']}/metrics" for point in cluster.get("metrics_endpoints") or []
+        ],
+    }
+    if known.get("maintenanceWindows"):
+        window = cluster["maintenance_window"]
+        told["maintenanceWindows"] = [{"day": window["day"], "hour": window["hour"]}]
+    if known.get("evictionPolicy"):
+        told["evictionPolicy"] = cloud.rest.get(f"/v2/databases/{id_}/eviction_policy")["eviction_policy"]
+    if known.get("sqlMode"):
+        told["sqlMode"] = cloud.rest.get(f"/v2/databases/{id_}/sql_mode")["sql_mode"]
+    if known.get("storageAutoscale"):
+        scale = (
+            cluster.get("storage_autoscale") or cloud.rest.get(f"/v2/databases/{id_}/autoscale")["autoscale"]["storage"]
+        )
+        told["storageAutoscale"] = {
+            "enabled": scale["enabled"],
+            "thresholdPercent": scale.get("threshold_percent"),
+            "incrementGib": scale.get("increment_gib"),
+        }
+    ui = cluster.get("ui_connection")
+    if ui:
+        told |= {
+            "uiHost": ui["host"],
+            "uiPort": ui["port"],
+            "uiUri": ui["uri"],
+            "uiDatabase": ui.get("database"),
+            "uiUser": ui["user"],
+            "uiPassword": ui["password"],
+        }
+    return told | connections(cluster, known) | login(cluster)
+
+
+def _update_cluster(cloud: Cloud, change: Change) -> None:
+    new, path = change.new, f"/v2/databases/{change.id}"
+    if change.of("size", "nodeCount", "storageSizeMib"):
+        body: Values = {"size": new["size"], "num_nodes": new["nodeCount"]}
+        if change.of("storageSizeMib") and size_in_mib(new):
+            body["storage_size_mib"] = size_in_mib(new)
+        cloud.rest.put(f"{path}/resize", body)
+        _wait_online(cloud, change.id)
+    if change.of("region"):
+        cloud.rest.put(f"{path}/migrate", {"region": new["region"], "private_network_uuid": ""})
+        _wait_online(cloud, change.id)
+    if change.of("maintenanceWindows") and new.get("maintenanceWindows"):
+        cloud.rest.put(f"{path}/maintenance", _window(new))
+    if change.of("evictionPolicy"):
+        cloud.rest.put(f"{path}/eviction_policy", {"eviction_policy": new.get("evictionPolicy") or "noeviction"})
+    if change.of("sqlMode"):
+        cloud.rest.put(f"{path}/sql_mode", {"sql_mode": new.get("sqlMode") or ""})
+    if change.of("version"):
+        cloud.rest.put(f"{path}/upgrade", {"version": new["version"]})
+    if change.of("tags"):
+        set_tags(cloud, change, "database")
+    if change.of("storageAutoscale") and new.get("storageAutoscale"):
+        cloud.rest.put(f"{path}/autoscale", {"storage": _autoscale_body(new["storageAutoscale"])})
+
+
+def _same_hour(old: str, new: str, _: Values) -> bool:
+    return old.split(":")[:2] == new.split(":")[:2]
+
+
+def _same_version(old: str, new: str, inputs: Values) -> bool:
+    """A cache that the API upgraded is not put back."""
+    forced = inputs.get("engine") in _CACHES and old.isdigit() and new.isdigit()
+    return forced and int(old) > int(new)
+
+
+def _check_cluster(new: Values) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    engine = new["engine"]
+    if not new.get("version"):
+        wrong.append(("version", "is required"))
+    if new.get("sqlMode") and engine not in ("mysql", UNKNOWN):
+        wrong.append(("sqlMode", "is only supported for MySQL"))
+    if new.get("evictionPolicy") and engine not in (*_CACHES, UNKNOWN):
+        wrong.append(("evictionPolicy", "is only supported for Redis and Valkey"))
+    return wrong
+
+
+CONNECTION = {
+    "host": string(output_only=True),
+    "privateHost": string(output_only=True),
+    "port": integer(output_only=True),
+    "uri": string(output_only=True, secret=True),
+    "privateUri": string(output_only=True, secret=True),
+    "password": string(output_only=True, secret=True),
+}
+
+_DAY = one_of("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+CLUSTER = Resource(
+    name="DatabaseCluster",
+    fields={
+        "name": name(replace=True),
+        "engine": string(
+            required=True, replace=True, check=filled, same=lambda old, new, _: old in _CACHES and new in _CACHES
+        ),
+        "version": string(same=_same_version),
+        "size": string(required=True, check=filled),
+        "region": region(required=True, check=filled),
+        "nodeCount": integer(required=True, check=filled),
+        "maintenanceWindows": list_of(
+            record(
+                {
+                    "day": string(required=True, check=lambda value: _DAY(value.lower())),
+                    "hour": string(required=True, same=_same_hour),
+                }
+            )
+        ),
+        "evictionPolicy": string(check=filled),
+        "sqlMode": string(),
+        "privateNetworkUuid": string(computed=True, replace=True, check=filled),
+        "projectId": string(computed=True, replace=True, check=filled),
+        "tags": tags(),
+        "backupRestore": record({"databaseName": string(required=True), "backupCreatedAt": string()}),
+        "storageSizeMib": string(computed=True),
+        "storageAutoscale": record(
+            {
+                "enabled": boolean(required=True),
+                "thresholdPercent": integer(check=between(15, 95)),
+                "incrementGib": integer(check=between(10, 2**31)),
+            }
+        ),
+        **CONNECTION,
+        "database": string(output_only=True),
+        "user": string(output_only=True),
+        "uiHost": string(output_only=True),
+        "uiPort": integer(output_only=True),
+        "uiUri": string(output_only=True, secret=True),
+        "uiDatabase": string(output_only=True),
+        "uiUser": string(output_only=True),
+        "uiPassword": string(output_only=True, secret=True),
+        "clusterUrn": string(output_only=True),
+        "metricsEndpoints": list_of(string(), output_only=True),
+    },
+    create=_create_cluster,
+    read=_read_cluster,
+    update=_update_cluster,
+    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/databases/{id_}"),
+    check=_check_cluster,
+)
+
+
+def _get_ca(cloud: Cloud, given: Values) -> Values:
+    cluster = given["clusterId"]
+    certificate = cloud.rest.get(f"/v2/databases/{cluster}/ca")["ca"]["certificate"]
+    return {"id": cluster, "clusterId": cluster, "certificate": b64decode(certificate).decode()}
+
+
+RESOURCES = (CLUSTER,)
+FUNCTIONS = (Function(name="getDatabaseCa", fields={"clusterId": string(required=True, check=filled)}, call=_get_ca),)
