@@ -152,4 +152,6 @@ class Dns:
         self.docker.put(self.nameserver, self._files(zones))
         if self.docker.running(self.nameserver):
             self.docker.execute(self.nameserver, "knotc", "-c", CONF, "reload")
+            # A plain reload passes over a zone file that was written twice in one second; `-b` waits for the end.
+            self.docker.execute(self.nameserver, "knotc", "-c", CONF, "-b", "zone-reload")
         self._zones = dict(zones)

@@ -54,6 +54,8 @@ class Front:
         if request.credential is None:
             return self._anonymous(request)
         access_key, scope = request.credential
+        if not access_key:
+            raise Refused(400, "InvalidRequest", "Please use AWS4-HMAC-SHA256: signature version 2 is not built here.")
         key = self.keys.get(access_key)
         if key is None:
             raise Refused(403, "InvalidAccessKeyId", "The access key id you provided does not exist in our records.")

@@ -1,0 +1,172 @@
+"""Droplets are servers: systemd, cloud-init, sshd, Docker, addresses, a cloud firewall that holds through reboots."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from sandbox.parts.base import DropletSpec, FirewallRules, PartError, PortRule, World
+from sandbox.parts.containers import ContainerParts
+from tests.sandbox.parts.conftest import VPC, Key, Ssh, eventually, scan
+
+pytestmark = pytest.mark.containers
+WORLD = ("0.0.0.0/0", "::/0")
+OUT = tuple(PortRule(protocol=protocol, ports="0", addresses=WORLD) for protocol in ("tcp", "udp", "icmp"))
+WEB_ONLY = FirewallRules(
+    inbound=tuple(PortRule(protocol="tcp", ports=port, addresses=WORLD) for port in ("22", "80", "443")), outbound=OUT
+)
+
+
+def test_it_boots_systemd_and_cloud_init_ends_without_error(droplet: DropletSpec, ssh: Ssh) -> None:
+    address = droplet.reserved_ips[0]
+    eventually(lambda: ssh.try_(address, "systemctl is-system-running").stdout.strip() == "running")
+    assert ssh(address, "cloud-init status --wait; hostname").splitlines()[-2:] == ["status: done", "web-1"]
+    assert ssh(address, "cloud-id") == "nocloud"
+    assert ssh(address, "sudo id -un", user="deploy") == "root"
+
+
+def test_eth0_is_public_eth1_is_the_vpc_and_the_reserved_ip_answers(droplet: DropletSpec, ssh: Ssh) -> None:
+    text = ssh(droplet.public_ip, "ip -4 -br address; ip route show default")
+    assert f"{droplet.public_ip}/21 {droplet.reserved_ips[0]}/32" in " ".join(text.split())
+    assert "eth1" in text and f"{droplet.private_ip}/20" in text
+    assert "default via" in text and "dev eth0" in text.splitlines()[-1]
+
+
+def test_its_resolver_is_the_sandbox_and_sandbox_names_have_trusted_certificates(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
+) -> None:
+    address = droplet.reserved_ips[0]
+    assert ssh(address, "cat /etc/resolv.conf") == f"nameserver {parts.instance.plan.infrastructure('resolver')}"
+    code = "curl -sS -o /dev/null -w '%{http_code}' https://registry.digitalocean.com/v2/"
+    assert ssh(address, code) == "401"
+    refused = ssh.try_(address, f"{code} --capath /nonexistent --cacert /etc/ssl/certs/ISRG_Root_X1.pem")
+    assert refused.returncode == 60  # curl: not trusted without the sandbox's authority
+
+
+def test_user_data_is_for_root_alone(droplet: DropletSpec, ssh: Ssh) -> None:
+    done = ssh.try_(droplet.reserved_ips[0], "cat /var/lib/cloud/seed/nocloud/user-data", user="deploy")
+    assert done.returncode != 0
+    assert "Permission denied" in done.stderr
+
+
+def test_host_keys_differ_between_droplets(
+    parts: ContainerParts, droplet: DropletSpec, key: Key, ssh: Ssh, taken: set[str]
+) -> None:
+    public = parts.free_public_ip(frozenset(taken))
+    other = replace(droplet, id=1002, name="web-2", public_ip=public, private_ip="10.103.224.3", reserved_ips=())
+    parts.create_droplet(other)
+    try:
+        ssh.wait(public)
+        read = "cat /etc/ssh/ssh_host_ed25519_key.pub"
+        assert ssh(public, read).split()[1] != ssh(droplet.public_ip, read).split()[1]
+        assert ssh(public, f"ping -c1 -W2 {droplet.private_ip} >/dev/null && echo reached") == "reached"
+    finally:
+        parts.delete_droplet(other.id)
+    assert not parts.docker.names("volume", parts.instance.label) & {parts.droplets.volume(1002)}
+
+
+@pytest.fixture
+def published(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> str:
+    """The droplet runs Docker, and a container of its own is published on 0.0.0.0:9999."""
+    address = droplet.reserved_ips[0]
+    if ssh.try_(address, "docker inspect open >/dev/null").returncode:
+        ssh(address, "apt-get install -y --no-install-recommends docker.io >/dev/null 2>&1", timeout=300)
+        image = parts.images.image("app")
+        container = parts.droplets.container(droplet.id)
+        # By the container's own pipe: quicker than a registry.
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
+            subprocess.run(["docker", "exec", "-i", container, "docker", "load"], stdin=saved.stdout, check=True)
+        ssh(
+            address,
+            f"docker run -d --name open --restart always --stop-timeout 1 -p 9999:8000 {image} python3 -m http.server 8000 >/dev/null",
+        )
+    eventually(lambda: ssh.try_(address, "curl -sf localhost:9999 >/dev/null").returncode == 0)
+    return address
+
+
+def test_the_cloud_firewall_covers_published_container_ports_and_holds_through_reboots(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
+) -> None:
+    parts.set_firewall(droplet, None)
+    assert scan(parts, published, 22, 9999) == {22: "open", 9999: "open"}  # the scan sees it when nothing is in the way
+    parts.set_firewall(droplet, WEB_ONLY)
+    closed = {22: "open", 80: "closed", 443: "closed", 9999: "filtered"}
+    assert scan(parts, published, 22, 80, 443, 9999) == closed
+    assert ssh(published, "curl -s -o /dev/null -w '%{http_code}' localhost:9999") == "200"  # inside nothing changed
+    parts.power(droplet, "reboot")
+    ssh.wait(published)
+    assert scan(parts, published, 22, 80, 443, 9999) == closed
+    ssh.try_(published, "systemctl reboot")
+    eventually(lambda: ssh.try_(published, "true").returncode != 0)
+    ssh.wait(published)
+    assert scan(parts, published, 22, 80, 443, 9999) == closed
+
+
+def test_firewall_sources_ports_and_outbound_are_kept_to(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
+) -> None:
+    stranger = parts.instance.plan.infrastructure("proxy")
+    ssh_rule = PortRule(protocol="tcp", ports="22", addresses=WORLD)
+    let_in = PortRule(protocol="tcp", ports="9000-9999", addresses=(f"{stranger}/32",))
+    try:
+        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, let_in), outbound=OUT))
+        assert scan(parts, published, 9999) == {9999: "open"}
+        shut_out = replace(let_in, addresses=("192.0.2.1/32",))
+        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, shut_out), outbound=()))
+        assert scan(parts, published, 9999) == {9999: "filtered"}
+        resolver = parts.instance.plan.infrastructure("resolver")
+        reach = f"timeout 3 bash -c '</dev/tcp/{resolver}/53' && echo out || echo shut"
+        assert ssh(published, reach) == "shut"
+        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule,), outbound=OUT))
+        assert ssh(published, reach) == "out"
+    finally:
+        parts.set_firewall(droplet, None)
+
+
+def test_reserved_ips_move_between_droplets(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> None:
+    moved = replace(droplet, reserved_ips=())
+    parts.set_reserved_ips(moved)
+    assert ssh.try_(droplet.reserved_ips[0], "true").returncode != 0
+    parts.set_reserved_ips(droplet)
+    ssh.wait(droplet.reserved_ips[0])
+    parts.power(droplet, "power_cycle")
+    ssh.wait(droplet.reserved_ips[0])
+
+
+def test_power_off_stays_off_and_comes_back_with_its_disk(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
+) -> None:
+    ssh(droplet.public_ip, "echo kept > /root/mark; sync")
+    parts.power(droplet, "power_off")
+    assert ssh.try_(droplet.public_ip, "true").returncode != 0
+    parts.power(droplet, "power_off")  # again is no error
+    parts.power(droplet, "power_on")
+    ssh.wait(droplet.public_ip)
+    assert ssh(droplet.public_ip, "cat /root/mark") == "kept"
+    with pytest.raises(PartError, match="no power operation"):
+        parts.power(droplet, "explode")
+
+
+def test_resize_changes_what_the_droplet_may_use(parts: ContainerParts, droplet: DropletSpec) -> None:
+    parts.resize_droplet(replace(droplet, memory=1024))
+    found = parts.docker.inspect("container", parts.droplets.container(droplet.id))
+    assert found is not None
+    assert found["HostConfig"]["Memory"] == 1024 * 2**20
+    parts.resize_droplet(droplet)
+
+
+def test_what_the_world_does_not_explain_is_named_and_reconcile_removes_it(
+    parts: ContainerParts, droplet: DropletSpec
+) -> None:
+    world = World(vpcs=(VPC,), droplets=(droplet,))
+    databases = {name for name in parts.docker.names("container", parts.instance.label) if "-database-" in name}
+    known = [line for line in parts.leaks(world) if "database" not in line and "bucket" not in line]
+    assert known == []
+    parts.docker.ensure_volume(parts.instance.thing("stray"), parts.instance.labels)
+    assert f"volume {parts.instance.thing('stray')}" in parts.leaks(world)
+    if not databases:  # another test's cluster would go too
+        parts.reconcile(world)
+        assert f"volume {parts.instance.thing('stray')}" not in parts.leaks(world)
+    parts.docker.remove_volume(parts.instance.thing("stray"))
