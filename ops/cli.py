@@ -6,8 +6,6 @@ Exit codes are those of `ops.errors`: 0 done, 1 could not, 2 wrong command line,
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -24,9 +22,10 @@ from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from ops import console, status
 from ops.backup.cli import backup_app, drill_command, restore_command
-from ops.env_example import build_env_example
 from ops.errors import OpsError, StackError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
+from ops.release import cli as release_cli
+from ops.release.env_example import build_env_example
 from ops.stack import load_stack
 from ops.stack_cli import stack_app
 
@@ -45,8 +44,7 @@ app.add_typer(settings_app, name="settings")
 app.command("restore")(restore_command)
 app.command("drill")(drill_command)
 
-if importlib.util.find_spec("ops.release") is not None and importlib.util.find_spec("ops.release.cli") is not None:
-    importlib.import_module("ops.release.cli").register(app)
+release_cli.register(app)
 
 StackFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A stack file, such as Pulumi.staging.yaml.")]
 
@@ -139,19 +137,18 @@ def settings_schema() -> None:
 
 @settings_app.command("env-example")
 def settings_env_example(
-    file: StackFileArgument,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Stack files, such as Pulumi.*.yaml.")],
     check: Annotated[
-        Path | None,
-        typer.Option("--check", metavar="FILE", help="Compare with this file instead of printing; stale exits 3."),
+        Path | None, typer.Option("--check", metavar="FILE", help="Compare with this file instead; stale exits 3.")
     ] = None,
 ) -> None:
-    """Print `.env.example`: every variable of every service, and where its value comes from."""
-    text = build_env_example(_settings(file), file.name)
+    """Print `.env.example` for these stacks: every variable of every service, and where its value comes from."""
+    text = build_env_example([_settings(file) for file in sorted(files)])
     if check is None:
         sys.stdout.write(text)
-        return
-    if not check.exists() or check.read_text() != text:
-        raise VerdictError(f"{check}: is stale; run `ops settings env-example {file} > {check}`")
+    elif not check.exists() or check.read_text() != text:
+        names = " ".join(map(str, sorted(files)))
+        raise VerdictError(f"{check}: is stale; run `ops settings env-example {names} > {check}`")
 
 
 def main() -> NoReturn:

@@ -297,9 +297,11 @@ class Machine(paramiko.ServerInterface):
                 back = threading.Thread(target=_copy, args=(there.recv, channel.sendall), daemon=True)
                 back.start()
                 _copy(channel.recv, there.sendall)
-                there.shutdown(socket.SHUT_WR)
+                with suppress(OSError, EOFError):
+                    there.shutdown(socket.SHUT_WR)
                 back.join()
-                channel.close()
+                with suppress(EOFError):
+                    channel.close()
 
         threading.Thread(target=pump, daemon=True).start()
         return paramiko.OPEN_SUCCEEDED
@@ -318,7 +320,7 @@ class Machine(paramiko.ServerInterface):
 
 
 def _copy(read, write):
-    with suppress(OSError):  # the other side went away
+    with suppress(OSError, EOFError):  # the other side went away
         while block := read(65536):
             write(block)
 

@@ -1,4 +1,4 @@
-"""The command line as a person runs it: a process, its exit code, its two streams."""
+"""The command line: its exit codes and its two streams."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from blueprint.keys import public_line
+from ops import cli
 from ops.stack_init import make_key
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def ops(tmp_path):
-    def run(*arguments, env=None, path=None):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_"))}
-        environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_PROXY": "*", **(env or {})}
-        if path is not None:
-            environment["PATH"] = path
-        command = [sys.executable, "-m", "ops", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+def ops(tmp_path, monkeypatch, capsys):
+    """Run one command line here, as `python -m ops` does."""
+    for name in os.environ:
+        if name.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
 
     return run
 
@@ -142,7 +151,7 @@ def test_all_negative_controls_are_caught(ops, outputs, tmp_path):
     assert [e["verdict"] for e in json.loads(done.stdout)] == ["green", "red", "red", "red", "red", "red"]
 
 
-def test_what_cannot_be_read_is_one_line(ops, tmp_path):
+def test_what_cannot_be_read_is_one_line(ops, tmp_path, monkeypatch):
     refused(ops("status", "--outputs", "none.json"), "none.json: no such file")
     (tmp_path / "bad.json").write_text("{")
     refused(ops("backup", "list", "--outputs", "bad.json"), "bad.json:1: not JSON")
@@ -150,7 +159,8 @@ def test_what_cannot_be_read_is_one_line(ops, tmp_path):
     refused(ops("backup", "list", "--outputs", write(tmp_path, {"schema_version": 9}, "new.json")), "schema_version")
     hidden = write(tmp_path, {"schema_version": 1, "secrets": "[secret]"}, "hidden.json")
     refused(ops("backup", "list", "--outputs", hidden), "--show-secrets")
-    refused(ops("status", "--stack", "staging", path="/nonexistent"), "pulumi: not found on PATH")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    refused(ops("status", "--stack", "staging"), "pulumi: not found on PATH")
 
 
 def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
@@ -184,7 +194,7 @@ def _other_host_key():
 
 def test_status_says_what_is_down_and_exits_3(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
-    done = ops("status", "--outputs", file, "--json", env={"HTTP_PROXY": "", "NO_PROXY": "*"})
+    done = ops("status", "--outputs", file, "--json")
     assert done.returncode == 3
     probes = {(p["part"], p["name"]): p["state"] for p in json.loads(done.stdout)["probes"]}
     assert probes["droplet", "web"] == "ok"
@@ -193,11 +203,12 @@ def test_status_says_what_is_down_and_exits_3(ops, outputs, tmp_path):
     assert probes["address", "http://staging.example.org/"] == "down"
 
 
-def test_settings_and_cost_need_no_engine(ops, tmp_path):
+def test_settings_and_cost_need_no_engine(ops, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
     for stack in ("staging", "prod"):
         file = ROOT / f"Pulumi.{stack}.yaml"
-        assert ops("settings", "check", file, path="/nonexistent").returncode == 0
-        cost = json.loads(ops("cost", file, "--json", path="/nonexistent").stdout)
+        assert ops("settings", "check", file).returncode == 0
+        cost = json.loads(ops("cost", file, "--json").stdout)
         assert cost["total"] == round(sum(line["monthly"] for line in cost["lines"]), 2)
     schema = json.loads(ops("settings", "schema").stdout)
     assert "environment" in schema["required"]
@@ -228,3 +239,11 @@ def test_a_stale_env_example_exits_3(ops, tmp_path):
 def test_a_wrong_command_line_exits_2(ops):
     assert ops("backup", "destroy").returncode == 2
     assert ops("drill", "--damage", "everything").returncode == 2
+
+
+def test_as_a_process_it_says_the_same(tmp_path):
+    command = [sys.executable, "-m", "ops", "status", "--outputs", "none.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: none.json: no such file")

@@ -41,7 +41,7 @@ def test_the_hash_does_not_depend_on_the_order_of_rows(app, shop, facts):
     ],
 )
 @pytest.mark.parametrize(("major", "method"), [(15, "record"), (13, "text")])
-def test_one_changed_cell_changes_the_hash_and_not_the_count(app, shop, facts, change, major, method):
+def test_one_changed_cell_changes_the_hash_and_not_the_count(app, shop, facts, change, major, method):  # noqa: PLR0917
     before = facts("public.orders", major)
     run(app, shop, change)
     after = facts("public.orders", major)
