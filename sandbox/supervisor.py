@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,8 @@ class Supervisor:
         Raises:
             NotRunningError: nothing answers, or something else does.
         """
+        if not (self.home / "token").exists():
+            raise NotRunningError(f"no sandbox was ever started in {self.home}: python -m sandbox start")
         headers = {"Authorization": f"Bearer {self.token}"}
         try:
             with httpx.Client(trust_env=False, timeout=timeout) as client:
@@ -124,14 +126,16 @@ class Supervisor:
         return Answer(status=answer.status_code, body=body)
 
     def running_pid(self) -> int | None:
-        """The API's process, if it is alive and truly ours (a pid may have been given away again)."""
+        """The API's process, if it is alive: it holds a lock on its pid file as long as it lives."""
         try:
-            pid = int((self.home / "serve.pid").read_text(encoding="ascii"))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            with (self.home / "serve.pid").open(encoding="ascii") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(file.read())
         except (OSError, ValueError):
-            return None
-        ours = b"serve" in command and os.fsencode(self.home) in command
-        return pid if ours else None
+            pass
+        return None
 
     def start(self) -> None:
         """Bring everything up; quick when it is up already.
@@ -153,9 +157,7 @@ class Supervisor:
                 self.say("parts were missing: the API starts again to set them up")
                 self._end_api()
                 alive = False
-            if not alive:
-                self._spawn()
-            self._wait_ready()
+            self._wait_ready(None if alive else self._spawn())
 
     def _prepare_home(self) -> None:
         try:
@@ -201,26 +203,26 @@ class Supervisor:
                         f"with --port-base or ANCLA_SANDBOX_PORT, such as {self.instance.port + 100}"
                     ) from None
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "sandbox", "serve", "--home", str(self.home)]
         log = os.open(self.home / "serve.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True,
                 cwd=Path(__file__).parent.parent,
             )  # fmt: skip
         finally:
             os.close(log)
-        write_private(self.home / "serve.pid", str(process.pid))
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, process: subprocess.Popen[bytes] | None) -> None:
         end = time.monotonic() + READY_SECONDS
         state = "starting"
         while time.monotonic() < end:
             try:
                 state = str(self.ask("health", timeout=5).body.get("status"))
             except NotRunningError:
-                if self.running_pid() is None:
+                ended = self.running_pid() is None if process is None else process.poll() is not None
+                if ended:
                     raise SandboxError(
                         f"the API ended: {self._last_log_line()} (log: {self.home / 'serve.log'})"
                     ) from None
@@ -248,16 +250,10 @@ class Supervisor:
             except ProcessLookupError:
                 break
             end = time.monotonic() + END_SECONDS
-            while self._alive(pid) and time.monotonic() < end:
+            while self.running_pid() == pid and time.monotonic() < end:
                 time.sleep(0.05)
-            if not self._alive(pid):
+            if self.running_pid() != pid:
                 break
-        (self.home / "serve.pid").unlink(missing_ok=True)
-
-    def _alive(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            os.waitpid(pid, os.WNOHANG)  # a child of this very process would stay as a zombie
-        return self.running_pid() == pid
 
     def stop(self) -> None:
         """End the API and every container; data stays."""
@@ -304,8 +300,26 @@ class Supervisor:
         from sandbox.api.app import create_app  # noqa: PLC0415
 
         self._prepare_home()
-        write_private(self.home / "serve.pid", str(os.getpid()))
-        app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
-        uvicorn.run(
-            app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False
-        )
+        with self._pid_file():
+            app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
+            uvicorn.run(
+                app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False
+            )
+
+    @contextlib.contextmanager
+    def _pid_file(self) -> Iterator[None]:
+        """Hold the pid file locked; see `running_pid`."""
+        # Appending: an API that runs already keeps its pid in the file.
+        with (self.home / "serve.pid").open("a", encoding="ascii") as file:
+            for _ in range(20):  # somebody who looks at the lock holds it for a moment
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+            else:
+                raise SandboxError(f"the API of {self.home} runs already")
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield

@@ -169,7 +169,12 @@ class Droplets:
 
     def delete(self, droplet_id: int) -> None:
         """Remove the droplet with its disk."""
-        self.docker.remove(self.container(droplet_id))
+        name = self.container(droplet_id)
+        if self.docker.running(name):
+            # On cgroup v1 an inner container's cgroup is the machine's: ended by its own Docker, it leaves nothing.
+            script = "command -v docker >/dev/null && docker ps --quiet | xargs --no-run-if-empty docker kill"
+            self.docker.execute(name, "timeout", "10", "sh", "-c", script, check=False)
+        self.docker.remove(name)
         self.docker.remove_volume(self.volume(droplet_id))
 
     def power(self, droplet: DropletSpec, operation: str) -> None:

@@ -6,12 +6,12 @@ images can be pulled; where they cannot, debootstrap makes this machine's own re
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ IMAGE_LABEL = "ancla.sandbox.image"
 OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
+PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "no-index")
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,16 @@ def apt_settings() -> str:
 
 @cache
 def pip_settings() -> str:
-    """This machine's pip settings that reach an index, as a pip.conf."""
-    # A virtual environment may be without pip; the machine's own reads the same files.
-    listed = ""
-    for python in (sys.executable, "/usr/bin/python3", "python3"):
-        if shutil.which(python):
-            command = [python, "-m", "pip", "config", "list"]
-            listed += subprocess.run(command, capture_output=True, check=False, text=True).stdout
+    """This machine's pip settings that reach an index, as a pip.conf; files and variables as pip itself reads them."""
+    config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    files = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf", Path.home() / ".pip/pip.conf", f"{config}/pip/pip.conf")
+    parser = configparser.RawConfigParser()
+    parser.read([*files, os.environ.get("PIP_CONFIG_FILE", "")], encoding="utf-8")
     lines = ["[global]"]
-    for line in dict.fromkeys(listed.splitlines()):
-        key, _, value = line.partition("=")
-        name = key.rsplit(".", 1)[-1]
-        if name in ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout"):
-            lines.append(f"{name} = {value.strip(chr(39))}")
+    for name in PIP_SETTINGS:
+        value = os.environ.get(f"PIP_{name.upper().replace('-', '_')}") or parser.get("global", name, fallback="")
+        if value:
+            lines.append(f"{name} = {' '.join(value.split())}")
     # A droplet's own bundle has this machine's added authorities and the sandbox's.
     lines.append("cert = /etc/ssl/certs/ca-certificates.crt")
     return "\n".join(lines) + "\n"

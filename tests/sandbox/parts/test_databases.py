@@ -26,8 +26,8 @@ def connect(parts: ContainerParts, cluster: ClusterSpec, tmp_path_factory: pytes
     def open_(user: str = "doadmin", port: int = 25060, dbname: str = "defaultdb", **options: Any) -> Any:
         passwords = {each.name: each.password for each in cluster.users}
         settings: dict[str, Any] = {
-            "host": cluster.host, "hostaddr": cluster.public_ip, "sslmode": "verify-full", "sslrootcert": str(authority),
-            "connect_timeout": 3, "password": passwords.get(user, "nonsense"), **options,
+            "host": cluster.host, "hostaddr": cluster.public_ip, "connect_timeout": 3,
+            "sslmode": "verify-full", "sslrootcert": str(authority), "password": passwords.get(user, "nonsense"), **options,
         }  # fmt: skip
         return psycopg.connect(user=user, port=port, dbname=dbname, **settings)
 
@@ -64,7 +64,7 @@ def test_only_tls_is_answered(connect: Connect, port: int) -> None:
         pass
     with pytest.raises(psycopg.OperationalError):
         connect("app", port, database, sslmode="disable")
-    with pytest.raises(psycopg.OperationalError, match="password|SASL|auth"):
+    with pytest.raises(psycopg.OperationalError, match=r"password|SASL|auth"):
         connect("app", port, database, password="wrong")
 
 

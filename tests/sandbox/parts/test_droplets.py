@@ -30,8 +30,10 @@ def test_it_boots_systemd_and_cloud_init_ends_without_error(droplet: DropletSpec
 def test_eth0_is_public_eth1_is_the_vpc_and_the_reserved_ip_answers(droplet: DropletSpec, ssh: Ssh) -> None:
     text = ssh(droplet.public_ip, "ip -4 -br address; ip route show default")
     assert f"{droplet.public_ip}/21 {droplet.reserved_ips[0]}/32" in " ".join(text.split())
-    assert "eth1" in text and f"{droplet.private_ip}/20" in text
-    assert "default via" in text and "dev eth0" in text.splitlines()[-1]
+    assert "eth1" in text
+    assert f"{droplet.private_ip}/20" in text
+    assert text.splitlines()[-1].startswith("default via")
+    assert "dev eth0" in text.splitlines()[-1]
 
 
 def test_its_resolver_is_the_sandbox_and_sandbox_names_have_trusted_certificates(
@@ -78,10 +80,8 @@ def published(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> str:
         # By the container's own pipe: quicker than a registry.
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
             subprocess.run(["docker", "exec", "-i", container, "docker", "load"], stdin=saved.stdout, check=True)
-        ssh(
-            address,
-            f"docker run -d --name open --restart always --stop-timeout 1 -p 9999:8000 {image} python3 -m http.server 8000 >/dev/null",
-        )
+        options = "-d --name open --restart always --stop-timeout 1 -p 9999:8000"
+        ssh(address, f"docker run {options} {image} python3 -m http.server 8000 >/dev/null")
     eventually(lambda: ssh.try_(address, "curl -sf localhost:9999 >/dev/null").returncode == 0)
     return address
 

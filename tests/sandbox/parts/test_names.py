@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,6 @@ def client(parts: ContainerParts, bundle: Path) -> Client:
 @pytest.fixture(scope="session")
 def web(parts: ContainerParts, bundle: Path) -> Iterator[httpx.Client]:
     """Anybody's browser."""
-    import ssl
-
     context = ssl.create_default_context(cafile=str(bundle))
     with httpx.Client(
         proxy=f"http://127.0.0.1:{parts.instance.proxy_port}", verify=context, trust_env=False
@@ -253,7 +253,8 @@ def test_the_cdn_caches_until_it_is_purged(parts: ContainerParts, client: Client
 def test_a_custom_cdn_domain_has_its_own_certificate(parts: ContainerParts, client: Client, web: httpx.Client) -> None:
     client().put_object(Bucket=BUCKET, Key="custom.txt", Body=b"custom", ACL="public-read")
     chain, private = parts.issue_certificate(("assets.example.org",))
-    parts.set_cdns((CdnSpec(id="cdn-1", origin=CDN.origin, endpoint=CDN.endpoint, ttl=60, custom_domain="assets.example.org", certificate=chain, private_key=private),))  # fmt: skip
+    named = replace(CDN, custom_domain="assets.example.org", certificate=chain, private_key=private)
+    parts.set_cdns((named,))
     time.sleep(0.5)
     assert web.get("https://assets.example.org/custom.txt").text == "custom"
     parts.set_cdns((CDN,))

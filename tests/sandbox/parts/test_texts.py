@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
+import tarfile
 
 import pytest
 
@@ -48,7 +50,8 @@ def test_literals_cannot_break_out(value: str) -> None:
 def test_only_doadmin_is_powerful_and_nobody_is_superuser() -> None:
     text = roles_sql((DatabaseUser(name="doadmin", password="a"), DatabaseUser(name="app", password="b")))
     alters = {line.split()[2]: line for line in text.splitlines() if line.startswith("ALTER")}
-    assert "CREATEROLE" in alters['"doadmin"'] and "CREATEROLE" not in alters['"app"']
+    assert "CREATEROLE" in alters['"doadmin"']
+    assert "CREATEROLE" not in alters['"app"']
     assert all("NOSUPERUSER" in line for line in alters.values())
 
 
@@ -61,7 +64,9 @@ def test_pgbouncer_files_quote_and_force_the_pools_user() -> None:
 
 def test_a_zone_gets_soa_and_nameservers_unless_it_brings_them() -> None:
     text = zone_text("example.org", (DnsRecord(name="www.example.org", type="A", data="192.0.2.1", ttl=30),), 5)
-    assert text.count(" NS ") == 3 and " SOA " in text and "www.example.org. 30 IN A 192.0.2.1" in text
+    assert text.count(" NS ") == 3
+    assert " SOA " in text
+    assert "www.example.org. 30 IN A 192.0.2.1" in text
     own = (DnsRecord(name="example.org", type="NS", data="ns.example.net.", ttl=30),)
     assert zone_text("example.org", own, 5).count(" NS ") == 1
 
@@ -72,7 +77,9 @@ def test_expired_logins_are_left_out_and_passwords_are_hashed() -> None:
         RegistryLogin(username="b", password="secret"),
     )
     text = htpasswd(logins, now=11.0)
-    assert text.startswith("b:{SSHA}") and "secret" not in text and "a:" not in text
+    assert text.startswith("b:{SSHA}")
+    assert "secret" not in text
+    assert "a:" not in text
 
 
 def test_a_cdn_without_certificate_has_no_tls_files_of_its_own() -> None:
@@ -88,15 +95,14 @@ def test_the_plan_never_gives_the_same_address_to_two_kinds() -> None:
         int(ipaddress.IPv4Address(plan.infrastructure(part))) for part in ("nameserver", "resolver", "edge", "proxy")
     }
     hosts, reserved = set(plan.hosts), set(plan.reserved)
-    assert not fixed & hosts and not hosts & reserved and not fixed & reserved
+    assert not fixed & hosts
+    assert not hosts & reserved
+    assert not fixed & reserved
     assert all(ipaddress.IPv4Address(number) in plan.public for number in (*hosts, *reserved))
     assert not plan.public.overlaps(plan.backbone)
 
 
 def test_files_are_packed_with_their_modes() -> None:
-    import io
-    import tarfile
-
     with tarfile.open(fileobj=io.BytesIO(archive([File(path="/a/b", text="x", mode=0o600)]))) as tar:
         member = tar.getmember("a/b")
     assert (member.mode, member.uid, member.size) == (0o600, 0, 1)
