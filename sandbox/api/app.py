@@ -294,6 +294,7 @@ def _start(api: Api) -> None:
         api.state = f"failed to start its parts: {error}"
         return
     cloud.applied |= {f"firewall:{ident}": rules for ident, rules in wanted.firewalls.items()}
+    cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters}
     with cloud.change():
         for droplet in cloud.store.list("droplet"):
             cloud.touch(f"droplet:{droplet['id']}")

@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from sandbox.api.jobs import Jobs
 from sandbox.parts.base import Parts
-from sandbox.store import Store
+from sandbox.store import Record, Store
 
 Body = dict[str, Any]
+T = TypeVar("T")
 
 ERROR_IDS = {
     400: "bad_request",
@@ -60,6 +61,18 @@ def invalid(message: str) -> ApiError:
 def not_built(what: str) -> ApiError:
     """Return the error for what DigitalOcean has and the sandbox has not."""
     return ApiError(501, f"The sandbox does not simulate {what}.")
+
+
+def list_of(kind: type[T], value: Any, name: str) -> list[T]:
+    """Return a list of the body whose items must be of one kind; None is empty.
+
+    Raises:
+        ApiError: 422, it is something else.
+    """
+    items = [] if value is None else value
+    if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
+        raise invalid(f"{name} must be a list of {'strings' if kind is str else f'{kind.__name__} values'}")
+    return items
 
 
 @dataclass(frozen=True)
@@ -133,12 +146,24 @@ class Call:
             raise invalid(message or f"{name} must be one of: {', '.join(map(str, options))}")
         return value
 
+    def whole(self, name: str, least: int, most: int, message: str | None = None) -> int:
+        """Return a field of the body that must be a whole number in these bounds."""
+        value = self.body.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise invalid(message or f"{name} must be between {least} and {most}")
+        return value
+
     def texts(self, name: str) -> list[str]:
         """Return a field of the body that must be a list of texts; absent or null is empty."""
-        value = self.body.get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise invalid(f"{name} must be a list of strings")
-        return value
+        return list_of(str, self.body.get(name), name)
+
+    def objects(self, name: str) -> list[Record]:
+        """Return a field of the body that must be a list of objects; absent or null is empty."""
+        return list_of(dict, self.body.get(name), name)
+
+    def object(self, name: str) -> Record:
+        """Return a field of the body that must be an object; absent or null is empty."""
+        return list_of(dict, [self.body.get(name) or {}], name)[0]
 
     def page(self, key: str, items: Sequence[Any], render: Callable[[Any], Any] | None = None) -> Body:
         """Return one page of a list, with absolute links to its neighbours. 20 a page unless asked, at most 200."""

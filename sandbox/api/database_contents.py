@@ -43,7 +43,7 @@ def add_user(call: Call) -> Body:
     """Add a login role with a generated password."""
     database = find_cluster(call)
     name = _new_name(call, [user["name"] for user in database["users"]], "user")
-    settings = call.body.get("settings") or {}
+    settings = call.object("settings")
     user: Record = {
         "name": name,
         "role": "normal",
@@ -66,7 +66,7 @@ def update_user(call: Call) -> Body:
     """Change a user's settings: the right to replicate."""
     database = find_cluster(call)
     user = _user(call, database)
-    settings = call.body.get("settings") or {}
+    settings = call.object("settings")
     user["replication"] = bool(settings.get("pg_allow_replication"))
     save(call, database)
     return {"user": user_body(user)}
@@ -165,12 +165,10 @@ def _pool(call: Call, database: Record) -> Record:
 
 def _pool_fields(call: Call, database: Record, own: str = "") -> Record:
     mode = call.one_of("mode", _POOL_MODES, "invalid pool mode")
-    size = call.body.get("size")
     # 25 connections a GiB, of which DigitalOcean keeps three.
     most = catalog.DATABASE_SIZES[database["size"]].memory // 1024 * 25 - 3
     used = sum(pool["size"] for pool in database["pools"] if pool["name"] != own)
-    if not isinstance(size, int) or size < 1:
-        raise invalid("invalid pool size")
+    size = call.whole("size", 1, 1000, "invalid pool size")
     if used + size > most:
         raise invalid(f"pool size is too large: {most - used} of {most} connections are left")
     name = call.text("db", message="invalid pool database")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
 
 from sandbox.api.context import Body, Call, invalid, not_built, operation
 from sandbox.api.databases import available_version, cluster_body, find_cluster, parse_rules, save
+from sandbox.api.postgres_config import check_config
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -52,9 +52,8 @@ def get_config(call: Call) -> Body:
 def patch_config(call: Call) -> None:
     """Change some settings; null puts one back to its default."""
     database = find_cluster(call)
-    given = call.body.get("config")
-    if not isinstance(given, dict):
-        raise invalid("config is required")
+    given = call.object("config")
+    check_config(given)
     merged = {name: value for name, value in {**database["config"], **given}.items() if value is not None}
     save(call, {**database, "config": merged})
 
@@ -99,10 +98,10 @@ def get_autoscale(call: Call) -> Body:
 def update_autoscale(call: Call) -> None:
     """Keep the storage autoscaling settings; disks here never fill up by themselves."""
     database = find_cluster(call)
-    storage: Any = call.body.get("storage")
-    if not isinstance(storage, dict) or not isinstance(storage.get("enabled"), bool):
-        raise invalid("storage.enabled is required")
+    storage = call.object("storage")
     percent, step = storage.get("threshold_percent", 80), storage.get("increment_gib", 10)
+    if not isinstance(storage.get("enabled"), bool) or not isinstance(percent, int) or not isinstance(step, int):
+        raise invalid("storage.enabled is required; threshold_percent and increment_gib are whole numbers")
     if not 15 <= percent <= 95 or not 10 <= step <= 500:
         raise invalid("threshold_percent must be 15 to 95 and increment_gib 10 to 500")
     call.store.put("database", database["id"], {**database, "autoscale": {"storage": storage}})

@@ -125,13 +125,12 @@ def available_version(call: Call) -> str:
 def _shape(call: Call, database: Record) -> Record:
     """Check size, nodes and storage; return them."""
     size = call.one_of("size", catalog.DATABASE_SIZES, "invalid size")
-    nodes = call.body.get("num_nodes", 1)
-    if not isinstance(nodes, int) or not 1 <= nodes <= 3:
-        raise invalid("invalid num_nodes; pg clusters have 1 to 3 nodes")
+    nodes = call.whole("num_nodes", 1, 3, "invalid num_nodes; pg clusters have 1 to 3 nodes")
     least = catalog.DATABASE_SIZES[size].disk
-    storage = int(call.body.get("storage_size_mib") or 0) or max(least, database.get("storage_size_mib", 0))
-    if storage < least:
-        raise invalid(f"invalid storage_size_mib; the least for {size} is {least}")
+    storage = max(least, database.get("storage_size_mib", 0))
+    if call.body.get("storage_size_mib"):
+        message = f"invalid storage_size_mib; the least for {size} is {least}"
+        storage = call.whole("storage_size_mib", least, 15 * 2**20, message)
     if storage < database.get("storage_size_mib", 0):
         raise invalid("storage_size_mib cannot be decreased")
     return {"size": size, "num_nodes": nodes, "storage_size_mib": storage}
@@ -141,7 +140,7 @@ def parse_rules(call: Call, database: Record) -> list[Record]:
     """Check trusted sources; those that stay keep their UUID and time."""
     before = {(rule["type"], rule["value"]): rule for rule in database["rules"]}
     rules: list[Record] = []
-    for given in call.body.get("rules") or []:
+    for given in call.objects("rules"):
         kind, value = given.get("type"), str(given.get("value") or "")
         if kind in ("k8s", "app"):
             raise not_built(f"trusted sources of type {kind}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sandbox import catalog
 from sandbox.api.context import Cloud
+from sandbox.api.postgres_config import postgres_settings
 from sandbox.parts.base import (
     CdnSpec,
     ClusterSpec,
@@ -119,27 +120,6 @@ def trusted_sources(store: Store, database: Record) -> tuple[str, ...] | None:
             ):
                 found += _addresses(droplet)
     return tuple(dict.fromkeys(found))
-
-
-# The API's names that are not PostgreSQL settings, and those whose number is not in PostgreSQL's own unit.
-_NOT_POSTGRES = frozenset(
-    {"backup_hour", "backup_minute", "pgbouncer", "timescaledb", "stat_monitor_enable", "synchronous_replication"}
-    | {"max_failover_replication_time_lag", "shared_buffers_percentage"}
-)
-_UNITS = {"work_mem": "MB"}
-
-
-def postgres_settings(config: Record, memory: int) -> dict[str, str]:
-    """Translate the API's configuration to postgresql.conf settings for a node of `memory` MiB."""
-    settings: dict[str, str] = {}
-    for name, value in config.items():
-        if name in _NOT_POSTGRES or name.startswith("pg_partman_bgw") or value is None:
-            continue
-        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
-        settings[name] = text + _UNITS.get(name, "")
-    if share := config.get("shared_buffers_percentage"):
-        settings["shared_buffers"] = f"{int(memory * float(share) / 100)}MB"
-    return settings
 
 
 def cluster_spec(store: Store, database: Record) -> ClusterSpec:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation
 from sandbox.api.desired import NAME_SERVERS, NAME_TYPES, zones
 from sandbox.api.projects import forget_urn
 from sandbox.store import Record
@@ -64,7 +64,7 @@ def create_domain(call: Call) -> Body:
         raise invalid("Name Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)")
     if call.store.get("domain", name):
         raise invalid("Name already exists")
-    call.store.put("domain", name, {"name": name, "ttl": 1800})
+    call.store.put("domain", name, {"name": name, "ttl": 1800, "created_at": now()})
     _add(call, name, type="SOA", name="@", data="1800")
     for server in NAME_SERVERS:
         _add(call, name, type="NS", name="@", data=server)

@@ -120,6 +120,8 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
         current = cloud.store.get("droplet", droplet["id"])
         if current is None or current["deleting"]:
             return
+        if outcome == "errored" and action["type"] == "create":
+            changes = {"deleting": True}  # a droplet that cannot be made is taken away again
         cloud.store.put("droplet", droplet["id"], {**current, **changes})
         if action["type"] == "snapshot":
             _keep_snapshot(cloud, current, action)

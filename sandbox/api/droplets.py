@@ -10,7 +10,7 @@ from typing import Any
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import Body, Call, Cloud, invalid, not_built, not_found, now, operation
+from sandbox.api.context import Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
 from sandbox.api.projects import forget_urn
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
@@ -18,7 +18,9 @@ from sandbox.store import Record
 
 NAME = re.compile(r"[a-zA-Z0-9]?[a-zA-Z0-9.\-]*[a-zA-Z0-9]")
 BAD_NAME = "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"
-_DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0, "window_length_hours": 4, "retention_period_days": 28}
+_DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+_BACKUP_HOURS = (0, 4, 8, 12, 16, 20)
+_DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0}
 
 
 def find_droplet(call: Call, ident: int | None = None) -> Record:
@@ -38,8 +40,7 @@ def _backup_window(droplet: Record) -> Body | None:
     if policy is None:
         return None
     today = datetime.now(UTC).replace(hour=policy["hour"], minute=0, second=0, microsecond=0)
-    days = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
-    ahead = 1 if policy["plan"] == "daily" else (days.index(policy["weekday"]) - today.weekday() - 1) % 7 + 1
+    ahead = 1 if policy["plan"] == "daily" else (_DAYS.index(policy["weekday"]) - today.weekday() - 1) % 7 + 1
     start = today + timedelta(days=ahead)
     end = start + timedelta(hours=policy["window_length_hours"])
     return {"start": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "end": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
@@ -115,7 +116,7 @@ def _image(call: Call) -> str:
 
 
 def _authorized_keys(call: Call) -> list[str]:
-    wanted = [str(item) for item in call.body.get("ssh_keys") or []]
+    wanted = [str(item) for item in list_of(object, call.body.get("ssh_keys"), "ssh_keys")]
     found = {ident: find_key(call, ident) for ident in wanted}
     if unknown := [ident for ident, key in found.items() if key is None]:
         raise invalid(f"{', '.join(unknown)} are invalid key identifiers for Droplet creation.")
@@ -124,10 +125,16 @@ def _authorized_keys(call: Call) -> list[str]:
 
 def backup_policy(given: Any) -> Record:
     """Complete and check a backup policy; daily ones are kept 7 days, weekly ones 28."""
-    policy = {**_DEFAULT_POLICY, **{name: value for name, value in (given or {}).items() if value is not None}}
-    if policy["plan"] not in ("daily", "weekly") or policy["hour"] not in (0, 4, 8, 12, 16, 20):
+    (chosen,) = list_of(dict, [given or {}], "backup_policy")
+    policy = {**_DEFAULT_POLICY, **{name: value for name, value in chosen.items() if value is not None}}
+    daily = policy["plan"] == "daily"
+    if (
+        policy["plan"] not in ("daily", "weekly")
+        or policy["hour"] not in _BACKUP_HOURS
+        or policy["weekday"] not in _DAYS
+    ):
         raise invalid("invalid backup policy")
-    return policy | ({"retention_period_days": 7} if policy["plan"] == "daily" else {})
+    return policy | {"window_length_hours": 4, "retention_period_days": 7 if daily else 28}
 
 
 @operation("droplets_create")
@@ -291,11 +298,10 @@ def get_backup_policy(call: Call) -> Body:
 @operation("droplets_list_supported_backup_policies")
 def list_supported_policies(_: Call) -> Body:
     """List the backup policies on offer."""
-    common: Body = {"possible_window_starts": [0, 4, 8, 12, 16, 20], "window_length_hours": 4}
-    days = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
+    common: Body = {"possible_window_starts": list(_BACKUP_HOURS), "window_length_hours": 4}
     return {
         "supported_policies": [
             {"name": "daily", **common, "retention_period_days": 7, "possible_days": []},
-            {"name": "weekly", **common, "retention_period_days": 28, "possible_days": days},
+            {"name": "weekly", **common, "retention_period_days": 28, "possible_days": list(_DAYS)},
         ]
     }

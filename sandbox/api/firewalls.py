@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, not_built, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
 from sandbox.store import Record
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
@@ -19,16 +19,16 @@ def _peer(call: Call, given: Any) -> Record:
     for name in ("load_balancer_uids", "kubernetes_ids"):
         if given.get(name):
             raise not_built(f"{name} in firewall rules")
-    for address in given.get("addresses") or []:
+    for address in list_of(str, given.get("addresses"), "addresses"):
         try:
             ipaddress.ip_network(address, strict=False)
         except ValueError:
             raise invalid(f"invalid address: {address}") from None
-    _check_members(call, given.get("droplet_ids") or [], given.get("tags") or [])
+    _check_members(call, list_of(int, given.get("droplet_ids"), "droplet_ids"), list_of(str, given.get("tags"), "tags"))
     return {name: value for name, value in given.items() if value}
 
 
-def _check_members(call: Call, droplet_ids: list[Any], tags: list[Any]) -> None:
+def _check_members(call: Call, droplet_ids: list[int], tags: list[str]) -> None:
     for ident in droplet_ids:
         if call.store.get("droplet", ident) is None:
             raise invalid(f"droplet {ident} not found")
@@ -37,8 +37,8 @@ def _check_members(call: Call, droplet_ids: list[Any], tags: list[Any]) -> None:
             raise invalid(f"tag {tag} not found")
 
 
-def _rule(call: Call, given: Any, side: str) -> Record:
-    if not isinstance(given, dict) or given.get("protocol") not in ("tcp", "udp", "icmp"):
+def _rule(call: Call, given: Record, side: str) -> Record:
+    if given.get("protocol") not in ("tcp", "udp", "icmp"):
         raise invalid("invalid protocol; must be one of: tcp, udp, icmp")
     ports = str(given.get("ports") or "")
     if given["protocol"] == "icmp":
@@ -63,10 +63,10 @@ def _firewall_fields(call: Call, own: str = "") -> Record:
         raise ApiError(409, "duplicate name")
     fields: Record = {"name": name}
     for direction, side in _SIDES:
-        fields[direction] = [_rule(call, rule, side) for rule in call.body.get(direction) or []]
+        fields[direction] = [_rule(call, rule, side) for rule in call.objects(direction)]
     if not fields["inbound_rules"] and not fields["outbound_rules"]:
         raise invalid("must have at least one rule")
-    fields["droplet_ids"] = [int(ident) for ident in call.body.get("droplet_ids") or []]
+    fields["droplet_ids"] = list_of(int, call.body.get("droplet_ids"), "droplet_ids")
     fields["tags"] = call.texts("tags")
     _check_members(call, fields["droplet_ids"], fields["tags"])
     return fields
@@ -131,7 +131,7 @@ def change_firewall_members(call: Call) -> None:
     """Add or remove droplets or tags."""
     firewall = _firewall(call)
     name = "droplet_ids" if call.operation.id.endswith("droplets") else "tags"
-    given = list(call.body.get(name) or [])
+    given: list[Any] = list_of(int if name == "droplet_ids" else str, call.body.get(name), name)
     if not given:
         raise invalid(f"{name} is required")
     if call.operation.method == "POST":
@@ -147,7 +147,7 @@ def change_firewall_rules(call: Call) -> None:
     """Add or remove rules; one to remove must be given exactly."""
     firewall = _firewall(call)
     for direction, side in _SIDES:
-        given = [_rule(call, rule, side) for rule in call.body.get(direction) or []]
+        given = [_rule(call, rule, side) for rule in call.objects(direction)]
         if call.operation.method == "POST":
             firewall[direction] += given
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sandbox.api.context import Body, Call, invalid, new_uuid, not_found, now, operation
+from sandbox.api.context import Body, Call, invalid, list_of, new_uuid, not_found, now, operation
 from sandbox.store import Record
 
 _COMPARE = ("GreaterThan", "LessThan")
@@ -16,7 +16,7 @@ _TYPE = re.compile(r"v1/(insights/(droplet|lbaas)|dbaas/alerts|droplet/autoscale
 def _notifications(given: Any) -> Record:
     if not isinstance(given, dict):
         raise invalid("alerts is required")
-    emails, slack = given.get("email") or [], given.get("slack") or []
+    emails, slack = list_of(str, given.get("email"), "email"), list_of(dict, given.get("slack"), "slack")
     if not emails and not slack:
         raise invalid("at least one email or slack channel is required")
     for channel in slack:
@@ -35,7 +35,7 @@ def _policy_fields(call: Call) -> Record:
         raise invalid("value is required")
     if kind.endswith("_percent") and not 0 <= value <= 100:
         raise invalid("value must be between 0 and 100 for percentages")
-    entities = [str(entity) for entity in call.body.get("entities") or []]
+    entities = call.texts("entities")
     for entity in entities:
         if "/droplet/" in kind and call.store.get("droplet", entity) is None:
             raise invalid(f"entity {entity} not found")

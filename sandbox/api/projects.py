@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from dataclasses import dataclass
 
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, new_uuid, not_found, now, operation
 from sandbox.store import Record, Store
@@ -20,6 +21,7 @@ _PURPOSES = frozenset(
         "Operational / Developer tooling",
     }
 )
+_URN = re.compile(r"do:([a-z]+):(.+)")
 _ENVIRONMENTS = ("Development", "Staging", "Production")
 
 # URN type → (kind in the store, field of the name, path of the API)
@@ -67,33 +69,39 @@ def forget_urn(store: Store, urn: str) -> None:
     store.delete("assignment", urn)
 
 
-def _urns(cloud: Cloud) -> list[tuple[str, str]]:
-    """List (URN, when it was made) of everything that belongs to projects."""
+@dataclass(frozen=True)
+class _Resource:
+    """Something that belongs to a project: its URN, where it is read, and since when it exists."""
+
+    urn: str
+    link: str
+    made: str
+
+    def body(self, assigned_at: str, status: str) -> Body:
+        return {"urn": self.urn, "assigned_at": assigned_at, "links": {"self": self.link}, "status": status}
+
+
+def _resources(cloud: Cloud) -> dict[str, _Resource]:
+    """Return everything that belongs to projects, by URN."""
     found = [
-        (f"do:{kind}:{record[field]}", record.get("created_at") or now())
-        for kind, (table, field, _) in _KINDS.items()
+        _Resource(f"do:{kind}:{record[field]}", f"{cloud.base_url}/v2/{path}/{record[field]}", record["created_at"])
+        for kind, (table, field, path) in _KINDS.items()
         for record in cloud.store.list(table)
         if not record.get("deleting")
     ]
-    return found + [(f"do:space:{bucket}", now()) for _, bucket in cloud.parts.buckets()]
-
-
-def _resource(cloud: Cloud, urn: str, assigned_at: str, status: str) -> Body:
-    _, kind, name = urn.split(":", 2)
-    if kind == "space":
-        region = next((region for region, bucket in cloud.parts.buckets() if bucket == name), "")
-        self_link = f"https://{name}.{region}.digitaloceanspaces.com"
-    else:
-        self_link = f"{cloud.base_url}/v2/{_KINDS[kind][2]}/{name}"
-    return {"urn": urn, "assigned_at": assigned_at, "links": {"self": self_link}, "status": status}
+    found += [
+        _Resource(f"do:space:{bucket}", f"https://{bucket}.{region}.digitaloceanspaces.com", now())
+        for region, bucket in cloud.parts.buckets()
+    ]
+    return {resource.urn: resource for resource in found}
 
 
 def _contents(cloud: Cloud, project: Record) -> list[Body]:
     found: list[Body] = []
-    for urn, made in _urns(cloud):
+    for urn, resource in _resources(cloud).items():
         if project_of(cloud.store, urn) == project["id"]:
             assigned = cloud.store.get("assignment", urn)
-            found.append(_resource(cloud, urn, assigned["assigned_at"] if assigned else made, "ok"))
+            found.append(resource.body(assigned["assigned_at"] if assigned else resource.made, "ok"))
     return found
 
 
@@ -198,26 +206,25 @@ def list_resources(call: Call) -> Body:
 def assign_resources(call: Call) -> Body:
     """Move resources into a project. A reserved IP moves with its droplet only."""
     project = _project(call)
-    urns = [urn.replace("do:reservedip:", "do:floatingip:") for urn in call.texts("resources")]
-    existing = {urn for urn, _ in _urns(call.cloud)}
+    known = _resources(call.cloud)
     shown: list[Body] = []
-    for urn in urns:
-        if urn not in existing:
-            kind = urn.split(":")[1] if urn.startswith("do:") and urn.count(":") >= 2 else None
-            if kind not in {*_KINDS, "space"}:
-                raise ApiError(400, f"invalid urn: {urn}")
+    for given in call.texts("resources"):
+        urn = given.replace("do:reservedip:", "do:floatingip:")
+        match = _URN.fullmatch(urn)
+        if match is None or match[1] not in {*_KINDS, "space"}:
+            raise ApiError(400, f"invalid urn: {given}")
+        if urn not in known:
             # The description gives each resource a status of its own: a destroyed one does not fail the whole call,
             # on which the provider leans when it empties a project whose droplets went first.
-            shown.append(_resource(call.cloud, urn, now(), "not_found"))
-            continue
-        if project_of(call.store, urn) == project["id"]:
-            shown.append(_resource(call.cloud, urn, now(), "already_assigned"))
-            continue
-        if _has_droplet(call.store, urn):
+            shown.append(_Resource(urn, f"{call.cloud.base_url}/v2/", "").body(now(), "not_found"))
+        elif project_of(call.store, urn) == project["id"]:
+            shown.append(known[urn].body(now(), "already_assigned"))
+        elif _has_droplet(call.store, urn):
             raise ApiError(412, "Cannot move a Reserved IP with an associated Droplet. Move the Droplet instead")
-        assignment: dict[str, Any] = {"urn": urn, "project_id": project["id"], "assigned_at": now()}
-        call.store.put("assignment", urn, assignment)
-        shown.append(_resource(call.cloud, urn, assignment["assigned_at"], "assigned"))
+        else:
+            assignment: Record = {"urn": urn, "project_id": project["id"], "assigned_at": now()}
+            call.store.put("assignment", urn, assignment)
+            shown.append(known[urn].body(assignment["assigned_at"], "assigned"))
     return {"resources": shown}
 
 

@@ -42,7 +42,7 @@ def _shown(key: Record, *, secret: bool = False) -> Body:
 
 def _grants(call: Call) -> list[Record]:
     grants: list[Record] = []
-    for given in call.body.get("grants") or []:
+    for given in call.objects("grants"):
         permission, bucket = given.get("permission"), given.get("bucket") or ""
         if permission not in _PERMISSIONS:
             raise ApiError(400, f"invalid permission; must be one of: {', '.join(_PERMISSIONS)}")

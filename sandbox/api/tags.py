@@ -93,8 +93,8 @@ def delete_tag(call: Call) -> None:
 def change_tagged(call: Call) -> None:
     """Put a tag on resources, or take it off."""
     name = _tag(call)["name"]
-    for resource in call.body.get("resources") or []:
-        kind = _KINDS.get(resource.get("resource_type"))
+    for resource in call.objects("resources"):
+        kind = _KINDS.get(str(resource.get("resource_type")))
         if kind is None:
             raise invalid("resource_type is invalid")
         record = call.store.get(kind[1], str(resource.get("resource_id")))

@@ -62,9 +62,7 @@ def create_volume(call: Call) -> Body:
     region = call.one_of("region", catalog.REGIONS, "region is invalid")
     if call.store.list("volume", name=name, region=region):
         raise ApiError(409, "volume with the same name already exists")
-    size = call.body.get("size_gigabytes")
-    if not isinstance(size, int) or not 1 <= size <= _LARGEST:
-        raise invalid(f"size_gigabytes must be between 1 and {_LARGEST}")
+    size = call.whole("size_gigabytes", 1, _LARGEST)
     volume: Record = {
         "id": new_uuid(),
         "name": name,
@@ -109,10 +107,8 @@ def _act(call: Call, volume: Record) -> Record:
     kind = call.one_of("type", ("attach", "detach", "resize"), "You specified an invalid action type.")
     turn: int | None = None
     if kind == "resize":
-        size = call.body.get("size_gigabytes")
-        if not isinstance(size, int) or not volume["size_gigabytes"] < size <= _LARGEST:
-            raise invalid("size_gigabytes must be larger than the volume is")
-        volume["size_gigabytes"] = size
+        larger = "size_gigabytes must be larger than the volume is"
+        volume["size_gigabytes"] = call.whole("size_gigabytes", volume["size_gigabytes"] + 1, _LARGEST, larger)
         turn = volume["droplet_ids"][0] if volume["droplet_ids"] else None
     else:
         droplet = call.store.get("droplet", str(call.body.get("droplet_id")))

@@ -1,4 +1,4 @@
-"""The sandbox's API without parts, served on loopback; every answer is held against the API description, if it is there."""
+"""The sandbox's API without parts, served on loopback; its answers are held against the API description, if there."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sandbox.api.desired import postgres_settings
+from sandbox.api.postgres_config import postgres_settings
 from sandbox.parts.base import PartError
 from tests.sandbox.conftest import TOKEN, Sandbox
 
@@ -221,6 +221,8 @@ def test_windows_config_and_autoscale_are_kept(sandbox: Sandbox):
     sandbox.send("PATCH", f"{path}/config", {"config": {"work_mem": 8, "jit": False, "backup_hour": 3}})
     assert sandbox.get(f"{path}/config")["config"] == {"work_mem": 8, "jit": False, "backup_hour": 3}
     assert sandbox.parts.clusters[cluster["id"]].config == {"work_mem": "8MB", "jit": "off"}
+    for wrong in ({"work_mem": 0}, {"jit": 1}, {"shared_preload_libraries": "x"}, {"track_functions": "some"}):
+        assert sandbox.refused("PATCH", f"{path}/config", {"config": wrong})[0] == 422
     sandbox.put(f"{path}/autoscale", {"storage": {"enabled": True, "threshold_percent": 80, "increment_gib": 10}})
     assert sandbox.get(f"{path}/autoscale")["autoscale"]["storage"]["enabled"] is True
     for what in ("eviction_policy", "sql_mode"):
