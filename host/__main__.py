@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from host.connection import say
 from host.converge import converge
 from host.documents import Converge, FirstContact, Grants, read_document
 from host.errors import HostError
@@ -50,14 +51,14 @@ def main() -> NoReturn:
     try:
         answer = COMMANDS[command][1](sys.stdin.read())
     except HostError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         for line in error.detail.splitlines()[-15:]:
-            print(f"  {line}", file=sys.stderr)
+            say(f"  {line}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted; run it again, it goes on from where it was", file=sys.stderr)
+        say("interrupted; run it again, it goes on from where it was")
         sys.exit(130)
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer) + "\n")
     sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""One SSH connection with the key in memory and the host key pinned. No agent, no files, no configuration of the person."""
+"""One SSH connection: the key in memory, the host key pinned; no agent, no files, no configuration of the person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Self
 
 import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from typing_extensions import override
 
 from host.documents import Document, private_key, public_key
 from host.errors import ConvergeError, UnreachableError
@@ -24,7 +26,8 @@ WRONG_KEY_WAIT = 30.0
 
 def say(line: str) -> None:
     """Write a line of progress."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +82,15 @@ class Connection:
         """
         result = self.run(script, stdin=stdin, sudo=sudo, timeout=timeout)
         if result.code != 0:
-            raise ConvergeError(f"{self.where}: {what} failed (exit {result.code})", (result.stderr or result.stdout).strip())
+            detail = (result.stderr or result.stdout).strip()
+            raise ConvergeError(f"{self.where}: {what} failed (exit {result.code})", detail)
         return result.stdout
 
 
 def _why(error: BaseException) -> str:
     if isinstance(error, paramiko.AuthenticationException):
         return "login refused"
-    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+    if isinstance(error, NoValidConnectionsError):
         return "connection refused"
     if isinstance(error, TimeoutError):
         return "no answer"
@@ -103,12 +107,14 @@ class _Pinned(paramiko.MissingHostKeyPolicy):
     def __init__(self, pinned: tuple[paramiko.PKey, ...]) -> None:
         self._pinned = pinned
 
+    @override
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         if key not in self._pinned:
             raise _WrongHostKeyError(f"{key.get_name()} {key.fingerprint}")
 
 
 def _open(document: Document, key: paramiko.PKey, pinned: tuple[paramiko.PKey, ...], timeout: float) -> Connection:
+    types = {one.get_name() for one in pinned}
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(_Pinned(pinned))
     try:
@@ -123,13 +129,13 @@ def _open(document: Document, key: paramiko.PKey, pinned: tuple[paramiko.PKey, .
             banner_timeout=timeout,
             auth_timeout=timeout,
             # A machine has several host keys until it is hardened: ask for the type that is pinned.
-            disabled_algorithms={"keys": [name for name in _HOST_KEY_TYPES if name not in {k.get_name() for k in pinned}]},
+            disabled_algorithms={"keys": [name for name in _HOST_KEY_TYPES if name not in types]},
         )
     except BaseException:
         client.close()
         raise
     transport = client.get_transport()
-    assert transport is not None  # a connected client has one
+    assert transport is not None  # noqa: S101 -- a connected client has one
     transport.set_keepalive(15)
     return Connection(client, f"{document.address}:{document.port}", transport.get_remote_server_key())
 
@@ -190,6 +196,6 @@ def connect(
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise UnreachableError(
             f"{where} gave no login in {wait:.0f} s ({_why(error)}); "
-            "see that the droplet is on, that your address is in access.sshSources, and that the deploy key is the stack's"
+            "see that the droplet is on, that you are in access.sshSources, and that the deploy key is the stack's"
         ) from None
     raise AssertionError("unreachable")  # the loop returns or raises

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import Config, Inventory, State, operation
+from pyinfra.api.config import Config
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.operation import operation
 from pyinfra.api.operations import run_ops
-from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.context import host
 from pyinfra.facts.server import OsRelease
 from pyinfra.operations import server
@@ -54,7 +55,7 @@ def converge(document: Converge) -> dict[str, int]:
         where = way_back.where
         _refuse_to_lock_out(document, way_back)
         add_deploy(state, machine, document)
-        state.add_callback_handler(_Progress(where))
+        state.add_callback_handler(_progress(where))
         state.set_stage(StateStage.Execute)
         try:
             run_ops(state)
@@ -100,7 +101,7 @@ def _pgdg() -> Generator[str, Any, None]:
 
 
 @contextmanager
-def _pyinfra(document: Converge) -> Iterator[tuple[State, _Log]]:
+def _pyinfra(document: Converge) -> Generator[tuple[State, _Log]]:
     """Yield a connected pyinfra state: the key in memory, the host key pinned, no configuration of the person read."""
     log = _Log(document)
     logger = logging.getLogger("pyinfra")
@@ -121,7 +122,7 @@ def _pyinfra(document: Converge) -> Iterator[tuple[State, _Log]]:
             "ssh_paramiko_connect_kwargs": {"pkey": private_key(document.deploy_key, "deploy_key")},
         }
         inventory = Inventory(([(document.address, data)], {}))
-        # Without the change check before it, each operation looks once, at its turn: what an earlier one makes is there.
+        # No check for changes ahead: each operation looks once, at its turn, when what an earlier one makes is there.
         state = State(inventory, Config(SUDO=True, CONNECT_TIMEOUT=15), check_for_changes=False)
         state.set_stage(StateStage.Connect)
         try:
@@ -140,8 +141,8 @@ def _refuse_to_lock_out(document: Converge, way_back: Connection) -> None:
     source = way_back.check('printf %s "${SSH_CONNECTION%% *}"', "asking where we come from")
     if source and not lets_in(document.ssh_sources, source):
         raise ConvergeError(
-            f"{way_back.where}: sees us as {source}, which is not in access.sshSources ({', '.join(document.ssh_sources)}): "
-            "going on would close the door behind us; add the address there"
+            f"{way_back.where}: sees us as {source}, which access.sshSources does not let in "
+            f"({', '.join(document.ssh_sources)}): going on would close the door behind us; add the address there"
         )
 
 
@@ -153,7 +154,7 @@ def _prove_login(document: Converge, way_back: Connection) -> None:
         undo = f"mv -f {CONFIGURATION} {CONFIGURATION}.refused; /usr/sbin/sshd -t && systemctl reload ssh"
         way_back.check(undo, "taking the sshd settings back", sudo=True)
         raise ConvergeError(
-            f"after the change no new login worked, so the sshd settings were taken back ({CONFIGURATION}.refused): {error}"
+            f"after the change no new login worked; sshd has its former settings ({CONFIGURATION}.refused): {error}"
         ) from None
 
 
@@ -165,21 +166,21 @@ def _failed(state: State) -> str:
     return "an operation"
 
 
-class _Progress(BaseStateCallback):
-    """One line for each operation that changed something."""
+def _progress(where: str) -> BaseStateCallback:
+    """Return a callback that writes one line for each operation that changed something."""
+    since = [time.monotonic()]
 
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._started = time.monotonic()
+    class Progress(BaseStateCallback):
+        @staticmethod
+        @override
+        def operation_end(state: State, op_hash: Any) -> None:
+            started, since[0] = since[0], time.monotonic()
+            for data in (found[op_hash] for found in state.ops.values() if op_hash in found):
+                if data.operation_meta.is_complete() and data.operation_meta.did_change():
+                    name = ", ".join(sorted(state.get_op_meta(op_hash).names))
+                    say(f"{where}: {name}: changed ({since[0] - started:.1f} s)")
 
-    def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
-        self._started = time.monotonic()
-
-    def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
-        for data in (ops_of_host[op_hash] for ops_of_host in state.ops.values() if op_hash in ops_of_host):
-            if data.operation_meta.is_complete() and data.operation_meta.did_change():
-                name = ", ".join(sorted(state.get_op_meta(op_hash).names))
-                say(f"{self._where}: {name}: changed ({time.monotonic() - self._started:.1f} s)")
+    return Progress()
 
 
 class _Log(logging.Handler):

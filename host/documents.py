@@ -7,6 +7,7 @@ import io
 from typing import Any, TypeVar
 
 import paramiko
+from paramiko.pkey import UnknownKeyType
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from blueprint.settings import Cidr, Port, PostgresName, Slug, SshPublicKey
@@ -101,5 +102,5 @@ def public_key(line: str, what: str) -> paramiko.PKey:
     kind, _, rest = line.partition(" ")
     try:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(rest.split()[0], validate=True))
-    except (paramiko.SSHException, paramiko.pkey.UnknownKeyType, ValueError, IndexError):
+    except (paramiko.SSHException, UnknownKeyType, ValueError, IndexError):
         raise DocumentError(f"{what} is not an OpenSSH public key") from None

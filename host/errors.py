@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class HostError(Exception):
-    """Something a person can act on. The message says what, where and what to do; `detail` is the machine's own words."""
+    """Something a person can act on: what, where and what to do; `detail` is the machine's own words."""
 
     exit_code = 1
 

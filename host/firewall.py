@@ -1,10 +1,10 @@
 """UFW, in agreement with the cloud firewall: 22 from the stack's sources, 80 and 443 from everywhere, nothing else in.
 
-Docker writes its published ports into the packet filter before UFW's chains; the rules of `docker-user.rules` in UFW's own
-after.rules (and after6.rules) close that way, so that this layer alone keeps a published port closed.
+Docker puts the ports it publishes before UFW's chains; the rules of `docker-user.rules` in UFW's own after.rules (and
+after6.rules) close that way, so that this layer alone keeps a published port closed.
 
-What UFW has is read from the tuples it keeps in user.rules and user6.rules: `ufw show added` prints a rule for IPv4 alone
-and a rule for both alike.
+What UFW has is read from the tuples it keeps in user.rules and user6.rules: `ufw show added` prints a rule for IPv4
+alone and a rule for both alike.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyinfra.api import operation
+from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.files import FileContents
 
 from host.errors import ConvergeError
-from host.operations import STAMPS, ShellLines, place, text_digest
+from host.operations import STAMPS, ShellLines, placing, text_digest
 from host.templates import render
 
 BEGIN, END = "# BEGIN ancla", "# END ancla"
@@ -63,7 +63,8 @@ class Rule:
         words = [word for word in line.removeprefix(_MARK).split() if not word.startswith("comment=")]
         # the profiles of destination and source come in between, `-` for none
         application = words[6].replace("%20", " ") if len(words) == 9 else ""
-        return cls(*words[:6], words[-1], application)
+        action, protocol, port, destination, source_port, source = words[:6]
+        return cls(action, protocol, port, destination, source_port, source, words[-1], application)
 
     def arguments(self) -> str:
         """Return the rule as `ufw` reads it."""
@@ -132,7 +133,7 @@ def _block(path: str, block: str) -> Generator[Any, Any, None]:
     if changed == current:
         host.noop(f"{path} has the block")
         return
-    yield from place._inner(dest=path, content=changed, mode="640")  # noqa: SLF001 -- pyinfra's own way to nest
+    yield from placing(dest=path, content=changed, mode="640")
 
 
 @operation()

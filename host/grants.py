@@ -1,8 +1,8 @@
 """What the app's role may do in its databases: connect, and make and use tables in schema public. Nothing beside.
 
-From PostgreSQL 15 on only the owner of a database may create in its schema public, so a role made through DigitalOcean's
-API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the machine, a trusted source of
-the cluster; the SQL and the password reach it on stdin.
+From PostgreSQL 15 on only the owner of a database may create in its schema public, so a role made through
+DigitalOcean's API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the machine, a
+trusted source of the cluster; the SQL and the password reach it on stdin.
 """
 
 from __future__ import annotations
@@ -39,18 +39,10 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def build_sql(database: DatabaseGrants) -> str:
-    """Return the whole psql script. Safe to repeat; it says what is granted, whatever was before."""
-    user = quoted(database.user)
-    parts: list[str] = ["SET client_min_messages = warning;"]
-    for index, name in enumerate(database.databases):
-        if index:
-            # The address, the role, the password and TLS stay those of the first connection.
-            parts.append(f"\\connect {quoted(name)}\nSET client_min_messages = warning;")
-        parts.append(f"""\
+_DATABASE = """\
 BEGIN;
-REVOKE ALL ON DATABASE {quoted(name)} FROM PUBLIC;
-GRANT CONNECT, TEMPORARY ON DATABASE {quoted(name)} TO {user};
+REVOKE ALL ON DATABASE {database} FROM PUBLIC;
+GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {user};
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO {user};
 -- what the administrator makes later (a migration, a restore) is the app's to use
@@ -60,12 +52,24 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE, SELECT, UPDATE ON SEQUENC
 SELECT format('GRANT %s ON %s %I.%I TO %I',
               CASE c.relkind WHEN 'S' THEN 'USAGE, SELECT, UPDATE' ELSE 'SELECT, INSERT, UPDATE, DELETE' END,
               CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-              n.nspname, c.relname, {literal(database.user)})
+              n.nspname, c.relname, {role})
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
  WHERE n.nspname = 'public' AND r.rolname = current_user AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
 \\gexec
-COMMIT;""")
-    return "\n".join(parts) + "\n"
+COMMIT;
+"""
+
+
+def build_sql(database: DatabaseGrants) -> str:
+    """Return the whole psql script. Safe to repeat; it says what is granted, whatever was before."""
+    parts: list[str] = []
+    for index, name in enumerate(database.databases):
+        if index:
+            # The address, the role, the password and TLS stay those of the first connection.
+            parts.append(f"\\connect {quoted(name)}\n")
+        parts.append("SET client_min_messages = warning;\n")
+        parts.append(_DATABASE.format(database=quoted(name), user=quoted(database.user), role=literal(database.user)))
+    return "".join(parts)
 
 
 def grant(document: Grants) -> dict[str, list[str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra.api import operation
+from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.operations import files
 
-from host.operations import FileState, ShellLines, follow, place
+from host.operations import FileState, ShellLines, follow, place, placing
 from host.templates import render
 
 ROUTES = "/etc/nginx/ancla.d"
@@ -17,7 +17,7 @@ ROUTES = "/etc/nginx/ancla.d"
 
 @operation()
 def _placeholder_certificate() -> Generator[str, Any, None]:
-    if host.get_fact(ShellLines, script="test -s /etc/nginx/placeholder.crt && test -s /etc/nginx/placeholder.key && echo yes || true"):
+    if host.get_fact(ShellLines, script="test -s /etc/nginx/placeholder.key && echo yes || true"):
         host.noop("there is a placeholder certificate")
         return
     # The key's file comes last: a killed run makes both again.
@@ -35,7 +35,7 @@ def _no_release() -> Generator[Any, Any, None]:
     if host.get_fact(FileState, path=path) is not None:
         host.noop("the routes are the release's")
         return
-    yield from place._inner(dest=path, content=render("no-release.routes.conf"))  # noqa: SLF001 -- pyinfra's own way to nest
+    yield from placing(dest=path, content=render("no-release.routes.conf"))
 
 
 def nginx() -> None:
@@ -43,8 +43,11 @@ def nginx() -> None:
     config, site = render("nginx.conf"), render("site.conf")
     place(name="nginx: nginx.conf", dest="/etc/nginx/nginx.conf", content=config)
     _placeholder_certificate(name="nginx: placeholder certificate")
-    place(name="nginx: the site", dest="/etc/nginx/sites-available/ancla", content=site)
-    files.link(name="nginx: the site is on", path="/etc/nginx/sites-enabled/ancla", target="/etc/nginx/sites-available/ancla")
+    available = "/etc/nginx/sites-available/ancla"
+    place(name="nginx: the site", dest=available, content=site)
+    files.link(name="nginx: the site is on", path="/etc/nginx/sites-enabled/ancla", target=available)
     files.link(name="nginx: the distribution's site is off", path="/etc/nginx/sites-enabled/default", present=False)
     _no_release(name="nginx: a page until the first release")
-    follow(name="nginx: the server", service="nginx", configuration=[config, site], action="reload", check="nginx -t -q")
+    follow(
+        name="nginx: the server", service="nginx", configuration=[config, site], action="reload", check="nginx -t -q"
+    )

@@ -1,8 +1,9 @@
 """Operations that pyinfra lacks, each with what it does better than the nearest stock one.
 
-- `place`: `files.put` uploads to a world-readable file in /tmp first and copies it over; this one sends the text on stdin
+- `place`: `files.put` uploads to a world-readable file in /tmp and copies that over; this one sends the text on stdin
   and renames, so that a secret is never readable and a killed run never leaves half a file.
-- `packages`: `apt.packages` updates the lists by the age of a stamp; this one touches apt only when something is missing.
+- `packages`: `apt.packages` updates the lists by the age of a stamp; this one starts apt only when something is
+  missing.
 - `follow`: a service restarted "when its file changed" is never restarted if the run was killed in between; this one
   remembers on the machine which configuration a service was last started with.
 """
@@ -14,7 +15,10 @@ import shlex
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
-from pyinfra.api import FactBase, OperationError, StringCommand, operation
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import OperationError
+from pyinfra.api.facts import FactBase
+from pyinfra.api.operation import operation
 from pyinfra.context import host
 from pyinfra.facts.deb import DebPackages
 from typing_extensions import override
@@ -63,8 +67,7 @@ def shell(script: str, *, stdin: str | None = None) -> StringCommand:
     return StringCommand(script, _stdin=stdin) if stdin is not None else StringCommand(script)
 
 
-@operation()
-def place(dest: str, content: str, mode: str = "644", owner: str = "root:root") -> Generator[StringCommand, Any, None]:
+def placing(dest: str, content: str, mode: str = "644", owner: str = "root:root") -> Generator[StringCommand]:
     """Make the file `dest` hold `content` (text that ends in a newline), whole or not at all.
 
     Args:
@@ -87,6 +90,10 @@ def place(dest: str, content: str, mode: str = "644", owner: str = "root:root") 
     )
 
 
+place = operation()(placing)
+"""The operation; `placing` is for operations that place a file as one of their steps."""
+
+
 @operation()
 def packages(names: Sequence[str]) -> Generator[str, Any, None]:
     """Have these Debian packages installed, in one transaction and without what they merely recommend."""
@@ -104,7 +111,9 @@ def packages(names: Sequence[str]) -> Generator[str, Any, None]:
 
 
 @operation()
-def follow(service: str, configuration: Iterable[str], action: str = "restart", check: str = "") -> Generator[str, Any, None]:
+def follow(
+    service: str, configuration: Iterable[str], action: str = "restart", check: str = ""
+) -> Generator[str, Any, None]:
     """Have `service` enabled and running with `configuration`.
 
     Args:
@@ -117,7 +126,9 @@ def follow(service: str, configuration: Iterable[str], action: str = "restart", 
     unit, stamp = shlex.quote(service), shlex.quote(f"{STAMPS}/{service}")
     state = host.get_fact(
         ShellLines,
-        script=f"systemctl is-enabled {unit} 2>&1 | tail -n1; systemctl is-active {unit}; cat {stamp} 2>/dev/null || true",
+        script=(
+            f"systemctl is-enabled {unit} 2>&1 | tail -n1; systemctl is-active {unit}; cat {stamp} 2>/dev/null || true"
+        ),
     )
     enabled, active, *followed = state
     if enabled in ("enabled", "static") and active == "active" and followed == [digest]:
@@ -129,5 +140,3 @@ def follow(service: str, configuration: Iterable[str], action: str = "restart", 
         yield check
     yield f"systemctl {action if active == 'active' else 'restart'} {unit}"
     yield f"install -d -m 755 {STAMPS} && printf '%s\\n' {digest} >{stamp}"
-
-

@@ -1,7 +1,7 @@
 """ops itself on the machine: its sources, a locked venv, a launcher, and what it may know of the stack.
 
-Code and venv lie in folders named after the digest of what they were made from, with a symbolic link changed by rename: a
-killed run leaves the former pair working, and an unchanged pair is recognised by its name.
+Code and venv lie in folders named after the digest of what they were made from, with a symbolic link changed by
+rename: a killed run leaves the former pair working, and an unchanged pair is recognised by its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from pyinfra.api import operation
+from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from host.operations import ShellLines, place, shell, text_digest

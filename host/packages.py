@@ -65,6 +65,6 @@ def build_packages(kind: Distribution, postgresql: str | None) -> list[str]:
 def needs_pgdg(kind: Distribution, postgresql: str | None) -> bool:
     """Whether the client of that major has to come from the PostgreSQL project's own repository.
 
-    A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what the server cannot read.
+    A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what it cannot read.
     """
     return postgresql is not None and postgresql != kind.postgresql

@@ -98,7 +98,7 @@ class SshSession:
         return result
 
     def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
-        """Run one command and hand on each line it writes to stderr as it comes; its exit code is the caller's to judge.
+        """Run one command; hand on each line it writes to stderr as it comes. Its exit code is the caller's to judge.
 
         Raises:
             SshError: the connection broke.
@@ -109,7 +109,8 @@ class SshSession:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101 -- they are pipes, see above
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise AssertionError("opened as pipes")
         said: list[str] = []
         try:
             with suppress(BrokenPipeError):  # a command that ends before it has read says why on stderr

@@ -14,16 +14,17 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import connection as PgConnection  # noqa: N812 -- it is a class, whatever its name
 from psycopg2.pool import PoolError, ThreadedConnectionPool
 
 VERSION = os.environ.get("VERSION", "0.0.0")
@@ -44,7 +45,7 @@ class Database:
         self._lock = threading.Lock()
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[PgConnection]:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadedConnectionPool(0, 8, self._url, connect_timeout=3, application_name="api")
@@ -61,7 +62,7 @@ class Database:
 
 
 def create_table(url: str) -> None:
-    """Make the table and its first rows, once, whoever else is starting at the same time. Past the pool: it takes a lock."""
+    """Make the table and its first rows, once, whoever else starts at the same time. Past the pool: it takes a lock."""
     with psycopg2.connect(url, connect_timeout=3) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(3001)")
         cursor.execute(
@@ -82,7 +83,7 @@ def visits(database: Database) -> dict[str, Any]:
         cursor.execute("SELECT count(*) FROM visits")
         total = cursor.fetchone()[0]
         cursor.execute("SELECT id, visitor, at FROM visits ORDER BY id DESC LIMIT 10")
-        rows = [{"id": id, "visitor": visitor, "at": at.isoformat(timespec="seconds")} for id, visitor, at in cursor]
+        rows = [{"id": key, "visitor": visitor, "at": at.isoformat(timespec="seconds")} for key, visitor, at in cursor]
     return {"total": total, "visits": rows, "version": VERSION}
 
 
@@ -135,18 +136,23 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.rstrip("/") != "/api/visits":
             self.answer(HTTPStatus.NOT_FOUND, {"error": "there is no such path"})
             return
-        try:
-            length = int(self.headers.get("Content-Length", ""))
-            if not 0 < length <= LONGEST_BODY:
-                raise ValueError
-            visitor = json.loads(self.rfile.read(length))["visitor"]
-            if not isinstance(visitor, str) or not 1 <= len(visitor) <= 100 or "\0" in visitor:
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
+        visitor = self.visitor()
+        if visitor is None:
             self.close_connection = True
             self.answer(HTTPStatus.BAD_REQUEST, {"error": 'send {"visitor": "a name of 1 to 100 characters"}'})
             return
         self.from_database(lambda: (HTTPStatus.CREATED, self.add(visitor)))
+
+    def visitor(self) -> str | None:
+        """Return the visitor of the body, or None when it does not fit."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > LONGEST_BODY:
+            return None
+        try:
+            found = json.loads(self.rfile.read(int(length)))["visitor"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) and 1 <= len(found) <= 100 and "\0" not in found else None
 
     def add(self, visitor: str) -> dict[str, Any]:
         with self.database.transaction() as connection, connection.cursor() as cursor:
@@ -170,14 +176,33 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the library's own name
         if not self.path.startswith("/health"):
             log.info(format, *args)
 
 
 class Server(ThreadingHTTPServer):
-    # False: closing waits for the requests that are under way
+    """A server that ends well: what is under way is answered, and connections kept open for later are let go."""
+
     daemon_threads = False
+
+    def __init__(self, *arguments: Any) -> None:
+        self.open: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        for connection in tuple(self.open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        super().server_close()
 
 
 def main() -> None:
@@ -194,7 +219,8 @@ def main() -> None:
                 raise SystemExit("the database did not answer in time") from None
             time.sleep(1)
     Handler.database = Database(DATABASE_URL)
-    server = Server(("0.0.0.0", int(os.environ.get("PORT", "3001"))), Handler)
+    # every address of the container: the host publishes it on loopback alone
+    server = Server(("0.0.0.0", int(os.environ.get("PORT", "3001"))), Handler)  # noqa: S104 -- see above
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     log.info("api %s listens on %d", VERSION, server.server_port)
     server.serve_forever(poll_interval=0.1)

@@ -3,10 +3,11 @@
 What is on the machine, and what each file promises:
 
 - `release.json` is there only while the release it names is whole and proven. It goes first and comes last.
-- `former/` is the last proven release, file by file. It is renewed only while `release.json` is there, so a release that was
-  killed half-way never becomes the one to go back to.
+- `former/` is the last proven release, file by file. It is renewed only while `release.json` is there, so a release
+  that was killed half-way never becomes the one to go back to.
 
-Killed at any point, the next `ops deploy` goes the same way again and ends in a whole release. The lock is the kernel's.
+Killed at any point, the next `ops deploy` goes the same way again and ends in a whole release. The lock is the
+kernel's.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from ops.release.plan import PlannedService, ReleasePlan
 
 PROBE_SECONDS = 60.0
 """How long a service may take until its health path answers."""
+LINE_OF_SECRET = 8
+"""Lines of a secret of several lines (a PEM key) are hidden one by one when they are this long: a log may cut it."""
+RESTARTS = 3
+"""How often a container may end while its service is waited for; it may need another one that is still starting."""
 SWITCH_SECONDS = 15.0
 """How long Nginx may take to answer by the new routes: its old workers end after the reload."""
 
@@ -56,7 +61,8 @@ class ReleaseReport(BaseModel):
 def say(line: str) -> None:
     """Write a line of progress. The desk may be gone: the release goes on."""
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +198,9 @@ class Release:
         """Put the former release back; return the half-sentence that says what runs now."""
         layout = self.machine.layout
         self.progress("failed; putting the former release back")
+        record = layout.former / "release.json"
         try:
-            if not (layout.former / "compose.yaml").exists():
+            if not record.exists():
                 self.machine.down()
             for name, (path, mode) in layout.files.items():
                 kept = layout.former / name
@@ -201,16 +208,14 @@ class Release:
                     write_file(path, kept.read_text(), mode)
                 else:
                     path.unlink(missing_ok=True)
-            record = layout.former / "release.json"
-            if not record.exists():
-                self.machine.reload_nginx()
-                return "no release runs, as before"
-            self.machine.up()
+            if record.exists():
+                self.machine.up()
             self.machine.reload_nginx()
-            write_file(layout.record, record.read_text(), 0o600)
-            return "the former release is back"
+            if record.exists():
+                write_file(layout.record, record.read_text(), 0o600)
         except (OpsError, OSError) as error:
             return f"and the former release could not be put back ({self._redacted(str(error))}): see `ops status`"
+        return "the former release is back" if record.exists() else "no release runs, as before"
 
     def _probe_once(self, service: PlannedService) -> str | None:
         """Return what is wrong with the service on its own port, or None."""
@@ -236,7 +241,9 @@ class Release:
         while (problem := probe(service)) is not None:
             if time.monotonic() > deadline:
                 raise ReleaseError(f"{service.name} {service.version}: {where}: {problem} after {seconds:g} s")
-            self.machine.sleep(0.3)
+            if self.machine.restarts(service.name) >= RESTARTS:
+                raise ReleaseError(f"{service.name} {service.version}: its container ends again and again")
+            self.machine.sleep(0.5)
         self.progress(f"{service.name} {service.version}: {where} answers")
 
     def _last_words(self) -> tuple[str, ...]:
@@ -245,7 +252,8 @@ class Release:
             states = self.machine.running()
             unwell = [s.name for s in self.plan.services if states.get(s.name) != "running" or self._probe_once(s)]
             names = unwell or [s.name for s in self.plan.services]
-            return tuple(f"{name} | {self._redacted(line)}" for name in names for line in self.machine.logs(name))
+            logs = {name: self._redacted("\n".join(self.machine.logs(name))) for name in names}
+            return tuple(f"{name} | {line}" for name, log in logs.items() for line in log.splitlines())
         except OpsError:
             return ()
 
@@ -255,8 +263,10 @@ class Release:
         return text
 
     def _secret_values(self) -> Iterator[str]:
-        """Yield every secret value of the release, the longest first."""
-        yield from sorted((v.get_secret_value() for v in self.plan.secret_values), key=len, reverse=True)
+        """Yield every secret value of the release, the longest first; then the lines of those that have several."""
+        values = {value.get_secret_value() for value in self.plan.secret_values}
+        values |= {line for value in values for line in value.splitlines() if len(line) >= LINE_OF_SECRET}
+        yield from sorted(values, key=len, reverse=True)
 
     def _drop_old_images(self) -> None:
         """Remove the registry's images that neither this release nor the former one uses: they fill the disk."""

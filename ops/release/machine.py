@@ -128,6 +128,12 @@ class Machine:
                 found[container["Service"]] = "unhealthy" if unhealthy else container["State"]
         return found
 
+    def restarts(self, service: str) -> int:
+        """Return how often Docker has started the service's container again."""
+        container = self._compose("ps", "--all", "--quiet", service).stdout.split()
+        done = self._docker("inspect", "--format", "{{.RestartCount}}", *container[:1])
+        return int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdecimal() else 0
+
     def logs(self, service: str, lines: int = 20) -> list[str]:
         """Return what a service wrote last."""
         done = self._compose("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), service)
@@ -152,6 +158,8 @@ class Machine:
             headers = {"Host": host} if host else {}
             with httpx.Client(trust_env=False, timeout=timeout, verify=False) as client:  # noqa: S501 -- loopback
                 return client.get(url, headers=headers).status_code
+        except httpx.ConnectError:
+            return "connection refused"
         except httpx.TimeoutException:
             return f"no answer in {timeout:g} s"
         except httpx.HTTPError as error:

@@ -18,7 +18,7 @@ from ops.release.variables import VARIABLES, build_dotenv, build_environment
 
 
 class PlannedService(BaseModel):
-    """A service of the release. `image` is pinned by digest; `public_path` is asked for through Nginx (None: private)."""
+    """A service of the release. `image` is pinned by digest; `public_path` is probed through Nginx (None: private)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -21,13 +21,9 @@ from ops.errors import RegistryError
 LOGIN_SECONDS = 3600
 """How long a login is good for: a deploy, and no longer."""
 
-_MANIFESTS = ", ".join(
-    (
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-    )
+_MANIFESTS = (
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -69,11 +65,11 @@ class Registry:
         try:
             response = self._head(path, self._basic)
             challenge = response.headers.get("www-authenticate", "")
-            if response.status_code == httpx.codes.UNAUTHORIZED and challenge.lower().startswith("bearer "):
+            if response.status_code == 401 and challenge.lower().startswith("bearer "):
                 response = self._head(path, f"Bearer {self._token(challenge)}")
         except httpx.HTTPError as error:
             raise RegistryError(f"{image}: the registry does not answer: {error or type(error).__name__}") from None
-        if response.status_code == httpx.codes.NOT_FOUND:
+        if response.status_code == 404:
             raise RegistryError(
                 f"{image}: there is no such image in the registry; push it, or correct the service's image"
             )

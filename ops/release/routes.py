@@ -8,8 +8,8 @@ from blueprint.settings import ServiceSettings
 
 _HEAD = "# Written by Ancla; changes here are undone by the next release.\n"
 
-# Inherited by every location, since none sets a header of its own. X-Forwarded-For is replaced, not added to: this is the
-# edge, and what a client claims of itself is not forwarded.
+# Inherited by every location, since none sets a header of its own. X-Forwarded-For is replaced, not added to: this is
+# the edge, and what a client claims of itself is not forwarded.
 _PROXY = """\
 proxy_http_version 1.1;
 proxy_set_header Host $host;

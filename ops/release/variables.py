@@ -42,8 +42,9 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets]
         if pool and database.pool_name is not None and database.pool_port is not None:
             port, name = database.pool_port, database.pool_name
         password = quote(secrets.database_password.get_secret_value(), safe="")
+        login = f"{quote(database.user, safe='')}:{password}"
         return (
-            f"postgresql://{quote(database.user, safe='')}:{password}@{database.private_host}:{port}/{quote(name, safe='')}"
+            f"postgresql://{login}@{database.private_host}:{port}/{quote(name, safe='')}"
             f"?sslmode=verify-full&sslrootcert={CA_IN_CONTAINER}"
         )
 
@@ -125,7 +126,7 @@ def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> di
     """Return the variables every service shares, and the app's own secrets, by name.
 
     Raises:
-        ReleaseError: a service asks for a secret that the stack does not have, or under a name that compose reads itself.
+        ReleaseError: a service asks for a secret that the stack lacks, or under a name that compose reads itself.
     """
     shared = {v.name: value for v in VARIABLES if (value := v.value(outputs, secrets)) is not None}
     for service in outputs.services:
