@@ -1,1 +1,1 @@
-"""What brings an environment up on one machine: pinned tools (setup.sh, run) and the verbs of the Makefile (environment.py)."""
+"""What brings an environment up on one machine: pinned tools (`setup.sh`, `run`) and the Makefile's verbs."""

@@ -1,10 +1,11 @@
 """The verbs of the Makefile: one stack of this checkout, in the sandbox, from nothing to a running app and back.
 
-Every step is another program, as a person would type it: `python -m sandbox`, `pulumi`, `python -m ops`, `docker build`.
-Nothing here decides anything about the environment; that is in the stack file and in the rooms.
+Every step is another program, as a person would type it: `python -m sandbox`, `pulumi`, `python -m ops`,
+`docker build`. Nothing here decides anything about the environment; that is in the stack file and in the rooms.
 
-The engine writes salts into stack files, so it works in `.sandbox/project`: copies of the stack files and a `Pulumi.yaml` whose `main`
-points back at the checkout. State, passphrase and the secrets made up for the sandbox are in `.sandbox` too (mode 0700).
+The engine writes salts into stack files, so it works in `.sandbox/project`: copies of the stack files, and a
+`Pulumi.yaml` whose `main` points back at the checkout. State, passphrase and the secrets made up for the sandbox are in
+`.sandbox` too (mode 0700).
 """
 
 from __future__ import annotations
@@ -59,15 +60,16 @@ class Workspace:
         return self.home / "project"
 
     def run(self, step: str, *command: str, cwd: Path = ROOT, quiet: bool = False) -> str:
-        """Run one program; its output goes to the screen, or is returned when `quiet`.
+        """Run one program; its output goes to the screen, or is returned when `quiet` and shown only when it fails.
 
         Raises:
             StepError: it ended with an exit code other than 0.
         """
         done = subprocess.run(
-            command, cwd=cwd, env=dict(self.environment), text=True, check=False, stdout=subprocess.PIPE if quiet else None
+            command, cwd=cwd, env=dict(self.environment), text=True, check=False, capture_output=quiet
         )
         if done.returncode:
+            sys.stderr.write(f"{done.stdout or ''}{done.stderr or ''}")
             raise StepError(step, done.returncode)
         return done.stdout or ""
 
@@ -77,7 +79,8 @@ class Workspace:
 
     def pulumi(self, step: str, *arguments: str, quiet: bool = False) -> str:
         """Run the engine on the stack."""
-        return self.run(step, "pulumi", *arguments, "--stack", self.stack, "--non-interactive", cwd=self.project, quiet=quiet)
+        plain = () if sys.stdout.isatty() and not quiet else ("--non-interactive",)
+        return self.run(step, "pulumi", *arguments, "--stack", self.stack, *plain, cwd=self.project, quiet=quiet)
 
     def outputs(self) -> EnvironmentOutputs:
         """Read what the stack gave back.
@@ -96,7 +99,10 @@ def _home() -> Path:
 def _sandbox(*arguments: str, quiet: bool = False) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "sandbox", *arguments, "--home", str(_home())],
-        cwd=ROOT, text=True, check=False, stdout=subprocess.PIPE if quiet else None,
+        cwd=ROOT,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE if quiet else None,
     )
     if done.returncode:
         raise StepError(f"sandbox {arguments[0]}", done.returncode)
@@ -114,7 +120,7 @@ def _private_file(path: Path, make: Callable[[], str]) -> Path:
 
 
 def _project(home: Path) -> None:
-    """Lay out the engine's folder: the checkout's project and stack files, keeping the salts it wrote into its copies."""
+    """Lay out the engine's folder: project and stack files of the checkout, keeping the salts written into the copies."""
     folder = home / "project"
     folder.mkdir(parents=True, exist_ok=True)
     project: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
@@ -132,7 +138,9 @@ def _secrets(home: Path, stack: str) -> str:
     settings = load_stack_file(ROOT / f"Pulumi.{stack}.yaml")
     subprocess.run(
         [sys.executable, "-m", "ops", "stack", "init", "--stack", stack, "--emit-secrets", str(path)],
-        cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
     values: dict[str, Any] = json.loads(path.read_text())
     known: dict[str, str] = values.setdefault("app", {})
@@ -172,19 +180,32 @@ def _workspace(stack: str, *, start: bool) -> Workspace:
 
 
 def _build_app(work: Workspace) -> None:
-    """Build the sample app's images and push them to the environment's registry, under the tags the stack file names."""
+    """Build the sample app's images, under the tags that the stack file names."""
     settings = load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml")
     base = json.loads(_sandbox("images", "--json", quiet=True))["app"]
     for service in settings.services:
         folder = ROOT / "examples" / service.name
         image = f"ancla-example/{service.image}"
-        work.run(f"building {service.image}", "docker", "build", "-q", "--build-arg", f"BASE={base}", "-t", image, str(folder), quiet=True)
-    return
+        work.run(
+            f"building {service.image}",
+            "docker",
+            "build",
+            "-q",
+            "--build-arg",
+            f"BASE={base}",
+            "-t",
+            image,
+            str(folder),
+            quiet=True,
+        )
 
 
-def _push_app(work: Workspace, outputs: EnvironmentOutputs) -> None:
+def _push_app(outputs: EnvironmentOutputs) -> None:
+    """Push them to the environment's registry; those that are there already are left alone."""
     for service in outputs.services:
-        _sandbox("push", f"ancla-example/{service.image}", service.image, "--registry", outputs.registry.name, quiet=True)
+        _sandbox(
+            "push", f"ancla-example/{service.image}", service.image, "--registry", outputs.registry.name, quiet=True
+        )
 
 
 def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
@@ -192,19 +213,26 @@ def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
     if outputs.assets is None or not isinstance(outputs.secrets, OutputSecrets) or outputs.secrets.assets_key is None:
         return
     key = outputs.secrets.assets_key
-    os.environ.update({name: work.environment[name] for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE")})
     client: Any = boto3.client(
         "s3",
         endpoint_url=outputs.assets.bucket.endpoint,
         region_name="us-east-1",
         aws_access_key_id=key.access_key,
         aws_secret_access_key=key.secret_key.get_secret_value(),
-        config=BotoConfig(request_checksum_calculation="when_required", response_checksum_validation="when_required"),
+        verify=work.environment["AWS_CA_BUNDLE"],
+        config=BotoConfig(
+            proxies={"https": work.environment["HTTPS_PROXY"]},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
     )
     types = {".svg": "image/svg+xml", ".png": "image/png", ".css": "text/css"}
     for path in sorted((ROOT / "examples" / "assets").iterdir()):
         client.put_object(
-            Bucket=outputs.assets.bucket.name, Key=path.name, Body=path.read_bytes(), ACL="public-read",
+            Bucket=outputs.assets.bucket.name,
+            Key=path.name,
+            Body=path.read_bytes(),
+            ACL="public-read",
             ContentType=types.get(path.suffix, "application/octet-stream"),
         )
 
@@ -232,13 +260,23 @@ def up() -> None:
     with ThreadPoolExecutor(1) as pool:
         images = pool.submit(_build_app, work)
         started = time.monotonic()
-        work.run("stack select", "pulumi", "stack", "select", "--create", work.stack, "--non-interactive", cwd=work.project, quiet=True)
+        work.run(
+            "stack select",
+            "pulumi",
+            "stack",
+            "select",
+            "--create",
+            work.stack,
+            "--non-interactive",
+            cwd=work.project,
+            quiet=True,
+        )
         work.pulumi("pulumi up", "up", "--yes", "--skip-preview", "--suppress-outputs")
         _step("environment is built", started)
         images.result()
     started = time.monotonic()
     outputs = work.outputs()
-    _push_app(work, outputs)
+    _push_app(outputs)
     _upload_assets(work, outputs)
     _step("images and assets are in place", started)
     started = time.monotonic()
@@ -254,7 +292,17 @@ def up() -> None:
 def preview() -> None:
     """List what `up` would do, with the monthly cost, and hold it against the policy."""
     work = _workspace(_chosen["stack"], start=True)
-    work.run("stack select", "pulumi", "stack", "select", "--create", work.stack, "--non-interactive", cwd=work.project, quiet=True)
+    work.run(
+        "stack select",
+        "pulumi",
+        "stack",
+        "select",
+        "--create",
+        work.stack,
+        "--non-interactive",
+        cwd=work.project,
+        quiet=True,
+    )
     plan = work.pulumi("pulumi preview", "preview", "--json", "--show-sames", quiet=True)
     policy = [sys.executable, "-m", "policy", "--cost", "--stack-file", str(ROOT / f"Pulumi.{work.stack}.yaml")]
     done = subprocess.run(policy, cwd=ROOT, input=plan, text=True, check=False, env=dict(work.environment))
@@ -276,7 +324,8 @@ def shell() -> None:
     os.chdir(work.project)
     shell_program = shutil.which(os.environ.get("SHELL", "bash")) or "/bin/sh"
     console.print(f"In {work.project}: pulumi, python -m ops, curl and S3 clients talk to the sandbox. `exit` leaves.")
-    os.execve(shell_program, [shell_program, "-i"] if sys.stdin.isatty() else [shell_program], dict(work.environment))
+    arguments = [shell_program, "-i"] if sys.stdin.isatty() else [shell_program]
+    os.execve(shell_program, arguments, dict(work.environment))  # noqa: S606 - the shell is the person's own
 
 
 @app.command()
