@@ -120,7 +120,7 @@ def _private_file(path: Path, make: Callable[[], str]) -> Path:
 
 
 def _project(home: Path) -> None:
-    """Lay out the engine's folder: project and stack files of the checkout, keeping the salts written into the copies."""
+    """Lay out the engine's folder: project and stack files of the checkout; salts stay in the copies."""
     folder = home / "project"
     folder.mkdir(parents=True, exist_ok=True)
     project: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
@@ -339,7 +339,8 @@ def recover() -> None:
 def destroy() -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = _workspace(_chosen["stack"], start=True)
-    work.pulumi("pulumi destroy", "destroy", "--yes", "--skip-preview")
+    # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
+    work.pulumi("pulumi destroy", "destroy", "--yes")
     _sandbox("leaks")
 
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from ops.errors import SourceError, ToolError
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 20
 DEBIAN_BINARIES = "/usr/lib/postgresql"
 SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -278,7 +278,7 @@ class Machine(paramiko.ServerInterface):
     """A login that runs what it is told, here, and forwards ports: enough of sshd to try OpenSSH's client on."""
 
     def __init__(self, transport, allowed):
-        self._transport, self._allowed = transport, allowed
+        self._transport, self._allowed, self._destinations = transport, allowed, {}
 
     def get_allowed_auths(self, username):
         return "publickey"
@@ -291,20 +291,16 @@ class Machine(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_direct_tcpip_request(self, channel_id, origin, destination):
-        def pump():
-            channel = self._transport.accept(20)
-            with closing(socket.create_connection(destination)) as there:
-                back = threading.Thread(target=_copy, args=(there.recv, channel.sendall), daemon=True)
-                back.start()
-                _copy(channel.recv, there.sendall)
-                with suppress(OSError, EOFError):
-                    there.shutdown(socket.SHUT_WR)
-                back.join()
-                with suppress(EOFError):
-                    channel.close()
-
-        threading.Thread(target=pump, daemon=True).start()
+        self._destinations[channel_id] = destination
         return paramiko.OPEN_SUCCEEDED
+
+    def forward(self):
+        """Carry each tunnelled connection to where it was sent, until the login ends."""
+        while self._transport.is_active():
+            channel = self._transport.accept(0.2)
+            if channel is not None and channel.get_id() in self._destinations:
+                destination = self._destinations.pop(channel.get_id())
+                threading.Thread(target=_pump, args=(channel, destination), daemon=True).start()
 
     def check_channel_exec_request(self, channel, command):
         def work():
@@ -317,6 +313,17 @@ class Machine(paramiko.ServerInterface):
 
         threading.Thread(target=work, daemon=True).start()
         return True
+
+
+def _pump(channel, destination):
+    with suppress(OSError, EOFError), closing(socket.create_connection(destination)) as there:
+        back = threading.Thread(target=_copy, args=(there.recv, channel.sendall), daemon=True)
+        back.start()
+        _copy(channel.recv, there.sendall)
+        there.shutdown(socket.SHUT_WR)
+        back.join()
+    with suppress(OSError, EOFError):
+        channel.close()
 
 
 def _copy(read, write):
@@ -342,8 +349,10 @@ def machine():
                 return
             transport = paramiko.Transport(connection)
             transport.add_server_key(host)
+            server = Machine(transport, allowed)
             with suppress(EOFError):  # the client did not like our host key
-                transport.start_server(server=Machine(transport, allowed))
+                transport.start_server(server=server)
+                threading.Thread(target=server.forward, daemon=True).start()
             transports.append(transport)
 
     threading.Thread(target=serve, daemon=True).start()
