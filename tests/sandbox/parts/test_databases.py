@@ -26,9 +26,14 @@ def connect(parts: ContainerParts, cluster: ClusterSpec, tmp_path_factory: pytes
     def open_(user: str = "doadmin", port: int = 25060, dbname: str = "defaultdb", **options: Any) -> Any:
         passwords = {each.name: each.password for each in cluster.users}
         settings: dict[str, Any] = {
-            "host": cluster.host, "hostaddr": cluster.public_ip, "connect_timeout": 3,
-            "sslmode": "verify-full", "sslrootcert": str(authority), "password": passwords.get(user, "nonsense"), **options,
-        }  # fmt: skip
+            "host": cluster.host,
+            "hostaddr": cluster.public_ip,
+            "connect_timeout": 3,
+            "sslmode": "verify-full",
+            "sslrootcert": str(authority),
+            "password": passwords.get(user, "nonsense"),
+            **options,
+        }
         return psycopg.connect(user=user, port=port, dbname=dbname, **settings)
 
     return open_

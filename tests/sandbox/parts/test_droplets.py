@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 
+import httpx
 import pytest
 
-from sandbox.parts.base import DropletSpec, FirewallRules, PartError, PortRule, World
+from sandbox.parts.base import DropletSpec, FirewallRules, PartError, PortRule, RegistryLogin, World
 from sandbox.parts.containers import ContainerParts
 from tests.sandbox.parts.conftest import VPC, Key, Ssh, eventually, scan
 
@@ -170,3 +171,35 @@ def test_what_the_world_does_not_explain_is_named_and_reconcile_removes_it(
         parts.reconcile(world)
         assert f"volume {parts.instance.thing('stray')}" not in parts.leaks(world)
     parts.docker.remove_volume(parts.instance.thing("stray"))
+
+
+def test_an_image_is_pulled_from_the_registry_by_its_real_name(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
+) -> None:
+    parts.set_firewall(droplet, None)
+    parts.registry.push(parts.images.image("app"), "acme/pulled:1.0.0")
+    parts.set_registry_logins((RegistryLogin(username="puller", password="let-me-in"),))
+    reference = f"registry.digitalocean.com/acme/pulled@{parts.registry.digest('acme/pulled:1.0.0')}"
+    refused = ssh.try_(published, f"docker pull -q {reference}")
+    assert "no basic auth credentials" in refused.stderr
+    ssh(published, "echo let-me-in | docker login -u puller --password-stdin registry.digitalocean.com 2>/dev/null")
+    assert ssh(published, f"docker pull -q {reference}").endswith(reference)
+
+
+def test_the_page_of_the_first_reserved_ip_is_published_on_loopback(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
+) -> None:
+    page = f"http://127.0.0.1:{parts.instance.page_port}/"
+    with httpx.Client(trust_env=False) as client:
+        with pytest.raises(httpx.TransportError):
+            client.get(page)
+        ssh(droplet.reserved_ips[0], "systemd-run --quiet --unit page python3 -m http.server 80")
+        eventually(lambda: _status(client, page) == 200)
+        ssh(droplet.reserved_ips[0], "systemctl stop page")
+
+
+def _status(client: httpx.Client, address: str) -> int:
+    try:
+        return client.get(address).status_code
+    except httpx.TransportError:
+        return 0
