@@ -152,7 +152,7 @@ def _secrets(home: Path, stack: str) -> str:
     return json.dumps(values)
 
 
-def _workspace(stack: str, *, start: bool) -> Workspace:
+def workspace(stack: str, *, start: bool) -> Workspace:
     """Prepare the folders, start the sandbox when asked, and gather the environment that programs run in."""
     if not (ROOT / f"Pulumi.{stack}.yaml").exists():
         stacks = ", ".join(sorted(path.name.split(".")[1] for path in ROOT.glob("Pulumi.*.yaml")))
@@ -255,7 +255,7 @@ def main(stack: Stack = "staging") -> None:
 def up() -> None:
     """Bring the stack up, ending with the address of the running app."""
     began = time.monotonic()
-    work = _workspace(_chosen["stack"], start=True)
+    work = workspace(_chosen["stack"], start=True)
     _step("sandbox is running", began)
     with ThreadPoolExecutor(1) as pool:
         images = pool.submit(_build_app, work)
@@ -291,7 +291,7 @@ def up() -> None:
 @app.command()
 def preview() -> None:
     """List what `up` would do, with the monthly cost, and hold it against the policy."""
-    work = _workspace(_chosen["stack"], start=True)
+    work = workspace(_chosen["stack"], start=True)
     work.run(
         "stack select",
         "pulumi",
@@ -313,14 +313,14 @@ def preview() -> None:
 def status() -> None:
     """Show the sandbox's parts, and the stack where it is up."""
     _sandbox("status")
-    work = _workspace(_chosen["stack"], start=False)
+    work = workspace(_chosen["stack"], start=False)
     work.ops("status", "status", "--stack", work.stack)
 
 
 @app.command()
 def shell() -> None:
     """Open a shell in the engine's folder, with the sandbox's endpoints, names and authority in the environment."""
-    work = _workspace(_chosen["stack"], start=True)
+    work = workspace(_chosen["stack"], start=True)
     os.chdir(work.project)
     shell_program = shutil.which(os.environ.get("SHELL", "bash")) or "/bin/sh"
     console.print(f"In {work.project}: pulumi, python -m ops, curl and S3 clients talk to the sandbox. `exit` leaves.")
@@ -331,14 +331,14 @@ def shell() -> None:
 @app.command()
 def recover() -> None:
     """After an interrupted `up`: clear the lock, and adopt what the engine made but did not record."""
-    work = _workspace(_chosen["stack"], start=True)
+    work = workspace(_chosen["stack"], start=True)
     work.ops("recover", "stack", "recover", "--stack", work.stack, "--yes")
 
 
 @app.command()
 def destroy() -> None:
     """Destroy the stack's resources, and check that nothing is left."""
-    work = _workspace(_chosen["stack"], start=True)
+    work = workspace(_chosen["stack"], start=True)
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
     work.pulumi("pulumi destroy", "destroy", "--yes")
     _sandbox("leaks")
