@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
@@ -124,7 +124,10 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        raw = await request.body()
+        try:
+            raw = await request.body()
+        except ClientDisconnect:
+            return None
         request_id = new_uuid()
         path = unquote(request.url.path)
         refused = self._refuse(request)
@@ -145,7 +148,7 @@ class Api:
         if not authorized(request, self.cloud.token):
             return ApiError(401, _REFUSED)
         if self.state != "ready":
-            return ApiError(503, f"The sandbox is {self.state}.")
+            return ApiError(503, f"The sandbox is not ready: {self.state}.")
         return None
 
     def _answer(self, request: Request, found: Found | None, raw: bytes, request_id: str) -> Response:

@@ -189,12 +189,20 @@ def converge_firewalls(cloud: Cloud, _: str) -> None:
             for droplet in cloud.store.list("droplet", deleting=False)
             if droplet["status"] != "new"
         ]
+    failed: list[PartError] = []
     for spec, rules in wanted:
         key = f"firewall:{spec.id}"
-        if key not in cloud.applied or cloud.applied[key] != rules:
-            cloud.applied.pop(key, None)
+        if key in cloud.applied and cloud.applied[key] == rules:
+            continue
+        cloud.applied.pop(key, None)
+        try:
             cloud.parts.set_firewall(spec, rules)
+        except PartError as error:
+            failed.append(error)  # the other droplets get theirs nevertheless
+        else:
             cloud.applied[key] = rules
+    if failed:
+        raise failed[0]
     with cloud.change():
         for firewall in cloud.store.list("firewall"):
             if firewall["status"] == "waiting":

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
-from sandbox.parts.base import PartError
-from tests.sandbox.conftest import PUBLIC_KEY, Sandbox
+from sandbox.parts.base import DropletSpec, FirewallRules, PartError
+from tests.sandbox.conftest import PUBLIC_KEY, TOKEN, Sandbox
 
 DROPLET = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
 
@@ -148,6 +150,49 @@ def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sa
     assert sandbox.get(path)["droplet"]["status"] == "active"
     problems = sandbox.client.get("/_sandbox/health").json()["problems"]
     assert "the container does not stop" in str(problems)
+
+
+def test_a_droplet_that_cannot_be_made_is_taken_away_again(sandbox: Sandbox):
+    sandbox.parts.fail["create_droplet"] = PartError("droplet 1: no space left")
+    made = sandbox.post("/v2/droplets", DROPLET)
+    assert sandbox.finished(made["links"]["actions"][0]) == "errored"
+    sandbox.until_gone(f"/v2/droplets/{made['droplet']['id']}")
+    assert "no space left" in str(sandbox.client.get("/_sandbox/health").json()["problems"])
+
+
+def test_droplets_made_at_the_same_time_share_no_address(sandbox: Sandbox):
+    headers = {"authorization": f"Bearer {TOKEN}"}
+
+    def make(number: int) -> int:
+        body = DROPLET | {"name": f"web-{number}"}
+        return httpx.post(f"{sandbox.url}/v2/droplets", json=body, headers=headers, trust_env=False).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(make, range(8))) == {202}
+    sandbox.until(lambda: all(d["status"] == "active" for d in sandbox.get("/v2/droplets")["droplets"]))
+    listed = sandbox.get("/v2/droplets")["droplets"]
+    addresses = {network["ip_address"] for droplet in listed for network in droplet["networks"]["v4"]}
+    assert (len(listed), len(addresses)) == (8, 16)
+    assert sandbox.get("/v2/vpcs")["meta"]["total"] == 1, "one default VPC for all of them"
+
+
+def test_one_droplet_whose_firewall_fails_does_not_keep_the_others_open(sandbox: Sandbox, monkeypatch):
+    first, second = sandbox.droplet("one"), sandbox.droplet("two")
+    working = sandbox.parts.set_firewall
+
+    def set_firewall(droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        if droplet.id == first["id"]:
+            raise PartError("one: stuck")
+        working(droplet, rules)
+
+    monkeypatch.setattr(sandbox.parts, "set_firewall", set_firewall)
+    rule = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0"]}}
+    body = {"name": "fw", "droplet_ids": [first["id"], second["id"]], "inbound_rules": [rule]}
+    made = sandbox.post("/v2/firewalls", body)["firewall"]
+    assert sandbox.parts.firewalls[second["id"]] is not None
+    assert sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "waiting"
+    monkeypatch.setattr(sandbox.parts, "set_firewall", working)
+    sandbox.until(lambda: sandbox.parts.firewalls[first["id"]] is not None)
 
 
 @pytest.mark.parametrize("kind", ["rebuild", "restore", "password_reset", "change_kernel", "enable_ipv6"])

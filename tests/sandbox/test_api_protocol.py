@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import threading
 
@@ -108,6 +109,15 @@ def test_parts_that_cannot_start_are_reported_by_health(tmp_path):
     with running(tmp_path, parts, wait=False) as sandbox:
         sandbox.until(lambda: "no Docker here" in sandbox.client.get("/_sandbox/health").json()["status"])
         assert sandbox.client.get("/_sandbox/health").status_code == 503
+
+
+def test_answers_can_be_recorded_for_whoever_validates_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANCLA_SANDBOX_RECORD", str(tmp_path / "record"))
+    with running(tmp_path / "home", NoParts()) as sandbox:
+        tag = sandbox.post("/v2/tags", {"name": "app"})
+        sandbox.refused("GET", "/v2/tags/none")
+    lines = (tmp_path / "record" / "responses.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"operation": "tags_create", "status": 201, "body": tag}]
 
 
 # --- the validator itself --------------------------------------------------------------------------------------------

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+
+import httpx
 
 from sandbox.parts.base import World
 from sandbox.parts.none import NoParts
-from tests.sandbox.conftest import Sandbox, running
+from tests.sandbox.conftest import TOKEN, Sandbox, running
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = """
+import sys, uvicorn
+from pathlib import Path
+from sandbox.api.app import create_app
+from sandbox.parts.none import NoParts
+app = create_app(home=Path(sys.argv[1]), parts=NoParts(), base_url="http://x", token=sys.argv[2])
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="critical")
+"""
 
 
 def _world(parts: NoParts) -> World:
@@ -106,3 +123,43 @@ def test_a_dropped_user_is_dropped_though_the_sandbox_was_killed_first(tmp_path:
         sandbox.delete(f"{path}/users/app")
     with running(tmp_path, NoParts()) as sandbox:
         sandbox.until(lambda: ("drop_user", (cluster["id"], "app")) in sandbox.parts.calls)
+
+
+def test_a_killed_sandbox_has_kept_every_call_it_answered(tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(tmp_path), TOKEN, str(port)], cwd=ROOT)
+    answered: list[str] = []
+
+    def write() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            for number in range(100_000):
+                try:
+                    body = {"name": f"t{number}"}
+                    status = client.post(
+                        "/v2/tags", json=body, headers={"authorization": f"Bearer {TOKEN}"}
+                    ).status_code
+                except httpx.TransportError:
+                    if answered:
+                        return
+                    time.sleep(0.02)
+                else:
+                    answered.extend([body["name"]] if status == 201 else [])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        end = time.monotonic() + 20
+        while len(answered) < 50 and time.monotonic() < end:
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        writer.join()
+    assert len(answered) >= 50
+    with running(tmp_path, NoParts()) as sandbox:
+        total = sandbox.get("/v2/tags")["meta"]["total"]
+        assert sandbox.get(f"/v2/tags/{answered[-1]}")
+        # The last call may have been committed and its answer lost.
+        assert total - len(answered) in {0, 1}
