@@ -108,14 +108,16 @@ VARIABLES: tuple[Variable, ...] = (
         name="SPACES_ACCESS_KEY_ID",
         meaning="Key that may read and write that bucket and no other.",
         example="KEY",
-        value=lambda _, secrets: secrets.assets_key.access_key if secrets.assets_key else None,
+        value=lambda outputs, secrets: secrets.assets_key.access_key if outputs.assets and secrets.assets_key else None,
         secret=True,
     ),
     Variable(
         name="SPACES_SECRET_ACCESS_KEY",
         meaning="Secret half of that key.",
         example="SECRET",
-        value=lambda _, secrets: secrets.assets_key.secret_key.get_secret_value() if secrets.assets_key else None,
+        value=lambda outputs, secrets: (
+            secrets.assets_key.secret_key.get_secret_value() if outputs.assets and secrets.assets_key else None
+        ),
         secret=True,
     ),
 )

@@ -1,0 +1,174 @@
+"""What a machine holds after a release: whole, unchanged, failed, killed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import Any
+
+import pytest
+
+from ops.errors import ReleaseError
+from ops.release.apply import Release
+from ops.release.machine import Layout, Machine
+from ops.release.plan import ReleasePlan
+
+from .conftest import CANARY, LOGIN, PEM, FakeMachine, KilledError, failing_at, make_plan
+
+
+def apply(plan: ReleasePlan, machine: Machine) -> Any:
+    return Release(plan=plan, machine=machine, progress=lambda _: None).apply()
+
+
+def assert_whole(machine: FakeMachine, plan: ReleasePlan) -> None:
+    """Exactly this release is on disk, in Docker and in Nginx, and recorded."""
+    layout = machine.layout
+    assert json.loads(layout.record.read_text())["digest"] == plan.digest
+    assert machine.up_with == {
+        "compose.yaml": plan.compose,
+        ".env": plan.dotenv.get_secret_value(),
+        "ca.crt": plan.ca_certificate,
+    }
+    assert {name: (layout.app / name).read_text() for name in machine.up_with} == machine.up_with
+    assert machine.served == {"app.upstreams.conf": plan.upstreams, "app.routes.conf": plan.routes}
+
+
+def test_a_release_is_whole_and_its_secrets_are_roots_alone(machine: FakeMachine):
+    report = apply(make_plan(), machine)
+    assert report.result == "released"
+    assert [(s.name, s.version) for s in report.services] == [("web", "1.0.0"), ("api", "1.0.0"), ("worker", "1.0.0")]
+    assert_whole(machine, make_plan())
+    for name in (".env", "compose.yaml", "release.json"):
+        assert stat.S_IMODE((machine.layout.app / name).stat().st_mode) == 0o600
+
+
+def test_the_same_again_is_unchanged_and_touches_nothing(machine: FakeMachine):
+    apply(make_plan(), machine)
+    machine.calls.clear()
+    assert apply(make_plan(login='{"auths": {"another": {}}}'), machine).result == "unchanged"
+    assert {call.split()[0] for call in machine.calls} == {"get"}
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", ".env", "ca.crt"])
+def test_a_file_changed_by_hand_is_put_right(machine: FakeMachine, name: str):
+    apply(make_plan(), machine)
+    (machine.layout.app / name).write_text("by hand\n")
+    assert apply(make_plan(), machine).result == "released"
+    assert_whole(machine, make_plan())
+
+
+def test_a_service_that_died_is_started_again(machine: FakeMachine):
+    apply(make_plan(), machine)
+    machine.up_with.clear()
+    assert apply(make_plan(), machine).result == "released"
+
+
+def test_images_are_pulled_before_anything_is_touched(machine: FakeMachine):
+    apply(make_plan("1.0.0"), machine)
+    machine.before["any"] = failing_at("pull api@sha256:api-2.0.0")
+    with pytest.raises(ReleaseError):
+        apply(make_plan("2.0.0"), machine)
+    assert_whole(machine, make_plan("1.0.0"))
+
+
+@pytest.mark.parametrize("step", ["up", "reload_nginx", "get api by Nginx"])
+def test_a_failed_first_release_leaves_the_page_that_says_so(machine: FakeMachine, step: str):
+    failures = [failing_at(step)]
+    machine.before["any"] = lambda call: failures.pop()(call) if failures and call == step else None
+    with pytest.raises(ReleaseError, match="no release runs, as before"):
+        apply(make_plan(), machine)
+    assert machine.up_with == {}
+    assert machine.served == {"app.routes.conf": "no release yet\n"}
+    assert not machine.layout.record.exists()
+
+
+@pytest.mark.parametrize("step", ["up", "get worker", "reload_nginx", "get api by Nginx"])
+def test_a_failed_release_leaves_the_former_one(machine: FakeMachine, step: str):
+    apply(make_plan("1.0.0"), machine)
+    failures = [failing_at(step)]
+    machine.before["any"] = lambda call: failures.pop()(call) if failures and call == step else None
+    with pytest.raises(ReleaseError, match="the former release is back"):
+        apply(make_plan("2.0.0"), machine)
+    assert_whole(machine, make_plan("1.0.0"))
+
+
+def test_a_service_that_keeps_ending_is_named_with_its_last_words_and_no_secret(machine: FakeMachine):
+    apply(make_plan("1.0.0"), machine)
+    machine.broken.add("2.0.0")
+    with pytest.raises(ReleaseError) as found:
+        apply(make_plan("2.0.0"), machine)
+    assert "web 2.0.0: its container ends again and again" in str(found.value)
+    text = "\n".join((str(found.value), *found.value.log))
+    assert "cannot reach postgresql with [secret]" in text
+    assert CANARY not in text
+    assert PEM.splitlines()[1] not in text
+    assert_whole(machine, make_plan("1.0.0"))
+
+
+@pytest.mark.parametrize("first", [None, "1.0.0"])
+def test_killed_at_any_step_the_next_deploy_ends_whole(machine: FakeMachine, first: str | None, monkeypatch: Any):
+    if first:
+        apply(make_plan(first), machine)
+    # a killed process runs no handler
+    monkeypatch.setattr(Release, "_put_back", lambda _: (_ for _ in ()).throw(KilledError))
+    monkeypatch.setattr(Release, "_last_words", lambda _: ())
+    at = 0
+    while True:
+        machine.calls.clear()
+        version = f"2.{at}.0"
+
+        def kill(_: str, at: int = at) -> None:
+            if len(machine.calls) > at:
+                raise KilledError
+
+        machine.before["any"] = kill
+        try:
+            apply(make_plan(version), machine)
+        except KilledError:
+            machine.before.clear()
+            # the release that was killed, or the one before it, or another: each ends whole
+            apply(make_plan(version), machine)
+            assert_whole(machine, make_plan(version))
+            at += 1
+        else:
+            break
+    assert at > 10
+
+
+def test_killed_and_then_failed_goes_back_to_the_last_proven_one(machine: FakeMachine, monkeypatch: Any):
+    apply(make_plan("1.0.0"), machine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Release, "_put_back", lambda _: (_ for _ in ()).throw(KilledError))
+        machine.before["any"] = lambda call: (_ for _ in ()).throw(KilledError) if call == "reload_nginx" else None
+        with pytest.raises(KilledError):
+            apply(make_plan("2.0.0"), machine)
+        machine.before.clear()
+    assert machine.up_with["compose.yaml"] == make_plan("2.0.0").compose  # half-way, as the kill left it
+    machine.broken.add("3.0.0")
+    with pytest.raises(ReleaseError, match="the former release is back"):
+        apply(make_plan("3.0.0"), machine)
+    assert_whole(machine, make_plan("1.0.0"))
+
+
+def test_two_releases_stay_on_the_disk_and_others_images_are_not_ours(machine: FakeMachine):
+    machine.images_here.add("docker.io/library/redis@sha256:other")
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        apply(make_plan(version), machine)
+    versions = {image.rpartition("-")[2] for image in machine.images_here if "acme" in image}
+    assert versions == {"2.0.0", "3.0.0"}
+    assert "docker.io/library/redis@sha256:other" in machine.images_here
+
+
+def test_the_login_is_kept_nowhere(machine: FakeMachine):
+    apply(make_plan(login=LOGIN), machine)
+    for path in machine.layout.app.rglob("*"):
+        assert path.is_dir() or "LOGIN-CANARY" not in path.read_text()
+
+
+def test_a_second_release_at_the_same_time_is_refused_with_the_first_ones_name(tmp_path: Any):
+    machine = Machine(layout=Layout(lock=tmp_path / "lock"))
+    refused = pytest.raises(ReleaseError, match=r"under way \(release abc of staging, pid \d+")
+    with machine.locked("release abc of staging"), refused, machine.locked("other"):
+        pass
+    with machine.locked("afterwards"):
+        pass
