@@ -13,8 +13,9 @@ from ops.drill.damage import EXPLAINED, Damage
 from ops.drill.evidence import Evidence, stem
 
 TEMPLATE = "report.html.j2"
+LABEL = 260
 WIDTH = 1000
-"""Units of the timeline's picture; it scales with the page."""
+"""Units of the timeline's picture, which scales with the page; the longest label takes LABEL of them."""
 
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
@@ -30,6 +31,7 @@ class Bar:
     label: str
     label_x: float
     anchor: str
+    inside: bool
 
 
 def write_html(evidence: Evidence, folder: Path) -> Path:
@@ -64,7 +66,8 @@ def bars(evidence: Evidence, total: float) -> list[Bar]:
     for index, phase in enumerate(evidence.phases):
         x = phase.begin / total * WIDTH
         width = max(phase.seconds / total * WIDTH, 2)
-        fits_right = x + width < WIDTH * 0.75
+        inside, fits_right = width > LABEL, x + width < WIDTH - LABEL
+        label_x = x + 10 if inside else x + width + 8 if fits_right else x - 8
         result.append(
             Bar(
                 name=phase.name,
@@ -72,8 +75,9 @@ def bars(evidence: Evidence, total: float) -> list[Bar]:
                 width=round(width, 1),
                 y=index * 34,
                 label=f"{phase.name} · {duration(phase.seconds)}",
-                label_x=round(x + width + 8 if fits_right else x - 8, 1),
-                anchor="start" if fits_right else "end",
+                label_x=round(label_x, 1),
+                anchor="start" if inside or fits_right else "end",
+                inside=inside,
             )
         )
     return result

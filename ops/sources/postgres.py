@@ -83,7 +83,7 @@ class PostgresDatabase:
                     record = self._record(connection, tool)
                     _, stderr = process.communicate()
                 except BaseException:
-                    process.kill()
+                    process.terminate()  # and not kill: it then cancels what its workers ask of the server
                     raise
         if process.returncode != 0:
             if says_full(stderr, process.returncode):

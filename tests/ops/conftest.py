@@ -139,8 +139,12 @@ def app(cluster):
 
 SHOP = """
 CREATE TYPE mood AS ENUM ('sad', 'glad');
-CREATE TABLE customers (id bigserial PRIMARY KEY, name text NOT NULL, feels mood DEFAULT 'glad', data jsonb, at timestamptz);
-CREATE TABLE orders (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), customer bigint REFERENCES customers, total numeric(10,2), note bytea);
+CREATE TABLE customers (
+    id bigserial PRIMARY KEY, name text NOT NULL, feels mood DEFAULT 'glad', data jsonb, at timestamptz
+);
+CREATE TABLE orders (
+    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), customer bigint REFERENCES customers, total numeric(10,2), note bytea
+);
 CREATE TABLE events (day date NOT NULL, n int) PARTITION BY RANGE (day);
 CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE TABLE "Odd name; x" ("x" int, "ancla:row" text);
@@ -150,8 +154,10 @@ CREATE VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
 CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM customers;
 CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 42';
 CREATE INDEX ON orders (customer);
-INSERT INTO customers (name, data, at) SELECT 'n' || i, jsonb_build_object('i', i), now() - i * interval '1 hour' FROM generate_series(1, 500) i;
-INSERT INTO orders (customer, total, note) SELECT 1 + i % 500, i / 7.0, decode(md5(i::text), 'hex') FROM generate_series(1, 3000) i;
+INSERT INTO customers (name, data, at)
+    SELECT 'n' || i, jsonb_build_object('i', i), now() - i * interval '1 hour' FROM generate_series(1, 500) i;
+INSERT INTO orders (customer, total, note)
+    SELECT 1 + i % 500, i / 7.0, decode(md5(i::text), 'hex') FROM generate_series(1, 3000) i;
 INSERT INTO events SELECT '2026-01-01'::date + i % 300, i FROM generate_series(1, 1000) i;
 INSERT INTO "Odd name; x" VALUES (1, 'a'), (2, NULL);
 INSERT INTO audit.log SELECT repeat('log ', i) FROM generate_series(1, 50) i;

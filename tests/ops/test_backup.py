@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import socket
 import subprocess
+import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +17,11 @@ from pydantic import SecretStr
 
 from ops.backup import catalog, spool
 from ops.backup.run import BackupJob, create
+from ops.drill import scratch
 from ops.errors import BackupNotFoundError, SourceError, SpoolError, StoreError, ToolError
 from ops.reach import readable_database
 from ops.restore import RestoreJob, run
-from ops.sources import pg_tools
+from ops.sources import pg_tools, postgres
 from ops.sources.postgres import PostgresDatabase
 
 
@@ -227,3 +231,51 @@ def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder)
     assert any(b"pg_dump" in line for line in seen), "the watcher saw nothing at all"
     assert any(b"pg_restore" in line for line in seen)
     assert not any(b"c4n4ry" in line for line in seen)
+
+
+def test_a_pooler_is_known_by_the_process_id_it_makes_up(source, monkeypatch):
+    """PgBouncer cannot share a snapshot; through a tunnel its port says nothing."""
+    real = "SELECT pg_catalog.pg_backend_pid()"
+    monkeypatch.setattr(postgres, "SESSION_PID", "SELECT pg_catalog.pg_backend_pid() + 1")
+    with pytest.raises(SourceError, match="a connection pooler answers there"):
+        source.plan()
+    monkeypatch.setattr(postgres, "SESSION_PID", real)
+    source.plan()
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="no PgBouncer here")
+def test_pgbouncer_itself_is_refused(source, tmp_path_factory):
+    folder = Path(tempfile.mkdtemp(prefix="ancla-pool-"))
+    endpoint = source.endpoint
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    password = endpoint.password.get_secret_value()
+    quoted = password.replace('"', '""')
+    (folder / "users").write_text(f'"app" "{quoted}"\n')
+    (folder / "ini").write_text(
+        f"[databases]\nshop = host=127.0.0.1 port={endpoint.port} dbname=shop\n[pgbouncer]\nlisten_addr=127.0.0.1\n"
+        f"listen_port={port}\nauth_type=plain\nauth_file={folder / 'users'}\npool_mode=transaction\n"
+        f"server_tls_sslmode=require\nunix_socket_dir=\nlogfile={folder / 'log'}\n"
+    )
+    account = scratch._account()
+    if account is not None:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    process = subprocess.Popen(
+        [*scratch._as(account, dies_with_us=True), shutil.which("pgbouncer"), "-q", folder / "ini"]
+    )
+    try:
+        pooled = PostgresDatabase(endpoint=replace(endpoint, port=port, ca_certificate=None))
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        with pytest.raises(SourceError, match="a connection pooler answers there"):
+            pooled.plan()
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+        shutil.rmtree(folder)

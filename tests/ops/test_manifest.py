@@ -50,13 +50,13 @@ def test_a_manifest_reads_back_as_it_was_written():
     ],
 )
 def test_what_cannot_be_trusted_is_refused_with_its_place(raw, told):
-    with pytest.raises(ManifestError, match="^here: ") as caught:
+    with pytest.raises(ManifestError, match=r"^here: ") as caught:
         parse_manifest(raw, where="here")
     assert told in str(caught.value)
 
 
 def test_the_manifest_of_another_backup_is_refused():
-    with pytest.raises(ManifestError, match="is of backup 20261122T210000Z-0a1b2c, not of the one it lies in"):
+    with pytest.raises(ManifestError, match=r"is of backup 20261122T210000Z-0a1b2c, not of the one it lies in"):
         parse_manifest(manifest().to_bytes(), where="here", backup_id="20261122T210000Z-ffffff")
 
 

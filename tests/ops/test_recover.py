@@ -197,5 +197,5 @@ def test_a_lock_is_held_only_by_a_process_that_lives(tmp_path):
 
 def test_the_state_of_another_place_is_refused():
     provider = {"type": "pulumi:providers:digitalocean", "inputs": {"apiEndpoint": "http://127.0.0.1:8470"}}
-    with pytest.raises(StackError, match="was built at http://127.0.0.1:8470, this shell talks to http://127.0.0.1:1"):
+    with pytest.raises(StackError, match=r"was built at http://127.0.0.1:8470, this shell talks to http://127.0.0.1:1"):
         recover._refuse_elsewhere("staging", {"resources": [provider]}, cloud({}))

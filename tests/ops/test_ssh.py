@@ -29,9 +29,11 @@ def test_a_tunnel_carries_bytes_and_is_gone_after_the_block(machine, target):
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         threading.Thread(target=lambda: server.accept()[0].sendall(b"hello"), daemon=True).start()
         with ssh.connect(target) as session:
-            with session.tunnel("127.0.0.1", server.getsockname()[1]) as port:
-                with socket.create_connection(("127.0.0.1", port)) as here:
-                    assert here.recv(5) == b"hello"
+            with (
+                session.tunnel("127.0.0.1", server.getsockname()[1]) as port,
+                socket.create_connection(("127.0.0.1", port)) as here,
+            ):
+                assert here.recv(5) == b"hello"
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port))
 
@@ -44,12 +46,16 @@ def test_another_host_key_than_the_pinned_one_is_refused(machine, target):
 
 
 def test_a_refused_key_and_a_closed_port_say_what_to_do(machine, target):
-    with pytest.raises(SshError, match="the deploy key is refused; run `pulumi up`"):
-        with ssh.connect(replace(target, deploy_key=make_key())):
-            pass
-    with pytest.raises(SshError, match=r"no connection: .*refused; check that the droplet is on"):
-        with ssh.connect(replace(target, port=9)):
-            pass
+    with (
+        pytest.raises(SshError, match="the deploy key is refused; run `pulumi up`"),
+        ssh.connect(replace(target, deploy_key=make_key())),
+    ):
+        pass
+    with (
+        pytest.raises(SshError, match=r"no connection: .*refused; check that the droplet is on"),
+        ssh.connect(replace(target, port=9)),
+    ):
+        pass
 
 
 def test_the_key_is_shown_nowhere(target):
