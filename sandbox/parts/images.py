@@ -121,6 +121,7 @@ class Images:
     def __init__(self, docker: Docker, authority: Authority, say: Callable[[str], None] = _quiet) -> None:
         self.docker, self.authority, self.say = docker, authority, say
         self._tags: dict[str, str] = {}
+        self._online = True
 
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
         """Build what is missing; returns the name of each image by its kind."""
@@ -197,7 +198,7 @@ class Images:
 
     def _base(self, kind: str) -> str:
         official = OFFICIAL[kind]
-        if self.docker.run("image", "ls", "--quiet", official) or self._pulled(official):
+        if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
         return self._debootstrapped
 
@@ -207,6 +208,7 @@ class Images:
             self.docker.run("pull", "--quiet", image, timeout=PULL_SECONDS)
         except PartError:
             self.say(f"{image}: cannot be pulled here; debootstrap makes the base instead")
+            self._online = False
             return False
         return True
 

@@ -271,7 +271,7 @@ def test_an_image_is_pushed_once_and_pulled_with_a_login(
         assert parts.registry.push(image, "acme/web:1.0.0") is False
     finally:
         subprocess.run(["docker", "rmi", image], check=True, capture_output=True)
-    assert parts.repositories() == ("acme/web",)
+    assert "acme/web" in parts.repositories()
     parts.set_registry_logins(
         (
             RegistryLogin(username="live", password="p1"),
