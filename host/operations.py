@@ -102,6 +102,8 @@ def packages(names: Sequence[str]) -> Generator[str, Any, None]:
         host.noop("every package is installed")
         return
     apt = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300"
+    # A run that was killed may have left packages unpacked; apt refuses to go on from there by itself.
+    yield "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold"
     # A newborn machine updates its own lists at the same time, and apt has no timeout for that lock.
     yield f"for try in $(seq 60); do {apt} update && exit 0; sleep 5; done; exit 1"
     yield (

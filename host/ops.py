@@ -50,7 +50,8 @@ def _linked(link: str, digest: str, script: str, stdin: str | None = None) -> Ge
         host.noop(f"{link} is {digest[:16]}")
         return
     yield shell(
-        f"set -e; umask 022; rm -rf {target}; mkdir -p {target}; cd {target}; {script}; "
+        # A command outlives the connection that started it: one of a killed run ends before this one begins.
+        f"set -e; umask 022; exec 9>{HOME}/.lock; flock 9; rm -rf {target}; mkdir -p {target}; cd {target}; {script}; "
         f"ln -sfn {target} {HOME}/{link}.new; mv -fT {HOME}/{link}.new {HOME}/{link}; "
         # the pair before this one is not needed any more
         f"find {HOME} -maxdepth 1 -name '{link}-*' ! -path {target} -exec rm -rf {{}} +",

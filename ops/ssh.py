@@ -125,10 +125,12 @@ class SshSession:
             process.kill()
             process.wait()
             raise
-        result = RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
-        if result.returncode == 255:
-            raise SshError(explain(self.target, result.stderr))
-        return result
+        if process.returncode == 255:  # of OpenSSH itself, also when the command died of a signal
+            raise SshError(
+                f"{self.target}: the connection broke, or `{_short(shlex.join(command))}` was killed there"
+                f"{f' (after: {said[-1]})' if said else ''}; run it again: it goes on from what it finds"
+            )
+        return RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
 
     @contextmanager
     def tunnel(self, host: str, port: int) -> Generator[int]:

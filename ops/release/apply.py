@@ -214,7 +214,9 @@ class Release:
             if record.exists():
                 write_file(layout.record, record.read_text(), 0o600)
         except (OpsError, OSError) as error:
-            return f"and the former release could not be put back ({self._redacted(str(error))}): see `ops status`"
+            return (
+                f"and the former release could not be put back ({self._redacted(str(error))}): run `ops deploy` again"
+            )
         return "the former release is back" if record.exists() else "no release runs, as before"
 
     def _probe_once(self, service: PlannedService) -> str | None:
