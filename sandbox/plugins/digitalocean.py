@@ -248,7 +248,8 @@ def _checked(
     ]
     for key, part in fields.items():
         value = None if part.output_only else reveal(given.get(key))
-        if value is None and part.default is not None:
+        # A default that is empty is none among the inputs, only in the state.
+        if value is None and part.default:
             value = part.default
             made_up.append(key)
         if value is None:
@@ -279,7 +280,7 @@ def _checked_value(value: Any, part: Field, where: str, wrong: list[tuple[str, s
 
 def _stored(row: Resource, inputs: Values) -> Values:
     """Say what the state keeps of the inputs."""
-    kept: Values = {}
+    kept: Values = {key: part.default for key, part in row.fields.items() if part.default is not None}
     for key, value in inputs.items():
         part = row.fields.get(key)
         if part is None:

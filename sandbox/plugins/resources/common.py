@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import struct
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -45,6 +46,20 @@ def go_time(value: Any) -> str | None:
     moment = datetime.fromisoformat(str(value)).astimezone(UTC)
     fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
+
+
+def in_32_bits(value: float) -> float:
+    """Bring a number to 32 bits, which is how the official client keeps some; 0.2 comes back as 0.20000000298023224.
+
+    A program that gives such a number sees a difference that never ends, here as with the official provider.
+    """
+    return struct.unpack("f", struct.pack("f", float(value)))[0]
+
+
+def shortest_in_32_bits(value: float) -> float:
+    """Write a number of 32 bits the way the official client sends it: as short as it can be."""
+    exact = in_32_bits(value)
+    return next(short for digits in range(1, 10) if in_32_bits(short := float(f"{exact:.{digits}g}")) == exact)
 
 
 def unique_id(prefix: str) -> str:

@@ -202,20 +202,21 @@ def _attach(cloud: Cloud, volume: str, droplet: str, kind: str) -> None:
 
 
 def _delete(cloud: Cloud, id_: str, known: Values) -> None:
-    unlocked = {"locked": False}
+    now: Values = {}
 
     def free() -> bool:
         answer = cloud.rest.find(f"/v2/droplets/{id_}")
-        unlocked["gone"] = answer is None
-        return answer is None or not answer["droplet"]["locked"]
+        now.clear()
+        now.update({"gone": True} if answer is None else _state(answer["droplet"]))
+        return bool(now.get("gone")) or not now["locked"]
 
     cloud.wait(f"droplet {id_}: unlocked", 60, free)
-    if unlocked.get("gone"):
+    if now.get("gone"):
         return
     if known.get("gracefulShutdown"):
         cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": "shutdown"})
         _wait(cloud, id_, "status", "off")
-    for volume in known.get("volumeIds") or []:
+    for volume in now["volumeIds"]:
         _attach(cloud, volume, id_, "detach")
     try:
         cloud.rest.delete(f"/v2/droplets/{id_}")

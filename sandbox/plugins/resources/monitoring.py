@@ -16,7 +16,15 @@ from sandbox.plugins.fields import (
     tags,
 )
 from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
-from sandbox.plugins.resources.common import NOTIFICATIONS, name, notification_body, notification_state, tag_list
+from sandbox.plugins.resources.common import (
+    NOTIFICATIONS,
+    in_32_bits,
+    name,
+    notification_body,
+    notification_state,
+    shortest_in_32_bits,
+    tag_list,
+)
 from sandbox.plugins.values import Values
 
 _PREFIX = "v1/insights"
@@ -57,7 +65,7 @@ def _alert_body(new: Values) -> Values:
         "type": new["type"],
         "description": new["description"],
         "compare": new["compare"],
-        "value": new["value"],
+        "value": shortest_in_32_bits(new["value"]),
         "window": new["window"],
         "entities": ordered(new.get("entities") or [], _STRINGS),
         "tags": tag_list(new),
@@ -75,7 +83,7 @@ def _read_alert(cloud: Cloud, id_: str, _: Values) -> Values | None:
         "type": policy["type"],
         "description": policy["description"],
         "compare": policy["compare"],
-        "value": policy["value"],
+        "value": in_32_bits(policy["value"]),
         "window": policy["window"],
         "entities": policy.get("entities") or [],
         "tags": policy.get("tags") or [],

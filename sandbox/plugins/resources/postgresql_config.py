@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-from typing import Any, Final
+from typing import Final
 
 from sandbox.plugins.fields import Field, between, boolean, filled, list_of, one_of, record, set_of, snake, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
+from sandbox.plugins.resources.common import in_32_bits, shortest_in_32_bits
 from sandbox.plugins.values import Values
 
 # Property and type, in the order of the official provider's schema.
@@ -90,23 +90,17 @@ def _wire(key: str) -> str:
     return _WIRE.get(key, snake(key))
 
 
-def _short(value: Any) -> Any:
-    """Bring a number to 32 bits and back to its shortest form, which is what the official client sends."""
-    exact = struct.unpack("f", struct.pack("f", float(value)))[0]
-    return float(f"{exact:.7g}")
-
-
 def _body(new: Values) -> Values:
     """Say what is given and not zero: the official provider sends nothing else. `jit` counts when it is false, too."""
     config: Values = {_wire(key): new[key] for key in (*_INTEGERS, *_TEXTS) if new.get(key)}
-    config |= {_wire(key): _short(new[key]) for key in _FLOATS if new.get(key)}
+    config |= {_wire(key): shortest_in_32_bits(new[key]) for key in _FLOATS if new.get(key)}
     if new.get("jit") is not None:
         config["jit"] = new["jit"]
     if new.get("pgbouncers"):
         bouncer = new["pgbouncers"][0]
         config["pgbouncer"] = {snake(key): bouncer[key] for key in _BOUNCER if bouncer.get(key) is not None}
-    if new.get("timescaledb"):
-        config["timescaledb"] = {"max_background_workers": new["timescaledb"].get("maxBackgroundWorkers") or 0}
+    if new.get("timescaledbs"):
+        config["timescaledb"] = {"max_background_workers": new["timescaledbs"][0].get("maxBackgroundWorkers") or 0}
     return {"config": config}
 
 
@@ -120,20 +114,19 @@ def _read(cloud: Cloud, _: str, known: Values) -> Values | None:
     if answer is None:
         return None
     config = answer["config"]
-    told = {key: config.get(_wire(key)) for key in (*_INTEGERS, *_FLOATS, *_TEXTS, "jit")}
+    told: Values = {key: config.get(_wire(key)) or 0 for key in _INTEGERS}
+    told |= {key: config.get(_wire(key)) or "" for key in _TEXTS}
+    told |= {key: in_32_bits(config.get(_wire(key)) or 0) for key in _FLOATS}
+    told["jit"] = bool(config.get("jit"))
     if known.get("pgbouncers") and config.get("pgbouncer"):
         told["pgbouncers"] = [{key: config["pgbouncer"].get(snake(key)) for key in _BOUNCER}]
-    if known.get("timescaledb") and config.get("timescaledb"):
-        told["timescaledb"] = {"maxBackgroundWorkers": config["timescaledb"].get("max_background_workers")}
+    if known.get("timescaledbs") and config.get("timescaledb"):
+        told["timescaledbs"] = [{"maxBackgroundWorkers": config["timescaledb"].get("max_background_workers")}]
     return told
 
 
 def _update(cloud: Cloud, change: Change) -> None:
     cloud.rest.patch(f"/v2/databases/{change.new['clusterId']}/config", _body(change.new))
-
-
-def _same_number(old: Any, new: Any, _: Values) -> bool:
-    return _short(old) == _short(new)
 
 
 POSTGRESQL_CONFIG = Resource(
@@ -145,7 +138,6 @@ POSTGRESQL_CONFIG = Resource(
             key: Field(
                 kind="float",
                 computed=True,
-                same=_same_number,
                 check=between(20, 60) if key == "sharedBuffersPercentage" else None,
             )
             for key in _FLOATS
@@ -153,7 +145,7 @@ POSTGRESQL_CONFIG = Resource(
         **{key: Field(computed=True, check=check) for key, check in _TEXTS.items()},
         "jit": boolean(computed=True),
         "pgbouncers": list_of(record(_BOUNCER), computed=True),
-        "timescaledb": record({"maxBackgroundWorkers": Field(kind="int")}, computed=True),
+        "timescaledbs": list_of(record({"maxBackgroundWorkers": Field(kind="int")}), computed=True),
     },
     create=_create,
     read=_read,
