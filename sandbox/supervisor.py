@@ -14,10 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -174,7 +174,7 @@ class Supervisor:
         write_private(self.home / "instance.json", json.dumps({"name": self.instance.name, "port": self.instance.port}))
         write_private(self.bundle, self.parts.authority.bundle())
 
-    def _lock(self) -> Any:
+    def _lock(self) -> IO[str]:
         """Two `start` at once: the second waits, and finds everything done."""
         # Closed by the caller's `with`, and the lock with it.
         file = (self.home / "serve.lock").open("w", encoding="utf-8")
@@ -307,7 +307,7 @@ class Supervisor:
             )
 
     @contextlib.contextmanager
-    def _pid_file(self) -> Iterator[None]:
+    def _pid_file(self) -> Generator[None, None, None]:
         """Hold the pid file locked; see `running_pid`."""
         # Appending: an API that runs already keeps its pid in the file.
         with (self.home / "serve.pid").open("a", encoding="ascii") as file:
