@@ -94,6 +94,8 @@ def _why(error: BaseException) -> str:
         return "connection refused"
     if isinstance(error, TimeoutError):
         return "no answer"
+    if isinstance(error, _WrongHostKeyError):
+        return f"it shows another host key: {error}"
     return str(error) or type(error).__name__
 
 
