@@ -51,3 +51,4 @@ lock: ## write requirements.txt and requirements-dev.txt from the .in files
 
 clean: down ## stop everything and delete this checkout's sandbox, its data included
 	@$(RUN) --python python -m sandbox reset --yes
+	@rm -rf .sandbox

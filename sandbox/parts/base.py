@@ -1,8 +1,10 @@
-"""What the API asks of the parts: plain values in, plain values out. `sandbox.parts.none` answers it with no part at all.
+"""What the API asks of the parts: plain values in, plain values out.
 
-Every method is blocking, may take seconds, is called from a worker thread, and is idempotent: called again after a crash with the
-same values it ends in the same place. A part keeps no truth of its own but data (disks, rows, objects, images): who exists is in the
-API's store, and `Parts.reconcile` is told all of it when the sandbox starts.
+`sandbox.parts.none` answers it with no part at all.
+
+Every method is blocking, may take seconds, is called from a worker thread, and is idempotent: called again after a
+crash with the same values it ends in the same place. A part keeps no truth of its own but data (disks, rows, objects,
+images): who exists is in the API's store, and `Parts.reconcile` is told all of it when the sandbox starts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class VpcSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class DropletSpec:
-    """A droplet. `memory` in MiB, `disk` in GiB. Addresses are chosen by the API (`Parts.free_public_ip`, the VPC's range)."""
+    """A droplet. `memory` in MiB, `disk` in GiB. The API chooses the addresses."""
 
     id: int
     name: str
@@ -46,7 +48,7 @@ class DropletSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PortRule:
-    """Traffic let through. `protocol` tcp, udp or icmp; `ports` "22", "8000-9000" or "0" (all); `addresses` are CIDRs."""
+    """Traffic let through. `protocol` is tcp, udp or icmp; `ports` "22", "8000-9000" or "0" (all); `addresses` CIDRs."""
 
     protocol: str
     ports: str
@@ -85,7 +87,7 @@ class PoolSpec:
 class ClusterSpec:
     """A PostgreSQL cluster with all that is in it. Listens with TLS on 25060 at `private_ip` and `public_ip`.
 
-    `trusted` is a list of CIDRs; None means no rule (open, as at DigitalOcean); an address that is not in it gets no answer.
+    `trusted` is a list of CIDRs; None means no rule (open, as at DigitalOcean). An address outside gets no answer.
     The first user is `doadmin`. `host` and `private_host` are the names the certificate carries and DNS answers for.
     """
 
@@ -118,7 +120,7 @@ class SpacesKey:
 
 @dataclass(frozen=True, kw_only=True)
 class CdnSpec:
-    """A CDN endpoint. `origin` is <bucket>.<region>.digitaloceanspaces.com; `ttl` in seconds; PEM texts for a custom domain."""
+    """A CDN endpoint. `origin` is <bucket>.<region>.digitaloceanspaces.com; `ttl` in seconds; a custom domain's PEM."""
 
     id: str
     origin: str
@@ -177,19 +179,30 @@ class Parts(Protocol):
         """Return why the range cannot be used on this machine, or None."""
         ...
 
-    def create_vpc(self, vpc: VpcSpec) -> None: ...
-    def delete_vpc(self, vpc_id: str) -> None: ...
+    def create_vpc(self, vpc: VpcSpec) -> None:
+        """Make the network."""
+        ...
+
+    def delete_vpc(self, vpc_id: str) -> None:
+        """Remove the network; it has no members any more."""
+        ...
 
     def create_droplet(self, droplet: DropletSpec) -> None:
         """Make and boot the droplet; returns once init runs (sshd may come a little later)."""
         ...
 
-    def delete_droplet(self, droplet_id: int) -> None: ...
+    def delete_droplet(self, droplet_id: int) -> None:
+        """Remove the droplet with its disk."""
+        ...
+
     def power(self, droplet: DropletSpec, operation: str) -> None:
         """Do power_on, power_off, shutdown, reboot or power_cycle."""
         ...
 
-    def resize_droplet(self, droplet: DropletSpec) -> None: ...
+    def resize_droplet(self, droplet: DropletSpec) -> None:
+        """Give the powered-off droplet the size in its spec."""
+        ...
+
     def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
         """Open and close the ports of one droplet; None removes the cloud firewall."""
         ...
@@ -199,12 +212,20 @@ class Parts(Protocol):
         ...
 
     def apply_cluster(self, cluster: ClusterSpec) -> None:
-        """Create the cluster, or bring users, databases, pools, trusted sources, config and size to what the spec says."""
+        """Create the cluster, or bring all that is in it, and its size, to what the spec says."""
         ...
 
-    def delete_cluster(self, cluster_id: str) -> None: ...
-    def drop_database(self, cluster: ClusterSpec, name: str) -> None: ...
-    def drop_user(self, cluster: ClusterSpec, name: str) -> None: ...
+    def delete_cluster(self, cluster_id: str) -> None:
+        """Remove the cluster with its data."""
+        ...
+
+    def drop_database(self, cluster: ClusterSpec, name: str) -> None:
+        """Drop one database."""
+        ...
+
+    def drop_user(self, cluster: ClusterSpec, name: str) -> None:
+        """Drop one login role."""
+        ...
 
     def ca_certificate(self) -> str:
         """Return the PEM certificate of the authority that signs every database and sandbox name."""
@@ -214,16 +235,33 @@ class Parts(Protocol):
         """Return (certificate chain, private key) in PEM for these DNS names, from the sandbox's authority."""
         ...
 
-    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None: ...
+    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
+        """Let exactly these keys in."""
+        ...
+
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """List (region, bucket) of every Space."""
         ...
 
-    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None: ...
-    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None: ...
-    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None: ...
-    def repositories(self) -> tuple[str, ...]: ...
-    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None: ...
+    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
+        """Serve exactly these CDN endpoints."""
+        ...
+
+    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
+        """Forget cached objects; `files` are paths, `*` at the end is any."""
+        ...
+
+    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
+        """Let exactly these logins in."""
+        ...
+
+    def repositories(self) -> tuple[str, ...]:
+        """Name every repository of the registry."""
+        ...
+
+    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
+        """Answer for exactly these zones."""
+        ...
 
     def reconcile(self, world: World) -> None:
         """Bring every part to this world: make what is missing, start what is stopped, remove what is not in it."""

@@ -1,6 +1,7 @@
 """A cloud without machines, for tests of the engine alone: the sandbox's API over NoParts, and moto for Spaces.
 
-Run as a program (`python bare_cloud.py HOME TOKEN`), it prints one JSON line with its addresses and serves until it is ended.
+Run as a program (`python bare_cloud.py HOME TOKEN`), it prints one JSON line with its addresses and serves until
+it is ended.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def main(home: str, token: str) -> None:
     moto = ThreadedMotoServer("127.0.0.1", 0)
     with contextlib.redirect_stdout(sys.stderr):  # moto announces itself; only our line may stand on stdout
         moto.start()
-    spaces = "http://%s:%d" % moto.get_host_and_port()
+    host, port = moto.get_host_and_port()
+    spaces = f"http://{host}:{port}"
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"

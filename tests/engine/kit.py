@@ -1,7 +1,8 @@
-"""The real engine and the real program against a cloud without machines (see `bare_cloud.py`), as a test drives them."""
+"""The real engine and the real program against a cloud without machines (`bare_cloud.py`), as a test drives them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,7 +26,7 @@ MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 
 @dataclass(frozen=True)
 class Point:
-    """One mutating call: the nth with this method and path template, stopped before it is done or after it is committed."""
+    """One mutating call: the nth with this method and path, stopped before it is done or after it is committed."""
 
     method: str
     template: str
@@ -64,7 +65,10 @@ class BareCloud:
         self._log = (home / "cloud.log").open("w")
         self._server = subprocess.Popen(
             [sys.executable, str(HERE / "bare_cloud.py"), str(home / "cloud"), TOKEN],
-            stdout=subprocess.PIPE, stderr=self._log, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert self._server.stdout is not None
         addresses = json.loads(self._server.stdout.readline())
@@ -112,9 +116,16 @@ class BareCloud:
         chosen = ("--stack", self.stack) if stack else ()
         done = subprocess.run(
             ["pulumi", *arguments, *chosen, "--non-interactive"],
-            cwd=self.project, env=self.environment, text=True, capture_output=True, check=False, timeout=300,
+            cwd=self.project,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=300,
         )
-        assert not check or done.returncode == 0, f"pulumi {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"pulumi {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     def up(self) -> None:
@@ -123,7 +134,12 @@ class BareCloud:
     def ops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "ops", *arguments],
-            cwd=self.project, env=self.environment, text=True, capture_output=True, check=False, timeout=300,
+            cwd=self.project,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, f"ops {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -139,13 +155,17 @@ class BareCloud:
         return found["parts"] + found["objects"]
 
     def up_killed_at(self, point: Point) -> bool:
-        """Run `pulumi up` and kill -9 the engine while `point` hangs. False when the engine ended without reaching it."""
+        """Run `pulumi up` and kill -9 the engine while `point` hangs; False when it ended without coming there."""
         match = {"method": point.method, "path": point.path, "nth": point.nth}
         rule = {"match": match, "when": point.when, "do": "hang"}
         self._client.post("/_sandbox/faults", json=rule).raise_for_status()
         engine = subprocess.Popen(
             ["pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, "--non-interactive"],
-            cwd=self.project, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            cwd=self.project,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             while engine.poll() is None:
@@ -158,10 +178,8 @@ class BareCloud:
         finally:
             self._client.delete("/_sandbox/faults")
             # Plugins that outlive their engine would go on; a machine that lost power has none of them either.
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(engine.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def close(self) -> None:
         self._server.terminate()

@@ -1,4 +1,4 @@
-"""A stack's life with the real engine, in a cloud without machines: built, unchanged, refreshed, gone without a trace."""
+"""A stack's life with the real engine, without machines: built, unchanged, refreshed, gone without a trace."""
 
 from __future__ import annotations
 

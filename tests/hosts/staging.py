@@ -1,4 +1,4 @@
-"""The staging environment that the tests in this folder share: brought up once, by the Makefile's verb, in a sandbox of its own."""
+"""The staging environment that the tests here share: brought up once, by the Makefile's verb, in its own sandbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -51,7 +51,7 @@ class CommandLines(threading.Thread):
                 with contextlib.suppress(OSError):
                     self.seen.add(path.read_bytes().replace(b"\0", b" "))
 
-    def __enter__(self) -> CommandLines:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -81,7 +81,11 @@ class Staging:
         with CommandLines() as lines:
             done = subprocess.run(
                 [sys.executable, "-m", "tools.environment", *arguments],
-                cwd=ROOT, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                text=True,
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
         self.transcript += done.stdout
         self.command_lines |= lines.seen
@@ -108,7 +112,11 @@ class Staging:
     def api(self, method: str, path: str, body: Any = None) -> Any:
         work = self.work
         answer = httpx.request(
-            method, work.environment["DIGITALOCEAN_API_URL"] + path, json=body, timeout=120, trust_env=False,
+            method,
+            work.environment["DIGITALOCEAN_API_URL"] + path,
+            json=body,
+            timeout=120,
+            trust_env=False,
             headers={"Authorization": f"Bearer {work.environment['DIGITALOCEAN_TOKEN']}"},
         )
         answer.raise_for_status()
@@ -118,7 +126,9 @@ class Staging:
         """Return the name of the sandbox's one container of this kind."""
         listed = subprocess.run(
             ["docker", "ps", "--filter", f"name={self.instance}-{kind}", "--format", "{{.Names}}"],
-            text=True, check=True, capture_output=True,
+            text=True,
+            check=True,
+            capture_output=True,
         ).stdout.split()
         assert len(listed) == 1, listed
         return listed[0]
@@ -129,13 +139,18 @@ class Staging:
         names = subprocess.run(
             ["docker", "ps", "--format", "{{.Names}}"], text=True, check=True, capture_output=True
         ).stdout.split()
-        return next(name.removesuffix(f"-droplet-{droplet.id}") for name in names if name.endswith(f"-droplet-{droplet.id}"))
+        return next(
+            name.removesuffix(f"-droplet-{droplet.id}") for name in names if name.endswith(f"-droplet-{droplet.id}")
+        )
 
     def on_droplet(self, script: str, check: bool = True) -> str:
         """Run a script as root on the droplet, past its firewalls and its sshd."""
         done = subprocess.run(
             ["docker", "exec", "-i", self.container("droplet"), "bash", "-eu"],
-            input=script, text=True, check=False, capture_output=True,
+            input=script,
+            text=True,
+            check=False,
+            capture_output=True,
         )
         assert not check or done.returncode == 0, f"{script!r} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -159,7 +174,7 @@ def staging_environment(home: Path, record: Path) -> Iterator[Staging]:
         stack.api("POST", "/_sandbox/next", {"database_password": CANARY_PASSWORD, "user": "app"})
         secrets = home / "secrets-staging.json"
         values = json.loads(secrets.read_text())
-        values["app"] = {name: CANARY_VARIABLE for name in values["app"]}
+        values["app"] = dict.fromkeys(values["app"], CANARY_VARIABLE)
         secrets.write_text(json.dumps(values))
         done = stack.verb("--stack", "staging", "up")
         assert done.returncode == 0, done.stdout

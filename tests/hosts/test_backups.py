@@ -18,8 +18,24 @@ CONTENT = "SELECT count(*), md5(string_agg(v::text, '|' ORDER BY v::text)) FROM 
 def query(staging: Staging, database: str, sql: str) -> str:
     """Ask PostgreSQL inside the cluster's own container, past everything that is being tested."""
     done = subprocess.run(
-        ["docker", "exec", "-i", "-u", "postgres", staging.container("database"), "psql", "-qAtX", "-p", "25060", "-d", database],
-        input=sql, text=True, check=False, capture_output=True,
+        [
+            "docker",
+            "exec",
+            "-i",
+            "-u",
+            "postgres",
+            staging.container("database"),
+            "psql",
+            "-qAtX",
+            "-p",
+            "25060",
+            "-d",
+            database,
+        ],
+        input=sql,
+        text=True,
+        check=False,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -31,7 +47,9 @@ def backup(staging: Staging) -> dict[str, object]:
     return json.loads(staging.ops("backup", "create", "--json").stdout)
 
 
-def test_rows_deleted_after_a_backup_come_back_equal_in_a_new_database(staging: Staging, backup: dict[str, object]) -> None:
+def test_rows_deleted_after_a_backup_come_back_equal_in_a_new_database(
+    staging: Staging, backup: dict[str, object]
+) -> None:
     before = query(staging, "app", CONTENT)
     query(staging, "app", "DELETE FROM visits WHERE id % 2 = 0")
     damaged = query(staging, "app", CONTENT)
@@ -48,7 +66,9 @@ def test_rows_deleted_after_a_backup_come_back_equal_in_a_new_database(staging: 
     query(staging, "postgres", "DROP DATABASE came_back")
 
 
-def test_a_drill_of_it_is_green_and_keeps_its_evidence(staging: Staging, backup: dict[str, object], tmp_path: Path) -> None:
+def test_a_drill_of_it_is_green_and_keeps_its_evidence(
+    staging: Staging, backup: dict[str, object], tmp_path: Path
+) -> None:
     staging.ops("drill", "--evidence", str(tmp_path))
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} >= {".json", ".html"}
 

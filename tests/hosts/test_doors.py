@@ -34,20 +34,47 @@ def from_a_stranger(staging: Staging, *command: str, script: str | None = None) 
     """Run a program in a container that shares nothing with the droplet but the public network."""
     nameserver = staging.container("nameserver")
     inspected = subprocess.run(
-        ["docker", "inspect", "-f", "{{.Config.Image}} {{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}", nameserver],
-        text=True, check=True, capture_output=True,
+        [
+            "docker",
+            "inspect",
+            "-f",
+            "{{.Config.Image}} {{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}",
+            nameserver,
+        ],
+        text=True,
+        check=True,
+        capture_output=True,
     ).stdout.split()
     image, network = inspected[0], next(name for name in inspected[1:] if "public" in name)
     done = subprocess.run(
-        ["docker", "run", "--rm", "-i", "--network", network, "--label", f"ancla.sandbox={staging.instance}", "--entrypoint", command[0], image, *command[1:]],
-        input=script, text=True, check=False, capture_output=True,
+        [
+            "docker",
+            "run",
+            "--rm",
+            "-i",
+            "--network",
+            network,
+            "--label",
+            f"ancla.sandbox={staging.instance}",
+            "--entrypoint",
+            command[0],
+            image,
+            *command[1:],
+        ],
+        input=script,
+        text=True,
+        check=False,
+        capture_output=True,
     )
     return done.stdout
 
 
 def open_ports(staging: Staging, first: int, last: int) -> set[int]:
     address = staging.outputs.droplets[0].address
-    return {int(port) for port in from_a_stranger(staging, "python3", "-", address, str(first), str(last), script=SCAN).split()}
+    return {
+        int(port)
+        for port in from_a_stranger(staging, "python3", "-", address, str(first), str(last), script=SCAN).split()
+    }
 
 
 @pytest.fixture
@@ -55,10 +82,13 @@ def published(staging: Staging) -> Iterator[None]:
     """A container on the droplet that publishes 9999 on every address."""
     image = staging.on_droplet("docker inspect -f '{{.Image}}' $(docker ps -q | head -n 1)").strip()
     staging.on_droplet(
-        f"docker run -d --name intruder -p 0.0.0.0:9999:9999 --entrypoint python3 {image} -m http.server 9999 >/dev/null"
+        f"docker run -d --name intruder -p 0.0.0.0:9999:9999 --entrypoint python3 {image}"
+        " -m http.server 9999 >/dev/null"
     )
     try:
-        staging.on_droplet("for _ in $(seq 50); do curl -fso /dev/null http://127.0.0.1:9999/ && exit 0; sleep 0.1; done; exit 1")
+        staging.on_droplet(
+            "for _ in $(seq 50); do curl -fso /dev/null http://127.0.0.1:9999/ && exit 0; sleep 0.1; done; exit 1"
+        )
         yield
     finally:
         staging.on_droplet("docker rm -f intruder >/dev/null")
@@ -79,7 +109,10 @@ def no_cloud_firewall(staging: Staging) -> Iterator[None]:
 @pytest.fixture
 def no_host_firewall(staging: Staging) -> Iterator[None]:
     """UFW is off, and what it put before Docker's published ports is gone."""
-    staging.on_droplet("iptables-save > /run/doors.v4; ufw --force disable >/dev/null; iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN")
+    staging.on_droplet(
+        "iptables-save > /run/doors.v4; ufw --force disable >/dev/null;"
+        "iptables -F DOCKER-USER; iptables -A DOCKER-USER -j RETURN"
+    )
     try:
         yield
     finally:
@@ -90,15 +123,21 @@ def test_exactly_22_80_and_443_answer(staging: Staging, published: None) -> None
     assert open_ports(staging, 1, 20000) == {22, 80, 443}
 
 
-def test_the_cloud_firewall_alone_keeps_a_published_port_closed(staging: Staging, published: None, no_host_firewall: None) -> None:
+def test_the_cloud_firewall_alone_keeps_a_published_port_closed(
+    staging: Staging, published: None, no_host_firewall: None
+) -> None:
     assert open_ports(staging, 9998, 10000) == set()
 
 
-def test_the_host_alone_keeps_a_published_port_closed(staging: Staging, published: None, no_cloud_firewall: None) -> None:
+def test_the_host_alone_keeps_a_published_port_closed(
+    staging: Staging, published: None, no_cloud_firewall: None
+) -> None:
     assert open_ports(staging, 9998, 10000) == set()
 
 
-def test_without_both_layers_the_scan_sees_it(staging: Staging, published: None, no_cloud_firewall: None, no_host_firewall: None) -> None:
+def test_without_both_layers_the_scan_sees_it(
+    staging: Staging, published: None, no_cloud_firewall: None, no_host_firewall: None
+) -> None:
     assert open_ports(staging, 9998, 10000) == {9999}
 
 
@@ -119,7 +158,9 @@ def test_the_database_answers_the_droplet_and_not_a_stranger(staging: Staging) -
     rules = staging.api("GET", f"/v2/databases/{database.id}/firewall")["rules"]
     kept = [{"type": rule["type"], "value": rule["value"]} for rule in rules]
     network = public.rsplit(".", 1)[0] + ".0/24"
-    staging.api("PUT", f"/v2/databases/{database.id}/firewall", {"rules": [*kept, {"type": "ip_addr", "value": network}]})
+    staging.api(
+        "PUT", f"/v2/databases/{database.id}/firewall", {"rules": [*kept, {"type": "ip_addr", "value": network}]}
+    )
     try:
         opened = ""
         for _ in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import subprocess
 
 import httpx
@@ -36,7 +37,8 @@ def test_up_ends_with_an_address_whose_page_shows_rows_of_the_database(staging: 
 def test_the_asset_on_the_page_is_served_by_the_cdn(staging: Staging) -> None:
     work, outputs = staging.work, staging.outputs
     assert outputs.assets is not None
-    with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=work.environment["SSL_CERT_FILE"]) as client:
+    trust = ssl.create_default_context(cafile=work.environment["SSL_CERT_FILE"])
+    with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=trust) as client:
         assert client.get(f"{outputs.assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
         assert client.get(f"{outputs.assets.url}/no-such-object").status_code in (403, 404)
         assert client.put(f"{outputs.assets.url}/intruder", content=b"x").status_code in (403, 405)

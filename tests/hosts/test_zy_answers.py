@@ -1,4 +1,4 @@
-"""Every answer that the sandbox gave in this folder's tests fits DigitalOcean's API description. Runs after the others."""
+"""Every answer that the sandbox gave in these tests fits DigitalOcean's API description. Runs after the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The canaries planted before the first `up` are nowhere in clear. Named to run last, over all that the session left."""
+"""The canaries planted before the first `up` are nowhere in clear. Runs last, over all that the session left."""
 
 from __future__ import annotations
 
@@ -93,8 +93,16 @@ def test_no_command_line_held_them(staging: Staging) -> None:
 
 def test_no_log_on_the_droplet_holds_them(staging: Staging) -> None:
     logs = subprocess.run(
-        ["docker", "exec", staging.container("droplet"), "bash", "-c", "journalctl --no-pager; cat /var/log/*.log /var/log/*/*.log; docker ps -q | xargs -n1 docker logs"],
-        check=False, capture_output=True,
+        [
+            "docker",
+            "exec",
+            staging.container("droplet"),
+            "bash",
+            "-c",
+            "journalctl --no-pager; cat /var/log/*.log /var/log/*/*.log; docker ps -q | xargs -n1 docker logs",
+        ],
+        check=False,
+        capture_output=True,
     )
     assert b"sshd" in logs.stdout
     assert leaks(logs.stdout + logs.stderr) == []
