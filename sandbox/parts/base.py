@@ -48,7 +48,7 @@ class DropletSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PortRule:
-    """Traffic let through. `protocol` is tcp, udp or icmp; `ports` "22", "8000-9000" or "0" (all); `addresses` CIDRs."""
+    """Traffic let through. `protocol` is tcp, udp or icmp; `ports` "22", "8000-9000", or "0": all."""
 
     protocol: str
     ports: str
