@@ -84,6 +84,7 @@ class RecoverPlan:
     deployment: dict[str, Any] = field(repr=False)
     steps: list[Step]
     locks: list[Lock] = field(default_factory=list)
+    torn: list[Path] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -169,28 +170,36 @@ def plain(value: Any) -> Any:
     return value
 
 
-def make_plan(stack: str, cloud: Cloud) -> RecoverPlan:
-    """Read the stack and its lock, look into the cloud, and plan. Changes nothing.
+def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan:
+    """Read the stack and its lock, look into the cloud, and plan.
+
+    Changes nothing, but that sidecar files which keep the state from being read are removed (not in a dry run).
 
     Raises:
         StackError: no such stack, or another engine is at work on it.
         CloudError: the API does not answer, or several things could be the one that was asked for.
     """
-    locks = find_locks(stack)
+    backend = file_backend(stack)
+    locks = backend.locks() if backend else []
     for lock in locks:
         if lock.held:
             raise StackError(
                 f"stack {stack}: is locked by process {lock.pid} on {lock.host}, which may still run; "
                 "wait for it, or end it, or `pulumi cancel` if you know that it is gone"
             )
+    torn = backend.torn() if backend else []
+    for path in torn:
+        if dry_run:
+            raise StackError(f"{path}: was left half written, so the state cannot be read; run without --dry-run")
+        path.unlink()
     exported = pulumi_json(["stack", "export"], stack=stack)
     deployment: dict[str, Any] = exported.get("deployment") or {}
     _refuse_elsewhere(stack, deployment, cloud)
     if not deployment.get("pending_operations"):
-        return RecoverPlan(stack=stack, deployment=exported, steps=[], locks=locks)
+        return RecoverPlan(stack=stack, deployment=exported, steps=[], locks=locks, torn=torn)
     clear = pulumi_json(["stack", "export", "--show-secrets"], stack=stack).get("deployment") or {}
     steps = plan_steps(deployment, clear, lambda token, inputs, known: look(cloud, token, inputs, known))
-    return RecoverPlan(stack=stack, deployment=exported, steps=steps, locks=locks)
+    return RecoverPlan(stack=stack, deployment=exported, steps=steps, locks=locks, torn=torn)
 
 
 def execute(plan: RecoverPlan, cloud: Cloud, report: Callable[[str], None]) -> None:
@@ -265,19 +274,55 @@ def bucket_is_ours(name: str, region: str) -> bool:
     return True
 
 
-def find_locks(stack: str) -> list[Lock]:
-    """Return the file backend's locks of the stack; other backends keep their own.
+@dataclass(frozen=True, kw_only=True)
+class FileBackend:
+    """The engine's file backend, as one stack sees it. Other backends keep their own locks and write whole files."""
+
+    root: Path
+    project: str
+    stack: str
+
+    def locks(self) -> list[Lock]:
+        """Return the locks of the stack."""
+        folder = self.root / "locks" / "organization" / self.project / self.stack
+        return [_lock(file) for file in sorted(folder.glob("*.json"))]
+
+    def torn(self) -> list[Path]:
+        """Return the sidecar files (`*.attrs`: content type and MD5) that a killed engine left half written.
+
+        The backend writes a file whole, under another name first, but its sidecar in place; with a torn one it can
+        read nothing any more ("failed to load checkpoint: EOF"). Without one it reads on: what is in it is not needed.
+        """
+        patterns = (
+            f"stacks/{self.project}/{self.stack}.json*.attrs",
+            f"locks/organization/{self.project}/{self.stack}/*.attrs",
+            f"history/{self.project}/{self.stack}/*.attrs",
+        )
+        return sorted(path for pattern in patterns for path in self.root.glob(pattern) if not _is_json(path))
+
+
+def file_backend(stack: str) -> FileBackend | None:
+    """Return the file backend that the engine uses here; None for another kind.
 
     Raises:
-        StackError: the engine does not say where its backend is.
+        StackError: the engine does not say where its backend is, or there is no project here.
     """
     url = str(pulumi_json(["whoami", "--verbose", "--json"], stack=None).get("url", ""))
     if not url.startswith("file://"):
-        return []
+        return None
     path = unquote(urlsplit(url).path if not url.startswith("file://~") else url.removeprefix("file://"))
-    root = Path(path).expanduser() / ".pulumi" / "locks" / "organization"
     project = project_name(Path.cwd())
-    return [_lock(file) for file in sorted(root.glob(f"{project or '*'}/{stack}/*.json"))]
+    if project is None:
+        raise StackError(f"stack {stack}: no Pulumi.yaml here; run this where it is, or in `make shell`")
+    return FileBackend(root=Path(path).expanduser() / ".pulumi", project=project, stack=stack)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def project_name(folder: Path) -> str | None:

@@ -62,17 +62,16 @@ def recover_command(
     if stack is None:
         raise StackError("stack recover: which one? Give --stack, as in Pulumi.<stack>.yaml")
     cloud = cloud_from_environment()
-    plan = recover.make_plan(stack, cloud)
+    plan = recover.make_plan(stack, cloud, dry_run=dry_run)
     if as_json:
         console.print_json(
             {
                 "stack": stack,
+                "removed": [str(path) for path in plan.torn],
                 "locks": [str(lock.path) for lock in plan.locks],
                 "steps": [{"urn": s.urn, "action": s.action, "id": s.id, "reason": s.reason} for s in plan.steps],
             }
         )
-    elif plan.empty:
-        console.out.print(f"{stack}: nothing to recover: no dead lock, no unfinished operation")
     else:
         _print_plan(plan)
     if dry_run or plan.empty:
@@ -111,6 +110,10 @@ def _meaning(name: str) -> str:
 
 
 def _print_plan(plan: recover.RecoverPlan) -> None:
+    for path in plan.torn:
+        console.out.print(f"{path}: was left half written and is not needed: [bold]removed[/bold]")
+    if plan.empty:
+        console.out.print(f"{plan.stack}: nothing to recover: no dead lock, no unfinished operation")
     for lock in plan.locks:
         console.out.print(f"lock of process {lock.pid}, which is gone: [bold]clear[/bold]")
     table = Table("what was asked for", "is", "so")

@@ -195,6 +195,17 @@ def test_a_lock_is_held_only_by_a_process_that_lives(tmp_path):
     assert lock(pid=1, hostname="elsewhere").held, "nobody can tell from here"
 
 
+def test_half_written_sidecars_of_this_stack_are_found_and_no_others(tmp_path):
+    backend = recover.FileBackend(root=tmp_path, project="ancla", stack="staging")
+    folder = tmp_path / "stacks" / "ancla"
+    folder.mkdir(parents=True)
+    (folder / "staging.json").write_text("{}")
+    (folder / "staging.json.attrs").write_text("")
+    (folder / "staging.json.bak.attrs").write_text('{"md5": ""}')
+    (folder / "prod.json.attrs").write_text("")
+    assert backend.torn() == [folder / "staging.json.attrs"]
+
+
 def test_the_state_of_another_place_is_refused():
     provider = {"type": "pulumi:providers:digitalocean", "inputs": {"apiEndpoint": "http://127.0.0.1:8470"}}
     with pytest.raises(StackError, match=r"was built at http://127.0.0.1:8470, this shell talks to http://127.0.0.1:1"):
