@@ -17,7 +17,7 @@ from sandbox.plugins.fields import Field, boolean, coerce, list_of, mapping, one
 from sandbox.plugins.globs import matching
 from sandbox.plugins.provider import Asked, Checked, Difference, Found, Provider, Servicer
 from sandbox.plugins.resource import ProviderError
-from sandbox.plugins.values import UNKNOWN, Secret, Unknown, Values, contains_secret, contains_unknown, reveal
+from sandbox.plugins.values import UNKNOWN, Unknown, Values, contains_secret, contains_unknown, reveal
 
 VERSION: Final = "1.2.1"
 _LOCAL: Final = "command:local:Command"
@@ -76,7 +76,10 @@ class Command(Provider):
     def preview_create(self, asked: Asked) -> Values:
         """Every output waits for the run."""
         _known(asked)
-        return _given(asked.inputs) | {"stdout": UNKNOWN, "stderr": UNKNOWN}
+        state = _given(asked.inputs)
+        more = {"assets": state.get("assetPaths"), "archive": state.get("archivePaths")}
+        waiting = ["stdout", "stderr", *(key for key, paths in more.items() if paths is not None)]
+        return state | dict.fromkeys(waiting, UNKNOWN)
 
     def create(self, asked: Asked) -> tuple[str, Values]:
         """Run `create`."""
@@ -126,7 +129,11 @@ class Command(Provider):
         self._children.end()
 
     def _run(self, asked: Asked, command: Any) -> Values:
-        """Run one command; returns the whole state. What it says is secret when anything it was given is."""
+        """Run one command; returns the whole state.
+
+        What a command says is no secret, even when what it was given is: so it is with the official provider, where
+        `additionalSecretOutputs` is the way to say so.
+        """
         inputs, before = asked.inputs, asked.state
         state = _given(inputs)
         if command is None:
@@ -149,8 +156,7 @@ class Command(Provider):
             told["assets"] = _assets(folder, given["assetPaths"])
         if given.get("archivePaths") is not None:
             told["archive"] = {**_ARCHIVE, "assets": _assets(folder, given["archivePaths"])}
-        hidden = contains_secret(inputs) or any(contains_secret(before.get(key)) for key in _OUTPUTS)
-        return state | ({key: Secret(value) for key, value in told.items()} if hidden else told)
+        return state | told
 
 
 def _assets(folder: Path, patterns: list[str]) -> Values:

@@ -160,7 +160,7 @@ class DigitalOcean(Provider):
             raise IncompleteError(str(error), made.id, _state(row, made.id, known)) from None
         if now is None:
             raise ProviderError(f"{asked.token} {made.id}: gone right after it was made")
-        return made.id, _state(row, made.id, known | now)
+        return made.id, _state(row, made.id, known | now | _settled(row, known))
 
     def read(self, asked: Asked) -> Found | None:
         """Read for a refresh, or for an import when nothing is known."""
@@ -195,7 +195,7 @@ class DigitalOcean(Provider):
         now = row.read(cloud, asked.id, known)
         if now is None:
             raise ProviderError(f"{asked.token} {asked.id}: gone while it was updated; run `pulumi refresh`")
-        return _state(row, asked.id, known | now)
+        return _state(row, asked.id, known | now | _settled(row, known))
 
     def delete(self, asked: Asked) -> None:
         """Delete."""
@@ -288,6 +288,19 @@ def _stored(row: Resource, inputs: Values) -> Values:
         known = part.stored is not None and not contains_unknown(value) and value is not None
         kept[key] = part.stored(value) if known and part.stored is not None else value
     return kept
+
+
+def _settled(row: Resource, planned: Values) -> Values:
+    """Say which sets are taken for what was planned once it is done.
+
+    So does the official provider with every set it knew before (its library's rule for applied plans); only the next
+    refresh sees what the API has made of them.
+    """
+    return {
+        key: planned[key]
+        for key, part in row.fields.items()
+        if part.kind == "set" and not part.partly_read and planned.get(key) is not None
+    }
 
 
 def _planned(row: Resource, state: Values, inputs: Values, *, stored: bool = False) -> Values:

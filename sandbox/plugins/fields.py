@@ -46,6 +46,12 @@ class Field:
         return self.element
 
     @property
+    def partly_read(self) -> bool:
+        """Whether something in it is told by the API alone."""
+        inner = [*self.fields.values(), *([self.element] if self.element else [])]
+        return any(part.filled_in or part.partly_read for part in inner)
+
+    @property
     def filled_in(self) -> bool:
         """Whether the API says it when nobody else does."""
         return self.output_only or self.computed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from sandbox.plugins.fields import boolean, filled, integer, number, ordered, set_of, string, tags
@@ -139,12 +140,16 @@ def _update(cloud: Cloud, change: Change) -> None:
     def act(kind: str, **more: Any) -> Values:
         return cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": kind, **more})["action"]
 
+    seen: Values = {}
     if change.of("size"):
-        _resize(cloud, change, act)
+        seen = _resize(cloud, change, act)
     if change.of("name"):
         act("rename", name=new["name"])
-        _wait(cloud, id_, "name", new["name"])
-    _change_backups(cloud, change, act)
+        seen = _wait(cloud, id_, "name", new["name"])
+    # After a wait the official provider takes what the API says for what is asked for. A size or a name that changes
+    # in the same update so leaves backups, private networking and IPv6 as they are; the next preview shows it.
+    new = new | {key: seen[key] for key in ("backups", "privateNetworking", "ipv6") if key in seen}
+    _change_backups(cloud, replace(change, new=new), act)
     if change.of("privateNetworking") and new.get("privateNetworking"):
         act("enable_private_networking")
         _wait(cloud, id_, "privateNetworking", True)
@@ -179,7 +184,7 @@ def _change_volumes(cloud: Cloud, change: Change) -> None:
         _attach(cloud, volume, change.id, "detach")
 
 
-def _resize(cloud: Cloud, change: Change, act: Any) -> None:
+def _resize(cloud: Cloud, change: Change, act: Any) -> Values:
     id_ = change.id
     try:
         act("power_off")
@@ -193,7 +198,8 @@ def _resize(cloud: Cloud, change: Change, act: Any) -> None:
     finally:
         # Also after a failure: what ran before should run again.
         act("power_on")
-        _wait(cloud, id_, "status", "active")
+        seen = _wait(cloud, id_, "status", "active")
+    return seen
 
 
 def _attach(cloud: Cloud, volume: str, droplet: str, kind: str) -> None:
