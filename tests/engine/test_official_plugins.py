@@ -1,8 +1,8 @@
-"""The stand-ins make the same mutating calls as the official plugins, where those are installed, and leave the same outputs."""
+"""The stand-ins make the mutating calls of the official plugins and leave their outputs, where those are installed."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import re
@@ -46,7 +46,7 @@ def _certificate() -> str:
     """A certificate of our own, as the arguments of the resource."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "assets.example.org")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     built = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -54,7 +54,7 @@ def _certificate() -> str:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=90))
+        .not_valid_after(now + dt.timedelta(days=90))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("assets.example.org")]), critical=False)
     )
     text = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
@@ -169,7 +169,7 @@ def _names(states: list[Any]) -> dict[str, str]:
             outputs = resource.get("outputs", {})
             generated = [("id", resource.get("id"))] + [
                 (key, outputs.get(key))
-                for key in ("name", "accessKey", "uuid", "ipv4Address", "ipv4AddressPrivate", "host")
+                for key in ("name", "accessKey", "uuid", "ipv4Address", "ipv4AddressPrivate", "host", "privateHost")
             ]
             for key, value in generated:
                 if isinstance(value, str) and len(value) > 4 and (key != "name" or re.search("-[0-9a-f]{7}$", value)):
@@ -190,7 +190,7 @@ def _unordered(value: Any) -> Any:
         return {key: _unordered(inner) for key, inner in value.items()}
     if isinstance(value, list):
         items = [_unordered(item) for item in value]
-        return sorted(items, key=str) if "<" in str(items) else items
+        return sorted(items, key=_text) if "<" in str(items) else items
     return value
 
 
@@ -205,7 +205,16 @@ def _calls(journal: list[dict[str, Any]], names: dict[str, str]) -> dict[str, li
             calls[f"{_renamed(call['path'], names)} -> {call['status']}"].append(
                 (call["method"], _unordered(json.loads(body)))
             )
-    return {path: found if "<" in path else sorted(found, key=str) for path, found in calls.items()}
+    return {path: found if _of_one(path) else sorted(found, key=_text) for path, found in calls.items()}
+
+
+def _of_one(path: str) -> bool:
+    """Whether the calls of this path are those of one thing, one after the other."""
+    return path.partition(" -> ")[0].endswith((">", "/actions", "/config", "/firewall"))
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _outputs(state: Any, names: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -214,7 +223,11 @@ def _outputs(state: Any, names: dict[str, str]) -> dict[str, dict[str, Any]]:
     for resource in state["deployment"]["resources"]:
         if not resource["type"].startswith(("digitalocean:index", "command:")):
             continue
-        outputs = {key: _shape(value, names) for key, value in resource["outputs"].items() if not key.startswith("__")}
+        outputs = {
+            key: _shape(value, names)
+            for key, value in resource["outputs"].items()
+            if key not in ("__meta", "ownerId") and not key.startswith("__pulumi")
+        }
         told[resource["urn"].split("::", 2)[-1]] = {key: value for key, value in outputs.items() if not _nothing(value)}
     return told
 
@@ -290,4 +303,5 @@ def test_the_stand_ins_live_a_whole_life(tmp_path: Path) -> None:
     """The same life without the official plugins, so that what they would be compared with is known to work."""
     life = live(tmp_path, [], _certificate())
     assert len(life.calls) > 60
-    assert life.outputs["command:local:Command::said"]["stdout"] == "<secret>"
+    assert life.outputs["command:local:Command::said"]["stdout"] == "was told once\n1, is 2"
+    assert life.outputs["command:local:Command::said"]["stdin"] == "<secret>"
