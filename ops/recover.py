@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,15 +21,14 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import boto3
-import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops import orphans
 from ops.cloud import Cloud
 from ops.errors import CloudError, StackError
+from ops.file_backend import Lock, file_backend
 from ops.orphans import BUCKET, FINDERS, REPEATABLE, SPACES_KEY, Values
 from ops.stack import pulumi, pulumi_json
 
@@ -64,16 +62,6 @@ class Step:
         """Type and name, as the engine prints them."""
         parts = self.urn.split("::")
         return f"{parts[2].rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {parts[-1]}" if len(parts) > 3 else self.urn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lock:
-    """A lock of the file backend: who holds it, and whether that process still lives here."""
-
-    path: Path
-    pid: int
-    host: str
-    held: bool
 
 
 @dataclass(kw_only=True)
@@ -274,81 +262,6 @@ def bucket_is_ours(name: str, region: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileBackend:
-    """The engine's file backend, as one stack sees it. Other backends keep their own locks and write whole files."""
-
-    root: Path
-    project: str
-    stack: str
-
-    def locks(self) -> list[Lock]:
-        """Return the locks of the stack."""
-        folder = self.root / "locks" / "organization" / self.project / self.stack
-        return [_lock(file) for file in sorted(folder.glob("*.json"))]
-
-    def torn(self) -> list[Path]:
-        """Return the sidecar files (`*.attrs`: content type and MD5) that a killed engine left half written.
-
-        The backend writes a file whole, under another name first, but its sidecar in place; with a torn one it can
-        read nothing any more ("failed to load checkpoint: EOF"). Without one it reads on: what is in it is not needed.
-        """
-        patterns = (
-            f"stacks/{self.project}/{self.stack}.json*.attrs",
-            f"locks/organization/{self.project}/{self.stack}/*.attrs",
-            f"history/{self.project}/{self.stack}/*.attrs",
-        )
-        return sorted(path for pattern in patterns for path in self.root.glob(pattern) if not _is_json(path))
-
-
-def file_backend(stack: str) -> FileBackend | None:
-    """Return the file backend that the engine uses here; None for another kind.
-
-    Raises:
-        StackError: the engine does not say where its backend is, or there is no project here.
-    """
-    url = str(pulumi_json(["whoami", "--verbose", "--json"], stack=None).get("url", ""))
-    if not url.startswith("file://"):
-        return None
-    path = unquote(urlsplit(url).path if not url.startswith("file://~") else url.removeprefix("file://"))
-    project = project_name(Path.cwd())
-    if project is None:
-        raise StackError(f"stack {stack}: no Pulumi.yaml here; run this where it is, or in `make shell`")
-    return FileBackend(root=Path(path).expanduser() / ".pulumi", project=project, stack=stack)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def project_name(folder: Path) -> str | None:
-    """Return the name in the nearest Pulumi.yaml, upwards."""
-    for parent in (folder, *folder.parents):
-        path = parent / "Pulumi.yaml"
-        if path.exists():
-            document: Any = yaml.safe_load(path.read_text())
-            return str(document["name"]) if isinstance(document, dict) and document.get("name") else None
-    return None
-
-
-def is_running(pid: int) -> bool:
-    """Say whether a process lives here and may be an engine; another program got the number of a dead one."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
-    except OSError:
-        return True  # no /proc here: believe the lock
-
-
 def _refuse_elsewhere(stack: str, deployment: dict[str, Any], cloud: Cloud) -> None:
     """Refuse to look for the things of one account in another: the state says where the stack was built."""
     for resource in deployment.get("resources") or []:
@@ -363,15 +276,6 @@ def _refuse_elsewhere(stack: str, deployment: dict[str, Any], cloud: Cloud) -> N
     account = cloud.account()
     if recorded != account:
         raise StackError(f"stack {stack}: belongs to the account {recorded}, the token is of {account}")
-
-
-def _lock(path: Path) -> Lock:
-    try:
-        document: Any = json.loads(path.read_text())
-        pid, host = int(document["pid"]), str(document["hostname"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Lock(path=path, pid=0, host="?", held=False)  # written half: its writer was killed
-    return Lock(path=path, pid=pid, host=host, held=host != socket.gethostname() or is_running(pid))
 
 
 def _creating(index: int, urn: str, token: str, found: Found) -> Step:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from ops import recover
+from ops import file_backend, recover
 from ops.cloud import Cloud
 from ops.errors import CloudError, StackError
 from ops.orphans import FINDERS, REPEATABLE, AmbiguousError, find
@@ -187,7 +187,7 @@ def test_a_lock_is_held_only_by_a_process_that_lives(tmp_path):
     def lock(**values):
         path = tmp_path / "lock.json"
         path.write_text(json.dumps({"username": "u", "timestamp": "", **values}))
-        return recover._lock(path)
+        return file_backend._lock(path)
 
     here = socket.gethostname()
     assert not lock(pid=2**22 - 1, hostname=here).held
@@ -196,7 +196,7 @@ def test_a_lock_is_held_only_by_a_process_that_lives(tmp_path):
 
 
 def test_half_written_sidecars_of_this_stack_are_found_and_no_others(tmp_path):
-    backend = recover.FileBackend(root=tmp_path, project="ancla", stack="staging")
+    backend = file_backend.FileBackend(root=tmp_path, project="ancla", stack="staging")
     folder = tmp_path / "stacks" / "ancla"
     folder.mkdir(parents=True)
     (folder / "staging.json").write_text("{}")
