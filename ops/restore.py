@@ -116,7 +116,7 @@ def plan(job: RestoreJob) -> RestorePlan:
         restore_as=runner.user,
         bytes_to_fetch=job.manifest.stored_bytes,
         spool_bytes=sum(entry.file_size for entry in job.manifest.objects),
-        tool=find_tool("pg_restore", at_least=max(record.dump_major, record.server_major)).version,
+        tool=find_tool("pg_restore", at_least=record.readable_from).version,
     )
 
 

@@ -28,16 +28,20 @@ packages() { # packages NAME…: install those Debian packages, or name them to 
   fi
 }
 
-postgres_bin() { # prints the folder of the newest PostgreSQL server here, of 15 or later
-  local folder
-  for folder in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rn); do
-    [ -x "$folder/initdb" ] && [ "$(basename "$(dirname "$folder")")" -ge 15 ] && { echo "$folder"; return; }
+postgres_bin() { # prints the folder of a PostgreSQL whose server and clients are new enough
+  local folder version
+  for folder in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -n); do
+    [ -x "$folder/initdb" ] && [ -x "$folder/pg_dump" ] || continue
+    version=$("$folder/pg_dump" --version | awk '{print $3}')
+    if [ "$(printf '%s\n' "$POSTGRESQL_VERSION" "$version" | sort -V | head -n 1)" = "$POSTGRESQL_VERSION" ]; then
+      echo "$folder"
+      return
+    fi
   done
-  return 0
 }
 
 system_packages() {
-  local missing=()
+  local missing=() newest
   have curl || missing+=(curl ca-certificates)
   have git || missing+=(git)
   have ssh || missing+=(openssh-client)
@@ -49,7 +53,8 @@ system_packages() {
     if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
       mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
     fi
-    missing+=(postgresql postgresql-client)
+    newest=$(ls /usr/lib/postgresql 2>/dev/null | sort -n | tail -n 1)
+    missing+=("postgresql${newest:+-$newest}" "postgresql-client${newest:+-$newest}")
   fi
   if ! have docker || { ! docker info >/dev/null 2>&1 && ! have dockerd; }; then missing+=(docker.io iptables); fi
   [ ${#missing[@]} = 0 ] || packages "${missing[@]}"

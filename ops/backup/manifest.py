@@ -108,6 +108,12 @@ class PostgresRecord(Record):
     not_compared: tuple[str, ...] = ()
 
     @property
+    def readable_from(self) -> str:
+        """The oldest version of PostgreSQL's programs that may load it, such as 15.20."""
+        versions = (self.dump_tool.rpartition(" ")[2], self.server_version)
+        return max(versions, key=lambda version: [int(part) for part in version.split(".")])
+
+    @property
     def rows(self) -> int:
         """Rows of all tables."""
         return sum(table.rows for table in self.tables)

@@ -123,7 +123,7 @@ def _drill(job: DrillJob, store: Store, started: datetime, report: Report) -> _F
         with contextlib.ExitStack() as stack:
             with found.phase("start scratch server"):
                 server = stack.enter_context(
-                    scratch_server(manifest.source.server_major, roles=manifest.source.roles, parent=job.spool)
+                    scratch_server(manifest.source.server_version, roles=manifest.source.roles, parent=job.spool)
                 )
             report("restoring into a scratch PostgreSQL")
             if _restore(found, server, folder, manifest):
@@ -146,7 +146,7 @@ def _restore(found: _Findings, server: Endpoint, folder: Path, manifest: Manifes
     except OpsError as error:
         found.add(checks.failed("restore", "it does not", [str(error)]))
         return False
-    tool = find_tool("pg_restore", at_least=max(manifest.source.dump_major, manifest.source.server_major))
+    tool = find_tool("pg_restore", at_least=manifest.source.readable_from)
     found.add(checks.passed("restore", f"pg_restore {tool.version}, no error"))
     with found.phase("compare"):
         copy = target.fingerprint()

@@ -45,11 +45,11 @@ SETTINGS = {
 
 
 @contextmanager
-def scratch_server(major: int, *, roles: Iterable[str] = (), parent: Path | None = None) -> Generator[Endpoint]:
-    """Run a new PostgreSQL of at least `major`; yields its superuser's way to the database `postgres`.
+def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | None = None) -> Generator[Endpoint]:
+    """Run a new PostgreSQL of at least `version`; yields its superuser's way to the database `postgres`.
 
     Args:
-        major: of the server the backup is of; the lowest installed one that fits is taken.
+        version: of the server the backup is of; the lowest installed one that fits is taken.
         roles: names to create (no login), so that owners and grants can be restored.
         parent: where its folder is made; the system's temporary folder when None.
 
@@ -57,7 +57,7 @@ def scratch_server(major: int, *, roles: Iterable[str] = (), parent: Path | None
         ToolError: no server programs here, or no user to run them as.
         SourceError: the server did not start; its log's last line is in the message.
     """
-    initdb, postgres = find_tool("initdb", at_least=major), find_tool("postgres", at_least=major)
+    initdb, postgres = find_tool("initdb", at_least=version), find_tool("postgres", at_least=version)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="ancla-drill-", dir=parent))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -73,7 +73,7 @@ def restore_archive(
         foreign = foreign_owners(connection, record)
     runner = choose_role(target, foreign, owner)
     # an archive needs a pg_restore as new as the pg_dump that made it
-    tool = find_tool("pg_restore", at_least=max(record.dump_major, record.server_major))
+    tool = find_tool("pg_restore", at_least=record.readable_from)
     with target.environment() as variables:
         listing = run_tool(tool, ["--list", str(folder)], variables)
     if listing.returncode != 0:

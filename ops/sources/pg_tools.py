@@ -112,25 +112,35 @@ class Tool:
     @property
     def major(self) -> int:
         """The major version, such as 15."""
-        return int(self.version.split(".")[0])
+        return numbers(self.version)[0]
 
 
-def find_tool(name: str, *, at_least: int) -> Tool:
-    """Find the program whose major version is the lowest that is `at_least`: archives of a newer one may not load.
+def numbers(version: str) -> tuple[int, ...]:
+    """Return a version such as 15.20 as numbers, to compare."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def find_tool(name: str, *, at_least: str) -> Tool:
+    """Find the program of the lowest major version that is `at_least` this one: archives of a newer one may not load.
+
+    The minor version counts too. A server may keep in its catalogue what only the programs of its own release know to
+    leave out of a dump: 15.20 has column options that a pg_dump 15.18 writes down and a server 15.18 refuses.
 
     Raises:
         ToolError: none fits; the message says what to install.
     """
     found = _tools(name)
-    fitting = [tool for tool in found if tool.major >= at_least]
+    fitting = [tool for tool in found if numbers(tool.version) >= numbers(at_least)]
     if not fitting:
         have = f"found {', '.join(sorted({tool.version for tool in found}))}" if found else "not found"
+        major = at_least.split(".")[0]
         package = "postgresql" if name in ("postgres", "initdb") else "postgresql-client"
         raise ToolError(
             f"{name}: {have}, the server is PostgreSQL {at_least}; "
-            f"run `apt-get install {package}-{at_least}` (from apt.postgresql.org where the system has no such package)"
+            f"run `apt-get install {package}-{major}` (from apt.postgresql.org where the system has no such package)"
         )
-    return min(fitting, key=lambda tool: tool.major)
+    lowest = min(tool.major for tool in fitting)
+    return max((tool for tool in fitting if tool.major == lowest), key=lambda tool: numbers(tool.version))
 
 
 @cache

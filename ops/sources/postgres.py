@@ -41,8 +41,8 @@ class PostgresDatabase:
             ToolError: pg_dump is missing, or older than the server.
         """
         with self._session() as connection:
-            major, version = server_version(connection)
-            tool = find_tool("pg_dump", at_least=major)
+            _, version = server_version(connection)
+            tool = find_tool("pg_dump", at_least=version)
             missing = pg_facts.unreadable(connection)
             if missing:
                 raise SourceError(
@@ -65,8 +65,8 @@ class PostgresDatabase:
             SpoolError: the disk filled up.
         """
         with self._session() as connection, self.endpoint.environment() as variables:
-            major, _ = server_version(connection)
-            tool = find_tool("pg_dump", at_least=major)
+            _, version = server_version(connection)
+            tool = find_tool("pg_dump", at_least=version)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
             command = [tool.path, "--format=directory", f"--jobs={JOBS}", "--compress=0", f"--file={folder}"]
@@ -100,7 +100,7 @@ class PostgresDatabase:
         with self._session() as connection:
             major, _ = server_version(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return self._record(connection, find_tool("pg_restore", at_least=major))
+            return self._record(connection, find_tool("pg_restore", at_least=str(major)))
 
     def check(self, expected: PostgresRecord) -> list[Difference]:
         """Compare tables, rows, hashes, sequences and large objects with `expected`."""
@@ -220,7 +220,7 @@ def _export(connection: Connection) -> tuple[str, datetime]:
 
 
 def _files(folder: Path, dump_tool: Tool, variables: dict[str, str]) -> dict[Path, str]:
-    tool = find_tool("pg_restore", at_least=dump_tool.major)
+    tool = find_tool("pg_restore", at_least=dump_tool.version)
     listing = run_tool(tool, ["--list", str(folder)], variables)
     if listing.returncode != 0:
         raise SourceError(f"{folder.name}: the new dump cannot be listed: {tool_message(listing.stderr)}")

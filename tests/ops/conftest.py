@@ -69,8 +69,8 @@ def cluster():
     Yields the superuser's endpoint.
     """
     try:
-        initdb, postgres = find_tool("initdb", at_least=14), find_tool("postgres", at_least=14)
-        find_tool("pg_dump", at_least=14)
+        initdb, postgres = find_tool("initdb", at_least="14"), find_tool("postgres", at_least="14")
+        find_tool("pg_dump", at_least="14")
     except ToolError as error:
         pytest.skip(f"no PostgreSQL server programs: {error}")
     account, password, port = scratch._account(), SecretStr("superuser"), free_port()
