@@ -34,8 +34,13 @@ _WANTED = {
 
 
 def lines(error: ValidationError) -> list[str]:
-    """Return one line for each problem, in the order of the keys."""
-    return [_line(details) for details in error.errors(include_url=False)]
+    """Return one line for each problem, in the order of the keys.
+
+    A list whose items are wrong is also reported as too short, because wrong items are not counted: that says nothing.
+    """
+    found = error.errors(include_url=False)
+    parents = {details["loc"][:-1] for details in found}
+    return [_line(details) for details in found if details["type"] != "too_short" or details["loc"] not in parents]
 
 
 def _line(details: ErrorDetails) -> str:

@@ -56,8 +56,9 @@ def points(journal: list[dict[str, Any]]) -> list[Point]:
 class BareCloud:
     """A cloud of its own, and an engine folder with one stack of the checkout's program."""
 
-    def __init__(self, home: Path, stack: str) -> None:
-        self.home, self.stack = home, stack
+    def __init__(self, home: Path, stack: str, plugins: tuple[str, ...] = ()) -> None:
+        """`plugins` are folders searched for plugins before PATH."""
+        self.home, self.stack, self._plugins = home, stack, plugins
         self.project = home / "project"
         self.project.mkdir(parents=True)
         (home / "state").mkdir()
@@ -92,6 +93,7 @@ class BareCloud:
         values["app"] = {key: f"made-up-{key}" for service in services for key in service.get("secrets", [])}
         self.environment = {
             **{key: value for key, value in os.environ.items() if key.lower() not in ("https_proxy", "all_proxy")},
+            "PATH": os.pathsep.join([*self._plugins, os.environ["PATH"]]),
             "ANCLA_ROOT": str(HERE / "simulated_root"),
             "ANCLA_SECRETS": json.dumps(values),
             "PULUMI_BACKEND_URL": f"file://{self.home / 'state'}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,16 @@ def test_a_sample_of_kills_is_recovered_from(every_point: list[Point], tmp_path:
 @pytest.mark.all
 @pytest.mark.timeout(3600)
 def test_every_kill_is_recovered_from(every_point: list[Point], tmp_path: Path) -> None:
-    failed: list[str] = []
-    for number, point in enumerate(every_point):
+    def attempt(number: int) -> str | None:
         cloud = BareCloud(tmp_path / str(number), "staging")
         try:
-            recovers(cloud, point)
+            recovers(cloud, every_point[number])
         except AssertionError as error:
-            failed.append(f"{point}: {error}")
+            return f"{every_point[number]}: {error}"
         finally:
             cloud.close()
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        failed = [failure for failure in pool.map(attempt, range(len(every_point))) if failure]
     assert not failed, "\n\n".join(failed)

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.engine.kit import HERE, MUTATING, ROOT, TOKEN
+from tests.engine.kit import HERE, MUTATING, ROOT, TOKEN, BareCloud
 
 BUCKET = "every-resource-assets"
 PLUGINS = ("pulumi-resource-digitalocean", "pulumi-resource-command")
@@ -305,3 +305,26 @@ def test_the_stand_ins_live_a_whole_life(tmp_path: Path) -> None:
     assert len(life.calls) > 60
     assert life.outputs["command:local:Command::said"]["stdout"] == "was told once\n1, is 2"
     assert life.outputs["command:local:Command::said"]["stdin"] == "<secret>"
+
+
+@needs_official
+@pytest.mark.parametrize("stack", ["staging", "prod"])
+def test_the_program_itself_makes_the_same_calls(tmp_path: Path, stack: str) -> None:
+    """The whole environment, from an empty stack to a refreshed one, by method, path and body."""
+    made: list[dict[str, list[tuple[str, Any]]]] = []
+    ours = (str(ROOT / "sandbox" / "plugins" / "bin"),)
+    for number, plugins in enumerate((ours, tuple(OFFICIAL))):
+        cloud = BareCloud(tmp_path / str(number), stack, plugins)
+        try:
+            cloud.up()
+            cloud.pulumi("refresh", "--yes", "--expect-no-changes")
+            cloud.pulumi("preview", "--expect-no-changes")
+            state = json.loads(cloud.pulumi("stack", "export", "--show-secrets").stdout)
+            made.append(_calls(cloud.journal(), _names([state])))
+        finally:
+            cloud.close()
+    assert len(made[1]) > 10
+    # The deploy key is another one in each cloud.
+    told = [json.dumps(calls, sort_keys=True, indent=1) for calls in made]
+    told = [re.sub(r"ssh-ed25519 [A-Za-z0-9+/=]+", "<key>", text) for text in told]
+    assert told[0] == told[1]
