@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -12,12 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sandbox.api.context import Cloud
 from sandbox.api.desired import summary, world
-from sandbox.api.faults import Rule
+from sandbox.api.faults import Faults, Rule
+from sandbox.journal import Journal
 from sandbox.store import Store
-
-if TYPE_CHECKING:
-    from sandbox.api.app import Api
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -61,10 +60,19 @@ def authorized(request: Request, token: str) -> bool:
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
+class Running(Protocol):
+    """What of the application is looked at here."""
+
+    cloud: Cloud
+    journal: Journal
+    faults: Faults
+    state: str
+
+
 class Admin:
     """The endpoints under `/_sandbox`."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Running) -> None:
         self._api = api
 
     def routes(self) -> list[Route]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from sandbox.plugins.resource import ProviderError
+from sandbox.plugins.errors import ProviderError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from pulumi.runtime.proto import provider_pb2_grpc
 from sandbox.plugins import serving
 from sandbox.plugins.children import Children, Order
 from sandbox.plugins.engine_log import EngineLog
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import Field, boolean, coerce, list_of, mapping, one_of, string
 from sandbox.plugins.globs import matching
 from sandbox.plugins.provider import Asked, Checked, Difference, Found, Provider, Servicer
-from sandbox.plugins.resource import ProviderError
 from sandbox.plugins.values import UNKNOWN, Unknown, Values, contains_secret, contains_unknown, reveal
 
 VERSION: Final = "1.2.1"

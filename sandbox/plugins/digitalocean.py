@@ -13,9 +13,10 @@ from typing import Any, Final
 from pulumi.runtime.proto import provider_pb2_grpc
 
 from sandbox.plugins import serving
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import Field, coerce, differs, integer, number, ordered, string, unmatched
 from sandbox.plugins.provider import DEFAULTS, Asked, Checked, Difference, Found, Provider, Servicer
-from sandbox.plugins.resource import Change, Cloud, Function, IncompleteError, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Function, Resource
 from sandbox.plugins.resources import functions, resources
 from sandbox.plugins.rest import Rest, RestError
 from sandbox.plugins.values import UNKNOWN, Secret, Values, contains_unknown, reveal

@@ -16,7 +16,7 @@ from google.protobuf import empty_pb2
 from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-from sandbox.plugins.resource import IncompleteError, ProviderError
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values, decode, encode
 

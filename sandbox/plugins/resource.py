@@ -6,27 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import Field
 from sandbox.plugins.rest import Rest
+from sandbox.plugins.spaces import Spaces
 from sandbox.plugins.values import Values
-
-if TYPE_CHECKING:
-    from sandbox.plugins.spaces import Spaces
-
-
-class ProviderError(Exception):
-    """What was asked cannot be done; the message says which call, what came back and what to do."""
-
-
-class IncompleteError(ProviderError):
-    """The resource was made and then something failed: the state must remember it."""
-
-    def __init__(self, message: str, id_: str, known: Values) -> None:
-        super().__init__(message)
-        self.id = id_
-        self.known = known
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sandbox.plugins.resource import ProviderError
+from sandbox.plugins.errors import ProviderError
 
 # boto3's sessions are not made for threads: making clients is done one at a time.
 _LOCK = threading.Lock()

@@ -80,7 +80,7 @@ def test_a_drill_of_a_damaged_copy_is_red_and_says_what(
     done = staging.ops("drill", "--damage", damage, "--evidence", str(tmp_path), check=False)
 
     assert done.returncode == 3
-    words = {"flip": "sha-256", "missing": "missing", "manifest": "manifest", "rows": "rows", "stale": "old"}
+    words = {"flip": "sha256", "missing": "missing", "manifest": "manifest", "rows": "rows", "stale": "old"}
     assert words[damage] in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
 
 

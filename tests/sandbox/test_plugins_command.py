@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sandbox.plugins.command import Command
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.globs import matching
 from sandbox.plugins.provider import Asked
-from sandbox.plugins.resource import ProviderError
 from sandbox.plugins.values import UNKNOWN, Secret
 
 URN = "urn:pulumi:dev::test::command:local:Command::said"

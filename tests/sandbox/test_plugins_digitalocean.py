@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sandbox.plugins.digitalocean import DigitalOcean
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.provider import DEFAULTS, Asked
-from sandbox.plugins.resource import IncompleteError, ProviderError
 from sandbox.plugins.resources import resources
 from sandbox.plugins.rest import Rest, RestError
 from sandbox.plugins.values import UNKNOWN, Secret, Values, reveal

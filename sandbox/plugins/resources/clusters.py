@@ -6,6 +6,7 @@ from base64 import b64decode
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
     between,
     boolean,
@@ -17,7 +18,7 @@ from sandbox.plugins.fields import (
     string,
     tags,
 )
-from sandbox.plugins.resource import Change, Cloud, Function, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Function, Made, Resource
 from sandbox.plugins.resources.common import (
     name,
     region,

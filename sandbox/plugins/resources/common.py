@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, string, tags
-from sandbox.plugins.resource import Change, Cloud, ProviderError
+from sandbox.plugins.resource import Change, Cloud
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
 

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import boolean, filled, integer, number, ordered, set_of, string, tags
-from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     BACKUP_POLICY,
     finish_action,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import filled, integer, list_of, one_of, ordered, record, set_of, string, tags
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.clusters import CONNECTION, CREATE_TIMEOUT, connections, login, size_in_mib
 from sandbox.plugins.resources.common import name, retried, segment, tag_list, unique_id, unless_empty
 from sandbox.plugins.values import Values

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import between, filled, integer, one_of, ordered, set_of, string
-from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import name, retried, segment, unless_empty
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import UNKNOWN, Values

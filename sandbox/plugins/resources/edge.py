@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, filled, integer, list_of, record, string
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import go_time, retried, segment, unless_empty
 from sandbox.plugins.resources.domains import certificate_by_name
 from sandbox.plugins.values import Values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import (
     Field,
     boolean,
@@ -15,7 +16,7 @@ from sandbox.plugins.fields import (
     string,
     tags,
 )
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     NOTIFICATIONS,
     in_32_bits,

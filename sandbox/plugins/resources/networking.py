@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
     Field,
     boolean,
@@ -18,7 +19,7 @@ from sandbox.plugins.fields import (
     string,
     tags,
 )
-from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     ACTION_TIMEOUT,
     go_time,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from base64 import b64decode
 from pathlib import Path
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import boolean, filled, mapping, one_of, string
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.spaces import GONE, known_region, missing
 from sandbox.plugins.values import Values
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import boolean, filled, integer, one_of, ordered, set_of, string
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import retried
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values

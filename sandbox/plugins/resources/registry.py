@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, boolean, filled, integer, one_of, string
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import go_time, name, segment, unless_empty
 from sandbox.plugins.values import Values
 

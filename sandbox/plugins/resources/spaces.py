@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
     between,
     boolean,
@@ -17,7 +18,7 @@ from sandbox.plugins.fields import (
     set_of,
     string,
 )
-from sandbox.plugins.resource import Change, Cloud, IncompleteError, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import region, unique_id
 from sandbox.plugins.values import Values
 

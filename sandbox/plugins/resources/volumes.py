@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, filled, integer, one_of, set_of, string, tags
-from sandbox.plugins.resource import Change, Cloud, Made, ProviderError, Resource
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import finish_action, region, retried, set_tags, tag_list, unique_id
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
