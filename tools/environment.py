@@ -136,12 +136,13 @@ def _secrets(home: Path, stack: str) -> str:
     """Make up what a real stack keeps encrypted in its stack file; the same values at every run. Returns JSON."""
     path = home / f"secrets-{stack}.json"
     settings = load_stack_file(ROOT / f"Pulumi.{stack}.yaml")
-    subprocess.run(
-        [sys.executable, "-m", "ops", "stack", "init", "--stack", stack, "--emit-secrets", str(path)],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    if not path.exists():
+        subprocess.run(
+            [sys.executable, "-m", "ops", "stack", "init", "--stack", stack, "--emit-secrets", str(path)],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     values: dict[str, Any] = json.loads(path.read_text())
     known: dict[str, str] = values.setdefault("app", {})
     wanted = {name for service in settings.services for name in service.secrets}

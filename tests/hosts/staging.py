@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,11 +69,11 @@ class Staging:
     transcript: str = ""
     command_lines: set[bytes] = field(default_factory=set)
 
-    @property
+    @cached_property
     def work(self) -> Workspace:
         return workspace("staging", start=False)
 
-    @property
+    @cached_property
     def outputs(self) -> EnvironmentOutputs:
         return self.work.outputs()
 
@@ -133,7 +134,7 @@ class Staging:
         assert len(listed) == 1, listed
         return listed[0]
 
-    @property
+    @cached_property
     def instance(self) -> str:
         droplet = self.outputs.droplets[0]
         names = subprocess.run(
@@ -176,6 +177,7 @@ def staging_environment(home: Path, record: Path) -> Iterator[Staging]:
         values = json.loads(secrets.read_text())
         values["app"] = dict.fromkeys(values["app"], CANARY_VARIABLE)
         secrets.write_text(json.dumps(values))
+        del stack.work  # it was made with the secrets of before
         done = stack.verb("--stack", "staging", "up")
         assert done.returncode == 0, done.stdout
         print(f"staging is up after {time.monotonic() - started:.0f} s in {work.home}")

@@ -75,7 +75,7 @@ def test_no_output_of_the_engine_or_of_ops_holds_them(staging: Staging) -> None:
     staging.pulumi("preview", "--diff")
     staging.pulumi("up", "--yes", "--diff")
     assert "Updating" in staging.transcript
-    assert leaks(staging.transcript.replace(staging.run("pulumi", "version").stdout, "").encode()) == []
+    assert leaks(staging.transcript.encode()) == []
 
 
 def test_no_journal_or_log_of_the_sandbox_holds_them(staging: Staging) -> None:
