@@ -30,10 +30,10 @@ down: ## stop everything that `up` started; data stays, and `up` continues from 
 	@$(VERBS) down
 
 test: ## run the tests (sampled where trying everything takes long; the seed is printed)
-	@$(RUN) pytest -m "not all"
+	@$(RUN) pytest -m "not all" -n 2 --dist loadgroup
 
 test-all: ## run every test, at every point
-	@$(RUN) pytest
+	@$(RUN) pytest -n 2 --dist loadgroup
 
 check: ## lint, types, import rules, generated files
 	@$(RUN) --python ruff check .

@@ -175,7 +175,8 @@ def test_an_old_pg_dump_is_refused_with_what_to_install(source, monkeypatch, ver
     """A minor one too: it writes down column options of the server that no older server takes."""
     old = pg_tools.Tool(path=Path("/usr/bin/pg_dump"), version=version)
     monkeypatch.setattr(pg_tools, "_tools", lambda name: (old,))
-    with pytest.raises(ToolError, match=rf"pg_dump: found {version}, the server is PostgreSQL [\d.]+; run `apt-get install"):
+    says = rf"pg_dump: found {version}, the server is PostgreSQL [\d.]+; run `apt-get install"
+    with pytest.raises(ToolError, match=says):
         source.plan()
 
 
