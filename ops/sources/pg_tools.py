@@ -133,7 +133,7 @@ def find_tool(name: str, *, at_least: str) -> Tool:
     fitting = [tool for tool in found if numbers(tool.version) >= numbers(at_least)]
     if not fitting:
         have = f"found {', '.join(sorted({tool.version for tool in found}))}" if found else "not found"
-        major = at_least.split(".")[0]
+        major = at_least.partition(".")[0]
         package = "postgresql" if name in ("postgres", "initdb") else "postgresql-client"
         raise ToolError(
             f"{name}: {have}, the server is PostgreSQL {at_least}; "
