@@ -272,7 +272,12 @@ def up() -> None:
             cwd=work.project,
             quiet=True,
         )
-        work.pulumi("pulumi up", "up", "--yes", "--skip-preview", "--suppress-outputs")
+        try:
+            work.pulumi("pulumi up", "up", "--yes", "--skip-preview", "--suppress-outputs")
+        except StepError:
+            if any((work.home / "state" / ".pulumi" / "locks").rglob("*.json")):
+                console.print("An earlier run was interrupted and holds the stack: `make recover` mends that.")
+            raise
         _step("environment is built", started)
         images.result()
     started = time.monotonic()

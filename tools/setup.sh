@@ -57,6 +57,8 @@ system_packages() {
     missing+=("postgresql${newest:+-$newest}" "postgresql-client${newest:+-$newest}")
   fi
   if ! have docker || { ! docker info >/dev/null 2>&1 && ! have dockerd; }; then missing+=(docker.io iptables); fi
+  # Where the internet is away, base images cannot be pulled: they are made from this machine's own release.
+  have debootstrap || { have curl && online; } || missing+=(debootstrap)
   [ ${#missing[@]} = 0 ] || packages "${missing[@]}"
 }
 
