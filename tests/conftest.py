@@ -18,6 +18,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"ANCLA_SEED={os.environ['ANCLA_SEED']} (set it to draw the same samples again)"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     root = Path(__file__).parent
     for item in items:
