@@ -59,14 +59,17 @@ def page() -> tuple[HTTPStatus, str]:
         status, total = HTTPStatus.OK, f"{found['total']} visits"
         rows = "".join(
             f"<tr><td>{row['id']}</td><td>{escape(row['visitor'])}</td>"
-            f'<td><time datetime="{escape(row["at"])}">{escape(row["at"].replace("T", " "))}</time></td></tr>'
+            f'<td><time datetime="{escape(row["at"])}">{escape(row["at"].replace("T", " ")[:16])}</time></td></tr>'
             for row in found["visits"]
         )
     except (OSError, ValueError, KeyError) as error:
         log.warning("api: %s", error)
         status, total = HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer"
         rows = '<tr><td colspan="3">Nothing to show until it does.</td></tr>'
-    logo = f'<img src="{escape(ASSETS_URL)}/logo.svg" alt="" width="64" height="64">' if ASSETS_URL else ""
+    # An image that is out of reach is said in words: a broken picture would look like a broken page.
+    missing = "unreached.hidden=false;this.remove()"
+    logo = f'<img src="{escape(ASSETS_URL)}/logo.svg" alt="" width="64" height="64" onerror="{missing}">'
+    logo = logo if ASSETS_URL else ""
     environment = escape(os.environ.get("ENVIRONMENT", "local"))
     return status, PAGE.substitute(
         version=escape(VERSION), environment=environment, total=total, rows=rows, logo=logo, assets=escape(ASSETS_URL)

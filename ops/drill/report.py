@@ -13,25 +13,17 @@ from ops.drill.damage import EXPLAINED, Damage
 from ops.drill.evidence import Evidence, stem
 
 TEMPLATE = "report.html.j2"
-LABEL = 260
-WIDTH = 1000
-"""Units of the timeline's picture, which scales with the page; the longest label takes LABEL of them."""
-
-_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A phase as the timeline draws it, in the picture's units."""
+    """A phase as the timeline draws it: `left` and `width` in percent of the whole drill."""
 
     name: str
-    x: float
+    took: str
+    left: float
     width: float
-    y: int
-    label: str
-    label_x: float
-    anchor: str
-    inside: bool
 
 
 def write_html(evidence: Evidence, folder: Path) -> Path:
@@ -52,7 +44,6 @@ def render(evidence: Evidence) -> str:
         evidence=evidence,
         bars=bars(evidence, total),
         ticks=ticks(total),
-        width=WIDTH,
         rto_share=share(evidence.rto_seconds, evidence.rto_budget_seconds),
         rpo_share=share(evidence.rpo_seconds, evidence.rpo_budget_seconds),
         damage=EXPLAINED[Damage(evidence.damage)] if evidence.damage else None,
@@ -62,31 +53,21 @@ def render(evidence: Evidence) -> str:
 
 def bars(evidence: Evidence, total: float) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
-    result: list[Bar] = []
-    for index, phase in enumerate(evidence.phases):
-        x = phase.begin / total * WIDTH
-        width = max(phase.seconds / total * WIDTH, 2)
-        inside, fits_right = width > LABEL, x + width < WIDTH - LABEL
-        label_x = x + 10 if inside else x + width + 8 if fits_right else x - 8
-        result.append(
-            Bar(
-                name=phase.name,
-                x=round(x, 1),
-                width=round(width, 1),
-                y=index * 34,
-                label=f"{phase.name} · {duration(phase.seconds)}",
-                label_x=round(label_x, 1),
-                anchor="start" if inside or fits_right else "end",
-                inside=inside,
-            )
+    return [
+        Bar(
+            name=phase.name,
+            took=duration(phase.seconds),
+            left=round(phase.begin / total * 100, 2),
+            width=round(phase.seconds / total * 100, 2),
         )
-    return result
+        for phase in evidence.phases
+    ]
 
 
 def ticks(total: float) -> list[tuple[float, str]]:
-    """Return (x, text) of the time axis: three to six round steps."""
-    step = next((step for step in _STEPS if total / step <= 6), total / 5)
-    return [(round(i * step / total * WIDTH, 1), duration(i * step)) for i in range(math.floor(total / step) + 1)]
+    """Return (percent, text) of the time axis: three to six round steps."""
+    step = next((step for step in _STEPS if total / step <= 5), total / 5)
+    return [(round(i * step / total * 100, 2), duration(i * step)) for i in range(math.floor(total / step) + 1)]
 
 
 def share(value: float | None, budget: int) -> float | None:
@@ -98,8 +79,10 @@ def duration(seconds: float | None) -> str:
     """Return a duration as a person says it."""
     if seconds is None:
         return "not reached"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
     if seconds < 10:
-        return f"{seconds:.1f} s" if seconds else "0 s"
+        return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
