@@ -30,10 +30,10 @@ down: ## stop everything that `up` started; data stays, and `up` continues from 
 	@$(VERBS) down
 
 test: ## run the tests (sampled where trying everything takes long; the seed is printed)
-	@$(RUN) pytest -m "not all" -n 2 --dist loadgroup
+	@$(RUN) tools/test -m "not all"
 
 test-all: ## run every test, at every point
-	@$(RUN) pytest -n 2 --dist loadgroup
+	@$(RUN) tools/test
 
 check: ## lint, types, import rules, generated files
 	@$(RUN) --python ruff check .
