@@ -28,7 +28,7 @@ def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
         ReleaseError: a secret is missing, or something is asked for that is not built yet.
     """
     outputs = stack.outputs
-    login = pull_login(cloud)
+    login = pull_login(cloud, outputs.registry.name)
     registry = Registry(outputs.registry.endpoint, login)
     digests = {s.name: registry.digest(repository_of(s.image), version_of(s)) for s in outputs.services}
     return build_plan(outputs, stack.secrets, digests, login.get_secret_value())

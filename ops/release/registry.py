@@ -1,6 +1,6 @@
 """The container registry, as a release sees it: a login that may pull for an hour, and the digest behind a tag.
 
-Endpoints: DigitalOcean's `GET /v2/registry/docker-credentials` (which answers with a Docker config.json), and
+Endpoints: DigitalOcean's `GET /v2/registries/{name}/docker-credentials` (which answers with a Docker config.json), and
 `HEAD /v2/<name>/manifests/<tag>` of the OCI distribution API, with Basic or Bearer authentication as the registry asks.
 """
 
@@ -28,16 +28,18 @@ _MANIFESTS = (
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def pull_login(cloud: Cloud) -> SecretStr:
-    """Return a Docker config.json that may pull from the account's registry for an hour.
+def pull_login(cloud: Cloud, name: str) -> SecretStr:
+    """Return a Docker config.json that may pull from the registry of this name for an hour.
 
     Raises:
         CloudError: the API refuses or does not answer.
-        RegistryError: the account has no registry.
+        RegistryError: the account has no such registry.
     """
-    document = cloud.get(f"/v2/registry/docker-credentials?expiry_seconds={LOGIN_SECONDS}&read_write=false")
+    # By name: `/v2/registry` is refused where an account has more than one.
+    query = f"expiry_seconds={LOGIN_SECONDS}&read_write=false"
+    document = cloud.get(f"/v2/registries/{name}/docker-credentials?{query}")
     if not document or not document.get("auths"):
-        raise RegistryError(f"{cloud.address}: the account has no container registry; run `pulumi up`")
+        raise RegistryError(f"{cloud.address}: the account has no container registry {name}; run `pulumi up`")
     return SecretStr(json.dumps({"auths": document["auths"]}))
 
 

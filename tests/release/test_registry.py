@@ -85,10 +85,11 @@ def test_a_login_for_another_registry_is_refused():
 
 def test_the_login_can_pull_for_an_hour_and_not_push():
     def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/v2/registries/acme/docker-credentials"
         assert dict(request.url.params) == {"expiry_seconds": "3600", "read_write": "false"}
         return httpx.Response(200, json={"auths": {"registry.digitalocean.com": {"auth": AUTH}}})
 
-    login = pull_login(Cloud("token", transport=httpx.MockTransport(answer)))
+    login = pull_login(Cloud("token", transport=httpx.MockTransport(answer)), "acme")
     assert AUTH in login.get_secret_value()
     assert AUTH not in repr(login)
 
@@ -96,4 +97,4 @@ def test_the_login_can_pull_for_an_hour_and_not_push():
 def test_an_account_without_a_registry_is_said_so():
     cloud = Cloud("token", transport=httpx.MockTransport(lambda _: httpx.Response(404)))
     with pytest.raises(RegistryError, match="no container registry"):
-        pull_login(cloud)
+        pull_login(cloud, "acme")
