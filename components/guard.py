@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -97,6 +98,8 @@ def _ask(endpoint: str, token: str) -> str:
     if answer.status_code == 401:
         raise GuardError(f"{endpoint} refuses DIGITALOCEAN_TOKEN (401); make another, or check which account it is of")
     try:
-        return str(answer.raise_for_status().json()["account"]["uuid"])
+        account: dict[str, Any] = answer.raise_for_status().json()["account"]
+        # `uuid` is the person's; what holds the resources is the team.
+        return str((account.get("team") or account)["uuid"])
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
         raise GuardError(f"{endpoint}/v2/account answered {answer.status_code}, and names no account") from None

@@ -93,7 +93,9 @@ class Cloud:
             CloudError: the token is refused, or there is no answer.
         """
         document = self.get("/v2/account") or {}
-        return str((document.get("account") or {}).get("uuid", ""))
+        account = document.get("account") or {}
+        # `uuid` is the person's; what holds the resources is the team.
+        return str((account.get("team") or account).get("uuid", ""))
 
     @retry(
         retry=retry_if_exception_type((_BusyError, httpx.TransportError)),
