@@ -288,7 +288,10 @@ def up() -> None:
     started = time.monotonic()
     work.ops("deploy", "deploy", "--stack", work.stack)
     _step("app is deployed", started)
-    page = json.loads(_sandbox("env", "--json", quiet=True)).get("ANCLA_SANDBOX_PAGE", "")
+    # The loopback page shows the first droplet of the sandbox, whichever stack it belongs to.
+    stacks = (work.home / "state" / ".pulumi" / "stacks").rglob("*.json")
+    alone = sum("digitalocean:index/droplet:Droplet" in state.read_text() for state in stacks) == 1
+    page = work.environment.get("ANCLA_SANDBOX_PAGE", "") if alone else ""
     console.print(f"\n[bold]{work.stack}[/] is up after {time.monotonic() - began:.0f} s. The app answers at:")
     for address in filter(None, [f"http://{outputs.droplets[0].address}/", page]):
         print(address)  # noqa: T201 - the address is the result, for people and for scripts

@@ -30,7 +30,8 @@ def get_account(call: Call) -> Body:
             "email_verified": True,
             "status": "active",
             "status_message": "",
-            "team": {"uuid": account["uuid"], "name": "Ancla Sandbox"},
+            # What holds the resources. A member of several teams has a token for each, so the two ids differ.
+            "team": {"uuid": call.store.get_meta("team"), "name": "Ancla Sandbox"},
         }
     }
 

@@ -143,7 +143,7 @@ class Admin:
         kept = store.get_meta("bootstrap")
         return JSONResponse(
             {
-                "account": store.get_meta("account")["uuid"],
+                "account": store.get_meta("team"),
                 "spaces": {"access_key": kept["access_key"], "secret_key": kept["secret_key"]},
                 "registry": {"username": kept["registry_username"], "password": kept["registry_password"]},
             }

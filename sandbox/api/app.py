@@ -281,6 +281,8 @@ def _open_account(store: Store) -> None:
                     "registry_password": random_text(40),
                 },
             )
+        if store.get_meta("team") is None:
+            store.set_meta("team", new_uuid())
         ensure_default_project(store)
 
 

@@ -22,7 +22,7 @@ class Api(ThreadingHTTPServer):
     """A REST API that answers one thing."""
 
     status = 200
-    body: object = {"account": {"uuid": UUID}}
+    body: object = {"account": {"uuid": "11111111-0000-4000-8000-000000000001", "team": {"uuid": UUID}}}
     tokens: list[str]
 
 

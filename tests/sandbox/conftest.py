@@ -36,7 +36,7 @@ class Sandbox:
     headers: httpx.Headers = field(default_factory=httpx.Headers)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def call(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
         """Make a call; return status and body."""
@@ -77,7 +77,7 @@ class Sandbox:
         assert set(answer) == {"id", "message", "request_id"}
         return status, answer["message"]
 
-    def until(self, look: Callable[[], bool], seconds: float = 10) -> None:
+    def until(self, look: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not look():
             assert time.monotonic() < end, "waited in vain"

@@ -40,7 +40,7 @@ class Key:
     public: str
 
 
-def eventually(check: Callable[[], bool], seconds: float = 40) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "not in time"

@@ -286,7 +286,7 @@ def test_an_image_is_pushed_once_and_pulled_with_a_login(
 
 
 def ask(server: str, name: str, kind: str) -> dns.message.Message:
-    return dns.query.udp(dns.message.make_query(name, kind), server, timeout=3)
+    return dns.query.udp(dns.message.make_query(name, kind), server, timeout=10)
 
 
 def values(message: dns.message.Message) -> list[str]:
@@ -313,7 +313,7 @@ def test_a_changed_record_is_seen_at_once_and_no_query_is_lost(parts: ContainerP
         parts.set_zones(
             {"change.example": (DnsRecord(name="change.example", type="A", data=f"198.51.100.{number}", ttl=3600),)}
         )
-        end = time.monotonic() + 3
+        end = time.monotonic() + 15
         while values(ask(resolver, "change.example", "A")) != [f"198.51.100.{number}"]:
             assert time.monotonic() < end
     parts.set_zones({})
