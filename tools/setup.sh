@@ -206,7 +206,14 @@ stop_docker_daemon() { # only the one that docker_daemon started, and only when 
     return 0
   fi
   rm -f "$ANCLA_CACHE/dockerd.pid"
-  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != dockerd ] || kill "$pid"
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
+  kill "$pid"
+  # Until it is gone it still answers, and what is started next would take it for running.
+  local tries=0
+  while [ -e "/proc/$pid" ] && [ $tries -lt 60 ]; do
+    tries=$((tries + 1))
+    sleep 0.5
+  done
 }
 
 # --- all of it ------------------------------------------------------------------------------------------------------
