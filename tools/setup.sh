@@ -208,9 +208,9 @@ stop_docker_daemon() { # only the one that docker_daemon started, and only when 
   rm -f "$ANCLA_CACHE/dockerd.pid"
   [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || return 0
   kill "$pid"
-  # Until it is gone it still answers, and what is started next would take it for running.
+  # Until it is gone it still answers, and what is started next would take it for running. (Z: gone, and not yet buried.)
   local tries=0
-  while [ -e "/proc/$pid" ] && [ $tries -lt 60 ]; do
+  while grep -q '^State:[[:space:]]*[^ZX]' "/proc/$pid/status" 2>/dev/null && [ $tries -lt 60 ]; do
     tries=$((tries + 1))
     sleep 0.5
   done
