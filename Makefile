@@ -49,6 +49,7 @@ format: ## rewrite the code as the linter wants it
 lock: ## write requirements.txt and requirements-dev.txt from the .in files
 	@tools/lock
 
-clean: down ## stop everything and delete this checkout's sandbox, its data included
-	@$(RUN) --python python -m sandbox reset --yes
+clean: ## stop everything and delete this checkout's sandbox, its data included
+	@$(RUN) python -m sandbox reset --yes
+	@$(VERBS) down
 	@rm -rf .sandbox
