@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from blueprint.settings import RetentionSettings, ServiceSettings
+from blueprint.backup import RetentionSettings, SourceSettings
+from blueprint.settings import ServiceSettings
 
 SCHEMA_VERSION = 1
 HIDDEN = "[secret]"
@@ -82,9 +83,18 @@ class RegistryOutput(Outputs):
 
 
 class BackupOutput(Outputs):
-    """Where backups go and the budgets they are held to."""
+    """What is backed up beside the databases, where it goes, for whom, and the budgets it is held to.
+
+    `signer` is the public half (one OpenSSH line) of the key that signs manifests, `signers` are those of evidence.
+    """
 
     destinations: list[BucketOutput]
+    sources: list[SourceSettings] = Field(default_factory=list)
+    recipients: list[str] = Field(default_factory=list)
+    level: int = 3
+    assertions: list[str] = Field(default_factory=list)
+    signer: str | None = None
+    signers: list[str] = Field(default_factory=list)
     schedule: str
     retention: RetentionSettings
     max_age_hours: int
@@ -109,6 +119,9 @@ class OutputSecrets(Outputs):
     database_admin_password: SecretStr | None = None
     assets_key: BucketKey | None = None
     backup_keys: list[BucketKey] = Field(default_factory=list)
+    backup_signing_key: SecretStr | None = None
+    notifications: list[SecretStr] = Field(default_factory=list)
+    heartbeat: SecretStr | None = None
     app: dict[str, SecretStr] = Field(default_factory=dict)
 
 

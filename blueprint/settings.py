@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from blueprint.backup import BackupSettings
 from blueprint.fields import (
     Cidr,
     DatabaseSize,
@@ -27,18 +28,11 @@ from blueprint.fields import (
     Slug,
     SshPublicKey,
 )
+from blueprint.model import Settings
 from blueprint.sizes import DATABASE_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
 """Environments whose data may go; every other one is treated as production."""
-
-
-class Settings(BaseModel):
-    """Base of every group: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
-    )
 
 
 class DropletTopology(Settings):
@@ -281,34 +275,6 @@ class MonitoringSettings(Settings):
     uptime: UptimeSettings = UptimeSettings()
 
 
-class RetentionSettings(Settings):
-    """How many restore points of each kind stay."""
-
-    keep_last: int = Field(default=7, ge=1)
-    daily: int = Field(default=7, ge=0)
-    weekly: int = Field(default=4, ge=0)
-    monthly: int = Field(default=6, ge=0)
-
-
-class BackupDestination(Settings):
-    """A bucket for backups. Without `endpoint` it is a Space that Ancla creates in `region`."""
-
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
-    region: str | None = None
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
-    prefix: str = ""
-
-
-class BackupSettings(Settings):
-    """When, where to and for how long. `schedule` is a systemd OnCalendar expression, UTC; budgets name their unit."""
-
-    schedule: str = "*-*-* 03:00:00"
-    retention: RetentionSettings = RetentionSettings()
-    destinations: tuple[BackupDestination, ...] = ()
-    max_age_hours: int = Field(default=26, ge=1)
-    rto_minutes: int = Field(default=15, ge=1)
-
-
 class RegistrySettings(Settings):
     """The account's container registry (one per account). `create: false` uses the one that is there."""
 
@@ -323,16 +289,30 @@ class NetworkSettings(Settings):
     ip_range: Cidr | None = None
 
 
+class KeyPair(Settings):
+    """A key pair of an S3-compatible store."""
+
+    access_key: str
+    secret_key: SecretStr
+
+
 class Secrets(Settings):
     """Values that are encrypted in the stack file, or come by the environment in the sandbox.
 
     `deploy_key`, `bootstrap_host_key` and `host_key` are OpenSSH ed25519 private keys that `ops stack init` makes:
-    who logs in, the host key a droplet is born with, and the host key it keeps after the first contact.
+    who logs in, the host key a droplet is born with, and the host key it keeps after the first contact;
+    `backup_signing_key` is another one, by which a manifest proves that it is of this environment. `backup_keys` are of
+    the destinations outside Spaces, by bucket. `notifications` are apprise addresses that a failed or a missing backup
+    is told to, `heartbeat` an address that is asked for after each backup (a dead man's switch).
     """
 
     deploy_key: SecretStr | None = None
     bootstrap_host_key: SecretStr | None = None
     host_key: SecretStr | None = None
+    backup_signing_key: SecretStr | None = None
+    backup_keys: dict[str, KeyPair] = Field(default_factory=dict)
+    notifications: tuple[SecretStr, ...] = ()
+    heartbeat: SecretStr | None = None
     slack_webhook: SecretStr | None = None
     app: dict[EnvironmentVariable, SecretStr] = Field(default_factory=dict)
 
@@ -380,6 +360,12 @@ class EnvironmentSettings(Settings):
         for what, values in (("name", names), ("route", routes), ("port", ports)):
             for value in sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
+        databases = self.database.databases if isinstance(self.database, ManagedPostgresql) else ()
+        sets = [*databases, *(source.name for source in self.backup.sources)]
+        for value in sorted({value for value in sets if sets.count(value) > 1}):
+            raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
+        if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
+            raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
         return self
 
 
@@ -395,11 +381,6 @@ def not_built(settings: EnvironmentSettings) -> list[str]:
             found.append(f"database.readReplicas: {settings.database.read_replicas}")
         if settings.database.extensions:
             found.append(f"database.extensions: {', '.join(settings.database.extensions)}")
-    found += [
-        f"backup.destinations[{index}].endpoint: a bucket outside Spaces"
-        for index, destination in enumerate(settings.backup.destinations)
-        if destination.endpoint is not None
-    ]
     if settings.cache is not None:
         found.append(f"cache.kind: {settings.cache.kind}")
     found += [f"extras: {name}" for name in settings.extras]
@@ -413,8 +394,18 @@ def missing_secrets(settings: EnvironmentSettings) -> list[str]:
         for name in ("deploy_key", "bootstrap_host_key", "host_key")
         if getattr(settings.secrets, name) is None
     ]
+    if settings.backup.destinations and settings.secrets.backup_signing_key is None:
+        missing.append("secrets.backupSigningKey")
+    missing += [
+        f"secrets.backupKeys.{destination.bucket}"
+        for destination in settings.backup.destinations
+        if destination.endpoint is not None and destination.bucket not in settings.secrets.backup_keys
+    ]
     if settings.monitoring.slack is not None and settings.secrets.slack_webhook is None:
         missing.append("secrets.slackWebhook")
-    wanted = sorted({name for service in settings.services for name in service.secrets})
+    wanted = sorted(
+        {name for service in settings.services for name in service.secrets}
+        | {source.password for source in settings.backup.sources if source.kind == "postgresql"}
+    )
     missing += [f"secrets.app.{name}" for name in wanted if name not in settings.secrets.app]
     return missing

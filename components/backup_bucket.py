@@ -24,6 +24,18 @@ class BackupBucketArgs:
     lifecycle: Lifecycle
 
 
+@dataclass(frozen=True, kw_only=True)
+class BackupPlace:
+    """Where backups go, made here or there already. The key reads and writes that bucket."""
+
+    bucket: pulumi.Input[str]
+    region: str
+    endpoint: pulumi.Input[str]
+    prefix: str
+    access_key: pulumi.Input[str]
+    secret_key: pulumi.Input[str]
+
+
 class BackupBucket(pulumi.ComponentResource):
     """A Space that only its own key reads. Retention is `ops`' work: it knows which objects make one restore point."""
 
@@ -58,3 +70,15 @@ class BackupBucket(pulumi.ComponentResource):
         self.endpoint = spaces_endpoint(args.region)
         self.access_key, self.secret_key = key.access_key, pulumi.Output.secret(key.secret_key)
         self.register_outputs({"bucket": self.bucket})
+
+    @property
+    def place(self) -> BackupPlace:
+        """The bucket as the outputs name it."""
+        return BackupPlace(
+            bucket=self.bucket,
+            region=self.region,
+            endpoint=self.endpoint,
+            prefix=self.prefix,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+        )

@@ -26,6 +26,10 @@ class Credentials:
     host_public: str
     app: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
     slack_webhook: str | None = field(repr=False, default=None)
+    backup_signing_key: str | None = field(repr=False, default=None)
+    backup_signer: str | None = None
+    notifications: tuple[str, ...] = field(repr=False, default=())
+    heartbeat: str | None = field(repr=False, default=None)
 
     def keyed_hash(self, value: str) -> str:
         """Return a hash that tells a change of a secret, and tells nothing of it to who lacks the deploy key."""
@@ -60,5 +64,13 @@ def credentials_of(settings: EnvironmentSettings) -> Credentials:
         host_key=host,
         host_public=host_public,
         app={name: value.get_secret_value() for name, value in secrets.app.items()},
-        slack_webhook=secrets.slack_webhook.get_secret_value() if secrets.slack_webhook else None,
+        backup_signing_key=_text(secrets.backup_signing_key),
+        backup_signer=public_line(secrets.backup_signing_key) if secrets.backup_signing_key else None,
+        notifications=tuple(address.get_secret_value() for address in secrets.notifications),
+        heartbeat=_text(secrets.heartbeat),
+        slack_webhook=_text(secrets.slack_webhook),
     )
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pulumi
 
+from blueprint.backup import BackupDestination
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import AssetBucketArgs, AssetBucketWithCDN
-from components.backup_bucket import BackupBucket, BackupBucketArgs
+from components.backup_bucket import BackupBucket, BackupBucketArgs, BackupPlace
 from components.converge import Converge, ConvergeArgs, Grants, GrantsArgs
 from components.credentials import credentials_of
 from components.dns_zone import AssetsHost, DnsZone, DnsZoneArgs
@@ -22,6 +23,9 @@ from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
 from components.project import Project, ProjectArgs
 from components.registry import Registry, RegistryArgs
+
+_FOREIGN_REGION = "auto"
+"""Of a bucket outside DigitalOcean whose region is not said; R2 wants exactly this, others ignore it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class Environment(pulumi.ComponentResource):
         self._lifecycle = lifecycle_of(settings.environment)
         self._credentials = credentials_of(settings)
         self._child = pulumi.ResourceOptions(parent=self)
+        self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
         built = Built(
@@ -151,21 +156,34 @@ class Environment(pulumi.ComponentResource):
             self._child,
         )
 
-    def _backups(self) -> list[BackupBucket]:
-        return [
-            BackupBucket(
-                f"{self._name}-backups-{destination.bucket}",
-                BackupBucketArgs(
-                    bucket=destination.bucket,
-                    region=destination.region or self._settings.region.value,
-                    prefix=destination.prefix,
-                    key_name=f"{self._name}-backups-{destination.bucket}",
-                    lifecycle=self._lifecycle,
-                ),
-                self._child,
+    def _backups(self) -> list[BackupPlace]:
+        return [self._backup_place(destination) for destination in self._settings.backup.destinations]
+
+    def _backup_place(self, destination: BackupDestination) -> BackupPlace:
+        settings = self._settings
+        if destination.endpoint is not None:
+            key = settings.secrets.backup_keys[destination.bucket]
+            return BackupPlace(
+                bucket=destination.bucket,
+                region=destination.region or _FOREIGN_REGION,
+                endpoint=destination.endpoint,
+                prefix=destination.prefix,
+                access_key=key.access_key,
+                secret_key=pulumi.Output.secret(key.secret_key.get_secret_value()),
             )
-            for destination in self._settings.backup.destinations
-        ]
+        made = BackupBucket(
+            f"{self._name}-backups-{destination.bucket}",
+            BackupBucketArgs(
+                bucket=destination.bucket,
+                region=destination.region or settings.region.value,
+                prefix=destination.prefix,
+                key_name=f"{self._name}-backups-{destination.bucket}",
+                lifecycle=self._lifecycle,
+            ),
+            self._child,
+        )
+        self._backup_urns.append(made.bucket_urn)
+        return made.place
 
     def _registry(self) -> Registry:
         settings = self._settings
@@ -248,7 +266,7 @@ class Environment(pulumi.ComponentResource):
         urns = [urn for droplet in built.droplets for urn in droplet.urns]
         urns += [built.database.urn_of_cluster] if built.database else []
         urns += [built.assets.bucket_urn] if built.assets else []
-        urns += [backup.bucket_urn for backup in built.backups]
+        urns += self._backup_urns
         urns += [zone.domain_urn] if zone else []
         Project(
             f"{self._name}-project",

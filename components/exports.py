@@ -12,7 +12,7 @@ from blueprint.outputs import SCHEMA_VERSION
 from blueprint.settings import EnvironmentSettings
 from components.app_droplet import SSH_PORT, USER, AppDroplet
 from components.asset_bucket import AssetBucketWithCDN
-from components.backup_bucket import BackupBucket
+from components.backup_bucket import BackupPlace
 from components.credentials import Credentials
 from components.managed_database import ManagedDatabase
 from components.registry import Registry
@@ -33,7 +33,7 @@ class Built:
     droplets: Sequence[AppDroplet]
     database: ManagedDatabase | None
     assets: AssetBucketWithCDN | None
-    backups: Sequence[BackupBucket]
+    backups: Sequence[BackupPlace]
     registry: Registry
 
 
@@ -67,10 +67,8 @@ def build_outputs(built: Built) -> Values:
                 {"name": backup.bucket, "region": backup.region, "endpoint": backup.endpoint, "prefix": backup.prefix}
                 for backup in built.backups
             ],
-            "schedule": settings.backup.schedule,
-            "retention": settings.backup.retention.model_dump(mode="json", by_alias=False),
-            "max_age_hours": settings.backup.max_age_hours,
-            "rto_minutes": settings.backup.rto_minutes,
+            "signer": built.credentials.backup_signer,
+            **settings.backup.model_dump(mode="json", by_alias=False, exclude={"destinations"}),
         },
     }
 
@@ -83,6 +81,9 @@ def build_machine_secrets(built: Built) -> Values:
         "database_admin_password": database.admin_password if database else None,
         "assets_key": {"access_key": assets.access_key, "secret_key": assets.secret_key} if assets else None,
         "backup_keys": [{"access_key": backup.access_key, "secret_key": backup.secret_key} for backup in built.backups],
+        "backup_signing_key": built.credentials.backup_signing_key,
+        "notifications": list(built.credentials.notifications),
+        "heartbeat": built.credentials.heartbeat,
         "app": dict(built.credentials.app),
     }
 

@@ -14,6 +14,7 @@
     │   └── ObjectMissingError           the object is not there
     ├── BackupNotFoundError              no backup by that name, or none at all
     ├── ManifestError                    not readable, made by a newer Ancla, or not the one it says it is
+    ├── KeyProblemError                  an identity, a recipient or a signing key is missing or not one
     ├── IntegrityError                   a byte is not the byte that was written
     ├── RestoreRefusedError              the target is live, is not empty, or cannot hold the data
     ├── RestoreError                     the restore began and failed; the target is named
@@ -83,6 +84,10 @@ class BackupNotFoundError(OpsError):
 
 class ManifestError(OpsError):
     """The manifest is not readable, is of a newer version, or is not of the backup it lies in."""
+
+
+class KeyProblemError(OpsError):
+    """An identity, a recipient or a signing key is missing, is not one, or does not fit."""
 
 
 class IntegrityError(OpsError):

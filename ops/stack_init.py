@@ -23,6 +23,7 @@ KEYS = {
     "deployKey": "the key that logs in as deploy",
     "bootstrapHostKey": "the host key a droplet is born with",
     "hostKey": "the host key a droplet keeps",
+    "backupSigningKey": "what signs the manifests of backups",
 }
 
 

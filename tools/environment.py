@@ -32,6 +32,8 @@ from rich.console import Console
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets, parse_outputs
 from blueprint.pulumi_config import load_stack_file
+from ops.backup.keys import make_identity, recipient_of
+from ops.stack_init import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -120,7 +122,11 @@ def _private_file(path: Path, make: Callable[[], str]) -> Path:
 
 
 def _project(home: Path) -> None:
-    """Lay out the engine's folder: project and stack files of the checkout; salts stay in the copies."""
+    """Lay out the engine's folder: project and stack files of the checkout; salts stay in the copies.
+
+    Backups are encrypted for an identity of this sandbox's own, which stands in the copies beside what the team writes.
+    """
+    recipient = recipient_of(_identity(home).read_text())
     folder = home / "project"
     folder.mkdir(parents=True, exist_ok=True)
     project: dict[str, Any] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
@@ -129,15 +135,23 @@ def _project(home: Path) -> None:
     for source in ROOT.glob("Pulumi.*.yaml"):
         copy = folder / source.name
         salt = re.search(r"^encryptionsalt:.*$", copy.read_text(), re.MULTILINE) if copy.exists() else None
-        copy.write_text((f"{salt[0]}\n" if salt else "") + source.read_text())
+        document: dict[str, Any] = yaml.safe_load(source.read_text())
+        document["config"].setdefault("ancla:backup", {}).setdefault("recipients", []).append(recipient)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        copy.write_text((f"{salt[0]}\n" if salt else "") + text)
+
+
+def _identity(home: Path) -> Path:
+    """Return the file with the age identity that reads this sandbox's backups; made once."""
+    return _private_file(home / "identity.txt", make_identity)
 
 
 def _secrets(home: Path, stack: str) -> str:
     """Make up what a real stack keeps encrypted in its stack file; the same values at every run. Returns JSON."""
     path = home / f"secrets-{stack}.json"
     settings = load_stack_file(ROOT / f"Pulumi.{stack}.yaml")
-    if not path.exists():
-        subprocess.run(
+    if not path.exists() or KEYS.keys() - json.loads(path.read_text()).keys():
+        subprocess.run(  # what is there stays
             [sys.executable, "-m", "ops", "stack", "init", "--stack", stack, "--emit-secrets", str(path)],
             cwd=ROOT,
             check=True,
@@ -169,6 +183,7 @@ def workspace(stack: str, *, start: bool) -> Workspace:
     environment = {
         **os.environ,
         **variables,
+        "ANCLA_IDENTITY": str(_identity(home)),
         "ANCLA_ROOT": str(ROOT),
         "ANCLA_SANDBOX_HOME": str(home),
         "ANCLA_SECRETS": _secrets(home, stack),
@@ -313,7 +328,7 @@ def preview() -> None:
         quiet=True,
     )
     plan = work.pulumi("pulumi preview", "preview", "--json", "--show-sames", quiet=True)
-    policy = [sys.executable, "-m", "policy", "--cost", "--stack-file", str(ROOT / f"Pulumi.{work.stack}.yaml")]
+    policy = [sys.executable, "-m", "policy", "--cost", "--stack-file", str(work.project / f"Pulumi.{work.stack}.yaml")]
     done = subprocess.run(policy, cwd=ROOT, input=plan, text=True, check=False, env=dict(work.environment))
     raise typer.Exit(done.returncode)
 

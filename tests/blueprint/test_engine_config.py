@@ -24,7 +24,13 @@ def key(algorithm: Any = Ed25519PrivateKey) -> str:
     return algorithm.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
 
 
-SECRETS = {"deployKey": key(), "bootstrapHostKey": key(), "hostKey": key(), "app": {"JWT_PRIVATE_KEY": "x"}}
+SECRETS = {
+    "deployKey": key(),
+    "bootstrapHostKey": key(),
+    "hostKey": key(),
+    "backupSigningKey": key(),
+    "app": {"JWT_PRIVATE_KEY": "x"},
+}
 
 
 def engine(stack: str, **changes: Any) -> dict[str, str]:
@@ -89,7 +95,7 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
         (
             "backup",
             {"destinations": [{"bucket": "elsewhere", "endpoint": "https://s3.example.org"}]},
-            "backup.destinations[0].endpoint",
+            "secrets.backupKeys.elsewhere",
         ),
     ],
 )

@@ -32,7 +32,13 @@ def made_secrets() -> str:
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         return pem.decode()
 
-    values = {"deployKey": key(), "bootstrapHostKey": key(), "hostKey": key(), "app": {"JWT_PRIVATE_KEY": CANARY}}
+    values = {
+        "deployKey": key(),
+        "bootstrapHostKey": key(),
+        "hostKey": key(),
+        "backupSigningKey": key(),
+        "app": {"JWT_PRIVATE_KEY": CANARY},
+    }
     return json.dumps(values)
 
 

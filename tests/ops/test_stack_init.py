@@ -49,12 +49,12 @@ def test_keys_go_by_stdin_and_a_second_run_keeps_them():
     engine = Engine()
     first = init_stack("prod", Account("a-1"), engine)
     made = dict(engine.config["ancla:secrets"])
-    assert first.made == ["stack prod", "deployKey", "bootstrapHostKey", "hostKey", "account"]
-    assert len({public_line(SecretStr(key)) for key in made.values()}) == 3
+    assert first.made == ["stack prod", "deployKey", "bootstrapHostKey", "hostKey", "backupSigningKey", "account"]
+    assert len({public_line(SecretStr(key)) for key in made.values()}) == 4
     assert not any("PRIVATE KEY" in part for arguments, _ in engine.calls for part in arguments)
     second = init_stack("prod", Account("a-1"), engine)
     assert second.made == []
-    assert second.kept == ["stack prod", "deployKey", "bootstrapHostKey", "hostKey", "account"]
+    assert second.kept == ["stack prod", "deployKey", "bootstrapHostKey", "hostKey", "backupSigningKey", "account"]
     assert engine.config["ancla:secrets"] == made
 
 
@@ -77,13 +77,13 @@ def test_another_account_is_refused():
 
 def test_the_file_for_the_sandbox_is_private_and_kept(tmp_path):
     path = tmp_path / "new" / "secrets.json"
-    assert init_file(path).made == ["deployKey", "bootstrapHostKey", "hostKey"]
+    assert init_file(path).made == ["deployKey", "bootstrapHostKey", "hostKey", "backupSigningKey"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "app": {"TOKEN": "x"}}))
     path.chmod(0o644)
     report = init_file(path)
-    assert (report.made, report.kept) == ([], ["deployKey", "bootstrapHostKey", "hostKey"])
+    assert (report.made, report.kept) == ([], ["deployKey", "bootstrapHostKey", "hostKey", "backupSigningKey"])
     assert json.loads(path.read_text()) == {**values, "app": {"TOKEN": "x"}}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

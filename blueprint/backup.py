@@ -1,0 +1,110 @@
+"""What a stack file says of backups: what is backed up, for whom, where it goes and how long it stays."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from blueprint.fields import AgeRecipient, EnvironmentVariable, Port, PostgresName, Slug, SshPublicKey
+from blueprint.model import Settings
+
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*[^/\x00]$")]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+
+
+class RetentionSettings(Settings):
+    """How many restore points stay: the last ones, and the newest of each of so many hours, days, weeks, … that have one.
+
+    Hours to years are of UTC, weeks of ISO 8601. Whatever these say, `minimum_count` good ones stay, and none goes before
+    it is `minimum_age_hours` old. `ops backup prune --dry-run` gives the reason for every one.
+    """
+
+    keep_last: int = Field(default=7, ge=1)
+    hourly: int = Field(default=0, ge=0)
+    daily: int = Field(default=7, ge=0)
+    weekly: int = Field(default=4, ge=0)
+    monthly: int = Field(default=6, ge=0)
+    yearly: int = Field(default=0, ge=0)
+    minimum_count: int = Field(default=3, ge=1)
+    minimum_age_hours: int = Field(default=24, ge=0)
+
+
+class PostgresqlSource(Settings):
+    """A database of a PostgreSQL server of one's own, at an address that the droplet reaches.
+
+    `password` names a variable in `secrets.app`. `stanza` names the pgBackRest stanza of that server, where it has one.
+    """
+
+    kind: Literal["postgresql"] = "postgresql"
+    name: Slug
+    host: str = "127.0.0.1"
+    port: Port = 5432
+    database: PostgresName
+    user: PostgresName
+    password: EnvironmentVariable
+    stanza: Slug | None = None
+
+
+class SqliteSource(Settings):
+    """A SQLite database file on the droplet, such as the one in an app's volume."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    name: Slug
+    path: AbsolutePath
+
+
+class SecretsSource(Settings):
+    """Files on the droplet without which a restored database is of no use: the app's `.env`, keys, certificates."""
+
+    kind: Literal["secrets"] = "secrets"
+    name: Slug = "secrets"
+    paths: tuple[AbsolutePath, ...] = Field(default=("/opt/ancla/app/.env",), min_length=1)
+
+
+class BucketSource(Settings):
+    """The objects of the environment's assets bucket, under `prefix`."""
+
+    kind: Literal["bucket"] = "bucket"
+    name: Slug = "assets"
+    prefix: str = ""
+
+
+SourceSettings = Annotated[
+    PostgresqlSource | SqliteSource | SecretsSource | BucketSource,
+    Field(discriminator="kind", description="what is backed up beside the stack's own databases"),
+]
+
+
+class BackupDestination(Settings):
+    """A bucket for backups. Without `endpoint` it is a Space that Ancla creates in `region`.
+
+    With one it is a bucket of another S3 (Cloudflare R2, another account) that is there already; its key pair is
+    `secrets.backupKeys.<bucket>`.
+    """
+
+    bucket: BucketName
+    region: str | None = None
+    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
+    prefix: str = ""
+
+
+class BackupSettings(Settings):
+    """What is backed up, when, for whom, where to and for how long.
+
+    `schedule` is a systemd OnCalendar expression, UTC; budgets name their unit. `recipients` are age public keys: who
+    holds one of their identities can read the backups, and nobody else, this environment's machines included.
+    `assertions` are SQL queries a drill runs on the restored database, each of which must return true. `signers` are
+    the public keys that drill evidence may be signed with.
+    """
+
+    schedule: str = "*-*-* 03:00:00"
+    retention: RetentionSettings = RetentionSettings()
+    destinations: tuple[BackupDestination, ...] = ()
+    sources: tuple[SourceSettings, ...] = ()
+    recipients: tuple[AgeRecipient, ...] = ()
+    level: int = Field(default=3, ge=1, le=19, description="of zstd")
+    max_age_hours: int = Field(default=26, ge=1)
+    rto_minutes: int = Field(default=15, ge=1)
+    assertions: tuple[str, ...] = ()
+    signers: tuple[SshPublicKey, ...] = ()
