@@ -54,6 +54,7 @@ for _family in (
     "account",
     "actions",
     "certificates",
+    "database_backups",
     "database_contents",
     "database_settings",
     "databases",

@@ -6,6 +6,7 @@ import base64
 import re
 
 from sandbox.api.context import Body, Call, invalid, not_built, operation
+from sandbox.api.database_backups import backups_body
 from sandbox.api.databases import available_version, cluster_body, find_cluster, parse_rules, save
 from sandbox.api.postgres_config import check_config
 
@@ -21,12 +22,8 @@ def get_ca(call: Call) -> Body:
 
 @operation("databases_list_backups")
 def list_backups(call: Call) -> Body:
-    """List DigitalOcean's own backups: none are taken here."""
-    find_cluster(call)
-    return {
-        "backups": [],
-        "scheduled_backup_time": {"backup_hour": 3, "backup_minute": 0, "backup_interval_hours": 24},
-    }
+    """List DigitalOcean's own backups, oldest first."""
+    return backups_body(call, find_cluster(call))
 
 
 @operation("databases_list_firewall_rules")

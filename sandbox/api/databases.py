@@ -20,6 +20,7 @@ from sandbox.api.context import (
     operation,
     random_text,
 )
+from sandbox.api.database_backups import adopt, check_fork, must_not_be_forked, source_of
 from sandbox.api.desired import DATABASE_ZONE, cluster_spec
 from sandbox.api.projects import forget_urn, project_of
 from sandbox.api.tags import ensure_tags
@@ -174,7 +175,7 @@ def list_clusters(call: Call) -> Body:
 
 @operation("databases_create_cluster")
 def create_cluster(call: Call) -> Body:
-    """Make a cluster with `doadmin` and `defaultdb`; it is `creating` until its server answers."""
+    """Make a cluster with `doadmin` and `defaultdb`, or a fork; it is `creating` until its server answers."""
     cloud = call.cloud
     name = call.text("name", pattern=_CLUSTER_NAME, message="invalid cluster name")
     engine = call.one_of(
@@ -182,13 +183,14 @@ def create_cluster(call: Call) -> Body:
     )
     if engine != "pg":
         raise not_built(f"database clusters of the engine {engine}")
-    if call.body.get("backup_restore"):
-        raise not_built("database clusters restored from a backup")
     region = call.one_of("region", catalog.REGIONS, "invalid region")
     if call.store.list("database", name=name, deleting=False):
         raise invalid("cluster name is not available")
     blank: Record = {"rules": []}
     fields = {"version": available_version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
+    forked = source_of(call)
+    if forked:
+        check_fork(fields, forked[0])
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, call.body.get("private_network_uuid"), region)
     account = call.store.get_meta("account")
@@ -210,7 +212,8 @@ def create_cluster(call: Call) -> Body:
             {"name": "doadmin", "role": "primary", "password": new_password(cloud, "doadmin"), "replication": True}
         ],
         "pools": [],
-        "config": {},
+        "config": dict(forked[0]["config"]) if forked else {},
+        "restore": forked[1] if forked else None,
         "maintenance": {"day": "friday", "hour": "21:00:00"},
         "autoscale": None,
         "dropped": [],
@@ -232,8 +235,10 @@ def get_cluster(call: Call) -> Body:
 def destroy_cluster(call: Call) -> None:
     """Destroy a cluster with all its data: 404 from now on; it leaves its VPC once its servers are gone."""
     database = find_cluster(call)
+    must_not_be_forked(call, database)
     call.store.put("database", database["id"], {**database, "deleting": True})
     call.store.delete_children("replica", database["id"])
+    call.store.delete_children("database_backup", database["id"])
     call.store.delete_children("database_event", database["id"])
     forget_urn(call.store, f"do:dbaas:{database['id']}")
     call.cloud.touch(f"cluster:{database['id']}", wait=False)
@@ -286,12 +291,18 @@ def converge_cluster(cloud: Cloud, ident: str) -> None:
         cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first member
         cloud.parts.apply_cluster(spec)
         cloud.applied[key] = spec
+    contents = cloud.parts.contents(spec) if spec.restore else None
     with cloud.change():
         current = cloud.store.get("database", ident)
         if current is None or current["deleting"]:
             return
         current["dropped"] = [item for item in current["dropped"] if item not in database["dropped"]]
+        if contents:
+            # What came with the data belongs to it now; the next run brings passwords and settings to it.
+            adopt(cloud, current, contents)
+            cloud.touch(key)
         # A resize asked for meanwhile has a run of its own after this one.
-        if current["status"] == database["status"]:
+        elif current["status"] == database["status"]:
             current["status"] = "online"
         cloud.store.put("database", ident, current)
+        cloud.touch(f"backup:{ident}", wait=False)

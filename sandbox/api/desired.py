@@ -19,6 +19,7 @@ from sandbox.parts.base import (
     PoolSpec,
     PortRule,
     RegistryLogin,
+    RestoreSpec,
     SpacesKey,
     VpcSpec,
     World,
@@ -148,6 +149,7 @@ def cluster_spec(store: Store, database: Record) -> ClusterSpec:
         ),
         trusted=trusted_sources(store, database),
         config=postgres_settings(database["config"], size.memory),
+        restore=RestoreSpec(**database["restore"]) if database.get("restore") else None,
     )
 
 

@@ -47,6 +47,17 @@ class Jobs:
                 self._pool.submit(self._drain, key)
             return future
 
+    def later(self, key: str, seconds: float) -> None:
+        """Ask for a run after so long, instead of the one that was asked for so before."""
+        with self._lock:
+            if self._closed:
+                return
+            if key in self._timers:
+                self._timers[key].cancel()
+            timer = self._timers[key] = threading.Timer(seconds, self.submit, (key,))
+            timer.daemon = True
+            timer.start()
+
     def settle(self, seconds: float) -> bool:
         """Wait until no work is queued or running, at most so long; say whether that came."""
         end = time.monotonic() + seconds
@@ -78,13 +89,9 @@ class Jobs:
 
     def _retry_later(self, key: str) -> None:
         with self._lock:
-            if self._closed:
-                return
             delay = self._delay.get(key, _FIRST_RETRY)
             self._delay[key] = min(delay * 2, _LAST_RETRY)
-            timer = self._timers[key] = threading.Timer(delay, self.submit, (key,))
-            timer.daemon = True
-            timer.start()
+        self.later(key, delay)
 
     def close(self) -> None:
         """Start nothing more; what runs now runs to its end."""

@@ -84,11 +84,41 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestoreSpec:
+    """Where the data of a fork comes from: the base backup `backup` of the cluster `source`, and its WAL up to `time`.
+
+    Every transaction that was committed at `time` (ISO 8601, UTC) or before is in it, and no later one.
+    """
+
+    source: str
+    backup: str
+    time: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseBackup:
+    """A base backup. `finished` in POSIX seconds: it can be restored to any time from then on. `size` in bytes."""
+
+    name: str
+    finished: float
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a server itself says is in it: databases, and roles that may log in."""
+
+    databases: frozenset[str]
+    users: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSpec:
     """A PostgreSQL cluster with all that is in it. Listens with TLS on 25060 at `private_ip` and `public_ip`.
 
     `trusted` is a list of CIDRs; None means no rule (open, as at DigitalOcean). An address outside gets no answer.
     The first user is `doadmin`. `host` and `private_host` are the names the certificate carries and DNS answers for.
+    `restore` is set until a fork has its data.
     """
 
     id: str
@@ -107,6 +137,7 @@ class ClusterSpec:
     pools: tuple[PoolSpec, ...] = ()
     trusted: tuple[str, ...] | None = None
     config: dict[str, str] = field(default_factory=dict)
+    restore: RestoreSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +256,18 @@ class Parts(Protocol):
 
     def drop_user(self, cluster: ClusterSpec, name: str) -> None:
         """Drop one login role."""
+        ...
+
+    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
+        """Take a base backup of a running cluster; None when the cluster keeps no WAL (an earlier sandbox made it)."""
+        ...
+
+    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
+        """Remove every other base backup (`names` are oldest first), and the WAL that only those needed."""
+        ...
+
+    def contents(self, cluster: ClusterSpec) -> Contents:
+        """Ask the server what is in it."""
         ...
 
     def ca_certificate(self) -> str:

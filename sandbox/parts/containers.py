@@ -11,8 +11,10 @@ from typing import Any
 
 from sandbox.parts.authority import Authority
 from sandbox.parts.base import (
+    BaseBackup,
     CdnSpec,
     ClusterSpec,
+    Contents,
     DnsRecord,
     DropletSpec,
     FirewallRules,
@@ -158,6 +160,15 @@ class ContainerParts:
     def drop_user(self, cluster: ClusterSpec, name: str) -> None:
         self.databases.drop_user(cluster, name)
 
+    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
+        return self.databases.take_backup(cluster, name)
+
+    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
+        self.databases.keep_backups(cluster, names)
+
+    def contents(self, cluster: ClusterSpec) -> Contents:
+        return self.databases.contents(cluster)
+
     # Certificates.
 
     def ca_certificate(self) -> str:
@@ -206,7 +217,12 @@ class ContainerParts:
                 lambda: self.set_zones(world.zones),
                 lambda: self.set_spaces_keys(world.spaces_keys),
                 lambda: self._reconcile_edge(world),
-                *(lambda cluster=cluster: self.apply_cluster(cluster) for cluster in world.clusters),
+                # One that waits for its data needs its source up, and may take long: its own job goes on with it.
+                *(
+                    lambda cluster=cluster: self.apply_cluster(cluster)
+                    for cluster in world.clusters
+                    if not cluster.restore
+                ),
                 *(lambda droplet=droplet: self._reconcile_droplet(droplet, world) for droplet in world.droplets),
             ]
         )

@@ -6,7 +6,8 @@ import os
 
 from sandbox.parts import sql
 from sandbox.parts.authority import Authority
-from sandbox.parts.base import ClusterSpec, PartError
+from sandbox.parts.backups import RESTORE, Backups
+from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError
 from sandbox.parts.docker import Docker, File, eventually, label_options
 from sandbox.parts.firewall import trusted_sources
 from sandbox.parts.images import Images
@@ -16,6 +17,7 @@ from sandbox.parts.network import Networks
 SETTINGS = "/etc/cluster"
 DATA = "/var/lib/postgresql"
 READY_SECONDS = 60
+REPLAY_SECONDS = 900
 
 
 class Databases:
@@ -26,6 +28,7 @@ class Databases:
     ) -> None:
         self.instance, self.docker, self.images = instance, docker, images
         self.networks, self.authority = networks, authority
+        self.backups = Backups(docker, self._query)
 
     def container(self, cluster_id: str) -> str:
         """Return the name of the cluster's container."""
@@ -48,7 +51,9 @@ class Databases:
             self.docker.execute(name, "nft", "-f", f"{SETTINGS}/trusted.nft")
         else:
             self.docker.start(name)
-        self._wait(name)
+        self._wait(name, REPLAY_SECONDS if cluster.restore else READY_SECONDS)
+        if cluster.restore:
+            self.docker.execute(name, "rm", "-rf", RESTORE)
         self._query(name, "postgres", sql.roles_sql(cluster.users) + sql.databases_sql(cluster.databases))
         self._query(name, "postgres", sql.config_sql(cluster.config))
         self.docker.put(name, self._pools(cluster))
@@ -85,6 +90,17 @@ class Databases:
                 *self._pools(cluster),
             ],
         )
+        if cluster.restore:
+            source = self.container(cluster.restore.source)
+            self._wait(source, READY_SECONDS)
+            self.backups.archive_all(source)
+            self.backups.fill(
+                cluster.restore,
+                source=self.volume(cluster.restore.source),
+                volume=self.volume(cluster.id),
+                image=self.images.image("parts"),
+                labels=self.instance.labels,
+            )
         # Named when whole: one interrupted in the making stays a draft, and is made again.
         self.docker.run("rename", draft, name)
 
@@ -103,7 +119,7 @@ class Databases:
     def _limits(cluster: ClusterSpec) -> list[str]:
         return ["--cpus", str(min(cluster.vcpus, os.cpu_count() or 1))]
 
-    def _wait(self, name: str) -> None:
+    def _wait(self, name: str, seconds: float) -> None:
         def ready() -> bool:
             if not self.docker.running(name):
                 logs = self.docker.run("logs", "--tail", "1", name, check=False)
@@ -112,7 +128,7 @@ class Databases:
                 name, "pg_isready", "--host", sql.SOCKET, "--port", str(sql.PORT), check=False
             )
 
-        eventually(ready, what=name, seconds=READY_SECONDS, pause=0.2)
+        eventually(ready, what=name, seconds=seconds, pause=0.2)
 
     def _query(self, name: str, database: str, text: str) -> str:
         """Run SQL as the superuser, by the socket inside the container; secrets go in by stdin alone."""
@@ -127,7 +143,23 @@ class Databases:
         name = self.container(cluster_id)
         self.docker.remove(name)
         self.docker.remove(f"{name}-draft")
+        self.docker.remove(f"{self.volume(cluster_id)}-fill")
         self.docker.remove_volume(self.volume(cluster_id))
+
+    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
+        """Take a base backup; None when the cluster keeps no WAL."""
+        return self.backups.take(self.container(cluster.id), name)
+
+    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
+        """Remove every other base backup, and the WAL that only those needed."""
+        self.backups.keep(self.container(cluster.id), names)
+
+    def contents(self, cluster: ClusterSpec) -> Contents:
+        """Ask the server for its databases and login roles."""
+        name = self.container(cluster.id)
+        databases = self._query(name, "postgres", "SELECT datname FROM pg_database WHERE datallowconn;\n")
+        users = self._query(name, "postgres", "SELECT rolname FROM pg_roles WHERE rolcanlogin;\n")
+        return Contents(databases=frozenset(databases.splitlines()), users=frozenset(users.splitlines()))
 
     def drop_database(self, cluster: ClusterSpec, database: str) -> None:
         """Drop a database; open connections to it are ended."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+import time
 from typing import Any
 
 from sandbox.parts.base import (
+    BaseBackup,
     CdnSpec,
     ClusterSpec,
+    Contents,
     DnsRecord,
     DropletSpec,
     FirewallRules,
@@ -122,6 +125,21 @@ class NoParts:
     def drop_user(self, cluster: ClusterSpec, name: str) -> None:
         """Note the call."""
         self._note("drop_user", (cluster.id, name))
+
+    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
+        """Note the call; the backup of nothing is 30 MB."""
+        self._note("take_backup", (cluster.id, name))
+        return BaseBackup(name=name, finished=time.time(), size=30_000_000)
+
+    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
+        """Note the call."""
+        self._note("keep_backups", (cluster.id, names))
+
+    def contents(self, cluster: ClusterSpec) -> Contents:
+        """Return what its source was told last, as if nothing had changed since the time it was restored to."""
+        self._note("contents", cluster.id)
+        told = self.clusters[cluster.restore.source if cluster.restore else cluster.id]
+        return Contents(databases=frozenset(told.databases), users=frozenset(user.name for user in told.users))
 
     def ca_certificate(self) -> str:
         """Return a text in the shape of a PEM certificate."""

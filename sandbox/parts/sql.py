@@ -17,6 +17,15 @@ CONNECTIONS_PER_GIB = 25
 RESERVED_CONNECTIONS = 3
 
 
+WAL_ARCHIVE = "/var/lib/postgresql/backups/wal"
+ARCHIVE_COMMAND = (
+    # A segment that is there already is right when it is the same: after a crash PostgreSQL asks again.
+    f"mkdir -p {WAL_ARCHIVE} && if test -e {WAL_ARCHIVE}/%f.gz; then gzip -dc {WAL_ARCHIVE}/%f.gz | cmp -s - %p; "
+    f"else gzip -1 <%p >{WAL_ARCHIVE}/.%f && sync {WAL_ARCHIVE}/.%f && mv {WAL_ARCHIVE}/.%f {WAL_ARCHIVE}/%f.gz; fi"
+)
+"""Keeps each WAL segment, compressed, whole or not at all."""
+
+
 def literal(value: str) -> str:
     """An SQL string constant, with any quote or backslash in it harmless."""
     escaped = value.replace("\\", "\\\\").replace("'", "''")
@@ -51,6 +60,8 @@ def postgresql_conf(cluster: ClusterSpec) -> str:
             "wal_level": "logical",
             "max_wal_senders": 10,
             "max_wal_size": "512MB",
+            "archive_mode": "on",
+            "archive_command": f"'{ARCHIVE_COMMAND}'",
             "timezone": "'UTC'",
             "log_timezone": "'UTC'",
             "log_line_prefix": "'%m [%p] %q%u@%d '",
@@ -63,6 +74,7 @@ def postgresql_conf(cluster: ClusterSpec) -> str:
 PG_HBA = """\
 # The superuser comes by the socket alone; PgBouncer by the socket with each user's own password; the rest by TLS.
 local    all          postgres                peer
+local    replication  postgres                peer
 local    all          all                     scram-sha-256
 hostssl  all          postgres    0.0.0.0/0   reject
 hostssl  all          all         0.0.0.0/0   scram-sha-256
@@ -146,6 +158,19 @@ def config_sql(config: dict[str, str]) -> str:
         )
     lines.append("SELECT pg_reload_conf();\n")
     return "".join(lines)
+
+
+def recovery_conf(archive: str, time: str) -> str:
+    """Settings of a server that replays WAL from a folder up to a time, and then begins a timeline of its own."""
+    return "".join(
+        f"{name} = {value}\n"
+        for name, value in {
+            "restore_command": f"'test -f {archive}/%f.gz && gzip -dc {archive}/%f.gz >%p'",
+            "recovery_target_time": f"'{time}'",
+            "recovery_target_action": "promote",
+            "hot_standby": "off",  # nobody gets in before the asked time is reached
+        }.items()
+    )
 
 
 def drop_user_sql(name: str) -> str:

@@ -46,7 +46,6 @@ def test_a_cluster_is_creating_until_its_server_answers(sandbox: Sandbox):
     assert made["private_connection"]["host"] == f"private-{uri.hostname}"
     assert base64.b64decode(sandbox.get(f"{path}/ca")["ca"]["certificate"]).startswith(b"-----BEGIN")
     assert sandbox.get(f"{path}/events")["events"][0]["event_type"] == "cluster_create"
-    assert sandbox.get(f"{path}/backups")["backups"] == []
 
 
 def test_the_hosts_of_a_cluster_have_addresses_in_dns(sandbox: Sandbox):
