@@ -24,6 +24,7 @@ from ops import console, status
 from ops.backup.cli import backup_app, drill_command, restore_command
 from ops.errors import OpsError, StackError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
+from ops.pitr.cli import pitr_app
 from ops.release import cli as release_cli
 from ops.release.env_example import build_env_example
 from ops.stack import load_stack
@@ -40,6 +41,7 @@ app = typer.Typer(
 settings_app = typer.Typer(help="Check and describe stack files; no engine, no passphrase.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
 app.add_typer(backup_app, name="backup")
+app.add_typer(pitr_app, name="pitr")
 app.add_typer(settings_app, name="settings")
 app.command("restore")(restore_command)
 app.command("drill")(drill_command)

@@ -13,9 +13,14 @@ from ops.errors import CloudError
 
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
+NOT_IMPLEMENTED = 501
 REAL_API = "https://api.digitalocean.com"
 PAGE_SIZE = 200
 """The most that one page may have."""
+
+
+class NoAnswerError(CloudError):
+    """Nobody knows whether what was asked for was done."""
 
 
 class _BusyError(Exception):
@@ -85,6 +90,22 @@ class Cloud:
             raise CloudError(f"{self.address}{path}: no answer: {error}") from None
         if response.status_code != NOT_FOUND:
             self._refuse(response, "DELETE", path)
+
+    def send(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Make or change what is at a path, once; return the answer's object.
+
+        Raises:
+            NoAnswerError: no answer, or one of a server in trouble.
+            CloudError: a refusal.
+        """
+        try:
+            response = self._client.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise NoAnswerError(f"{self.address}{path}: no answer: {error or type(error).__name__}") from None
+        if response.is_server_error and response.status_code != NOT_IMPLEMENTED:
+            raise NoAnswerError(f"{method} {self.address}{path}: {response.status_code}")
+        self._refuse(response, method, path)
+        return response.json() if response.content else {}
 
     def account(self) -> str:
         """Return the UUID of the account the token belongs to.

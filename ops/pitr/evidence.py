@@ -1,0 +1,130 @@
+"""What a drill of the provider's backup leaves behind, apart from the drills of our own backups: it proves theirs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ops.drill.evidence import Check, Facts, Phase, Status
+
+PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
+
+QUESTIONS = {
+    "points": "Does the provider list restore points, the newest one young enough?",
+    "online": "Did the provider make a cluster of it in time?",
+    "closed": "May only the stack's own droplets reach it?",
+    "identity": "Is it the data of this very cluster, on a timeline of its own?",
+    "databases": "Is every database of the stack in it, readable to the last row?",
+    "schema": "Are tables, columns, constraints and indexes those of the live databases?",
+    "rows": "Is there anything in it at all?",
+    "integrity": "Are all constraints validated and all indexes valid, as in the live databases?",
+    "clean": "Is the fork destroyed?",
+}
+
+
+class TableFacts(Facts):
+    """One table of the fork, to its last row."""
+
+    table: str
+    rows: int
+    method: str
+    hash: str
+
+
+class DatabaseFacts(Facts):
+    """One database of the fork."""
+
+    database: str
+    rows: int
+    tables: list[TableFacts]
+    schema_differences: list[str] = Field(default_factory=list)
+
+
+class IdentityFacts(Facts):
+    """The same system, another timeline."""
+
+    system: str
+    live_timeline: int
+    fork_system: str
+    fork_timeline: int
+
+
+class ForkEvidence(Facts):
+    """A drill of the provider's restore points. Times are UTC, money in US dollars.
+
+    `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
+    `rto_seconds` until the last table was read.
+    """
+
+    evidence_version: Literal[1] = 1
+    kind: Literal["provider-restore-point"] = "provider-restore-point"
+    proves: str = PROVES
+    verdict: Literal["green", "red"]
+    environment: str
+    project: str
+    cluster: str
+    cluster_name: str
+    region: str
+    server_version: str | None = None
+    fork: str | None = None
+    fork_name: str
+    asked_for: datetime
+    first_restore_point: datetime
+    newest_restore_point: datetime
+    newest_budget_hours: int
+    started_at: datetime
+    finished_at: datetime
+    fork_seconds: float | None = None
+    rto_seconds: float | None = None
+    cost_at_most: float
+    cost_limit: float
+    prices_read: str
+    identity: IdentityFacts | None = None
+    databases: list[DatabaseFacts] = Field(default_factory=list)
+    checks: list[Check]
+    phases: list[Phase]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all databases."""
+        return sum(database.rows for database in self.databases)
+
+    @property
+    def red(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.status is Status.FAILED]
+
+    def summary(self) -> str:
+        """Return what is wrong, in one line; empty for a green drill."""
+        return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red)
+
+
+def passed(name: str, answer: str) -> Check:
+    """Build a check that passed."""
+    return Check(name=name, question=QUESTIONS[name], status=Status.PASSED, answer=answer)
+
+
+def failed(name: str, answer: str, problems: list[str] | None = None) -> Check:
+    """Build a check that failed."""
+    return Check(
+        name=name, question=QUESTIONS[name], status=Status.FAILED, answer=answer, problems=problems or [answer]
+    )
+
+
+def with_skipped(checks: list[Check]) -> list[Check]:
+    """Return every question in its order; what was not asked is `skipped`, so that it is not taken for answered."""
+    asked = {check.name: check for check in checks}
+    return [
+        asked.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
+        for name, question in QUESTIONS.items()
+    ]
+
+
+def write_json(evidence: ForkEvidence, folder: Path) -> Path:
+    """Write the document into `folder`, under a name that sorts by time; returns its path."""
+    path = folder / f"fork-drill-{evidence.environment}-{evidence.started_at:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(evidence.model_dump_json(indent=2) + "\n")
+    return path

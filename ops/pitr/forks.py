@@ -1,0 +1,190 @@
+"""Forks of a managed cluster: made closed, waited for, and destroyed only when they are surely ours.
+
+The provider makes a new cluster of its own backup and WAL, as of a time (`backup_restore`). It costs money by the hour,
+so that most of this is about its end.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ops.cloud import Cloud
+from ops.errors import CloudError, RestoreRefusedError
+from ops.pitr.provider import Cluster, read_cluster, written
+
+TAG = "ancla-fork-drill"
+"""What every fork of a drill wears, and nothing else: the sweep finds by it what a killed drill left."""
+
+_INFIX = "-drill-"
+_LONGEST_NAME = 63
+_LOOKS_AFTER_SILENCE = 4
+"""A fork whose creation nobody answered may be listed a little later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How many seconds to go on asking the API, and how many between two times."""
+
+    seconds: float
+    pause: float
+
+
+def fork_name(live: Cluster, now: datetime) -> str:
+    """Return the name of a fork: it says whose it is and when it began."""
+    ending = f"{_INFIX}{now:%Y%m%dt%H%M%S}"
+    return live.name[: _LONGEST_NAME - len(ending)] + ending
+
+
+def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
+    """Return why a cluster may not be destroyed as a fork of `live`, or None: its tag and its name must both say so."""
+    if cluster.id == live.id:
+        return "it is the live cluster"
+    if TAG not in cluster.tags:
+        return f"it does not wear the tag {TAG}"
+    stem, infix, begun = cluster.name.rpartition(_INFIX)
+    if stem != live.name[: _LONGEST_NAME - len(infix + begun)] or re.fullmatch(r"\d{8}t\d{6}", begun) is None:
+        return f"it is not named as a fork of {live.name}"
+    return None
+
+
+def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, droplets: list[str]) -> str:
+    """Ask for a fork of one node, closed from its birth to all but these droplets; returns its id.
+
+    Raises:
+        CloudError: a refusal, or no answer: then it may be there all the same.
+    """
+    body: dict[str, Any] = {
+        "name": name,
+        "engine": "pg",
+        "version": live.version,
+        "size": live.size,
+        "region": live.region,
+        "num_nodes": 1,
+        "private_network_uuid": live.vpc,
+        "tags": [TAG],
+        "rules": _rules(droplets),  # without one it would be open to the world until it has some
+        "backup_restore": {"database_name": live.name, "backup_created_at": written(moment)},
+    }
+    if live.storage:
+        body["storage_size_mib"] = live.storage
+    return str(cloud.send("POST", "/v2/databases", body)["database"]["id"])
+
+
+def wait_online(
+    cloud: Cloud, ident: str, patience: Patience, report: Callable[[str], None]
+) -> tuple[Cluster | None, str]:
+    """Wait until a cluster is online; returns it, or None and what was seen last when that did not come in time."""
+    begun, said, seen = time.monotonic(), 0.0, ""
+    while True:
+        found = cloud.get(f"/v2/databases/{ident}")
+        if found is None:
+            return None, "it is gone: somebody destroyed it"
+        cluster = read_cluster(found["database"])
+        elapsed = time.monotonic() - begun
+        if cluster.status == "online":
+            return cluster, cluster.status
+        if elapsed > patience.seconds:
+            return None, f"still {cluster.status} after {elapsed:.0f} s"
+        if cluster.status != seen or elapsed - said >= 30:
+            report(f"{cluster.name}: {cluster.status}, {elapsed:.0f} s of at most {patience.seconds:.0f} s")
+            seen, said = cluster.status, elapsed
+        time.sleep(patience.pause)
+
+
+def close_to(cloud: Cloud, ident: str, droplets: list[str]) -> list[str]:
+    """See that exactly these droplets may reach a cluster; returns what else was found, after it was written anew."""
+    path = f"/v2/databases/{ident}/firewall"
+    wanted = {("droplet", droplet) for droplet in droplets}
+
+    def found() -> set[tuple[str, str]]:
+        return {(str(rule["type"]), str(rule["value"])) for rule in cloud.items(path, "rules")}
+
+    if found() != wanted:
+        cloud.send("PUT", path, {"rules": _rules(droplets)})  # always the whole list
+    return [f"{kind} {value}" for kind, value in sorted(found() ^ wanted)]
+
+
+def forks(cloud: Cloud) -> list[Cluster]:
+    """List every cluster that wears the tag."""
+    return [read_cluster(item) for item in cloud.items(f"/v2/databases?tag_name={TAG}", "databases")]
+
+
+def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, patience: Patience) -> bool:
+    """Destroy a fork and see it gone; False when there was none.
+
+    Args:
+        cloud: the API.
+        live: whose fork it is; this one is never destroyed.
+        name: of the fork, by `fork_name`. Without `ident` (nobody heard the answer) it is looked for by this.
+        ident: its id.
+        patience: how long to go on trying.
+
+    Raises:
+        RestoreRefusedError: what has this id is live, or has another name.
+        CloudError: it is still there.
+    """
+    deadline, looks = time.monotonic() + patience.seconds, 0
+    while True:
+        try:
+            if ident is None:
+                looks += 1
+                ident = next(
+                    (c.id for c in map(read_cluster, cloud.items("/v2/databases", "databases")) if c.name == name), None
+                )
+            found = cloud.get(f"/v2/databases/{ident}") if ident else None
+            if found is None:
+                if ident or looks >= _LOOKS_AFTER_SILENCE:
+                    return ident is not None
+            else:
+                cluster = read_cluster(found["database"])
+                if cluster.id == live.id or cluster.name != name or _INFIX not in name:
+                    raise RestoreRefusedError(f"database cluster {cluster.name} ({cluster.id}): not destroyed: no fork")
+                cloud.delete(f"/v2/databases/{cluster.id}")
+            problem = "it is still listed"
+        except CloudError as error:
+            problem = str(error)
+        if time.monotonic() > deadline:
+            raise CloudError(
+                f"fork {name} may be left, and costs money: {problem}; run `python -m ops pitr sweep --older-than 0`"
+            )
+        time.sleep(patience.pause)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What became of each cluster with the tag: destroyed, too young, not surely ours, or still there; with reasons."""
+
+    destroyed: list[Cluster] = field(default_factory=list)
+    young: list[Cluster] = field(default_factory=list)
+    refused: list[tuple[Cluster, str]] = field(default_factory=list)
+    failed: list[tuple[Cluster, str]] = field(default_factory=list)
+
+
+def sweep(cloud: Cloud, live: Cluster, older_than: timedelta, patience: Patience | None) -> Sweep:
+    """Destroy what drills of this cluster left behind; without `patience` only say what would be destroyed.
+
+    A cluster that wears the tag and is not surely a fork of this one stays.
+    """
+    result, now = Sweep(), datetime.now(UTC)
+    for cluster in forks(cloud):
+        if reason := why_not_ours(cluster, live):
+            result.refused.append((cluster, reason))
+        elif now - cluster.created_at < older_than:
+            result.young.append(cluster)
+        else:
+            try:
+                if patience:
+                    destroy_fork(cloud, live, cluster.name, cluster.id, patience)
+                result.destroyed.append(cluster)
+            except CloudError as error:
+                result.failed.append((cluster, str(error)))
+    return result
+
+
+def _rules(droplets: list[str]) -> list[dict[str, str]]:
+    return [{"type": "droplet", "value": droplet} for droplet in droplets]
