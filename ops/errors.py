@@ -11,6 +11,7 @@
     ├── SpoolError                       no room, or no right to write, on this machine's disk
     ├── StoreError                       the bucket or folder of the backups does not answer as it should
     │   ├── StoreUnreachableError        no answer at all, or the key pair is refused
+    │   ├── DeleteRefusedError           it does not let an object go: a lock, or a key that may not delete
     │   └── ObjectMissingError           the object is not there
     ├── BackupNotFoundError              no backup by that name, or none at all
     ├── ManifestError                    not readable, made by a newer Ancla, or not the one it says it is
@@ -72,6 +73,10 @@ class StoreError(OpsError):
 
 class StoreUnreachableError(StoreError):
     """The store does not answer at all, or refuses the key pair."""
+
+
+class DeleteRefusedError(StoreError):
+    """The store does not let an object go: it is locked until a time, or the key pair may not delete."""
 
 
 class ObjectMissingError(StoreError):

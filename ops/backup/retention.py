@@ -32,9 +32,10 @@ class Candidate:
     """What retention knows of one backup. Sizes in bytes, times with a time zone.
 
     `complete` says that its manifest is there, `faults` what is known to be wrong with it (a manifest that cannot be
-    read, an object that is missing). `verified_at` is when a drill last restored it equal. `immutable_until` is when
-    the store's lock ends. `depends_on` are backups whose objects it needs. `tables` and `rows` are None where the kind
-    of source has none, or nothing is known. `accepted` says that a person has looked at it.
+    read, an object that is missing), `doubts` what may be right, and a person must look at (another signature).
+    `verified_at` is when a drill last restored it equal. `immutable_until` is when the store's lock ends. `depends_on`
+    are backups whose objects it needs. `tables` and `rows` are None where the kind of source has none, or nothing is
+    known. `accepted` says that a person has looked at it.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Candidate:
     snapshot_at: datetime | None = None
     complete: bool = True
     faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     verified_at: datetime | None = None
     immutable_until: datetime | None = None
     depends_on: tuple[str, ...] = ()
@@ -217,7 +219,7 @@ def _suspicious(sound: Sequence[Candidate], base: Candidate | None) -> dict[str,
     before: Candidate | None = None
     sizes: list[int] = []
     for candidate in sound[sound.index(base) if base else 0 :]:
-        if not candidate.accepted and (signs := tuple(_signs(candidate, before, sizes))):
+        if not candidate.accepted and (signs := (*candidate.doubts, *_signs(candidate, before, sizes))):
             found[candidate.id] = signs
             continue
         before = candidate

@@ -158,6 +158,7 @@ SUSPICIOUS = {
         {"snapshot_at": NOW + timedelta(hours=1)},
         "dated 2026-11-23 13:00 UTC, which is to come: a clock is wrong",
     ),
+    "of an unknown hand": ({"doubts": ("not signed",)}, "not signed"),
     "damaged": ({"faults": ("toc.dat.zst: missing",)}, "toc.dat.zst: missing"),
     "of a chain that is broken": ({"depends_on": ("10-01",)}, "depends on 10-01, which is not whole"),
 }
