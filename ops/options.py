@@ -23,3 +23,13 @@ OutputsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        "-i",
+        envvar="ANCLA_IDENTITY",
+        metavar="FILE",
+        help="The age identity file that reads the backups (`ops backup keygen` makes one).",
+    ),
+]

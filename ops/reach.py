@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from ops import ssh
 from ops.errors import SourceError, StackError
 from ops.sources import pg_facts
+from ops.sources.base import Source
 from ops.sources.pg_tools import Endpoint
 from ops.sources.postgres import PostgresDatabase
 from ops.stack import LoadedStack
@@ -46,6 +49,48 @@ def database_server(stack: LoadedStack) -> Generator[tuple[Endpoint, Endpoint]]:
     with ssh.connect(stack.ssh_target()) as session, session.tunnel(database.private_host, database.port) as port:
         endpoint = replace(endpoint, hostaddr="127.0.0.1", port=port)
         yield endpoint, replace(endpoint, user=database.user, password=user)
+
+
+SourceMaker = Callable[[], Source[Any]]
+
+
+def databases(stack: LoadedStack) -> list[str]:
+    """Name the databases of the stack's cluster; none where it has no cluster."""
+    return list(stack.outputs.database.databases) if stack.outputs.database else []
+
+
+def names(stack: LoadedStack) -> list[str]:
+    """Name all that is backed up: the cluster's databases, then the sources of the stack file."""
+    return [*databases(stack), *(source.name for source in stack.outputs.backup.sources)]
+
+
+def chosen(stack: LoadedStack, sources: Mapping[str, SourceMaker], name: str | None) -> list[str]:
+    """Return which of them to back up: the named one, or all.
+
+    Raises:
+        StackError: nothing by that name is backed up.
+    """
+    if name is not None and name not in sources:
+        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(sources)}")
+    if not sources:
+        raise StackError(f"{stack.name}: the stack has nothing that is backed up")
+    return [name] if name is not None else list(sources)
+
+
+@contextmanager
+def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
+    """Yield how to reach each thing that is backed up, by name; a tunnel stays open meanwhile.
+
+    Raises:
+        StackError, SshError: see `database_server`.
+    """
+    with ExitStack() as held:
+        found: dict[str, SourceMaker] = {}
+        if databases(stack):
+            admin, owner = held.enter_context(database_server(stack))
+            for name in databases(stack):
+                found[name] = partial(readable_database, admin, owner, name)
+        yield found
 
 
 def readable_database(admin: Endpoint, owner: Endpoint, name: str) -> PostgresDatabase:

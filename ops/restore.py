@@ -15,8 +15,9 @@ import psycopg
 from psycopg import sql
 
 from ops.backup.catalog import missing_objects, prefix_of
-from ops.backup.manifest import Manifest, PostgresRecord
-from ops.backup.pipeline import fetch
+from ops.backup.fetch import Fetcher, Identities
+from ops.backup.manifest import Manifest
+from ops.backup.records import PostgresRecord
 from ops.backup.spool import mebibytes, spool
 from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.sources import pg_facts
@@ -69,8 +70,20 @@ class RestoreJob:
     admin: Endpoint
     owner: Endpoint
     live: tuple[str, ...]
+    identities: Identities = ()
     target: str | None = None
     spool: Path | None = None
+
+
+def postgres_of(manifest: Manifest) -> PostgresRecord:
+    """Return what is recorded of a PostgreSQL backup.
+
+    Raises:
+        RestoreRefusedError: the backup is of another kind.
+    """
+    if not isinstance(manifest.source, PostgresRecord):
+        raise RestoreRefusedError(f"{manifest.id}: is a backup of {manifest.source.kind}, not of a database")
+    return manifest.source
 
 
 def default_target(database: str, now: datetime) -> str:
@@ -87,7 +100,7 @@ def plan(job: RestoreJob) -> RestorePlan:
         ObjectMissingError: an object of the backup is not in the store.
         ToolError: no fitting pg_restore here.
     """
-    record = job.manifest.source
+    record = postgres_of(job.manifest)
     target = job.target or default_target(record.database, datetime.now(UTC))
     if not _NAME.fullmatch(target):
         raise RestoreRefusedError(f"{target}: not a database name: use a-z, 0-9 and _, at most {NAME_LENGTH}")
@@ -129,32 +142,32 @@ def run(job: RestoreJob, report: Report) -> RestoreReport:
         RestoreError: pg_restore failed, or the copy differs. The target stays, marked by its comment.
     """
     planned = plan(job)
-    manifest = job.manifest
+    manifest, record = job.manifest, postgres_of(job.manifest)
     result = RestoreReport(
         backup=manifest.id,
         target=planned.target,
         snapshot_at=manifest.snapshot_at,
-        rows=manifest.source.rows,
-        tables=len(manifest.source.tables),
+        rows=record.rows,
+        tables=len(record.tables),
     )
     clock = Stopwatch(result.seconds)
-    with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.source.database}") as folder:
+    with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.name}") as folder:
         report(f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB")
         with clock("fetch"):
-            fetch_backup(job.store, manifest, folder, report)
+            fetch_backup(job.store, manifest, folder, job.identities, report)
         target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
         mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         if not planned.exists:
-            create_database(job.admin, planned.target, manifest.source)
+            create_database(job.admin, planned.target, record)
         report(f"restoring into {planned.target} as {planned.restore_as}")
         try:
             comment(job.admin, planned.target, f"{mark}, not finished")
             with clock("restore"):
-                target.restore(folder, manifest.source)
-                restore_grants(target.endpoint, manifest.source)
+                target.restore(folder, record)
+                restore_grants(target.endpoint, record)
             with clock("check"):
                 readable = _readable(target, job)
-                result.differences = readable.check(manifest.source)
+                result.differences = readable.check(record)
         except BaseException as error:
             with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
                 comment(job.admin, planned.target, f"{mark}, FAILED")
@@ -171,15 +184,17 @@ def run(job: RestoreJob, report: Report) -> RestoreReport:
     return result
 
 
-def fetch_backup(store: Store, manifest: Manifest, folder: Path, report: Report) -> None:
+def fetch_backup(store: Store, manifest: Manifest, folder: Path, identities: Identities, report: Report) -> None:
     """Fetch and verify every object of a backup into `folder`.
 
     Raises:
         IntegrityError: an object is not what was written.
         ObjectMissingError: an object is not there.
+        KeyProblemError: no identity opens it.
     """
-    prefix = prefix_of(manifest.source.database, manifest.id)
-    fetch(store, prefix, manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
+    prefix = prefix_of(manifest.name, manifest.id)
+    fetcher = Fetcher(store=store, prefix=prefix, identities=identities)
+    fetcher.all(manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
     if not (folder / "toc.dat").exists():
         raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
 

@@ -21,56 +21,54 @@ class CatalogEntry:
     """A backup as the listing shows it. `complete` says that its manifest is there; `size` in bytes."""
 
     id: str
-    database: str
+    name: str
     begun_at: datetime
     complete: bool
     objects: int
     size: int
 
 
-def prefix_of(database: str, backup_id: str) -> str:
+def prefix_of(name: str, backup_id: str) -> str:
     """Return the prefix of one backup, with its last slash."""
-    return f"{database}/{backup_id}/"
+    return f"{name}/{backup_id}/"
 
 
-def entries(store: Store, database: str | None = None) -> list[CatalogEntry]:
+def entries(store: Store, name: str | None = None) -> list[CatalogEntry]:
     """List the backups, oldest first."""
     found: dict[tuple[str, str], list[StoredObject]] = {}
-    for item in store.list(f"{database}/" if database else ""):
+    for item in store.list(f"{name}/" if name else ""):
         parts = item.key.split("/")
         if len(parts) == 3 and time_of(parts[1]) is not None:
             found.setdefault((parts[0], parts[1]), []).append(item)
-    return sorted((_entry(name, key, items) for (name, key), items in found.items()), key=lambda e: (e.id, e.database))
+    return sorted((_entry(name, key, items) for (name, key), items in found.items()), key=lambda e: (e.id, e.name))
 
 
-def find(store: Store, database: str, backup_id: str = LATEST) -> Manifest:
+def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
     """Return the manifest of a backup by its id, or of the latest complete one.
 
     Raises:
         BackupNotFoundError: there is none, or the one that was named is not complete.
         ManifestError: it cannot be trusted.
     """
-    known = entries(store, database)
+    known = entries(store, name)
     complete = [entry.id for entry in known if entry.complete]
     if backup_id == LATEST:
         if not complete:
-            raise BackupNotFoundError(f"{store.name}: no complete backup of {database}; run `ops backup create`")
+            raise BackupNotFoundError(f"{store.name}: no complete backup of {name}; run `ops backup create`")
         backup_id = complete[-1]
     elif backup_id not in complete:
         state = "is not complete: its manifest is missing" if any(e.id == backup_id for e in known) else "is not there"
-        raise BackupNotFoundError(
-            f"{store.name}: backup {backup_id} of {database} {state}; `ops backup list` shows all"
-        )
-    return read_manifest(store, database, backup_id)
+        raise BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} {state}; `ops backup list` shows all")
+    return read_manifest(store, name, backup_id)
 
 
-def read_manifest(store: Store, database: str, backup_id: str) -> Manifest:
+def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
     """Read and check one manifest.
 
     Raises:
         ManifestError: it is missing, too large, of a newer version, changed, or of another backup.
     """
-    key = prefix_of(database, backup_id) + MANIFEST_NAME
+    key = prefix_of(name, backup_id) + MANIFEST_NAME
     where = f"{store.name}/{key}"
     try:
         with store.open(key) as body:
@@ -80,14 +78,14 @@ def read_manifest(store: Store, database: str, backup_id: str) -> Manifest:
     if len(raw) > MANIFEST_LIMIT:
         raise ManifestError(f"{where}: larger than {MANIFEST_LIMIT >> 20} MiB; this is no manifest")
     manifest = parse_manifest(raw, where=where, backup_id=backup_id)
-    if manifest.source.database != database:
-        raise ManifestError(f"{where}: the manifest is of database {manifest.source.database}, not of {database}")
+    if manifest.name != name:
+        raise ManifestError(f"{where}: the manifest is of {manifest.name}, not of {name}")
     return manifest
 
 
 def missing_objects(store: Store, manifest: Manifest) -> list[str]:
     """Name each object of the manifest that the store does not list, or lists with another size."""
-    prefix = prefix_of(manifest.source.database, manifest.id)
+    prefix = prefix_of(manifest.name, manifest.id)
     sizes = {item.key.removeprefix(prefix): item.size for item in store.list(prefix)}
     problems: list[str] = []
     for entry in manifest.objects:
@@ -98,13 +96,13 @@ def missing_objects(store: Store, manifest: Manifest) -> list[str]:
     return problems
 
 
-def _entry(database: str, backup_id: str, items: Iterable[StoredObject]) -> CatalogEntry:
+def _entry(name: str, backup_id: str, items: Iterable[StoredObject]) -> CatalogEntry:
     listed = list(items)
     begun = time_of(backup_id)
     assert begun is not None  # noqa: S101  # `entries` keeps names that are ids
     return CatalogEntry(
         id=backup_id,
-        database=database,
+        name=name,
         begun_at=begun,
         complete=any(item.key.endswith(f"/{MANIFEST_NAME}") for item in listed),
         objects=len(listed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +12,27 @@ from rich.table import Table
 
 from ops import console, reach
 from ops.backup import catalog
+from ops.backup.fetch import Identities
+from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
+from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.run import BackupJob, create
 from ops.drill import report as page
 from ops.drill import run as drilling
 from ops.drill.damage import CAUGHT_BY, Damage
 from ops.drill.evidence import Evidence, Status, write_json
 from ops.errors import OpsError, StackError, VerdictError
-from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
+from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
 from ops.stack import LoadedStack, load_stack
 
 backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
 
-DatabaseOption = Annotated[
-    str | None, typer.Option("--database", "-d", help="The database; every one of the stack when left out.")
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", "-n", help="What is backed up, as the stack names it; all of it when left out."),
 ]
-OneDatabaseOption = Annotated[
-    str | None, typer.Option("--database", "-d", help="The database; the stack's first when left out.")
+OneNameOption = Annotated[
+    str | None, typer.Option("--name", "-n", help="What is backed up, as the stack names it; the first when left out.")
 ]
 StoreOption = Annotated[
     str | None, typer.Option("--store", metavar="BUCKET", help="The destination; the stack's first when left out.")
@@ -42,7 +47,7 @@ BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backu
 
 @backup_app.command("create")
 def backup_create(
-    database: DatabaseOption = None,
+    name: NameOption = None,
     spool: SpoolOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -50,29 +55,33 @@ def backup_create(
 ) -> None:
     """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket."""
     loaded = load_stack(stack, outputs)
-    names = databases(loaded) if database is None else [one_database(loaded, database)]
-    targets = tuple(reach.stores(loaded).values())
+    settings = loaded.outputs.backup
+    key = loaded.secrets.backup_signing_key
     made: list[dict[str, Any]] = []
-    with reach.database_server(loaded) as (admin, owner):
-        for name in names:
+    with reach.sources(loaded) as sources:
+        for chosen in reach.chosen(loaded, sources, name):
             job = BackupJob(
                 environment=loaded.outputs.environment,
                 project=loaded.outputs.project,
-                database=name,
-                source=reach.readable_database(admin, owner, name),
-                stores=targets,
+                name=chosen,
+                source=sources[chosen](),
+                stores=tuple(reach.stores(loaded).values()),
+                recipients=tuple(settings.recipients),
+                signer=Signer(key) if key else None,
+                level=settings.level,
                 spool=spool,
             )
             manifest = create(job, console.step)
             made.append(
                 {
                     "id": manifest.id,
-                    "database": name,
+                    "name": chosen,
+                    "kind": manifest.source.kind,
                     "snapshot_at": manifest.snapshot_at.isoformat(),
                     "objects": len(manifest.objects),
                     "bytes": manifest.stored_bytes,
                     "rows": manifest.source.rows,
-                    "stores": [target.name for target in targets],
+                    "stores": [store.name for store in job.stores],
                 }
             )
     if as_json:
@@ -80,14 +89,14 @@ def backup_create(
         return
     for item in made:
         console.out.print(
-            f"[green]complete[/green] {item['id']} of {item['database']}: {item['rows']} rows, "
+            f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
             f"{page.size(item['bytes'])} in {item['objects']} objects",
         )
 
 
 @backup_app.command("list")
 def backup_list(
-    database: DatabaseOption = None,
+    name: NameOption = None,
     store: StoreOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -96,7 +105,7 @@ def backup_list(
     """List the restore points, oldest first. Without a manifest one is incomplete: it failed, or is being made."""
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
-    found = catalog.entries(place, database)
+    found = catalog.entries(place, name)
     if as_json:
         console.print_json(
             {
@@ -104,7 +113,7 @@ def backup_list(
                 "backups": [
                     {
                         "id": entry.id,
-                        "database": entry.database,
+                        "name": entry.name,
                         "begun_at": entry.begun_at.isoformat(),
                         "complete": entry.complete,
                         "objects": entry.objects,
@@ -115,20 +124,18 @@ def backup_list(
             }
         )
         return
-    table = Table(
-        "backup", "database", "begun (UTC)", "state", "objects", "size", title=place.name, title_justify="left"
-    )
+    table = Table("backup", "name", "begun (UTC)", "state", "objects", "size", title=place.name, title_justify="left")
     for entry in found:
         state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
         begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
-        table.add_row(entry.id, entry.database, begun, state, str(entry.objects), page.size(entry.size))
+        table.add_row(entry.id, entry.name, begun, state, str(entry.objects), page.size(entry.size))
     console.out.print(table if found else f"{place.name}: no backups yet; run `ops backup create`")
 
 
 @backup_app.command("show")
 def backup_show(
     backup: BackupArgument = catalog.LATEST,
-    database: OneDatabaseOption = None,
+    name: OneNameOption = None,
     store: StoreOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -136,24 +143,25 @@ def backup_show(
 ) -> None:
     """Show what one restore point holds, by its manifest."""
     loaded = load_stack(stack, outputs)
-    manifest = catalog.find(reach.store(loaded, store), one_database(loaded, database), backup)
+    manifest = catalog.find(reach.store(loaded, store), one_name(loaded, name), backup)
     if as_json:
         console.print_json(manifest.model_dump(mode="json"))
         return
-    source = manifest.source
+    record = manifest.source
     console.out.print(
-        f"[bold]{manifest.id}[/bold]  {manifest.environment}/{source.database}, PostgreSQL {source.server_version}, "
-        f"snapshot of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"[bold]{manifest.id}[/bold]  {manifest.environment}/{manifest.name}, {record.kind}, "
+        f"as of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
     )
-    table = Table("table", "rows", "hash", "method")
-    for item in source.tables:
-        table.add_row(item.table, page.count(item.rows), item.hash, item.method)
-    console.out.print(table)
+    if isinstance(record, PostgresRecord | SqliteRecord):
+        table = Table("table", "rows", "hash", "method")
+        for item in record.tables:
+            table.add_row(item.table, page.count(item.rows), item.hash, item.method)
+        console.out.print(table)
     objects = Table("object", "holds", "stored", "dumped", "sha256 as stored")
     for entry in manifest.objects:
         objects.add_row(entry.key, entry.holds, page.size(entry.size), page.size(entry.file_size), entry.sha256[:16])
     console.out.print(objects)
-    console.out.print(f"by hand: {manifest.how_to_restore}")
+    console.out.print("by hand: RESTORE.md in its folder")
 
 
 def restore_command(
@@ -161,9 +169,10 @@ def restore_command(
     into: Annotated[
         str | None, typer.Option("--into", metavar="NAME", help="The new database; <database>_restore_<time> else.")
     ] = None,
-    database: OneDatabaseOption = None,
+    name: OneNameOption = None,
     store: StoreOption = None,
     spool: SpoolOption = None,
+    identity: IdentityOption = None,
     dry_run: DryRunOption = False,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -172,14 +181,15 @@ def restore_command(
     """Restore into a NEW database of the same cluster, and compare every table with the backup's snapshot."""
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
-    manifest = catalog.find(place, one_database(loaded, database), backup)
+    manifest = catalog.find(place, one_name(loaded, name), backup)
     with reach.database_server(loaded) as (admin, owner):
         job = RestoreJob(
             store=place,
             manifest=manifest,
             admin=admin,
             owner=owner,
-            live=tuple(databases(loaded)),
+            live=tuple(reach.databases(loaded)),
+            identities=identities_of(identity),
             target=into,
             spool=spool,
         )
@@ -208,7 +218,7 @@ def restore_command(
 
 def drill_command(
     backup: BackupArgument = catalog.LATEST,
-    database: OneDatabaseOption = None,
+    name: OneNameOption = None,
     store: StoreOption = None,
     damage: Annotated[
         Damage | None, typer.Option("--damage", help="A negative control: drill a copy that is damaged in this way.")
@@ -217,6 +227,7 @@ def drill_command(
         bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
     ] = False,
     may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    identity: IdentityOption = None,
     evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where JSON and HTML go.")] = Path(
         "drills"
     ),
@@ -231,7 +242,8 @@ def drill_command(
     job = drilling.DrillJob(
         environment=loaded.outputs.environment,
         project=loaded.outputs.project,
-        database=one_database(loaded, database),
+        name=one_name(loaded, name),
+        identities=identities_of(identity),
         store=reach.store(loaded, store),
         backup=backup,
         max_age_hours=settings.max_age_hours,
@@ -252,27 +264,39 @@ def drill_command(
     _judge(results, controls=controls)
 
 
-def databases(stack: LoadedStack) -> list[str]:
-    """Name the databases of the stack.
+def identities_of(file: Path | None) -> Identities:
+    """Read the identities of a file, where one is given."""
+    return read_identities(file) if file else ()
+
+
+def one_name(stack: LoadedStack, name: str | None) -> str:
+    """Return the name of what is meant.
 
     Raises:
-        StackError: it has none.
+        StackError: nothing by that name is backed up.
     """
-    if stack.outputs.database is None:
-        raise StackError(f"{stack.name}: the stack has no database")
-    return stack.outputs.database.databases
-
-
-def one_database(stack: LoadedStack, name: str | None) -> str:
-    """Return the database that is meant.
-
-    Raises:
-        StackError: the stack has none by that name.
-    """
-    known = databases(stack)
+    known = reach.names(stack)
+    if not known:
+        raise StackError(f"{stack.name}: the stack has nothing that is backed up")
     if name is not None and name not in known:
-        raise StackError(f"{stack.name}: no database {name}; there are: {', '.join(known)}")
+        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(known)}")
     return name or known[0]
+
+
+@backup_app.command("keygen")
+def backup_keygen(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the identity goes (mode 0600).")],
+) -> None:
+    """Make an age identity: keep the file off the machines, and put the printed recipient in the stack file."""
+    text = make_identity()
+    try:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise OpsError(f"{out}: {error.strerror}; choose another --out") from None
+    console.err.print(f"{out}: keep a second copy in escrow: without it the backups are lost.")
+    console.err.print("For `ancla:backup.recipients` of the stack file:")
+    console.out.print(recipient_of(text))
 
 
 def _print_plan(job: RestoreJob, *, as_json: bool) -> None:

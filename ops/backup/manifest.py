@@ -1,6 +1,6 @@
 """What a restore point says of itself: `manifest.json`, written last, so that its presence means "complete".
 
-It is enough to check and to restore the backup with no other knowledge, and by hand: see `how_to_restore`.
+It is enough to check and to restore the backup with no other knowledge; beside it, `RESTORE.md` says how by hand.
 The model is versioned. A reader refuses a manifest newer than itself, and one whose `digest` is not of its content.
 """
 
@@ -12,132 +12,78 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
+from ops.backup.keys import Signer, same_key, signed_by
+from ops.backup.records import AnyRecord, Digest, Record
 from ops.errors import ManifestError
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-HOW_TO_RESTORE = (
-    "fetch every object into one folder under `file`; zstd -d --rm FOLDER/*.zst; "
-    "createdb NEW; pg_restore --format=directory --jobs=2 --exit-on-error --dbname=NEW FOLDER"
-)
-
 _ID = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{6}")
-
-
-class Record(BaseModel):
-    """Base of every group: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ObjectRecord(Record):
     """One object of the backup. Sizes in bytes; digests are SHA-256 in hex.
 
-    `key` is relative to the backup's own prefix; `file` is the name in pg_dump's folder once decompressed;
-    `holds` names what a person would miss: a table, the large objects, or the archive's table of contents.
+    `key` is relative to the backup's own prefix; `file` is its name once decrypted and decompressed; `holds` names what
+    a person would miss: a table, the large objects, the archive's table of contents, a pack of a bucket's objects.
     """
 
     key: str
     size: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # no separator: a manifest may not write outside its folder
+    sha256: Digest
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a manifest may not write outside its folder
     file_size: int = Field(ge=0)
-    file_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    file_sha256: Digest
     holds: str
 
 
-class TableFingerprint(Record):
-    """Rows and content of one table in the dump's own snapshot; `hash` does not depend on the order of rows.
+class Signature(Record):
+    """`signature` (base64, ed25519) is over the bytes of `digest`; `key` is the public half, one OpenSSH line."""
 
-    `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality; or
-    `text`: sum(hashtextextended(row::text, 0)), where a column's type has no hash that survives a restore.
-    """
-
-    table: str
-    rows: int = Field(ge=0)
-    method: Literal["record", "text"]
-    hash: str
-
-
-class SequenceState(Record):
-    """A sequence; `last_value` is None when it was never called.
-
-    Sequences stand outside of snapshots: in the copy a later value than this one is right, an earlier one is not.
-    """
-
-    sequence: str
-    last_value: int | None
-    increment: int
-
-
-class Grant(Record):
-    """Privileges of one role on the database itself (pg_dump leaves these out). The empty grantee is PUBLIC."""
-
-    grantee: str
-    privileges: tuple[str, ...]
-
-
-class PostgresRecord(Record):
-    """A PostgreSQL database as it was dumped.
-
-    `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
-    `not_compared` names what differs by nature.
-    """
-
-    kind: Literal["postgresql"] = "postgresql"
-    database: str
-    server_version: str
-    server_major: int
-    dump_tool: str
-    dump_major: int
-    dumped_as: str
-    encoding: str
-    collate: str
-    ctype: str
-    owners: tuple[str, ...]
-    roles: tuple[str, ...]
-    extensions: tuple[str, ...]
-    grants: tuple[Grant, ...]
-    options: tuple[str, ...]
-    tables: tuple[TableFingerprint, ...]
-    sequences: tuple[SequenceState, ...]
-    large_objects: TableFingerprint | None
-    unsound: tuple[str, ...] = ()
-    not_compared: tuple[str, ...] = ()
-
-    @property
-    def readable_from(self) -> str:
-        """The oldest version of PostgreSQL's programs that may load it, such as 15.20."""
-        versions = (self.dump_tool.rpartition(" ")[2], self.server_version)
-        return max(versions, key=lambda version: [int(part) for part in version.split(".")])
-
-    @property
-    def rows(self) -> int:
-        """Rows of all tables."""
-        return sum(table.rows for table in self.tables)
+    key: str
+    signature: str
 
 
 class Manifest(Record):
-    """One restore point. Times are UTC; `snapshot_at` is the moment the data is of."""
+    """One restore point. Times are UTC; `snapshot_at` is the moment the data is of.
+
+    `name` is what is backed up, as the stack names it; `recipients` are the age public keys it is encrypted for (none:
+    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own.
+    """
 
     manifest_version: Literal[1] = MANIFEST_VERSION
     id: str = Field(pattern=_ID.pattern)
+    name: str
     environment: str
     project: str
-    source: PostgresRecord
+    source: AnyRecord
     started_at: AwareDatetime
     snapshot_at: AwareDatetime
     finished_at: AwareDatetime
     compression: Literal["zstd"] = "zstd"
+    recipients: tuple[str, ...] = ()
     objects: tuple[ObjectRecord, ...]
-    how_to_restore: str = HOW_TO_RESTORE
+    depends_on: tuple[str, ...] = ()
     digest: str = ""
+    signed: Signature | None = None
 
-    def sealed(self) -> Manifest:
-        """Return a copy whose `digest` is of its content."""
-        return self.model_copy(update={"digest": self._content_digest()})
+    def sealed(self, signer: Signer | None = None) -> Manifest:
+        """Return a copy whose `digest` is of its content, signed where there is a key."""
+        digest = self._content_digest()
+        signed = Signature(key=signer.public, signature=signer.sign(digest.encode())) if signer else None
+        return self.model_copy(update={"digest": digest, "signed": signed})
+
+    def signed_by(self, key: str) -> bool:
+        """Say whether it was signed by that key (one OpenSSH public line) and not changed since."""
+        signed = self.signed
+        return (
+            signed is not None
+            and self.intact()
+            and same_key(signed.key, key)
+            and signed_by(key, signed.signature, self.digest.encode())
+        )
 
     def intact(self) -> bool:
         """Say whether `digest` is of the content."""
@@ -153,7 +99,9 @@ class Manifest(Record):
         return sum(entry.size for entry in self.objects)
 
     def _content_digest(self) -> str:
-        content = json.dumps(self.model_dump(mode="json", exclude={"digest"}), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(
+            self.model_dump(mode="json", exclude={"digest", "signed"}), sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -1,175 +1,303 @@
-"""One file, one way: file → zstd → SHA-256 → store, and back. Nothing is held in memory but a block at a time."""
+"""The way out: file → zstd → age → equal parts → every store at once, while the file is still being written.
+
+What is held in memory is `PARTS_IN_FLIGHT` parts and a block a worker, whatever the size. A store that fails is left
+behind and the others go on. `ops.backup.fetch` is the way back.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, Self, cast
 
+import pyrage
 import zstandard
 
+from ops.backup.keys import parse_recipients
 from ops.backup.manifest import ObjectRecord
-from ops.errors import IntegrityError
-from ops.stores.base import Store
+from ops.errors import OpsError, SpoolError, StoreError
+from ops.stores.base import Store, Upload
 
 BLOCK = 1 << 20
-LEVEL = 3
-"""zstd's own default: three times the speed of level 6 for 1 % of the size, measured on COPY text."""
-
+MIB = 1 << 20
+PART_SIZE = 8 * MIB
+MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 WORKERS = 2
-T = TypeVar("T")
+PARTS_IN_FLIGHT = 4
+GROWTH_POLL_SECONDS = 0.02
 
 
 class CancelledError(Exception):
     """Another part of the same work failed; this one stopped for it."""
 
 
-class CompressingReader:
-    """A file as a zstd stream, both sides counted and digested. `read(n)` gives n bytes, so that parts are equal."""
+@dataclass(kw_only=True)
+class Destination:
+    """A store and what became of it: `error` is its first failure, after which it gets nothing more."""
 
-    def __init__(self, file: BinaryIO, cancelled: threading.Event) -> None:
-        self._plain = _Digested(file)
-        self._stream = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_reader(
-            cast("BinaryIO", self._plain), read_size=BLOCK, closefd=False
-        )
-        self._cancelled = cancelled
-        self._digest = hashlib.sha256()
-        self.size = 0
+    store: Store
+    error: StoreError | None = None
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return `size` compressed bytes; fewer only at the end."""
-        blocks: list[bytes] = []
-        wanted = size
-        while wanted:
-            if self._cancelled.is_set():
-                raise CancelledError("stopped")
-            block = self._stream.read(min(wanted, BLOCK) if wanted > 0 else BLOCK)
-            if not block:
-                break
-            self._digest.update(block)
-            self.size += len(block)
-            blocks.append(block)
-            wanted -= len(block) if wanted > 0 else 0
-        return b"".join(blocks)
 
-    def record(self, key: str, file: str, holds: str) -> ObjectRecord:
-        """Return what the manifest says of the stream that was read to its end."""
+class Outgoing:
+    """Takes the files of one dump (see `ops.sources.base.Outbox`) and stores each under `prefix` in every destination.
+
+    Args:
+        destinations: where to; at least one must be left at the end.
+        prefix: of the backup, with its last slash.
+        recipients: age public keys; none leaves the objects unencrypted.
+        level: of zstd.
+        largest: an upper estimate in bytes of the largest file, to choose the size of parts.
+    """
+
+    def __init__(
+        self, destinations: Sequence[Destination], prefix: str, *, recipients: Sequence[str], level: int, largest: int
+    ) -> None:
+        self._destinations, self._prefix, self._level = destinations, prefix, level
+        self._recipients = parse_recipients(recipients)
+        self._part = part_size(largest)
+        self._cancelled = threading.Event()
+        self._slots = threading.Semaphore(PARTS_IN_FLIGHT)
+        self._files = ThreadPoolExecutor(WORKERS, thread_name_prefix="file")
+        self._parts = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="part")
+        self._whole: dict[Path, threading.Event] = {}
+        self._futures: dict[Path, Future[ObjectRecord]] = {}
+        self._suffix = ".zst.age" if recipients else ".zst"
+
+    def begin(self, path: Path) -> None:
+        """Take a file that grows."""
+        self._whole[path] = threading.Event()
+        self._futures[path] = self._files.submit(self._ship, path, self._whole[path])
+
+    def finish(self, path: Path) -> None:
+        """Take note that it is whole."""
+        self._whole[path].set()
+
+    def settle(self, files: dict[Path, str], done: Callable[[ObjectRecord], None]) -> tuple[ObjectRecord, ...]:
+        """Send what has not been begun (`path: what it holds`), wait for all, and return the records by key.
+
+        Raises:
+            OpsError: the first failure that leaves no destination, or is not of a store at all.
+        """
+        try:
+            for path in sorted(files.keys() - self._futures.keys(), key=lambda path: -path.stat().st_size):
+                self.begin(path)
+                self.finish(path)
+            pending, records = set(self._futures.values()), list[ObjectRecord]()
+            names = {future: files.get(path, "") for path, future in self._futures.items()}
+            while pending:
+                ended, pending = wait(pending, return_when="FIRST_COMPLETED")
+                for future in ended:
+                    record = future.result().model_copy(update={"holds": names[future]})
+                    records.append(record)
+                    done(record)
+        finally:
+            self.stop()
+        return tuple(sorted(records, key=lambda record: record.key))
+
+    def stop(self) -> None:
+        """Let nothing go on behind our back."""
+        self._cancelled.set()
+        for event in self._whole.values():
+            event.set()
+        self._files.shutdown(cancel_futures=True)
+        self._parts.shutdown(cancel_futures=True)
+
+    def _ship(self, path: Path, whole: threading.Event) -> ObjectRecord:
+        key = path.name + self._suffix
+        with _Growing(path, whole, self._cancelled) as file:
+            reader = CompressingReader(file, self._level)
+            writer = _Writer(self, self._prefix + key)
+            try:
+                if self._recipients:
+                    pyrage.encrypt_io(cast("BufferedIOBase", reader), cast("BufferedIOBase", writer), self._recipients)
+                else:
+                    while block := reader.read(BLOCK):
+                        writer.write(block)
+                writer.complete()
+            except BaseException as error:
+                stopped = self._cancelled.is_set()
+                self._cancelled.set()
+                writer.abort()
+                cause = file.error or writer.error  # what went wrong inside of the encryption, if anything
+                if cause is not None:
+                    raise cause from error
+                if stopped:
+                    raise CancelledError(str(path)) from error
+                raise
         return ObjectRecord(
             key=key,
-            size=self.size,
-            sha256=self._digest.hexdigest(),
-            file=file,
-            file_size=self._plain.size,
-            file_sha256=self._plain.digest.hexdigest(),
-            holds=holds,
+            size=writer.size,
+            sha256=writer.digest.hexdigest(),
+            file=path.name,
+            file_size=reader.size,
+            file_sha256=reader.digest.hexdigest(),
+            holds="",
         )
 
+    def in_background(self, work: Callable[[], None]) -> Future[None]:
+        """Do it as soon as one of the parts on their way has arrived."""
+        while not self._slots.acquire(timeout=0.2):
+            if self._cancelled.is_set():
+                raise CancelledError("stopped")
 
-class _Digested:
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        def one() -> None:
+            try:
+                work()
+            finally:
+                self._slots.release()
+
+        return self._parts.submit(one)
+
+    def everywhere(self, work: Callable[[int, Store], None]) -> None:
+        """Do it for each destination that has not failed (index, store); note the failure of those that do now.
+
+        Raises:
+            StoreError: none is left.
+        """
+        for index, destination in enumerate(self._destinations):
+            if destination.error is None:
+                try:
+                    work(index, destination.store)
+                except StoreError as error:
+                    destination.error = error
+        failed = [d.error for d in self._destinations if d.error is not None]
+        if len(failed) == len(self._destinations):
+            raise failed[0]
+
+    @property
+    def part_size(self) -> int:
+        """Bytes of a part."""
+        return self._part
+
+
+class _Writer:
+    """One object on its way to every store: what is written is cut into equal parts."""
+
+    def __init__(self, outgoing: Outgoing, key: str) -> None:
+        self._outgoing, self._key = outgoing, key
+        self._uploads: dict[int, Upload] = {}
+        self._buffer = bytearray()
+        self._number = 0
+        self._sent: list[Future[None]] = []
         self.digest = hashlib.sha256()
         self.size = 0
+        self.error: OpsError | CancelledError | None = None
+        outgoing.everywhere(self._open)
+
+    def _open(self, index: int, store: Store) -> None:
+        self._uploads[index] = store.upload(self._key)
+
+    def write(self, content: bytes, /) -> int:
+        self._buffer += content
+        while len(self._buffer) > self._outgoing.part_size:  # and not >=: the last part is never empty
+            part = bytes(memoryview(self._buffer)[: self._outgoing.part_size])
+            del self._buffer[: self._outgoing.part_size]
+            self._send(part)
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing to do: parts go when they are full."""
+
+    def complete(self) -> None:
+        self._send(bytes(self._buffer))
+        for future in self._sent:
+            future.result()
+        self._outgoing.everywhere(lambda index, _: self._uploads[index].complete())
+
+    def abort(self) -> None:
+        for future in self._sent:
+            future.cancel()
+        wait(self._sent)
+        for upload in self._uploads.values():
+            upload.abort()
+
+    def _send(self, part: bytes) -> None:
+        self._number += 1
+        number = self._number
+        self.digest.update(part)
+        self.size += len(part)
+        try:
+            for future in [future for future in self._sent if future.done()]:
+                self._sent.remove(future)
+                future.result()
+            self._sent.append(
+                self._outgoing.in_background(
+                    lambda: self._outgoing.everywhere(lambda index, _: self._uploads[index].put(number, part))
+                )
+            )
+        except (OpsError, CancelledError) as error:
+            self.error = error
+            raise
+
+
+class _Growing:
+    """A file that grows at its end while it is read; ends where it is whole."""
+
+    def __init__(self, path: Path, whole: threading.Event, cancelled: threading.Event) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._path, self._whole, self._cancelled = path, whole, cancelled
+        self.error: OpsError | CancelledError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
     def read(self, size: int = -1, /) -> bytes:
-        block = self._file.read(size)
+        while True:
+            if self._cancelled.is_set():
+                self.error = CancelledError(str(self._path))
+                raise self.error
+            whole = self._whole.is_set()  # before the read: what was written before it is then seen
+            try:
+                block = self._file.read(size)
+            except OSError as error:
+                self.error = SpoolError(f"{self._path}: cannot be read: {error.strerror}")
+                raise self.error from None
+            if block or whole:
+                return block or b""
+            self._whole.wait(GROWTH_POLL_SECONDS)
+
+
+class CompressingReader:
+    """A stream as zstd. `size` and `digest` are of what went in."""
+
+    def __init__(self, stream: _Growing, level: int) -> None:
+        self._input = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._stream = zstandard.ZstdCompressor(level=level, write_checksum=True).stream_reader(
+            cast("BinaryIO", _Counted(self)), read_size=BLOCK, closefd=False
+        )
+
+    def take(self, size: int) -> bytes:
+        """Read from the stream, counted."""
+        block = self._input.read(size)
         self.digest.update(block)
         self.size += len(block)
         return block
 
-
-def ship(store: Store, prefix: str, files: dict[Path, str], done: Callable[[ObjectRecord], None]) -> list[ObjectRecord]:
-    """Compress and upload files (`path: what it holds`) under `prefix`, a few at a time, largest first.
-
-    Raises:
-        OpsError: the first failure; the other uploads are cancelled and aborted before it is raised.
-    """
-    cancelled = threading.Event()
-
-    def one(path: Path) -> ObjectRecord:
-        key = path.name + ".zst"
-        with path.open("rb") as file:
-            reader = CompressingReader(file, cancelled)
-            store.put_stream(prefix + key, reader, expected_size=path.stat().st_size + BLOCK)
-        return reader.record(key, path.name, files[path])
-
-    records = _each(one, sorted(files, key=lambda path: -path.stat().st_size), cancelled, done)
-    return sorted(records, key=lambda record: record.key)
+    def read(self, size: int = -1, /) -> bytes:
+        """Return up to `size` compressed bytes; nothing at the end."""
+        return self._stream.read(size)
 
 
-def fetch(
-    store: Store, prefix: str, objects: Iterable[ObjectRecord], folder: Path, done: Callable[[ObjectRecord], None]
-) -> None:
-    """Download objects into `folder`, decompressed, each verified twice: as stored and as dumped.
+class _Counted:
+    def __init__(self, reader: CompressingReader) -> None:
+        self._reader = reader
 
-    Raises:
-        IntegrityError: a digest or a size differs; the message names the object and what it holds.
-        ObjectMissingError: an object is not in the store.
-    """
-    cancelled = threading.Event()
-
-    def one(entry: ObjectRecord) -> ObjectRecord:
-        fetch_one(store, prefix, entry, folder, cancelled)
-        return entry
-
-    _each(one, sorted(objects, key=lambda entry: -entry.size), cancelled, done)
+    def read(self, size: int = -1, /) -> bytes:
+        return self._reader.take(size)
 
 
-def fetch_one(
-    store: Store, prefix: str, entry: ObjectRecord, folder: Path, cancelled: threading.Event | None = None
-) -> None:
-    """Download one object; see `fetch`."""
-    where = f"{store.name}/{prefix}{entry.key} ({entry.holds})"
-    stored, plain = hashlib.sha256(), hashlib.sha256()
-    read = written = 0
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    broken = ""
-    with store.open(prefix + entry.key) as body, (folder / entry.file).open("wb") as file:
-        while block := body.read(BLOCK):
-            if cancelled is not None and cancelled.is_set():
-                raise CancelledError("stopped")
-            stored.update(block)
-            read += len(block)
-            if broken:
-                continue  # read on: the digest of the whole says more than "bad frame"
-            try:
-                content = decompressor.decompress(block)
-            except zstandard.ZstdError as error:
-                broken = str(error)
-                continue
-            written += len(content)
-            if written > entry.file_size:  # a wrong object may not fill the disk
-                broken = f"longer than the {entry.file_size} bytes in the manifest"
-                continue
-            plain.update(content)
-            file.write(content)
-    if read != entry.size:
-        raise IntegrityError(f"{where}: {read} bytes are stored, {entry.size} were written")
-    if stored.hexdigest() != entry.sha256:
-        raise IntegrityError(f"{where}: sha256 is {stored.hexdigest()[:16]}…, {entry.sha256[:16]}… was written")
-    if broken or plain.hexdigest() != entry.file_sha256:
-        raise IntegrityError(f"{where}: decompresses to other bytes than were dumped{': ' + broken if broken else ''}")
-
-
-def _each(
-    work: Callable[[T], ObjectRecord],
-    items: list[T],
-    cancelled: threading.Event,
-    done: Callable[[ObjectRecord], None],
-) -> list[ObjectRecord]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            records: list[ObjectRecord] = []
-            for future in as_completed(futures):
-                records.append(future.result())
-                done(records[-1])
-        except BaseException:  # an interrupt too: nothing may go on uploading behind our back
-            cancelled.set()
-            for future in futures:
-                future.cancel()
-            raise
-    return records
+def part_size(expected_size: int) -> int:
+    """Return the size of equal parts, in whole MiB, that keeps an object of `expected_size` bytes under `MAX_PARTS`."""
+    return max(PART_SIZE, math.ceil(expected_size / MAX_PARTS / MIB) * MIB)

@@ -1,20 +1,23 @@
-"""Making a restore point: dump → compress → upload → manifest last. What fails leaves nothing in the store."""
+"""Making a restore point: dump → compress → encrypt → store, all at once; manifest last. What fails leaves nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.backup.catalog import prefix_of
-from ops.backup.manifest import MANIFEST_NAME, Manifest, PostgresRecord
-from ops.backup.pipeline import ship
+from ops.backup.keys import Signer
+from ops.backup.manifest import MANIFEST_NAME, Manifest
+from ops.backup.page import PAGE_NAME, build_page
+from ops.backup.pipeline import Destination, Outgoing
+from ops.backup.records import AnyRecord
 from ops.backup.spool import mebibytes, spool
-from ops.errors import OpsError, StoreError
-from ops.sources.base import Dump, Source
+from ops.errors import StoreError
+from ops.sources.base import Source
 from ops.stores.base import Store
 
 ORPHAN_HOURS = 24
@@ -25,78 +28,99 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class BackupJob:
-    """What to back up and where to. `stores` get one copy each of the same dump."""
+    """What to back up and where to. `stores` get one copy each of the same dump; `level` is zstd's."""
 
     environment: str
     project: str
-    database: str
-    source: Source[PostgresRecord]
+    name: str
+    source: Source[AnyRecord]
     stores: tuple[Store, ...]
+    recipients: tuple[str, ...] = ()
+    signer: Signer | None = None
+    level: int = 3
     spool: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Begun:
-    id: str
-    at: datetime
 
 
 def create(job: BackupJob, report: Report) -> Manifest:
     """Make one restore point and return its manifest, which is the same in every store.
 
     Raises:
-        SourceError: the database cannot be dumped.
+        SourceError: the source cannot be dumped.
         SpoolError: no room on this machine.
-        StoreError: a store refused; what was uploaded to it is removed again, the other stores keep their copy.
+        StoreError: a store refused; what was sent there is removed again, the other stores keep their copy.
     """
-    now = datetime.now(UTC)
-    begun = _Begun(id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}", at=now)
+    begun = datetime.now(UTC)
+    backup_id = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    prefix = prefix_of(job.name, backup_id)
     plan = job.source.plan()
     report(
         f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items())
     )
-    for store in job.stores:
-        store.abort_uploads(f"{job.database}/", older_than_hours=ORPHAN_HOURS)  # also: does it answer, before the dump
-    with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.database}") as folder:
-        dump = job.source.dump(folder / "dump")
-        report(f"dumped {len(dump.files)} files, {dump.record.rows} rows in {len(dump.record.tables)} tables")
-        manifest: Manifest | None = None
-        failures: list[OpsError] = []
-        for store in job.stores:
-            try:
-                manifest = _store(job, store, dump, begun, report)
-            except StoreError as error:
-                failures.append(error)
-    if manifest is None or failures:
-        raise _all(failures, len(job.stores))
-    return manifest
-
-
-def _store(job: BackupJob, store: Store, dump: Dump[PostgresRecord], begun: _Begun, report: Report) -> Manifest:
-    prefix = prefix_of(job.database, begun.id)
+    destinations = [Destination(store=store) for store in job.stores]
+    for destination in destinations:  # also: does it answer, before the dump
+        with _noted(destination):
+            destination.store.abort_uploads(f"{job.name}/", older_than_hours=ORPHAN_HOURS)
+    _any_left(destinations)
+    outgoing = Outgoing(destinations, prefix, recipients=job.recipients, level=job.level, largest=plan.bytes_estimate)
     try:
-        objects = ship(store, prefix, dump.files, lambda o: report(f"stored {o.key} ({o.holds}), {o.size} bytes"))
+        with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder:
+            try:
+                dump = job.source.dump(folder / "dump", outgoing)
+                report(f"dumped {len(dump.files)} files, {dump.record.rows} rows")
+                objects = outgoing.settle(
+                    dump.files, lambda o: report(f"stored {prefix}{o.key} ({o.holds}), {o.size} bytes")
+                )
+            finally:
+                outgoing.stop()  # before the spool goes
         manifest = Manifest(
-            id=begun.id,
+            id=backup_id,
+            name=job.name,
             environment=job.environment,
             project=job.project,
             source=dump.record,
-            started_at=begun.at,
+            started_at=begun,
             snapshot_at=dump.snapshot_at,
             finished_at=datetime.now(UTC),
-            objects=tuple(objects),
-        ).sealed()
-        store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
+            recipients=job.recipients,
+            objects=objects,
+            depends_on=dump.depends_on,
+        ).sealed(job.signer)
+        for destination in destinations:
+            if destination.error is None:
+                with _noted(destination):
+                    destination.store.put_bytes(prefix + PAGE_NAME, build_page(manifest).encode())
+                    destination.store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
+                    report(f"complete: {destination.store.name}/{prefix}")
     except BaseException:  # an interrupt too: half a backup is worse than none
-        with contextlib.suppress(StoreError):  # the first error is the one to tell
-            store.abort_uploads(prefix)
-            store.delete([item.key for item in store.list(prefix)])
+        for destination in destinations:
+            _remove(destination.store, prefix)
         raise
-    report(f"complete: {store.name}/{prefix}")
+    failures = [destination for destination in destinations if destination.error is not None]
+    for destination in failures:
+        _remove(destination.store, prefix)
+    if failures:
+        kept = len(destinations) - len(failures)
+        texts = "; ".join(str(destination.error) for destination in failures)
+        raise StoreError(f"{texts}; {kept} of {len(destinations)} stores have the backup {backup_id}")
     return manifest
 
 
-def _all(failures: Iterable[OpsError], stores: int) -> StoreError:
-    texts = [str(failure) for failure in failures]
-    kept = stores - len(texts)
-    return StoreError("; ".join(texts) + (f"; {kept} of {stores} stores have the backup" if kept else ""))
+@contextlib.contextmanager
+def _noted(destination: Destination) -> Generator[None]:
+    try:
+        yield
+    except StoreError as error:
+        destination.error = error
+
+
+def _any_left(destinations: list[Destination]) -> None:
+    failed = [destination.error for destination in destinations if destination.error is not None]
+    if len(failed) == len(destinations):
+        raise StoreError("; ".join(str(error) for error in failed))
+
+
+def _remove(store: Store, prefix: str) -> None:
+    with contextlib.suppress(StoreError):  # the first error is the one to tell
+        store.abort_uploads(prefix)
+        keys = [item.key for item in store.list(prefix)]
+        store.delete(sorted(keys, key=lambda key: not key.endswith(MANIFEST_NAME)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from ops.backup.manifest import Manifest, PostgresRecord
+from ops.backup.manifest import Manifest
+from ops.backup.records import AnyRecord, PostgresRecord
 from ops.drill.evidence import Check, Status, TableComparison
 from ops.sources.base import Difference
 
@@ -67,15 +68,14 @@ def check_digests(manifest: Manifest, problems: list[str]) -> Check:
     return passed("digests", f"{manifest.stored_bytes} bytes, SHA-256 as stored and as dumped")
 
 
-def check_content(manifest: Manifest, found: list[Difference]) -> Check:
+def check_content(record: PostgresRecord, found: list[Difference]) -> Check:
     """Judge the comparison with the snapshot."""
     if found:
         return failed("content", f"{len(found)} differences", [str(difference) for difference in found])
-    source = manifest.source
-    return passed("content", f"{len(source.tables)} tables, {source.rows} rows, {len(source.sequences)} sequences")
+    return passed("content", f"{len(record.tables)} tables, {record.rows} rows, {len(record.sequences)} sequences")
 
 
-def check_rows(record: PostgresRecord, *, may_be_empty: bool) -> Check:
+def check_rows(record: AnyRecord, *, may_be_empty: bool) -> Check:
     """An empty database restores perfectly, and is what a backup of the wrong database looks like."""
     if record.rows:
         return passed("rows", f"{record.rows} rows")

@@ -10,8 +10,12 @@ from enum import StrEnum
 
 from ops.backup.catalog import prefix_of
 from ops.backup.manifest import MANIFEST_NAME, Manifest
+from ops.backup.records import PostgresRecord, SqliteRecord
+from ops.errors import RestoreRefusedError
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
+
+_PART = 8 << 20
 
 
 class Damage(StrEnum):
@@ -43,10 +47,15 @@ CAUGHT_BY = {
 
 def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
     """Copy the objects of one backup as they are stored."""
-    prefix = prefix_of(manifest.source.database, manifest.id)
+    prefix = prefix_of(manifest.name, manifest.id)
     for key in [*(entry.key for entry in manifest.objects), MANIFEST_NAME]:
         with store.open(prefix + key) as body:
-            copy.put_stream(prefix + key, body, expected_size=0)
+            upload = copy.upload(prefix + key)
+            number = 0
+            while block := body.read(_PART):
+                number += 1
+                upload.put(number, block)
+            upload.complete()
 
 
 def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours: int) -> None:
@@ -65,14 +74,14 @@ def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours
 
 
 def _flip(copy: FolderStore, manifest: Manifest) -> None:
-    path = copy.root / prefix_of(manifest.source.database, manifest.id) / _victim(manifest)
+    path = copy.root / prefix_of(manifest.name, manifest.id) / _victim(manifest)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def _missing(copy: FolderStore, manifest: Manifest) -> None:
-    copy.delete([prefix_of(manifest.source.database, manifest.id) + _victim(manifest)])
+    copy.delete([prefix_of(manifest.name, manifest.id) + _victim(manifest)])
 
 
 def _manifest(copy: FolderStore, manifest: Manifest) -> None:
@@ -80,10 +89,13 @@ def _manifest(copy: FolderStore, manifest: Manifest) -> None:
 
 
 def _rows(copy: FolderStore, manifest: Manifest) -> None:
-    tables = list(manifest.source.tables)
+    record = manifest.source
+    if not isinstance(record, PostgresRecord | SqliteRecord):
+        raise RestoreRefusedError(f"{manifest.id}: a backup of {record.kind} has no tables to miscount")
+    tables = list(record.tables)
     index = max(range(len(tables)), key=lambda i: tables[i].rows)
     tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
-    source = manifest.source.model_copy(update={"tables": tuple(tables)})
+    source = record.model_copy(update={"tables": tuple(tables)})
     _write(copy, manifest.model_copy(update={"source": source}).sealed())
 
 
@@ -99,4 +111,4 @@ def _victim(manifest: Manifest) -> str:
 
 
 def _write(copy: FolderStore, manifest: Manifest) -> None:
-    copy.put_bytes(prefix_of(manifest.source.database, manifest.id) + MANIFEST_NAME, manifest.to_bytes())
+    copy.put_bytes(prefix_of(manifest.name, manifest.id) + MANIFEST_NAME, manifest.to_bytes())

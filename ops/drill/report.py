@@ -8,7 +8,6 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ops.backup.manifest import HOW_TO_RESTORE
 from ops.drill.damage import EXPLAINED, Damage
 from ops.drill.evidence import Evidence, stem
 
@@ -47,7 +46,6 @@ def render(evidence: Evidence) -> str:
         rto_share=share(evidence.rto_seconds, evidence.rto_budget_seconds),
         rpo_share=share(evidence.rpo_seconds, evidence.rpo_budget_seconds),
         damage=EXPLAINED[Damage(evidence.damage)] if evidence.damage else None,
-        how_to_restore=HOW_TO_RESTORE,
     )
 
 

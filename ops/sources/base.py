@@ -1,12 +1,12 @@
-"""What can be backed up. Each kind answers the same five verbs, so that backup, restore and drill know no kind by name.
+"""What can be backed up. Each kind answers the same verbs, so that backup, restore and drill know no kind by name.
 
-`plan` looks and refuses; `dump` writes files into a folder; `restore` fills an empty place from such a folder;
-`fingerprint` says what is in it; `check` compares that with what was recorded.
+`plan` looks and refuses; `dump` writes files into a folder, and hands each to the outbox as it grows; `restore` fills
+an empty place from such a folder; `fingerprint` says what is in it; `check` compares that with what was recorded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -22,15 +22,20 @@ class SourcePlan:
 
 
 RecordT = TypeVar("RecordT")
+RecordT_co = TypeVar("RecordT_co", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dump(Generic[RecordT]):
-    """A dump in a folder. `files` maps each file to what it holds; `record` is the manifest's part of this kind."""
+class Dump(Generic[RecordT_co]):
+    """A dump in a folder. `files` maps each file to what it holds; `record` is the manifest's part of this kind.
+
+    `depends_on` are ids of earlier backups of the same name without which this one cannot be restored.
+    """
 
     files: dict[Path, str]
-    record: RecordT
+    record: RecordT_co
     snapshot_at: datetime
+    depends_on: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,18 @@ class Difference:
         return f"{self.what}: found {self.found}, expected {self.expected}"
 
 
+class Outbox(Protocol):
+    """Takes files on their way out, before they are whole. Files that never come through here go out after the dump."""
+
+    def begin(self, path: Path) -> None:
+        """Take a file that is being written, and grows at its end alone."""
+        ...
+
+    def finish(self, path: Path) -> None:
+        """Take note that it is whole."""
+        ...
+
+
 class Source(Protocol[RecordT]):
     """A place that can be dumped from and restored into."""
 
@@ -52,8 +69,8 @@ class Source(Protocol[RecordT]):
         """Look at it, change nothing. Raises `SourceError` or `ToolError` with the fix."""
         ...
 
-    def dump(self, folder: Path) -> Dump[RecordT]:
-        """Write a consistent dump into `folder`. Raises `SourceError`, `SpoolError`."""
+    def dump(self, folder: Path, outbox: Outbox) -> Dump[RecordT]:
+        """Write a consistent dump into `folder`, which is not there yet. Raises `SourceError`, `SpoolError`."""
         ...
 
     def restore(self, folder: Path, record: RecordT) -> None:

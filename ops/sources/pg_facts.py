@@ -13,7 +13,7 @@ from typing import Any, LiteralString, cast
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from ops.backup.manifest import Grant, SequenceState, TableFingerprint
+from ops.backup.records import Grant, SequenceState, TableFingerprint
 from ops.sources.pg_tools import Connection
 
 SESSION = """

@@ -25,7 +25,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from ops.backup.manifest import PostgresRecord
+from ops.backup.records import PostgresRecord
 from ops.backup.spool import full, says_full
 from ops.errors import RestoreError, RestoreRefusedError, SpoolError
 from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psycopg
 
-from ops.backup.manifest import PostgresRecord, SequenceState, TableFingerprint
+from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint
 from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources import pg_facts
-from ops.sources.base import Difference, Dump, SourcePlan
+from ops.sources.base import Difference, Dump, Outbox, SourcePlan
 from ops.sources.pg_restore import restore_archive
 from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line, run_tool, tool_message
 
@@ -57,7 +57,7 @@ class PostgresDatabase:
             details={"server": version, "pg_dump": f"{tool.version} ({tool.path})", "role": self.endpoint.user},
         )
 
-    def dump(self, folder: Path) -> Dump[PostgresRecord]:
+    def dump(self, folder: Path, outbox: Outbox) -> Dump[PostgresRecord]:
         """Dump into `folder`, which must not exist yet, and fingerprint the same snapshot meanwhile.
 
         Raises:
@@ -89,7 +89,11 @@ class PostgresDatabase:
             if says_full(stderr, process.returncode):
                 raise SpoolError(full(folder.parent))
             raise SourceError(f"{self.endpoint}: pg_dump failed: {tool_message(stderr)}")
-        return Dump(files=_files(folder, tool, variables), record=record, snapshot_at=snapshot_at)
+        files = _files(folder, tool, variables)
+        for path in files:
+            outbox.begin(path)
+            outbox.finish(path)
+        return Dump(files=files, record=record, snapshot_at=snapshot_at)
 
     def restore(self, folder: Path, record: PostgresRecord) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""

@@ -18,11 +18,19 @@ class StoredObject:
     modified: datetime
 
 
-class ByteStream(Protocol):
-    """What an upload reads. `read(n)` gives n bytes unless the end is reached: stores cut parts by it."""
+class Upload(Protocol):
+    """An object on its way, in parts of one size, the last one alone shorter. Parts may come from several threads."""
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes; fewer only at the end."""
+    def put(self, number: int, part: bytes) -> None:
+        """Store part `number`, counted from 1. Asked again with the same part, it is stored again."""
+        ...
+
+    def complete(self) -> None:
+        """Make the object be there; all its parts are stored."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing. Never raises."""
         ...
 
 
@@ -34,8 +42,8 @@ class Store(Protocol):
         """What messages call it, such as s3://bucket/prefix."""
         ...
 
-    def put_stream(self, key: str, stream: ByteStream, *, expected_size: int) -> None:
-        """Store what `stream` gives. `expected_size` in bytes is an upper estimate, to choose the size of parts."""
+    def upload(self, key: str) -> Upload:
+        """Begin to store an object in parts."""
         ...
 
     def put_bytes(self, key: str, content: bytes) -> None:

@@ -5,15 +5,47 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from ops.errors import ObjectMissingError, StoreError
-from ops.stores.base import ByteStream, StoredObject
+from ops.stores.base import StoredObject
 
-_PART = 1 << 20
+
+class _FolderUpload:
+    def __init__(self, path: Path) -> None:
+        self._path, self._partial = path, path.with_name(path.name + ".partial")
+        self._size = 0  # of every part but the last
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+
+    def put(self, number: int, part: bytes) -> None:
+        if number == 1:
+            self._size = len(part)
+        with _explained(self._path):
+            os.pwrite(self._file, part, (number - 1) * self._size)
+
+    def complete(self) -> None:
+        with _explained(self._path):
+            os.fsync(self._file)
+            os.close(self._file)
+            self._partial.replace(self._path)
+
+    def abort(self) -> None:
+        with suppress(OSError):
+            os.close(self._file)
+        self._partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 class FolderStore:
@@ -27,34 +59,19 @@ class FolderStore:
         """The folder's path."""
         return str(self.root)
 
-    def put_stream(self, key: str, stream: ByteStream, *, expected_size: int) -> None:
-        """Write the stream beside its place, then rename."""
-        del expected_size  # a file has no parts
-        path = self._path(key)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                while block := stream.read(_PART):
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+    def upload(self, key: str) -> _FolderUpload:
+        """Write the parts into a file beside its place, then rename."""
+        return _FolderUpload(self._path(key))
 
     def put_bytes(self, key: str, content: bytes) -> None:
         """Write a small file."""
-        path = self._path(key)
+        upload = self.upload(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
+            upload.put(1, content)
+            upload.complete()
+        except BaseException:
+            upload.abort()
+            raise
 
     @contextmanager
     def open(self, key: str) -> Generator[BinaryIO]:

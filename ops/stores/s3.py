@@ -1,35 +1,29 @@
 """An S3-compatible bucket as a store: Spaces, R2, or the sandbox's own.
 
-Three traps of boto3 with stores that are not AWS are avoided here: checksums that other stores refuse
-(`when_required`; our own SHA-256 is in the manifest), the CRT transfer client that forgets the endpoint (`classic`),
-and parts of unequal size, which R2 refuses (`ByteStream.read` fills each part).
+Two traps of boto3 with stores that are not AWS are avoided here: checksums that other stores refuse (`when_required`;
+our own SHA-256 is in the manifest), and its transfer manager, which cannot send one part to two stores.
 The proxy and the certificate authorities come by `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
 """
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blueprint.outputs import BucketKey, BucketOutput
 from ops.errors import ObjectMissingError, StoreError, StoreUnreachableError
-from ops.stores.base import ByteStream, StoredObject
+from ops.stores.base import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-MIB = 1 << 20
-PART_SIZE = 16 * MIB
-MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 CONCURRENCY = 4
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
 MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -63,27 +57,19 @@ class S3Store:
         """The address, such as s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def put_stream(self, key: str, stream: ByteStream, *, expected_size: int) -> None:
-        """Upload in equal parts; a failed upload is aborted, so that nothing is left."""
-        part = part_size(expected_size)
-        config = TransferConfig(
-            multipart_threshold=part,
-            multipart_chunksize=part,
-            max_concurrency=CONCURRENCY,
-            preferred_transfer_client="classic",
-        )
-        with self._explained(key):
-            self._client.upload_fileobj(cast("BinaryIO", stream), self._bucket, self._prefix + key, Config=config)
+    def upload(self, key: str) -> _S3Upload:
+        """Begin a multipart upload; an object of one part becomes one request instead."""
+        return _S3Upload(self, key)
 
     def put_bytes(self, key: str, content: bytes) -> None:
         """Put a small object in one request."""
-        with self._explained(key):
+        with self.explained(key):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content)
 
     @contextmanager
     def open(self, key: str) -> Generator[BinaryIO]:
         """Stream the object; a broken connection raises `StoreError` from `read`."""
-        with self._explained(key):
+        with self.explained(key):
             body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"]
             try:
                 yield cast("BinaryIO", body)
@@ -92,7 +78,7 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """List page by page."""
-        with self._explained(prefix):
+        with self.explained(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -107,14 +93,14 @@ class S3Store:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete one by one: batch deletes need a Content-MD5 that not every store asks for in the same way."""
         for key in keys:
-            with self._explained(key):
+            with self.explained(key):
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
         """Abort unfinished multipart uploads, which cost money and show in no listing."""
         limit = datetime.now(UTC) - timedelta(hours=older_than_hours)
         aborted = 0
-        with self._explained(prefix):
+        with self.explained(prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -127,8 +113,18 @@ class S3Store:
                         aborted += 1
         return aborted
 
+    @property
+    def client(self) -> S3Client:
+        """The client, for requests that only this kind of store has."""
+        return self._client
+
+    def address(self, key: str) -> tuple[str, str]:
+        """Return bucket and key as requests name them."""
+        return self._bucket, self._prefix + key
+
     @contextmanager
-    def _explained(self, key: str) -> Generator[None]:
+    def explained(self, key: str) -> Generator[None]:
+        """Turn the client's exceptions into ours, with the object's address."""
         where = f"s3://{self._bucket}/{self._prefix}{key} at {self._endpoint}"
         try:
             yield
@@ -141,17 +137,59 @@ class S3Store:
             if code in REFUSED:
                 raise StoreUnreachableError(f"{where}: the key pair is refused ({code})") from None
             raise StoreError(f"{where}: {code or 'refused'}") from None
-        except Boto3Error as error:  # of upload_fileobj: the reason is in its text, with the code in brackets
-            refused = next((code for code in REFUSED if f"({code})" in str(error)), None)
-            if refused is not None:
-                raise StoreUnreachableError(f"{where}: the key pair is refused ({refused})") from None
-            raise StoreError(f"{where}: {str(error).rsplit(': ', 1)[-1]}") from None
         except BotoCoreError as error:
             raise StoreUnreachableError(
                 f"{where}: no answer: {error}; check endpoint, proxy and certificates"
             ) from None
 
 
-def part_size(expected_size: int) -> int:
-    """Return the size of equal parts, in whole MiB, that keeps an object of `expected_size` bytes under `MAX_PARTS`."""
-    return max(PART_SIZE, math.ceil(expected_size / MAX_PARTS / MIB) * MIB)
+class _S3Upload:
+    """The first part waits for a second one: most objects have none, and cost one request then."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._bucket, self._name = store.address(key)
+        self._lock = threading.Lock()
+        self._first: bytes | None = None
+        self._id: str | None = None
+        self._etags: dict[int, str] = {}
+
+    def put(self, number: int, part: bytes) -> None:
+        with self._lock:
+            if number == 1 and self._id is None:
+                self._first = part
+                return
+            if self._id is None:
+                with self._store.explained(self._key):
+                    made = self._store.client.create_multipart_upload(Bucket=self._bucket, Key=self._name)
+                    self._id = made["UploadId"]
+            upload, first, self._first = self._id, self._first, None
+        if first is not None:
+            self._put(upload, 1, first)
+        self._put(upload, number, part)
+
+    def _put(self, upload: str, number: int, part: bytes) -> None:
+        with self._store.explained(f"{self._key} part {number}"):
+            done = self._store.client.upload_part(
+                Bucket=self._bucket, Key=self._name, UploadId=upload, PartNumber=number, Body=part
+            )
+        self._etags[number] = done["ETag"]
+
+    def complete(self) -> None:
+        if self._id is None:
+            self._store.put_bytes(self._key, self._first or b"")
+            return
+        with self._store.explained(self._key):
+            self._store.client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._name,
+                UploadId=self._id,
+                MultipartUpload={
+                    "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
+                },
+            )
+
+    def abort(self) -> None:
+        if self._id is not None:
+            with suppress(StoreError), self._store.explained(self._key):
+                self._store.client.abort_multipart_upload(Bucket=self._bucket, Key=self._name, UploadId=self._id)

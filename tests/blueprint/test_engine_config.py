@@ -92,11 +92,6 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
         ("extras", ["grafana"], "extras: grafana"),
-        (
-            "backup",
-            {"destinations": [{"bucket": "elsewhere", "endpoint": "https://s3.example.org"}]},
-            "secrets.backupKeys.elsewhere",
-        ),
     ],
 )
 def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: Any, expected: str):
@@ -108,6 +103,15 @@ def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: A
     assert len(caught.value.problems) == 1
     assert f"ancla:{expected}" in str(caught.value)
     assert "not built yet" in str(caught.value)
+
+
+def test_a_destination_outside_spaces_needs_its_key_pair():
+    elsewhere = {"destinations": [{"bucket": "elsewhere", "endpoint": "https://s3.example.org"}]}
+    pulumi.runtime.set_all_config(engine("staging", backup=elsewhere), [])
+    pair = {"backupKeys": {"elsewhere": {"accessKey": "a", "secretKey": "b"}}}
+    with pytest.raises(SettingsError, match=r"ancla:secrets\.backupKeys\.elsewhere: is missing"):
+        load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
+    assert load_program(environ={"ANCLA_SECRETS": json.dumps({**SECRETS, **pair})}).backup.destinations
 
 
 def test_a_value_encrypted_outside_secrets_is_refused_before_it_is_used():

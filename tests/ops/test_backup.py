@@ -26,7 +26,7 @@ from ops.sources.postgres import PostgresDatabase
 
 
 def job(source, *stores, spool=None):
-    return BackupJob(environment="staging", project="test", database="shop", source=source, stores=stores, spool=spool)
+    return BackupJob(environment="staging", project="test", name="shop", source=source, stores=stores, spool=spool)
 
 
 def silent(text):
@@ -42,18 +42,17 @@ class FaultyStore:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def put_stream(self, key, stream, *, expected_size):
+    def upload(self, key):
         self._left -= 1
         if self._left < 0:
-            stream.read(100)
             raise StoreError(f"{key}: the line was cut")
-        self._store.put_stream(key, stream, expected_size=expected_size)
+        return self._store.upload(key)
 
 
 def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
     made = create(job(source, s3), silent)
     (entry,) = catalog.entries(s3, "shop")
-    assert (entry.id, entry.complete, entry.objects) == (made.id, True, len(made.objects) + 1)
+    assert (entry.id, entry.complete, entry.objects) == (made.id, True, len(made.objects) + 2)
     assert catalog.find(s3, "shop") == made
     assert {o.holds for o in made.objects} >= {"table public.orders", "table audit.log", "table public.Odd name; x"}
     assert made.intact()

@@ -115,7 +115,7 @@ def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app)
     assert [(b["id"], b["complete"]) for b in listed["backups"]] == [(backup["id"], True)]
     shown = ops("backup", "show", "--outputs", file)
     assert "public.orders" in shown.stdout
-    assert "pg_restore --format=directory" in shown.stdout
+    assert "RESTORE.md" in shown.stdout
     with app.on("shop").connect() as connection:
         connection.execute("DELETE FROM public.orders")
     planned = ops("restore", "--outputs", file, "--dry-run")
@@ -168,7 +168,7 @@ def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
     refused(ops("drill", "--outputs", file), "no complete backup of shop", code=3)
     refused(ops("restore", "--outputs", file), "no complete backup of shop")
     refused(ops("backup", "show", "20260101T000000Z-000000", "--outputs", file), "is not there")
-    refused(ops("backup", "create", "--outputs", file, "--database", "none"), "no database none; there are: shop")
+    refused(ops("backup", "create", "--outputs", file, "--name", "none"), "no none is backed up; there are: shop")
     refused(ops("backup", "list", "--outputs", file, "--store", "none"), "no backup destination none")
     refused(ops("restore", "--outputs", file, "--into", "shop"), "no complete backup")
 

@@ -16,7 +16,7 @@ def silent(text):
 @pytest.fixture
 def backup(source, folder):
     return create(
-        BackupJob(environment="staging", project="test", database="shop", source=source, stores=(folder,)), silent
+        BackupJob(environment="staging", project="test", name="shop", source=source, stores=(folder,)), silent
     )
 
 
@@ -25,7 +25,7 @@ def drill(folder, **more):
         DrillJob(
             environment="staging",
             project="test",
-            database="shop",
+            name="shop",
             store=folder,
             max_age_hours=26,
             rto_minutes=15,

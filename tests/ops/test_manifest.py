@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.backup.manifest import Manifest, ObjectRecord, PostgresRecord, TableFingerprint, parse_manifest
+from ops.backup.manifest import Manifest, ObjectRecord, parse_manifest
+from ops.backup.records import PostgresRecord, TableFingerprint
 from ops.errors import ManifestError
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
@@ -23,7 +24,7 @@ def manifest(**more):
         key="toc.dat.zst", size=1, sha256="0" * 64, file="toc.dat", file_size=1, file_sha256="1" * 64, holds="contents"
     )
     values = {
-        "id": ID, "environment": "staging", "project": "test", "source": source, "started_at": NOW, "snapshot_at": NOW,
+        "id": ID, "name": "shop", "environment": "staging", "project": "test", "source": source, "started_at": NOW, "snapshot_at": NOW,
         "finished_at": NOW, "objects": (entry,),
     }  # fmt: skip
     return Manifest(**{**values, **more}).sealed()

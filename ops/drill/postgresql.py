@@ -1,0 +1,62 @@
+"""The rehearsal of a PostgreSQL backup: a scratch server, the dump restored into it, every table compared."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from pathlib import Path
+
+import psycopg
+
+from ops.backup.manifest import Manifest
+from ops.backup.records import PostgresRecord
+from ops.drill import checks
+from ops.drill.findings import Findings, Report
+from ops.drill.scratch import PROFILE, scratch_server
+from ops.errors import OpsError
+from ops.restore import create_database, postgres_of, restore_grants
+from ops.sources.pg_tools import Endpoint, find_tool
+from ops.sources.postgres import PostgresDatabase, differences
+
+SCRATCH_DATABASE = "drill"
+
+
+def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextlib.ExitStack, report: Report) -> bool:
+    """Restore and compare; see `ops.drill.findings.Rehearsal`."""
+    record = postgres_of(manifest)
+    found.profile = PROFILE
+    found.not_compared = list(record.not_compared)
+    with found.phase("start scratch server"):
+        server = stack.enter_context(scratch_server(record.server_version, roles=record.roles, parent=folder.parent))
+    found.scratch.append(Path(server.host))
+    report("restoring into a scratch PostgreSQL")
+    return _restore(found, server, folder, record)
+
+
+def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRecord) -> bool:
+    target = PostgresDatabase(endpoint=server.on(SCRATCH_DATABASE))
+    try:
+        with found.phase("restore"):
+            create_database(server, SCRATCH_DATABASE, record, any_locale=True)
+            target.restore(folder, record)
+            restore_grants(target.endpoint, record)
+    except OpsError as error:
+        found.add(checks.failed("restore", "it does not", [str(error)]))
+        return False
+    tool = find_tool("pg_restore", at_least=record.readable_from)
+    found.add(checks.passed("restore", f"pg_restore {tool.version}, no error"))
+    with found.phase("compare"):
+        copy = target.fingerprint()
+        found.tables = checks.compare_tables(copy, record)
+        found.add(checks.check_content(record, differences(copy, record)))
+        known = set(record.unsound)  # what was NOT VALID in the source already is so in the copy
+        found.add(checks.check_integrity([problem for problem in copy.unsound if problem not in known]))
+    found.tools = {
+        "scratch server": copy.server_version,
+        "source server": record.server_version,
+        "pg_dump": record.dump_tool,
+        "pg_restore": tool.version,
+        "psycopg": psycopg.__version__,
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    return True
