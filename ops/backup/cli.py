@@ -14,6 +14,7 @@ from ops import console, reach
 from ops.backup import catalog
 from ops.backup.fetch import Identities
 from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
+from ops.backup.prune_cli import prune_command
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.run import BackupJob, create
 from ops.drill import report as page
@@ -26,6 +27,7 @@ from ops.restore import RestoreJob, plan, run
 from ops.stack import LoadedStack, load_stack
 
 backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
+backup_app.command("prune")(prune_command)
 
 NameOption = Annotated[
     str | None,

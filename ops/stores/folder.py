@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ops.errors import ObjectMissingError, StoreError
+from ops.errors import DeleteRefusedError, ObjectMissingError, StoreError
 from ops.stores.base import StoredObject
 
 
@@ -99,9 +99,14 @@ class FolderStore:
         """Unlink files, and folders left empty."""
         for key in keys:
             path = self._path(key)
-            path.unlink(missing_ok=True)
-            if path.parent.is_dir() and not any(path.parent.iterdir()):
-                shutil.rmtree(path.parent)
+            try:
+                path.unlink(missing_ok=True)
+                if path.parent.is_dir() and not any(path.parent.iterdir()):
+                    shutil.rmtree(path.parent)
+            except PermissionError as error:
+                raise DeleteRefusedError(f"{path}: not deleted: {error.strerror}") from None
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be deleted: {error.strerror}") from None
 
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
         """Nothing to do: an unfinished file is unlinked by the one who wrote it."""

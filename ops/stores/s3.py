@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.errors import ObjectMissingError, StoreError, StoreUnreachableError
+from ops.errors import DeleteRefusedError, ObjectMissingError, StoreError, StoreUnreachableError
 from ops.stores.base import StoredObject
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 4
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
+BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
 MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -94,7 +95,13 @@ class S3Store:
         """Delete one by one: batch deletes need a Content-MD5 that not every store asks for in the same way."""
         for key in keys:
             with self.explained(key):
-                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+                try:
+                    self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+                except ClientError as error:
+                    if not _keeps(error):
+                        raise
+                    text = error.response.get("Error", {}).get("Message") or "refused"
+                    raise DeleteRefusedError(f"{self.name}/{key}: not deleted: {text}") from None
 
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
         """Abort unfinished multipart uploads, which cost money and show in no listing."""
@@ -141,6 +148,12 @@ class S3Store:
             raise StoreUnreachableError(
                 f"{where}: no answer: {error}; check endpoint, proxy and certificates"
             ) from None
+
+
+def _keeps(error: ClientError) -> bool:
+    """Say whether the store heard us well and keeps the object: each one has another code for what is locked."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
 
 
 class _S3Upload:

@@ -1,0 +1,69 @@
+"""A person's word that a backup which looks wrong is right: one small object beside its manifest.
+
+It is kept in the store, so that every later run, on whatever machine, knows of it. Where the environment names signers
+of evidence, only a word signed by one of them counts: who can write to the bucket, such as a droplet that somebody has
+broken into, must not be able to talk retention into deleting the good ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import AwareDatetime, ValidationError
+
+from ops.backup.catalog import MANIFEST_LIMIT, prefix_of
+from ops.backup.keys import Signer, same_key, signed_by
+from ops.backup.manifest import Signature
+from ops.backup.records import Record
+from ops.errors import ObjectMissingError
+from ops.stores.base import Store
+
+ACCEPTANCE_NAME = "accepted.json"
+
+
+class Acceptance(Record):
+    """Who accepted which backup, when, and what looked wrong of it."""
+
+    name: str
+    backup: str
+    accepted_at: AwareDatetime
+    accepted_by: str
+    warnings: tuple[str, ...]
+    signed: Signature | None = None
+
+    def sealed(self, signer: Signer) -> Acceptance:
+        """Return a signed copy."""
+        return self.model_copy(
+            update={"signed": Signature(key=signer.public, signature=signer.sign(self._content()))},
+        )
+
+    def counts(self, signers: Sequence[str]) -> bool:
+        """Say whether one of `signers` (OpenSSH public lines) signed it; without signers every one counts."""
+        signed = self.signed
+        return not signers or (
+            signed is not None
+            and any(same_key(key, signed.key) and signed_by(key, signed.signature, self._content()) for key in signers)
+        )
+
+    def _content(self) -> bytes:
+        return self.model_dump_json(exclude={"signed"}).encode()
+
+
+def write_acceptance(store: Store, acceptance: Acceptance) -> None:
+    """Put it beside the backup's manifest."""
+    key = prefix_of(acceptance.name, acceptance.backup) + ACCEPTANCE_NAME
+    store.put_bytes(key, (acceptance.model_dump_json(indent=2) + "\n").encode())
+
+
+def is_accepted(store: Store, name: str, backup_id: str, signers: Sequence[str]) -> bool:
+    """Say whether a person whose word counts has accepted the backup.
+
+    Raises:
+        StoreError: the store does not answer as it should.
+    """
+    try:
+        with store.open(prefix_of(name, backup_id) + ACCEPTANCE_NAME) as body:
+            found = Acceptance.model_validate_json(body.read(MANIFEST_LIMIT))
+    except (ObjectMissingError, ValidationError):
+        return False
+    return (found.name, found.backup) == (name, backup_id) and found.counts(signers)
