@@ -97,6 +97,15 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
             yield name, "is a backup destination, and no bucket of that name is in the preview"
 
 
+def backups_encrypted(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
+    """In production, backups are encrypted: who gets hold of the bucket's key reads nothing."""
+    backup = preview.config.get("backup")
+    if not _is_production(preview) or not isinstance(backup, dict) or not _mappings(backup.get("destinations")):
+        return
+    if not _texts(backup.get("recipients")):
+        yield "backup", "is not encrypted; `ops backup keygen` makes a key for ancla:backup.recipients"
+
+
 def database_not_public(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Every cluster has trusted sources, and the world is not among them."""
     lists = list(preview.of_kind("DatabaseFirewall"))
@@ -162,6 +171,7 @@ RULES: Mapping[str, Rule] = {
     "droplets-behind-firewall": droplets_behind_firewall,
     "data-protected": data_protected,
     "data-backed-up": data_backed_up,
+    "backups-encrypted": backups_encrypted,
     "database-not-public": database_not_public,
     "bucket-not-public-write": bucket_not_public_write,
     "tagged": tagged,

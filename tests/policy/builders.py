@@ -62,7 +62,7 @@ def compliant() -> dict[str, Any]:
         "ancla:environment": "prod",
         "ancla:project": "acme",
         "ancla:budget": "50",
-        "ancla:backup": json.dumps({"destinations": [{"bucket": "acme-backups"}]}),
+        "ancla:backup": json.dumps({"destinations": [{"bucket": "acme-backups"}], "recipients": ["age1acme"]}),
     }
     return {"config": config, "steps": steps, "changeSummary": {"create": len(steps)}}
 

@@ -56,6 +56,10 @@ def out_of_project(draft: Draft) -> None:
     draft.step("ProjectResources")["newState"]["propertyDependencies"] = {"resources": []}
 
 
+def backup(destination: dict[str, str]) -> dict[str, Any]:
+    return {"destinations": [destination], "recipients": ["age1who"]}
+
+
 VIOLATING: list[tuple[str, str, Change]] = [
     # rule, the resource it names, what breaks it
     ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0")),
@@ -70,7 +74,12 @@ VIOLATING: list[tuple[str, str, Change]] = [
     ("data-protected", "acme-backups", set_input("SpacesBucket", "forceDestroy", True)),
     ("data-protected", "acme", lambda draft: draft.add(step("DatabaseDb", "d", {"name": "acme"}))),
     ("data-backed-up", "acme-prod", set_input("Droplet", "backups", False)),
-    ("data-backed-up", "elsewhere", lambda d: d.configure("backup", {"destinations": [{"bucket": "elsewhere"}]})),
+    ("data-backed-up", "elsewhere", lambda d: d.configure("backup", backup({"bucket": "elsewhere"}))),
+    (
+        "backups-encrypted",
+        "backup",
+        lambda d: d.configure("backup", {**backup({"bucket": "acme-backups"}), "recipients": []}),
+    ),
     ("database-not-public", "trusted", trusted("0.0.0.0/0")),
     ("database-not-public", "trusted", trusted("203.0.113.7/32", "::/0")),
     ("database-not-public", "trusted", trusted("0.0.0.0")),
@@ -95,6 +104,7 @@ MISSING: list[tuple[str, str, Change]] = [
     ("data-backed-up", "acme-prod", drop_input("Droplet", "backups")),
     ("data-backed-up", "backup", lambda draft: draft.document["config"].pop("ancla:backup")),
     ("data-backed-up", "backup", lambda draft: draft.configure("backup", {"schedule": "daily"})),
+    ("backups-encrypted", "backup", lambda d: d.configure("backup", {"destinations": [{"bucket": "acme-backups"}]})),
     ("database-not-public", "acme-db", lambda draft: draft.remove("DatabaseFirewall")),
     ("database-not-public", "trusted", drop_input("DatabaseFirewall", "rules")),
     ("database-not-public", "trusted", set_input("DatabaseFirewall", "rules", [])),
@@ -118,7 +128,7 @@ COMPLIANT: list[tuple[str, Change]] = [
     ("no budget", lambda draft: draft.document["config"].pop("ancla:budget")),
     (
         "a bucket elsewhere",
-        lambda d: d.configure("backup", {"destinations": [{"bucket": "b", "endpoint": "https://s"}]}),
+        lambda d: d.configure("backup", backup({"bucket": "b", "endpoint": "https://s"})),
     ),
 ]
 
