@@ -84,9 +84,8 @@ def prune_command(
     for place in [reach.store(loaded, store)] if store else reach.stores(loaded).values():
         with _noted(failures):
             runs += [_Run(plan=make_plan(job, now)) for job in _jobs(loaded, place, name, accepting, evidence)]
-    unknown = accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete}
-    if unknown and not failures:
-        raise BackupNotFoundError(f"--accept: no complete backup {', '.join(sorted(unknown))} in any store")
+    if not failures:
+        _refuse_unknown(runs, name, accepting)
     if not as_json:
         for run in runs:
             _print_plan(run.plan)
@@ -103,6 +102,13 @@ def prune_command(
     else:
         _print_outcome(runs, dry_run=dry_run)
     _judge(runs, failures)
+
+
+def _refuse_unknown(runs: list[_Run], name: str | None, accepting: set[str]) -> None:
+    if name and not runs:
+        raise BackupNotFoundError(f"no backup of {name} in any store; `ops backup list` shows all")
+    if unknown := accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete}:
+        raise BackupNotFoundError(f"--accept: no complete backup {', '.join(sorted(unknown))} in any store")
 
 
 @contextmanager

@@ -3,140 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import secrets
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-import typer
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
-from typer.testing import CliRunner
 
-from blueprint.backup import RetentionSettings
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.backup import catalog, prune_cli
+from ops.backup import catalog
 from ops.backup.acceptance import ACCEPTANCE_NAME, Acceptance, write_acceptance
 from ops.backup.keys import Signer
-from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
-from ops.backup.prune import Outcome, PruneJob, act, make_plan
-from ops.backup.records import SecretFile, SecretsRecord
+from ops.backup.manifest import MANIFEST_NAME
+from ops.backup.prune import Outcome, act, make_plan
 from ops.errors import (
-    BackupNotFoundError,
-    DeleteRefusedError,
-    KeyProblemError,
     StoreError,
     StoreUnreachableError,
-    VerdictError,
 )
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
-
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=0)
-
-
-class FaultyStore:
-    """Passes everything on to a store, but raises at the call with the given number (counted from 0)."""
-
-    def __init__(self, store, fails_at, error):
-        self._store, self._fails_at, self._error = store, fails_at, error
-        self.calls = 0
-
-    def __getattr__(self, method):
-        attribute = getattr(self._store, method)
-        if not callable(attribute):
-            return attribute
-
-        def call(*positional, **named):
-            self.calls += 1
-            if self.calls - 1 == self._fails_at:
-                raise self._error
-            return attribute(*positional, **named)
-
-        return call
-
-
-class FakeLockedStore:
-    """A store with a lock: it does not let go of keys in which one of these texts is."""
-
-    def __init__(self, store, locked):
-        self._store, self.locked = store, locked
-
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
-    def delete(self, keys):
-        for key in keys:
-            if any(text in key for text in self.locked):
-                raise DeleteRefusedError(f"{key}: ObjectLocked")
-            self._store.delete([key])
-
-
-class Killed(BaseException):
-    """Ends the process at once, as kill -9 does: nobody catches it."""
-
-
-def put(store, days, *, name="shop", complete=True, objects=3, signer=None, needs=(), environment="staging"):
-    """Put a backup of so many days ago into the store; returns its id."""
-    at = NOW - timedelta(days=days)
-    backup_id = f"{at:%Y%m%dT%H%M%SZ}-{int(days * 24):06x}"
-    prefix = catalog.prefix_of(name, backup_id)
-    contents = {f"{number}.tar.zst.age": b"x" * (100 + number) for number in range(objects)}
-    for key, content in contents.items():
-        store.put_bytes(prefix + key, content)
-    store.put_bytes(prefix + "RESTORE.md", b"how to")
-    manifest = Manifest(
-        id=backup_id,
-        name=name,
-        environment=environment,
-        project="test",
-        source=SecretsRecord(
-            files=tuple(SecretFile(path=f"/{n}", mode=0o600, uid=0, gid=0, size=1) for n in range(objects)),
-            fingerprint="0",
-        ),
-        started_at=at,
-        snapshot_at=at,
-        finished_at=at,
-        objects=tuple(
-            ObjectRecord(
-                key=key,
-                size=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-                file=key.split(".")[0],
-                file_size=1,
-                file_sha256="0" * 64,
-                holds="files",
-            )
-            for key, content in contents.items()
-        ),
-        depends_on=tuple(needs),
-    ).sealed(signer)
-    if complete:
-        store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
-    return backup_id
-
-
-def job(store, **more):
-    more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test", "verified": {}} | more
-    return PruneJob(store=store, **more)
-
-
-def prune(store, **more):
-    plan = make_plan(job(store, **more), NOW)
-    return {d.id: (d.outcome, d.reason) for d in act(plan, lambda _: None)}
-
-
-def keys(store):
-    return [item.key for item in store.list("")]
-
-
-def left(store, name="shop"):
-    return [entry.id for entry in catalog.entries(store, name)]
+from tests.ops.prune_kit import NOW, FakeLockedStore, FaultyStore, Killed, job, keys, left, prune, put
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -389,121 +278,10 @@ def test_one_that_is_completed_between_plan_and_act_stays(folder):
     assert slow in left(folder)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def command(folder, monkeypatch, tmp_path):
-    """Run `ops backup prune` on a stack whose only destination is the folder; today is the test's."""
-    backup = SimpleNamespace(retention=LEAST, signer=None, signers=[])
-    loaded = SimpleNamespace(outputs=SimpleNamespace(environment="staging", project="test", backup=backup))
-    stores = {"bucket": folder}
-    monkeypatch.setattr(prune_cli, "load_stack", lambda *_: loaded)
-    monkeypatch.setattr(prune_cli.reach, "stores", lambda _: stores)
-    monkeypatch.setattr(prune_cli.reach, "store", lambda _, name: stores[name])
-    monkeypatch.setattr(prune_cli, "datetime", SimpleNamespace(now=lambda _: NOW))
-    monkeypatch.chdir(tmp_path)
-    app = typer.Typer()
-    app.command()(prune_cli.prune_command)
-
-    def run(*arguments, **more):
-        return CliRunner().invoke(app, list(arguments), **more)
-
-    run.settings, run.stores = backup, stores
-    return run
-
-
-def test_a_dry_run_gives_the_reason_for_each_and_deletes_nothing(command, folder):
-    ids = [put(folder, days) for days in (3, 2, 1)]
-    done = command("--dry-run")
-    assert done.exit_code == 0, done.output
-    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if "│" in line]
-    assert [(name, word, why) for _, name, _, word, why, _ in rows] == [
-        (ids[0], "delete", "no rule keeps it"),
-        (ids[1], "keep", "last 2"),
-        (ids[2], "keep", "last 2"),
-        ("", "", "newest good"),
-    ]
-    assert "1 would go" in done.stdout
-    assert left(folder) == ids
-
-
-def test_it_asks_and_a_no_deletes_nothing(command, folder):
-    ids = [put(folder, days) for days in (3, 2, 1)]
-    for answer in ("n\n", ""):
-        assert command(input=answer).exit_code == 1
-        assert left(folder) == ids
-    assert command(input="y\n").exit_code == 0
-    assert left(folder) == ids[1:]
-
-
-def test_as_json_it_asks_nothing_and_so_needs_a_word(command, folder):
-    ids = [put(folder, days) for days in (3, 2, 1)]
-    assert command("--json").exit_code == 2
-    done = command("--json", "--yes")
-    assert done.exit_code == 0, done.output
-    (shop,) = json.loads(done.stdout)["sets"]
-    assert [(b["id"], b["decision"], b["outcome"]) for b in shop["backups"]] == [
-        (ids[0], "delete", "deleted"),
-        (ids[1], "keep", None),
-        (ids[2], "keep", None),
-    ]
-    assert left(folder) == ids[1:]
-
-
-def test_a_backup_in_doubt_is_red_until_it_is_accepted_once(command, folder):
-    ids = [put(folder, days) for days in (4, 3, 2)]
-    small = put(folder, 1, objects=1)
-    held = command("--yes")
-    assert isinstance(held.exception, VerdictError)
-    assert "1 rows, 3 in" in str(held.exception)
-    assert left(folder) == [*ids, small]
-    assert isinstance(command("--yes", "--accept", "20260101T000000Z-000000").exception, BackupNotFoundError)
-    assert command("--dry-run", "--accept", small).exit_code == 0
-    assert isinstance(command("--yes").exception, VerdictError)  # a dry run keeps no word
-    assert command("--yes", "--accept", small).exit_code == 0
-    assert left(folder) == [ids[2], small]
-    assert command("--yes").exit_code == 0
-
-
-def test_where_words_are_signed_an_unsigned_or_strange_one_is_refused_at_once(command, folder, signers, tmp_path):
-    for days in (4, 3, 2):
-        put(folder, days)
-    small = put(folder, 1, objects=1)
-    ours, strange = tmp_path / "ours", tmp_path / "strange"
-    key = make_key()
-    ours.write_text(key.get_secret_value())
-    strange.write_text(make_key().get_secret_value())
-    command.settings.signers = [Signer(key).public]
-    for wrong in ([], ["--signing-key", str(strange)], ["--signing-key", str(tmp_path / "nowhere")]):
-        assert isinstance(command("--yes", "--accept", small, *wrong).exception, KeyProblemError)
-    assert command("--yes", "--accept", small, "--signing-key", str(ours)).exit_code == 0
-    assert command("--yes").exit_code == 0
-    assert len(left(folder)) == 2
-
-
-def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, folder, tmp_path):
-    ids = [put(folder, days) for days in (3, 2, 1)]
-    command.stores["broken"] = FaultyStore(FolderStore(tmp_path / "other"), 0, StoreError("no answer"))
-    command.stores["last"] = last = FolderStore(tmp_path / "last")
-    for days in (3, 2, 1):
-        put(last, days)
-    done = command("--yes")
-    assert isinstance(done.exception, StoreError)
-    assert "no answer" in str(done.exception)
-    assert left(folder) == left(last) == ids[1:]
-
-
-def test_the_evidence_of_green_drills_keeps_what_they_proved(command, folder, tmp_path):
-    ids = [put(folder, days) for days in (5, 4, 3, 2, 1)]
-    drills = tmp_path / "drills"
-    drills.mkdir()
-    document = {"verdict": "green", "damage": None, "backup": ids[1], "finished_at": "2026-11-20T00:00:00Z"}
-    (drills / "b.json").write_text(json.dumps(document))
-    (drills / "a.json").write_text(json.dumps(document | {"backup": ids[0], "verdict": "red"}))
-    (drills / "c.json").write_text(json.dumps(document | {"backup": ids[0], "damage": "flipped-byte"}))
-    for number, torn in enumerate(("{", "[]", "{}", '{"verdict": "green", "backup": 3, "finished_at": "now"}')):
-        (drills / f"torn-{number}.json").write_text(torn)
-    done = command("--yes", "--evidence", str(drills))
-    assert done.exit_code == 0, done.output
-    assert left(folder) == [ids[1], *ids[3:]]
+def test_two_runs_at_once_do_no_harm_to_each_other(store):
+    ids = [put(store, days) for days in (4, 3, 2, 1)]
+    first, second = make_plan(job(store), NOW), make_plan(job(store), NOW)
+    for plan in (first, second):
+        assert [done.outcome for done in act(plan, lambda _: None)] == [Outcome.DELETED] * 2
+    assert left(store) == ids[2:]
+    complete_ones_are_whole(store)

@@ -1,0 +1,115 @@
+"""What the tests of retention share: backups made in a moment, and stores that fail, are locked, or count."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from blueprint.backup import RetentionSettings
+from ops.backup import catalog
+from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
+from ops.backup.prune import PruneJob, act, make_plan
+from ops.backup.records import SecretFile, SecretsRecord
+from ops.errors import DeleteRefusedError
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=0)
+
+
+class FaultyStore:
+    """Passes everything on to a store, but raises at the call with the given number (counted from 0)."""
+
+    def __init__(self, store, fails_at, error):
+        self._store, self._fails_at, self._error = store, fails_at, error
+        self.calls = 0
+
+    def __getattr__(self, method):
+        attribute = getattr(self._store, method)
+        if not callable(attribute):
+            return attribute
+
+        def call(*positional, **named):
+            self.calls += 1
+            if self.calls - 1 == self._fails_at:
+                raise self._error
+            return attribute(*positional, **named)
+
+        return call
+
+
+class FakeLockedStore:
+    """A store with a lock: it does not let go of keys in which one of these texts is."""
+
+    def __init__(self, store, locked):
+        self._store, self.locked = store, locked
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def delete(self, keys):
+        for key in keys:
+            if any(text in key for text in self.locked):
+                raise DeleteRefusedError(f"{key}: ObjectLocked")
+            self._store.delete([key])
+
+
+class Killed(BaseException):
+    """Ends the process at once, as kill -9 does: nobody catches it."""
+
+
+def put(store, days, *, name="shop", complete=True, objects=3, signer=None, needs=(), environment="staging"):
+    """Put a backup of so many days ago into the store; returns its id."""
+    at = NOW - timedelta(days=days)
+    backup_id = f"{at:%Y%m%dT%H%M%SZ}-{int(days * 24):06x}"
+    prefix = catalog.prefix_of(name, backup_id)
+    contents = {f"{number}.tar.zst.age": b"x" * (100 + number) for number in range(objects)}
+    for key, content in contents.items():
+        store.put_bytes(prefix + key, content)
+    store.put_bytes(prefix + "RESTORE.md", b"how to")
+    manifest = Manifest(
+        id=backup_id,
+        name=name,
+        environment=environment,
+        project="test",
+        source=SecretsRecord(
+            files=tuple(SecretFile(path=f"/{n}", mode=0o600, uid=0, gid=0, size=1) for n in range(objects)),
+            fingerprint="0",
+        ),
+        started_at=at,
+        snapshot_at=at,
+        finished_at=at,
+        objects=tuple(
+            ObjectRecord(
+                key=key,
+                size=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                file=key.split(".")[0],
+                file_size=1,
+                file_sha256="0" * 64,
+                holds="files",
+            )
+            for key, content in contents.items()
+        ),
+        depends_on=tuple(needs),
+    ).sealed(signer)
+    if complete:
+        store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
+    return backup_id
+
+
+def job(store, **more):
+    more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test", "verified": {}} | more
+    return PruneJob(store=store, **more)
+
+
+def prune(store, **more):
+    plan = make_plan(job(store, **more), NOW)
+    return {d.id: (d.outcome, d.reason) for d in act(plan, lambda _: None)}
+
+
+def keys(store):
+    return [item.key for item in store.list("")]
+
+
+def left(store, name="shop"):
+    return [entry.id for entry in catalog.entries(store, name)]
