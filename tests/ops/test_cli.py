@@ -132,6 +132,32 @@ def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app)
         assert "PRIVATE KEY" not in done.stdout + done.stderr
 
 
+def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so(ops, outputs, tmp_path, app):
+    """Two good backups, the rows lost, two more: a policy of two would have kept the worthless ones."""
+    outputs["backup"]["retention"] = {
+        "keep_last": 2, "daily": 0, "weekly": 0, "monthly": 0, "minimum_count": 1, "minimum_age_hours": 0
+    }  # fmt: skip
+    file = write(tmp_path, outputs)
+
+    def create():
+        return json.loads(ops("backup", "create", "--outputs", file, "--json").stdout)["backups"][0]["id"]
+
+    def prune(*more):
+        done = ops("backup", "prune", "--yes", "--json", *more, "--outputs", file)
+        (shop,) = json.loads(done.stdout)["sets"]
+        return done, [b["id"] for b in shop["backups"] if b["outcome"] == "deleted"]
+
+    full = [create(), create()]
+    with app.on("shop").connect() as connection:
+        connection.execute("DELETE FROM public.orders")
+    emptied = [create(), create()]
+    done, deleted = prune()
+    refused(done, "in doubt", emptied[0], emptied[1], code=3)
+    assert deleted == []
+    done, deleted = prune("--accept", emptied[1])
+    assert (done.returncode, deleted) == (0, full)
+
+
 def test_on_the_machine_the_secrets_are_in_a_second_file_and_nothing_is_tunnelled(ops, outputs, tmp_path, machine):
     secrets = outputs.pop("secrets")
     secrets.pop("deploy_key")
