@@ -109,7 +109,7 @@ def pitr_sweep(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Destroy forks that killed drills of this cluster left; what only wears their tag stays, and exits 3."""
+    """Destroy forks that killed drills of this cluster left; what only looks like one stays, and exits 3."""
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
     live = provider.live_cluster(cloud, loaded)
     result = forks.sweep(
@@ -134,7 +134,9 @@ def pitr_sweep(
         raise OpsError(f"{live.name}: not destroyed: {'; '.join(reason for _, reason in result.failed)}")
     if result.refused:
         told = "; ".join(f"{cluster.name}: {reason}" for cluster, reason in result.refused)
-        raise VerdictError(f"{live.name}: wears the tag {forks.TAG} and is not destroyed: {told}; take the tag off")
+        raise VerdictError(
+            f"{live.name}: looks like a fork of a drill and is not destroyed: {told}; see to it yourself"
+        )
 
 
 def _pause(cloud: Cloud) -> float:

@@ -164,6 +164,7 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
                 patience = Patience(seconds=DESTROY_SECONDS, pause=job.pause)
                 gone = forks.destroy_fork(job.cloud, planned.live, planned.name, found.fork, patience)
                 found.add("clean", "destroyed" if gone else "there was none")
+                forks.forget_tag(job.cloud)
     return _evidence(job, planned, found, started)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,10 +47,14 @@ def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
         return "it is the live cluster"
     if TAG not in cluster.tags:
         return f"it does not wear the tag {TAG}"
-    stem, infix, begun = cluster.name.rpartition(_INFIX)
-    if stem != live.name[: _LONGEST_NAME - len(infix + begun)] or re.fullmatch(r"\d{8}t\d{6}", begun) is None:
+    if not _is_named_after(cluster, live):
         return f"it is not named as a fork of {live.name}"
     return None
+
+
+def _is_named_after(cluster: Cluster, live: Cluster) -> bool:
+    stem, infix, begun = cluster.name.rpartition(_INFIX)
+    return stem == live.name[: _LONGEST_NAME - len(infix + begun)] and re.fullmatch(r"\d{8}t\d{6}", begun) is not None
 
 
 def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, droplets: list[str]) -> str:
@@ -109,9 +114,18 @@ def close_to(cloud: Cloud, ident: str, droplets: list[str]) -> list[str]:
     return [f"{kind} {value}" for kind, value in sorted(found() ^ wanted)]
 
 
-def forks(cloud: Cloud) -> list[Cluster]:
-    """List every cluster that wears the tag."""
-    return [read_cluster(item) for item in cloud.items(f"/v2/databases?tag_name={TAG}", "databases")]
+def candidates(cloud: Cloud, live: Cluster) -> list[Cluster]:
+    """List what says by its tag or by its name that it is a fork of a drill; the tag may have been taken off."""
+    clusters = [read_cluster(item) for item in cloud.items("/v2/databases", "databases")]
+    return [cluster for cluster in clusters if TAG in cluster.tags or _is_named_after(cluster, live)]
+
+
+def forget_tag(cloud: Cloud) -> None:
+    """Remove the tag when nothing wears it any more, so that a drill leaves nothing at all in the account."""
+    with suppress(CloudError):  # the next drill, or sweep, tries again
+        tag = cloud.get(f"/v2/tags/{TAG}")
+        if tag is not None and tag["tag"]["resources"]["count"] == 0:
+            cloud.delete(f"/v2/tags/{TAG}")
 
 
 def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, patience: Patience) -> bool:
@@ -168,10 +182,10 @@ class Sweep:
 def sweep(cloud: Cloud, live: Cluster, older_than: timedelta, patience: Patience | None) -> Sweep:
     """Destroy what drills of this cluster left behind; without `patience` only say what would be destroyed.
 
-    A cluster that wears the tag and is not surely a fork of this one stays.
+    A cluster that wears the tag, or is named so, and is not surely a fork of this one stays.
     """
     result, now = Sweep(), datetime.now(UTC)
-    for cluster in forks(cloud):
+    for cluster in candidates(cloud, live):
         if reason := why_not_ours(cluster, live):
             result.refused.append((cluster, reason))
         elif now - cluster.created_at < older_than:
@@ -183,6 +197,8 @@ def sweep(cloud: Cloud, live: Cluster, older_than: timedelta, patience: Patience
                 result.destroyed.append(cluster)
             except CloudError as error:
                 result.failed.append((cluster, str(error)))
+    if patience:
+        forget_tag(cloud)
     return result
 
 

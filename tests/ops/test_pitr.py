@@ -193,6 +193,7 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     assert evidence.identity.live_timeline < evidence.identity.fork_timeline
     assert "not a backup of ours" in evidence.proves
     assert names(api) == ["shop-db"]
+    assert api.get("/v2/tags")["tags"] == [], "not even its tag"
     made = next(spec for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore)
     own = {f"{network['ip_address']}/32" for network in api.machine["networks"]["v4"]}
     assert set(made.trusted) == own, "closed to all but the droplet from its first moment"
@@ -407,7 +408,7 @@ def test_an_interrupted_drill_destroys_its_fork(api, ops, tmp_path, number):
     process.send_signal(number)
     code, _, stderr = done(process)
     api.parts.gate["contents"].set()
-    assert (code, names(api)) == (130, ["shop-db"]), stderr
+    assert (code, names(api), api.get("/v2/tags")["tags"]) == (130, ["shop-db"], []), stderr
     assert "Traceback" not in stderr
 
 
@@ -431,15 +432,19 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     code, stdout, _ = done(ops("sweep", "--older-than", "0", "--dry-run", "--json"))
     assert (code, names(api)) == (3, sorted([*others, fork]))
     states = {each["name"]: each["state"] for each in json.loads(stdout)["forks"]}
-    assert states == {fork: "would be destroyed", "shop-db": "kept", "other": "kept"}
+    like = "shop-db-drill-20260101t000000"
+    assert states == {fork: "would be destroyed", "shop-db": "kept", "other": "kept", like: "kept"}
 
     code, stdout, stderr = done(ops("sweep", "--older-than", "0"))
     assert names(api) == others
-    assert code == 3, "something wears the tag that is no fork: a person has to look"
+    assert code == 3, "something looks like a fork and surely is none: a person has to see to it"
     assert "shop-db: it is the live cluster" in " ".join(stderr.split())
     assert "other: it is not named as a fork of shop-db" in " ".join(stderr.split())
 
+    assert f"{like}: it does not wear the tag" in " ".join(stderr.split())
+
     api.delete(f"/v2/tags/{TAG}")
+    api.delete(f"/v2/databases/{next(c['id'] for c in api.get('/v2/databases')['databases'] if c['name'] == like)}")
     code, stdout, _ = done(ops("sweep", "--older-than", "0"))
     assert (code, stdout.strip()) == (0, "shop-db: no fork is left")
 
