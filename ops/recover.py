@@ -108,7 +108,9 @@ def plan_steps(deployment: dict[str, Any], in_clear: dict[str, Any], lookup: Loo
     for index, (operation, clear) in enumerate(pairs):
         resource: Values = operation["resource"]
         token, kind, urn = str(resource["type"]), str(operation["type"]), str(resource["urn"])
-        if kind != "creating":
+        if not resource.get("custom", True):
+            steps.append(Step(index=index, urn=urn, action=Action.FORGET, reason="a component: nothing in the cloud"))
+        elif kind != "creating":
             steps.append(Step(index=index, urn=urn, action=Action.FORGET, reason=f"{kind}; refresh finds out"))
         elif token in REPEATABLE or token.startswith("pulumi:providers:"):
             steps.append(

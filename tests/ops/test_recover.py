@@ -63,6 +63,17 @@ def test_what_was_never_made_and_what_can_be_repeated_is_forgotten():
     assert apply_steps(state, steps, NOW)["resources"] == []
 
 
+def test_a_component_that_was_being_registered_is_forgotten():
+    """It has nothing in the cloud: its parts do, and they stand in the state by themselves."""
+    operation = pending("ancla:app_droplet:AppDroplet")
+    operation["resource"]["custom"] = False
+    (step,) = plan_steps(deployment(operation), deployment(operation), never)
+    assert step.action is Action.FORGET
+    operation["resource"]["custom"] = True
+    with pytest.raises(StackError, match="does not know"):
+        plan_steps(deployment(operation), deployment(operation), never)
+
+
 def test_a_type_that_recover_does_not_know_stops_it():
     state = deployment(pending("digitalocean:index/volume:Volume"))
     with pytest.raises(StackError, match="does not know where to look for it"):

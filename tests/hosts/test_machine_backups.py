@@ -1,0 +1,76 @@
+"""Backups made on the machine itself, and what it cannot do with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pyrage import DecryptError, decrypt, ssh  # pyright: ignore[reportMissingModuleSource]  # compiled in
+
+from ops.backup.catalog import find, prefix_of
+from ops.backup.keys import read_identities
+from ops.reach import store
+from ops.stack import load_stack
+from tests.hosts.staging import Staging
+
+pytestmark = [pytest.mark.hosts, pytest.mark.containers]
+
+IDENTITIES = r"""
+find / -xdev -type f -size -256k ! -path '/proc/*' ! -path '/sys/*' ! -path '/usr/*' ! -path '/opt/ancla/venv-*' \
+  -exec grep -lE 'AGE-SECRET-KEY-1|BEGIN [A-Z ]*PRIVATE KEY' {} + || true
+"""
+
+
+@pytest.fixture(scope="module")
+def made(staging: Staging) -> dict[str, object]:
+    return json.loads(staging.on_droplet("ops backup create --name app --json"))["backups"][0]
+
+
+@pytest.fixture(scope="module")
+def sealed(staging: Staging, made: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """One object of the backup as it is stored."""
+    outputs = tmp_path_factory.mktemp("outputs") / "outputs.json"
+    outputs.touch(mode=0o600)
+    outputs.write_text(staging.work.pulumi("outputs", "stack", "output", "--json", "--show-secrets", quiet=True))
+    loaded = load_stack(outputs_file=outputs)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HTTPS_PROXY", "AWS_CA_BUNDLE"):
+            patch.setenv(name, staging.work.environment[name])
+        bucket = store(loaded)
+        manifest = find(bucket, "app", str(made["id"]))
+        with bucket.open(prefix_of("app", manifest.id) + manifest.objects[0].key) as body:
+            return body.read()
+
+
+def test_ops_on_the_machine_sees_its_environment(staging: Staging) -> None:
+    probes = json.loads(staging.on_droplet("ops status --json"))["probes"]
+    assert {probe["part"] for probe in probes} >= {"droplet", "database"}, probes
+    assert [probe for probe in probes if probe["state"] == "down"] == []
+
+
+def test_the_machine_cannot_read_the_backup_it_made(staging: Staging, made: dict[str, object], sealed: bytes) -> None:
+    """Every private key that lies on the machine is tried on it, whatever it is for."""
+    keys = [staging.on_droplet(f"cat '{path}'") for path in staging.on_droplet(IDENTITIES).splitlines()]
+    assert any("PRIVATE KEY" in text for text in keys), "the host key at least is there: the search works"
+    assert not any("AGE-SECRET-KEY-1" in text for text in keys)
+    tried = 0
+    for text in keys:
+        for block in text.replace("\\n", "\n").split("-----BEGIN ")[1:]:
+            pem = "-----BEGIN " + block.partition("-----END ")[0] + "-----END " + block.partition("-----END ")[2]
+            try:
+                identity = ssh.Identity.from_buffer(pem.partition('"')[0].strip().encode() + b"\n")
+            except Exception:  # noqa: BLE001 - not a key of a kind that age knows: it opens nothing
+                continue
+            tried += 1
+            with pytest.raises(DecryptError):
+                decrypt(sealed, [identity])
+    assert tried > 0
+    done = staging.on_droplet("ops drill --name app --evidence /tmp/drill 2>&1; echo exit $?; rm -rf /tmp/drill")
+    assert "exit 3" in done or "exit 1" in done, done
+    assert "identity" in done
+
+
+def test_who_holds_the_identity_reads_it(staging: Staging, sealed: bytes) -> None:
+    identities = read_identities(Path(staging.work.environment["ANCLA_IDENTITY"]))
+    assert decrypt(sealed, list(identities))[:4] == b"\x28\xb5\x2f\xfd", "zstd's magic number"
