@@ -280,7 +280,9 @@ def history_of(drawn):
         at = NOW - timedelta(hours=age, minutes=7)
         more = {"snapshot_at": at, "stored_bytes": 1000, "tables": 12, "rows": 500} | facts
         whole = [c.id for c in found if c.complete]
-        needs = whole[-more.pop("needs", 0) :] if "needs" in more else []
+        needs = whole[-more.pop("needs") :] if "needs" in more else []
+        if facts.get("needs") and not needs:
+            more["stored_bytes"] = 1000  # there is nothing that it could be incremental to
         found.append(Candidate(id=f"b{number:02}", begun_at=at, depends_on=tuple(needs), **more))
     return found
 
