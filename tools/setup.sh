@@ -53,7 +53,7 @@ system_packages() {
     if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
       mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
     fi
-    newest=$(ls /usr/lib/postgresql 2>/dev/null | sort -n | tail -n 1)
+    newest=$(ls /usr/lib/postgresql 2>/dev/null | sort -n | tail -n 1 || true) # no such folder on a bare machine
     missing+=("postgresql${newest:+-$newest}" "postgresql-client${newest:+-$newest}")
   fi
   if ! have docker || { ! docker info >/dev/null 2>&1 && ! have dockerd; }; then missing+=(docker.io iptables); fi
