@@ -7,10 +7,12 @@ and the next run clears away; never a manifest whose objects are gone. What depe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
+from typing import Protocol, runtime_checkable
 
 from blueprint.backup import RetentionSettings
 from ops.backup import catalog
@@ -19,8 +21,17 @@ from ops.backup.catalog import CatalogEntry, prefix_of
 from ops.backup.manifest import MANIFEST_NAME, Manifest
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.retention import IN_PROGRESS, Candidate, Decision, decide
-from ops.errors import DeleteRefusedError, ManifestError
+from ops.errors import DeleteRefusedError, ManifestError, ObjectMissingError
 from ops.stores.base import Store
+
+
+@runtime_checkable
+class LockingStore(Protocol):
+    """A store that may know how long an object is locked."""
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Return when the lock ends; None where there is none, or it is not told."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +98,14 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
     candidates = [_candidate(job, entry) for entry in catalog.entries(job.store, job.name)]
     by_id = {candidate.id: candidate for candidate in candidates}
     decisions = decide(candidates, job.policy, now)
+    if isinstance(job.store, LockingStore):
+        # Only what would go is asked for. A versioned bucket would hide what is locked, and keep and charge for it.
+        for decision in decisions:
+            if not decision.keep and by_id[decision.id].complete:
+                with suppress(ObjectMissingError):  # another run was quicker
+                    until = job.store.locked_until(prefix_of(job.name, decision.id) + MANIFEST_NAME)
+                    by_id[decision.id] = replace(by_id[decision.id], immutable_until=until)
+        decisions = decide(by_id.values(), job.policy, now)
     return PrunePlan(store=job.store, name=job.name, steps=tuple((by_id[d.id], d) for d in decisions))
 
 

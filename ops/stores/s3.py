@@ -103,6 +103,12 @@ class S3Store:
                     text = error.response.get("Error", {}).get("Message") or "refused"
                     raise DeleteRefusedError(f"{self.name}/{key}: not deleted: {text}") from None
 
+    def locked_until(self, key: str) -> datetime | None:
+        """Return when the object's lock ends, where the store says so (not of R2's bucket locks)."""
+        with self.explained(key):
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+        return head.get("ObjectLockRetainUntilDate")
+
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
         """Abort unfinished multipart uploads, which cost money and show in no listing."""
         limit = datetime.now(UTC) - timedelta(hours=older_than_hours)

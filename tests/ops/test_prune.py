@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -191,6 +191,18 @@ def test_a_write_once_bucket_keeps_its_backups_whole_and_says_why(write_once, s3
     }
     complete_ones_are_whole(write_once)
     assert left(write_once) == ids
+
+
+def test_a_lock_that_the_store_tells_of_is_a_reason_to_keep(write_once, s3):
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    ids = [put(write_once, days) for days in (4, 3, 2, 1)]
+    address, manifest = write_once.address(catalog.prefix_of("shop", ids[0]) + MANIFEST_NAME)
+    retention = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+    write_once.client.put_object_retention(Bucket=address, Key=manifest, Retention=retention)
+    steps = {candidate.id: decision for candidate, decision in make_plan(job(write_once), datetime.now(UTC)).steps}
+    assert steps[ids[0]].reasons == (f"locked until {until:%Y-%m-%d %H:%M} UTC",)
+    assert not steps[ids[1]].keep  # locked by the bucket's default, of which this server says nothing beforehand
+    assert s3.locked_until(f"shop/{put(s3, 1)}/{MANIFEST_NAME}") is None
 
 
 def test_a_wrong_key_is_no_lock(bucket, s3):
