@@ -16,9 +16,9 @@ from __future__ import annotations
 import errno
 import itertools
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import LiteralString
@@ -28,10 +28,12 @@ from psycopg import sql
 from ops.backup.records import PostgresRecord
 from ops.backup.spool import full, says_full
 from ops.errors import RestoreError, RestoreRefusedError, SpoolError
-from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message
+from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message, watch_tool
 
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
+
+_LOADED = re.compile(r"finished item \d+ (TABLE DATA|BLOBS) ")
 
 
 def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
@@ -59,10 +61,24 @@ def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) ->
     )
 
 
-def restore_archive(
-    target: Endpoint, folder: Path, record: PostgresRecord, *, jobs: int, owner: Endpoint | None = None
+def restore_archive(  # noqa: PLR0913  # the last three have names at every call
+    target: Endpoint,
+    folder: Path,
+    record: PostgresRecord,
+    *,
+    jobs: int,
+    owner: Endpoint | None = None,
+    loaded: Callable[[], None] | None = None,
 ) -> None:
     """Restore the directory archive `folder` into `target`.
+
+    Args:
+        target: an empty database.
+        folder: the archive.
+        record: what the manifest says of it.
+        jobs: parallel workers.
+        owner: the app's own role there, for what belongs to it.
+        loaded: called when the rows of a table are in; what comes after the last call is indexes and constraints.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
@@ -80,15 +96,16 @@ def restore_archive(
         raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
     lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
     parallel = f"--jobs={jobs}"
+    archive = _Archive(folder=folder, tool=tool, loaded=loaded)
     if runner == target:
-        _run(tool, target, folder, [line for line in lines if _FIRST.match(line)], [])
-        _run(tool, target, folder, [line for line in lines if not _FIRST.match(line)], [parallel])
+        _run(archive, target, [line for line in lines if _FIRST.match(line)], [])
+        _run(archive, target, [line for line in lines if not _FIRST.match(line)], [parallel])
         return
     rest = [line for line in lines if not _FIRST.match(line) or _is_of(line, runner.user)]
-    _run(tool, target, folder, [line for line in lines if line not in set(rest)], ["--no-owner"])
+    _run(archive, target, [line for line in lines if line not in set(rest)], ["--no-owner"])
     with _lent(target, runner):
         for own, group in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
-            _run(tool, runner if own else target, folder, list(group), [parallel, "--no-owner"])
+            _run(archive, runner if own else target, list(group), [parallel, "--no-owner"])
 
 
 def _is_of(line: str, role: str) -> bool:
@@ -96,17 +113,36 @@ def _is_of(line: str, role: str) -> bool:
     return line.rsplit(" ", 1)[-1] == role or " BLOBS " in line
 
 
-def _run(tool: Tool, endpoint: Endpoint, folder: Path, lines: list[str], options: list[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Archive:
+    """What is restored from, with what, and who wants to know of each table."""
+
+    folder: Path
+    tool: Tool
+    loaded: Callable[[], None] | None
+
+
+def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
     if not lines:
         return
     with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
         chosen = Path(temporary) / "list"
         chosen.write_text("\n".join(lines) + "\n")
         command = ["--format=directory", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
-        done = run_tool(tool, [*command, f"--dbname={endpoint.database}", str(folder)], variables)
+        command += [f"--dbname={endpoint.database}", str(archive.folder)]
+        loaded = archive.loaded
+        if loaded is None:
+            done = run_tool(archive.tool, command, variables)
+        else:
+            done = watch_tool(
+                archive.tool,
+                ["--verbose", *command],
+                variables,
+                lambda line: loaded() if _LOADED.search(line) else None,
+            )
     if done.returncode != 0:
         if says_full(done.stderr, done.returncode) and "could not extend" not in done.stderr:
-            raise SpoolError(full(folder.parent)) from OSError(errno.ENOSPC, "full")
+            raise SpoolError(full(archive.folder.parent)) from OSError(errno.ENOSPC, "full")
         raise RestoreError(f"{endpoint}: pg_restore failed: {tool_message(done.stderr)}")
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -175,6 +175,30 @@ def run_tool(
         errors="replace",
         check=False,
     )
+
+
+def watch_tool(
+    tool: Tool, arguments: list[str], variables: Mapping[str, str], on_line: Callable[[str], None]
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end as `run_tool` does, and hand over each line of its stderr when it is written."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        [tool.path, *arguments],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                lines.append(line)
+                on_line(line)
+        except BaseException:  # an interrupt: nobody waits for the rest
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, "", "".join(lines))
 
 
 def one_line(error: BaseException | str) -> str:

@@ -6,21 +6,22 @@ The dump and the fingerprints are of one exported snapshot, so that a copy can b
 from __future__ import annotations
 
 import contextlib
-import subprocess
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint
-from ops.backup.spool import full, says_full
-from ops.errors import SourceError, SpoolError
+from ops.errors import SourceError
 from ops.sources import pg_facts
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
+from ops.sources.pg_dump import dumping
+from ops.sources.pg_fingerprints import Fingerprints
 from ops.sources.pg_restore import restore_archive
-from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line, run_tool, tool_message
+from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
 
 JOBS = 2
 """Parallel workers of pg_dump and pg_restore. A dump holds JOBS + 2 connections; the smallest plan allows 22."""
@@ -65,66 +66,70 @@ class PostgresDatabase:
             SpoolError: the disk filled up.
         """
         with self._session() as connection, self.endpoint.environment() as variables:
-            _, version = server_version(connection)
+            major, version = server_version(connection)
             tool = find_tool("pg_dump", at_least=version)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
-            command = [tool.path, "--format=directory", f"--jobs={JOBS}", "--compress=0", f"--file={folder}"]
-            command += [f"--snapshot={snapshot}", "--lock-wait-timeout=60000", "--no-password", "--no-subscriptions"]
-            with subprocess.Popen(
-                command,
-                env=variables | {"LC_MESSAGES": "C"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
-            ) as process:
-                try:
-                    record = self._record(connection, tool)
-                    _, stderr = process.communicate()
-                except BaseException:
-                    process.terminate()  # and not kill: it then cancels what its workers ask of the server
-                    raise
-        if process.returncode != 0:
-            if says_full(stderr, process.returncode):
-                raise SpoolError(full(folder.parent))
-            raise SourceError(f"{self.endpoint}: pg_dump failed: {tool_message(stderr)}")
-        files = _files(folder, tool, variables)
-        for path in files:
-            outbox.begin(path)
-            outbox.finish(path)
-        return Dump(files=files, record=record, snapshot_at=snapshot_at)
+            found = pg_facts.tables(connection)
+            options = [f"--jobs={JOBS}", f"--snapshot={snapshot}"]
+            with (
+                self._session(snapshot) as second,
+                Fingerprints((connection, second), found, major) as fingerprints,
+                dumping(tool, self.endpoint, variables, folder, options) as running,
+            ):
+                while running.look(outbox):
+                    fingerprints.check()
+                    running.wait()
+                tables, objects = fingerprints.result()
+                record = self._record(connection, tool, found, tables, objects)
+            files = running.conclude(tool, variables)
+        return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
 
-    def restore(self, folder: Path, record: PostgresRecord) -> None:
+    def restore(self, folder: Path, record: PostgresRecord, loaded: Callable[[], None] | None = None) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
-        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner)
+        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, loaded=loaded)
 
     def fingerprint(self) -> PostgresRecord:
         """Describe what is in it now."""
         with self._session() as connection:
             major, _ = server_version(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return self._record(connection, find_tool("pg_restore", at_least=str(major)))
+            snapshot, _ = _export(connection)
+            found = pg_facts.tables(connection)
+            with self._session(snapshot) as second, Fingerprints((connection, second), found, major) as fingerprints:
+                tables, objects = fingerprints.result()
+            tool = find_tool("pg_restore", at_least=str(major))
+            return self._record(connection, tool, found, tables, objects)
 
     def check(self, expected: PostgresRecord) -> list[Difference]:
         """Compare tables, rows, hashes, sequences and large objects with `expected`."""
         return differences(self.fingerprint(), expected)
 
     @contextlib.contextmanager
-    def _session(self) -> Generator[Connection]:
+    def _session(self, snapshot: str | None = None) -> Generator[Connection]:
+        """Connect, into a transaction on an exported snapshot where one is given."""
         with self.endpoint.connect() as connection:
             try:
                 refuse_pooler(connection, self.endpoint)
                 connection.execute(pg_facts.SESSION.encode())
+                if snapshot is not None:
+                    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
                 yield connection
             except psycopg.Error as error:
                 raise SourceError(f"{self.endpoint}: {one_line(error)}") from None
 
-    def _record(self, connection: Connection, tool: Tool) -> PostgresRecord:
+    def _record(
+        self,
+        connection: Connection,
+        tool: Tool,
+        found: list[pg_facts.Table],
+        tables: tuple[TableFingerprint, ...],
+        objects: TableFingerprint | None,
+    ) -> PostgresRecord:
         major, version = server_version(connection)
         facts = pg_facts.database_facts(connection)
         owners, roles = pg_facts.roles(connection)
-        found = pg_facts.tables(connection)
         # what differs by nature is named, so that nobody takes it for compared
         left_out = {"m": "materialized view, filled anew by a restore", "f": "foreign table, its rows are elsewhere"}
         return PostgresRecord(
@@ -142,9 +147,9 @@ class PostgresDatabase:
             extensions=pg_facts.extensions(connection),
             grants=facts["grants"],
             options=facts["options"],
-            tables=tuple(pg_facts.fingerprint(connection, table, major) for table in found if table.kind == "r"),
+            tables=tables,
             sequences=tuple(pg_facts.sequences(connection)),
-            large_objects=pg_facts.large_objects(connection),
+            large_objects=objects,
             unsound=pg_facts.unsound(connection),
             not_compared=tuple(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
         )
@@ -221,22 +226,3 @@ def _export(connection: Connection) -> tuple[str, datetime]:
     if row is None:
         raise SourceError("pg_export_snapshot gave nothing")
     return str(row[0]), row[1]
-
-
-def _files(folder: Path, dump_tool: Tool, variables: dict[str, str]) -> dict[Path, str]:
-    tool = find_tool("pg_restore", at_least=dump_tool.version)
-    listing = run_tool(tool, ["--list", str(folder)], variables)
-    if listing.returncode != 0:
-        raise SourceError(f"{folder.name}: the new dump cannot be listed: {tool_message(listing.stderr)}")
-    held: dict[str, str] = {}
-    for line in listing.stdout.splitlines():
-        identifier, _, rest = line.partition("; ")
-        words = rest.split()  # tableoid oid TABLE DATA schema table owner
-        if identifier.isdigit() and words[2:4] == ["TABLE", "DATA"]:
-            held[f"{identifier}.dat"] = f"table {words[4]}.{' '.join(words[5:-1])}"
-    named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
-    return {
-        path: held.get(path.name) or named.get(path.name) or "large objects"
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }
