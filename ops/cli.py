@@ -29,6 +29,8 @@ from ops.release import cli as release_cli
 from ops.release.env_example import build_env_example
 from ops.stack import load_stack
 from ops.stack_cli import stack_app
+from ops.swap_cli import swap_app
+from ops.watch.cli import audit_app, watch_app
 
 app = typer.Typer(
     name="ops",
@@ -41,8 +43,11 @@ app = typer.Typer(
 settings_app = typer.Typer(help="Check and describe stack files; no engine, no passphrase.", no_args_is_help=True)
 app.add_typer(stack_app, name="stack")
 app.add_typer(backup_app, name="backup")
+app.add_typer(swap_app, name="swap")
 app.add_typer(pitr_app, name="pitr")
 app.add_typer(settings_app, name="settings")
+app.add_typer(watch_app, name="watch")
+app.add_typer(audit_app, name="audit")
 app.command("restore")(restore_command)
 app.command("drill")(drill_command)
 

@@ -1,0 +1,111 @@
+"""A restored database takes the live one's place by renaming, and back, with the app connected meanwhile."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from ops import swap
+from ops.backup.run import BackupJob, create
+from ops.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.restore import RestoreJob
+from ops.restore import run as restore
+
+NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
+BEFORE = "shop_before_20261123010000"
+
+
+def silent(text):
+    pass
+
+
+@pytest.fixture
+def cluster_ways(admin, app):
+    return swap.Cluster(admin=admin, owner=app)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(swap, "QUIET_SECONDS", 0.5)
+
+
+@pytest.fixture
+def copy(source, folder, admin, app):
+    """A verified restore of `shop`, after which the live one lost its orders. Yields the copy's name."""
+    made = create(
+        BackupJob(environment="staging", project="test", name="shop", source=source, stores=(folder,)), silent
+    )
+    restore(RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=("shop",), target="shop_copy"), silent)
+    with app.on("shop").connect() as connection:
+        connection.execute("DELETE FROM orders")
+    return "shop_copy"
+
+
+def orders(app, name="shop"):
+    with app.on(name).connect() as connection:
+        return connection.execute("SELECT count(*) FROM public.orders").fetchone()[0]
+
+
+def names(admin):
+    with admin.on("postgres").connect() as connection:
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'shop%'")}
+
+
+def test_the_copy_becomes_live_while_the_app_is_connected_and_undo_puts_the_former_one_back(
+    cluster_ways, copy, admin, app
+):
+    with app.on("shop").connect() as connected:
+        planned = swap.plan_promote(cluster_ways, "shop", copy, NOW)
+        assert (planned.before, planned.sessions) == (BEFORE, 1)
+        swap.run(cluster_ways, planned, silent)
+        with pytest.raises(psycopg.OperationalError):
+            connected.execute("SELECT 1")
+    assert names(admin) == {"shop", BEFORE}
+    assert orders(app) == 3000
+    assert orders(app, BEFORE) == 0
+
+    swap.run(cluster_ways, swap.plan_undo(cluster_ways, "shop"), silent)
+
+    assert names(admin) == {"shop", "shop_copy"}
+    assert orders(app) == 0
+    assert orders(app, "shop_copy") == 3000
+    with pytest.raises(RestoreRefusedError, match="nothing to undo"):
+        swap.plan_undo(cluster_ways, "shop")
+
+
+def test_what_no_restore_has_verified_is_refused(cluster_ways, copy, admin):
+    with admin.on(copy).connect() as connection:
+        connection.execute(f"COMMENT ON DATABASE {copy} IS 'ancla: restore of x begun y, DIFFERS from the backup'")
+    with pytest.raises(RestoreRefusedError, match="no restore has verified it"):
+        swap.plan_promote(cluster_ways, "shop", copy, NOW)
+    with pytest.raises(RestoreRefusedError, match="no such database"):
+        swap.plan_promote(cluster_ways, "shop", "shop_none", NOW)
+    with pytest.raises(RestoreRefusedError, match="is the live database"):
+        swap.plan_promote(cluster_ways, "shop", "shop", NOW)
+
+
+def test_sessions_that_may_not_be_ended_stop_it_and_nothing_is_renamed(impatient, cluster_ways, copy, cluster, app):
+    with cluster.on("shop").connect(), pytest.raises(RestoreError, match="sessions of other roles stay"):
+        swap.run(cluster_ways, swap.plan_promote(cluster_ways, "shop", copy, NOW), silent)
+    assert names(cluster) == {"shop", copy}
+    assert orders(app) == 0, "and the app can connect again"
+
+
+def test_when_the_second_rename_is_refused_the_first_is_taken_back(impatient, cluster_ways, copy, cluster, app):
+    planned = swap.plan_promote(cluster_ways, "shop", copy, NOW)
+    held = []
+
+    def report(text):
+        if text.startswith(copy):  # the second one begins: somebody has connected to the copy
+            held.append(cluster.on(copy).connect())
+            held[-1].__enter__()
+
+    with pytest.raises(RestoreError, match="shop is what it was"):
+        swap.run(cluster_ways, planned, report)
+    held[0].__exit__(None, None, None)
+    assert names(cluster) == {"shop", copy}
+    assert orders(app) == 0
+    with pytest.raises(SourceError):
+        orders(app, BEFORE)
