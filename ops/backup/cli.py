@@ -17,6 +17,7 @@ from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
 from ops.backup.prune_cli import prune_command
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.run import BackupJob, create
+from ops.backup.verify_cli import fresh_command, verify_command
 from ops.drill import report as page
 from ops.drill import run as drilling
 from ops.drill.damage import CAUGHT_BY, Damage
@@ -25,9 +26,13 @@ from ops.errors import OpsError, StackError, VerdictError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
 from ops.stack import LoadedStack, load_stack
+from ops.watch.audit import audited, note
+from ops.watch.runs import backup_run, drilled
 
 backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
 backup_app.command("prune")(prune_command)
+backup_app.command("verify")(verify_command)
+backup_app.command("fresh")(fresh_command)
 
 NameOption = Annotated[
     str | None,
@@ -48,6 +53,7 @@ BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backu
 
 
 @backup_app.command("create")
+@audited("backup create")
 def backup_create(
     name: NameOption = None,
     spool: SpoolOption = None,
@@ -60,7 +66,7 @@ def backup_create(
     settings = loaded.outputs.backup
     key = loaded.secrets.backup_signing_key
     made: list[dict[str, Any]] = []
-    with reach.sources(loaded) as sources:
+    with backup_run(loaded, name, made), reach.sources(loaded) as sources:
         for chosen in reach.chosen(loaded, sources, name):
             job = BackupJob(
                 environment=loaded.outputs.environment,
@@ -74,6 +80,7 @@ def backup_create(
                 spool=spool,
             )
             manifest = create(job, console.step)
+            note(stack=loaded.name, backup=" ".join([*(item["id"] for item in made), manifest.id]))
             made.append(
                 {
                     "id": manifest.id,
@@ -83,6 +90,7 @@ def backup_create(
                     "objects": len(manifest.objects),
                     "bytes": manifest.stored_bytes,
                     "rows": manifest.source.rows,
+                    "seconds": (manifest.finished_at - manifest.started_at).total_seconds(),
                     "stores": [store.name for store in job.stores],
                 }
             )
@@ -166,6 +174,7 @@ def backup_show(
     console.out.print("by hand: RESTORE.md in its folder")
 
 
+@audited("restore")
 def restore_command(
     backup: BackupArgument = catalog.LATEST,
     into: Annotated[
@@ -184,6 +193,7 @@ def restore_command(
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
     manifest = catalog.find(place, one_name(loaded, name), backup)
+    note(stack=loaded.name, name=manifest.name, backup=manifest.id)
     with reach.database_server(loaded) as (admin, owner):
         job = RestoreJob(
             store=place,
@@ -218,6 +228,7 @@ def restore_command(
     )
 
 
+@audited("drill")
 def drill_command(
     backup: BackupArgument = catalog.LATEST,
     name: OneNameOption = None,
@@ -256,6 +267,8 @@ def drill_command(
     _ready(evidence)
     kinds: list[Damage | None] = [None, *Damage] if controls else [damage]
     results = [drilling.run(replace(job, damage=kind), console.step) for kind in kinds]
+    note(stack=loaded.name, name=job.name, backup=results[0].backup)
+    drilled(loaded, job.name, results[0])
     files = [(write_json(result, evidence), page.write_html(result, evidence)) for result in results]
     if as_json:
         documents = [result.model_dump(mode="json") for result in results]

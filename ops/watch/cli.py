@@ -1,0 +1,128 @@
+"""`ops watch` and `ops audit`."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ops import console
+from ops.errors import OpsError, VerdictError
+from ops.options import JsonOption, OutputsOption, StackOption
+from ops.stack import load_stack
+from ops.watch import audit
+from ops.watch.alerts import watching
+from ops.watch.heartbeat import ping
+from ops.watch.notify import send
+
+watch_app = typer.Typer(help="Alerts about backups: which are raised, and do they get through?", no_args_is_help=True)
+audit_app = typer.Typer(help="The append-only log of what was done.", no_args_is_help=True)
+
+TOLD_BY_OPS = timedelta(minutes=10)
+"""A unit that failed has said why itself when an alert of its own is that young."""
+KINDS = {"ancla-backup.service": ("backup/",), "ancla-freshness.service": ("fresh/", "store/")}
+
+LogOption = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="Another log than this computer's, such as a copy.")
+]
+
+
+@watch_app.command("alerts")
+def watch_alerts(stack: StackOption = None, outputs: OutputsOption = None, as_json: JsonOption = False) -> None:
+    """List the alerts that are raised, as this computer knows them. Any exits 3."""
+    loaded = load_stack(stack, outputs)
+    with watching(loaded) as watch:
+        alerts = watch.state.alerts
+    if as_json:
+        console.print_json({"alerts": [{"about": key, **a.model_dump(mode="json")} for key, a in alerts.items()]})
+    else:
+        table = Table("since (UTC)", "about", "what", "runbook")
+        for key, alert in alerts.items():
+            table.add_row(f"{alert.since:%Y-%m-%d %H:%M}", escape(key), escape(alert.text), f"{alert.runbook}.md")
+        console.out.print(table if alerts else "no alert is raised")
+    if alerts:
+        raise VerdictError(f"{loaded.name}: {len(alerts)} raised: {', '.join(alerts)}")
+
+
+@watch_app.command("failed")
+def watch_failed(
+    unit: Annotated[str, typer.Argument(metavar="UNIT", help="The unit, as systemd names it.")],
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+) -> None:
+    """Tell that a unit of systemd failed, unless ops has just told why itself. Called by systemd's OnFailure."""
+    loaded = load_stack(stack, outputs)
+    with watching(loaded) as watch:
+        young = [
+            key
+            for key, alert in watch.state.alerts.items()
+            if key.startswith(KINDS.get(unit, ())) and watch.now - alert.seen_at < TOLD_BY_OPS
+        ]
+        if not young:
+            result = os.environ.get("MONITOR_SERVICE_RESULT", "failed")
+            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); `journalctl -u {unit}` says more", "backup-failed")
+
+
+@watch_app.command("test")
+def watch_test(stack: StackOption = None, outputs: OutputsOption = None) -> None:
+    """Send a message to every address of secrets.notifications, and ask for secrets.heartbeat. What fails exits 1."""
+    loaded = load_stack(stack, outputs)
+    addresses, beat = loaded.secrets.notifications, loaded.secrets.heartbeat
+    where = f"{loaded.outputs.project} {loaded.outputs.environment}"
+    body = f"Sent at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `ops watch test`. Nothing is wrong."
+    taken = send(addresses, title=f"[ancla {where}] test", body=body)
+    answered = ping(beat) if beat is not None else None
+    beats = {None: "no heartbeat is set", True: "the heartbeat answers", False: "the heartbeat does not answer"}
+    console.out.print(f"{taken} of {len(addresses)} notifications were taken; {beats[answered]}")
+    if taken < len(addresses) or answered is False:
+        raise OpsError(f"{loaded.name}: not every address works; they are secrets.notifications and secrets.heartbeat")
+
+
+@audit_app.command("show")
+def audit_show(
+    last: Annotated[int, typer.Option("--last", min=1, metavar="N", help="So many lines.")] = 50,
+    log: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last lines of this computer's log, oldest first."""
+    entries = _read(log or audit.log_path()).entries[-last:]
+    if as_json:
+        console.print_json(entries)
+        return
+    table = Table("#", "at (UTC)", "who", "what", "of", "backup", "result")
+    for entry in entries:
+        row = [entry.get(key, "") for key in ("number", "at", "verb", "name", "backup", "result")]
+        number, at, verb, name, backup, result = (escape(str(value)) for value in row)
+        who = escape(f"{entry.get('user')}@{entry.get('host')}")
+        of = " ".join(filter(None, [escape(str(entry.get("stack", ""))), name]))
+        table.add_row(number, at[:19].replace("T", " "), who, verb, of, backup, result)
+    console.out.print(table if entries else "nothing was done yet")
+
+
+@audit_app.command("verify")
+def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
+    """Hold every line of the log to the one before. A line changed, removed or put in exits 3."""
+    path = log or audit.log_path()
+    found = _read(path)
+    if as_json:
+        console.print_json(
+            {"log": str(path), "lines": len(found.entries), "torn": found.torn, "problems": found.problems}
+        )
+    elif not found.problems:
+        torn = f"; {found.torn} torn, as a full disk or a kill leaves them" if found.torn else ""
+        console.out.print(f"[green]whole[/green] {path}: {len(found.entries)} lines{torn}")
+    if found.problems:
+        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
+        raise VerdictError(f"{path.parent}: the audit log was changed: {found.problems[0]}{more}")
+
+
+def _read(path: Path) -> audit.Audit:
+    try:
+        return audit.read(path)
+    except OSError as error:
+        raise OpsError(f"{path}: cannot be read: {error.strerror}; on the machine use sudo") from None
