@@ -1,6 +1,6 @@
 # Every verb is safe to repeat. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up down destroy recover preview shell status test test-all check format lock clean
+.PHONY: help up down destroy recover preview shell status test test-all bench check format lock clean
 STACK ?= staging
 RUN := tools/run
 VERBS := $(RUN) python -m tools.environment --stack $(STACK)
@@ -34,6 +34,9 @@ test: ## run the tests (sampled where trying everything takes long; the seed is 
 
 test-all: ## run every test, at every point
 	@$(RUN) tools/test
+
+bench: ## measure backups beside the usual tools, on an idle machine (40 minutes), into docs/benchmarks
+	@$(RUN) python -m bench.backup $(BENCH)
 
 check: ## lint, types, import rules, generated files
 	@$(RUN) --python ruff check .

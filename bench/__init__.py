@@ -1,0 +1,1 @@
+"""Measurements that a reader can repeat: each folder is one question, one command, one page of results."""

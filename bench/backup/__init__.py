@@ -1,0 +1,1 @@
+"""`python -m bench.backup`: Ancla's backups beside the usual tools, on one machine, in one run."""
