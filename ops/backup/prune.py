@@ -6,9 +6,9 @@ and the next run clears away; never a manifest whose objects are gone. What depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
@@ -19,6 +19,7 @@ from ops.backup import catalog
 from ops.backup.acceptance import is_accepted
 from ops.backup.catalog import CatalogEntry, prefix_of
 from ops.backup.manifest import MANIFEST_NAME, Manifest
+from ops.backup.proofs import Proofs
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.retention import IN_PROGRESS, Candidate, Decision, decide
 from ops.errors import DeleteRefusedError, ManifestError, ObjectMissingError
@@ -39,8 +40,8 @@ class PruneJob:
     """The backups of one set (`name`) in one store, and what they are judged by.
 
     `environment` and `project` are whose they should be, `signer` who should have signed them (any, when None).
-    `signers` are those whose acceptances count (anybody's, when there are none). `verified` says when a drill last
-    restored which backup equal; `accepted` are those a person accepts now.
+    `signers` are those whose acceptances count (anybody's, when there are none). `proofs` are of drills; `accepted` are
+    those a person accepts now.
     """
 
     store: Store
@@ -50,7 +51,7 @@ class PruneJob:
     project: str
     signer: str | None = None
     signers: Sequence[str] = ()
-    verified: Mapping[str, datetime]
+    proofs: Proofs = field(default_factory=Proofs)
     accepted: Collection[str] = ()
 
 
@@ -168,7 +169,7 @@ def _candidate(job: PruneJob, entry: CatalogEntry) -> Candidate:
         begun_at=entry.begun_at,
         complete=entry.complete,
         stored_bytes=entry.size,
-        verified_at=job.verified.get(entry.id),
+        verified_at=job.proofs.verified.get(entry.id),
     )
     if not entry.complete:
         return bare
@@ -197,3 +198,5 @@ def _doubts(job: PruneJob, manifest: Manifest) -> Iterable[str]:
         yield f"of {theirs}, not of {ours}"
     if job.signer is not None and not manifest.signed_by(job.signer):
         yield "not signed with the environment's key"
+    if manifest.id in job.proofs.refuted:
+        yield job.proofs.refuted[manifest.id]

@@ -19,13 +19,14 @@ from ops import console, reach
 from ops.backup import catalog
 from ops.backup.acceptance import Acceptance, write_acceptance
 from ops.backup.keys import Signer, same_key
+from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
-from ops.backup.verified import verified
 from ops.drill import report as page
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
+from ops.watch.audit import audited, note
 
 AcceptOption = Annotated[
     list[str] | None,
@@ -54,6 +55,7 @@ class _Run:
     done: list[Deletion] = field(default_factory=list[Deletion])
 
 
+@audited("backup prune")
 def prune_command(
     dry_run: DryRunOption = False,
     accept: AcceptOption = None,
@@ -76,6 +78,7 @@ def prune_command(
     if as_json and not (yes or dry_run):
         raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
     loaded = load_stack(stack, outputs)
+    note(stack=loaded.name)
     accepting = set(accept or ())
     signer = _signer(loaded, signing_key) if accepting else None
     now = datetime.now(UTC)
@@ -97,6 +100,10 @@ def prune_command(
             with _noted(failures):
                 _accept(run.plan, accepting, signer, now)
                 run.done += act(run.plan, console.step)
+    note(
+        accepted=sorted(accepting),
+        deleted=[deletion.id for run in runs for deletion in run.done if deletion.outcome is Outcome.DELETED],
+    )
     if as_json:
         console.print_json({"dry_run": dry_run, "sets": [_as_document(run) for run in runs], "failures": failures})
     else:
@@ -132,7 +139,7 @@ def _jobs(stack: LoadedStack, place: Store, name: str | None, accepting: set[str
             project=stack.outputs.project,
             signer=backup.signer,
             signers=backup.signers,
-            verified=verified(evidence),
+            proofs=read_proofs(evidence, place.name),
             accepted=accepting,
         )
         for each in names

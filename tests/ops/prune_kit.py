@@ -9,7 +9,7 @@ from blueprint.backup import RetentionSettings
 from ops.backup import catalog
 from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
 from ops.backup.prune import PruneJob, act, make_plan
-from ops.backup.records import SecretFile, SecretsRecord
+from ops.backup.records import PostgresRecord, TableFingerprint
 from ops.errors import DeleteRefusedError
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -62,7 +62,7 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
     at = NOW - timedelta(days=days)
     backup_id = f"{at:%Y%m%dT%H%M%SZ}-{int(days * 24):06x}"
     prefix = catalog.prefix_of(name, backup_id)
-    contents = {f"{number}.tar.zst.age": b"x" * (100 + number) for number in range(objects)}
+    contents = {f"{number}.dat.zst.age": b"x" * (100 + number) for number in range(objects)}
     for key, content in contents.items():
         store.put_bytes(prefix + key, content)
     store.put_bytes(prefix + "RESTORE.md", b"how to")
@@ -71,9 +71,24 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
         name=name,
         environment=environment,
         project="test",
-        source=SecretsRecord(
-            files=tuple(SecretFile(path=f"/{n}", mode=0o600, uid=0, gid=0, size=1) for n in range(objects)),
-            fingerprint="0",
+        source=PostgresRecord(
+            database="shop",
+            server_version="15.20",
+            server_major=15,
+            dump_tool="pg_dump (PostgreSQL) 15.20",
+            dump_major=15,
+            dumped_as="app",
+            encoding="UTF8",
+            collate="C",
+            ctype="C",
+            owners=(),
+            roles=(),
+            extensions=(),
+            grants=(),
+            options=(),
+            tables=(TableFingerprint(table="public.orders", rows=objects, method="record", hash="0"),),
+            sequences=(),
+            large_objects=None,
         ),
         started_at=at,
         snapshot_at=at,
@@ -86,7 +101,7 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
                 file=key.split(".")[0],
                 file_size=1,
                 file_sha256="0" * 64,
-                holds="files",
+                holds="a table",
             )
             for key, content in contents.items()
         ),
@@ -98,7 +113,7 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
 
 
 def job(store, **more):
-    more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test", "verified": {}} | more
+    more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test"} | more
     return PruneJob(store=store, **more)
 
 

@@ -17,6 +17,7 @@ from ops.backup import catalog
 from ops.backup.acceptance import ACCEPTANCE_NAME, Acceptance, write_acceptance
 from ops.backup.keys import Signer
 from ops.backup.manifest import MANIFEST_NAME
+from ops.backup.proofs import Proofs
 from ops.backup.prune import Outcome, act, make_plan
 from ops.errors import (
     StoreError,
@@ -55,7 +56,13 @@ def test_a_plan_changes_nothing(folder):
 
 def test_what_was_drilled_stays(folder):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
-    assert set(prune(folder, verified={ids[0]: NOW - timedelta(days=3)})) == {ids[1]}
+    assert set(prune(folder, proofs=Proofs(verified={ids[0]: NOW - timedelta(days=3)}))) == {ids[1]}
+
+
+def test_what_a_drill_could_not_restore_is_in_doubt(folder):
+    ids = [put(folder, days) for days in (4, 3, 2, 1)]
+    assert prune(folder, proofs=Proofs(refuted={ids[3]: "red: content"})) == {}
+    assert len(prune(folder)) == 2
 
 
 def test_a_manifest_that_cannot_be_believed_and_an_object_that_is_lost_stop_it(store):
@@ -67,7 +74,7 @@ def test_a_manifest_that_cannot_be_believed_and_an_object_that_is_lost_stop_it(s
         store.put_bytes(manifest, damage)
         assert prune(store) == {}
     store.put_bytes(manifest, whole)
-    lost = catalog.prefix_of("shop", ids[3]) + "0.tar.zst.age"
+    lost = catalog.prefix_of("shop", ids[3]) + "0.dat.zst.age"
     store.put_bytes(lost, b"shorter")
     assert prune(store) == {}
     store.put_bytes(lost, b"x" * 100)
@@ -273,7 +280,7 @@ def test_killed_at_any_call_it_leaves_no_torn_backup_and_the_next_run_ends_as_if
 def test_the_check_of_torn_backups_sees_one(folder):
     backup = put(folder, 1)
     complete_ones_are_whole(folder)
-    folder.delete([catalog.prefix_of("shop", backup) + "1.tar.zst.age"])
+    folder.delete([catalog.prefix_of("shop", backup) + "1.dat.zst.age"])
     with pytest.raises(AssertionError):
         complete_ones_are_whole(folder)
 

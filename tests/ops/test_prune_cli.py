@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 
 from ops.backup import prune_cli
 from ops.backup.keys import Signer
+from ops.backup.proofs import EQUAL, Proofs, read_proofs
+from ops.drill.checks import QUESTIONS
+from ops.drill.evidence import Check, Evidence, Status
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
@@ -21,12 +24,15 @@ from tests.ops.prune_kit import LEAST, NOW, FaultyStore, left, put
 def command(folder, monkeypatch, tmp_path):
     """Run `ops backup prune` on a stack whose only destination is the folder; today is the test's."""
     backup = SimpleNamespace(retention=LEAST, signer=None, signers=[])
-    loaded = SimpleNamespace(outputs=SimpleNamespace(environment="staging", project="test", backup=backup))
+    loaded = SimpleNamespace(
+        name="staging", outputs=SimpleNamespace(environment="staging", project="test", backup=backup)
+    )
     stores = {"bucket": folder}
     monkeypatch.setattr(prune_cli, "load_stack", lambda *_: loaded)
     monkeypatch.setattr(prune_cli.reach, "stores", lambda _: stores)
     monkeypatch.setattr(prune_cli.reach, "store", lambda _, name: stores[name])
     monkeypatch.setattr(prune_cli, "datetime", SimpleNamespace(now=lambda _: NOW))
+    monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     app.command()(prune_cli.prune_command)
@@ -125,16 +131,54 @@ def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, 
     assert left(folder) == left(last) == ids[1:]
 
 
-def test_the_evidence_of_green_drills_keeps_what_they_proved(command, folder, tmp_path):
+def evidence(backup, day, store, *red, damage=None, **more):
+    """What a drill writes down, as far as retention reads it."""
+    names = ("age", "digests", "content", "time")
+    found = dict.fromkeys(names, "passed") | dict.fromkeys(red, "failed") | more
+    checks = [{"name": name, "status": status} for name, status in found.items()]
+    at = f"2026-11-{day:02}T00:00:00Z"
+    return {"backup": backup, "finished_at": at, "store": store, "damage": damage, "checks": checks}
+
+
+def test_what_drills_proved_is_read_from_their_evidence(tmp_path):
+    documents = [
+        evidence("equal", 20, "s3://here"),
+        evidence("slow and old", 19, "s3://here", "age", "time"),
+        evidence("elsewhere", 18, "s3://there"),
+        evidence("not reached", 18, "s3://here", content="skipped"),
+        evidence("control", 20, "s3://here", damage="stale"),
+        evidence("control", 20, "s3://here", "digests", damage="flip"),
+        evidence("rotten", 10, "s3://here"),
+        evidence("rotten", 20, "s3://here", "content", "digests"),
+        evidence("mended", 10, "s3://here", "digests"),
+        evidence("mended", 20, "s3://here"),
+        evidence("rotten elsewhere", 20, "s3://there", "digests"),
+        *({}, [], {"backup": 3, "damage": None}, evidence("when", 0, "s3://here")),
+    ]
+    for number, document in enumerate(documents):
+        (tmp_path / f"{number}.json").write_text(json.dumps(document))
+    (tmp_path / "torn.json").write_text("{")
+    proofs = read_proofs(tmp_path, "s3://here")
+    assert set(proofs.verified) == {"equal", "slow and old", "elsewhere", "mended"}
+    assert set(proofs.refuted) == {"rotten"}
+    assert proofs.refuted["rotten"].endswith("was red: content, digests")
+    assert read_proofs(tmp_path / "nowhere", "s3://here") == Proofs()
+
+
+def test_the_evidence_of_drills_keeps_what_they_proved(command, folder, tmp_path):
     ids = [put(folder, days) for days in (5, 4, 3, 2, 1)]
     drills = tmp_path / "drills"
     drills.mkdir()
-    document = {"verdict": "green", "damage": None, "backup": ids[1], "finished_at": "2026-11-20T00:00:00Z"}
-    (drills / "b.json").write_text(json.dumps(document))
-    (drills / "a.json").write_text(json.dumps(document | {"backup": ids[0], "verdict": "red"}))
-    (drills / "c.json").write_text(json.dumps(document | {"backup": ids[0], "damage": "flipped-byte"}))
-    for number, torn in enumerate(("{", "[]", "{}", '{"verdict": "green", "backup": 3, "finished_at": "now"}')):
-        (drills / f"torn-{number}.json").write_text(torn)
+    (drills / "b.json").write_text(json.dumps(evidence(ids[1], 20, folder.name)))
     done = command("--yes", "--evidence", str(drills))
     assert done.exit_code == 0, done.output
     assert left(folder) == [ids[1], *ids[3:]]
+
+
+def test_what_a_real_drill_writes_down_is_what_retention_reads(tmp_path):
+    """The other tests write evidence by hand; this one holds that against the drill's own model."""
+    fields = Evidence.model_fields.keys()
+    assert set(evidence("b", 1, "s")) <= fields
+    assert set(Check.model_fields) >= {"name", "status"}
+    assert {"age", "time", "clean", EQUAL} <= QUESTIONS.keys()
+    assert (Status.PASSED, Status.FAILED) == ("passed", "failed")
