@@ -76,16 +76,17 @@ def draw(results: Results) -> str:
         panel = _panel(results, title, rows, y)
         if panel.bars:
             panels.append(panel)
-            y = panel.bars[-1].y + LINE + 36
+            y = panel.bars[-1].y + LINE + 30
     templates = Environment(
         loader=PackageLoader("bench.backup", "."), undefined=StrictUndefined, autoescape=True, trim_blocks=True
     )
     return templates.get_template("chart.svg.j2").render(
         panels=panels,
         width=WIDTH,
-        height=y,
+        height=y - 20,
         begin=LABELS,
         subtitle=_subtitle(results),
+        warning="disturbed by other work: not to be quoted" if results.disturbed() else "",
     )
 
 
@@ -118,7 +119,6 @@ def _panel(results: Results, title: str, rows: tuple[tuple[str, str], ...], y: i
 def _subtitle(results: Results) -> str:
     size = f"{results.data.database_bytes / MIB:,.0f} MiB database, " if results.data else ""
     cores, level = results.machine["cores"], results.options["level"]
-    text = (
+    return (
         f"{size}{cores} cores shared with the servers, zstd {level:.0f}, medians; thin lines: shortest to longest run"
     )
-    return text + ("; DISTURBED, not to be quoted" if results.disturbed() else "")
