@@ -38,6 +38,7 @@ from host.operations import ShellLines, packages
 from host.ops import ops
 from host.packages import build_packages, distribution, needs_pgdg
 from host.ssh import CONFIGURATION, ssh
+from host.timers import timers
 from host.upkeep import fail2ban, logs, upgrades
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -90,6 +91,7 @@ def machine(document: Converge) -> None:
     fail2ban(document.ssh_sources)
     logs()
     ops(python=kind.python, outputs=document.outputs, secrets=document.secrets)
+    timers(document.backup_schedule, destinations=len(document.outputs.get("backup", {}).get("destinations", ())))
 
 
 @operation()

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
-from rich.table import Table
 
 from ops import console, reach
 from ops.backup.keys import Signer
@@ -21,7 +20,7 @@ from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch import audit
 from ops.watch.alerts import watching
-from ops.watch.freshness import Freshness, hours, look, stale
+from ops.watch.freshness import Freshness, look, stale
 from ops.watch.state import CopyState, VerifyState
 
 NameOption = Annotated[
@@ -140,12 +139,9 @@ def fresh_command(
         ]
         console.print_json({"fresh": not late and not failures, "sets": sets, "failures": failures})
     else:
-        table = Table("", "name", "store", "newest complete", "age", "budget")
         for item in found:
             mark = "[green]fresh[/green]" if item.fresh else "[red]LATE[/red]"
-            age = hours(item.age) if item.age is not None else "none"
-            table.add_row(mark, item.name, item.store, item.backup or "none", age, hours(item.budget))
-        console.out.print(table)
+            console.out.print(f"{mark} {escape(str(item))}")
     if late:
         raise VerdictError(
             f"no backup within the budget: {'; '.join(map(str, late))}; docs/runbooks/backup-missing.md says what to do"

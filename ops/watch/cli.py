@@ -94,14 +94,15 @@ def audit_show(
     if as_json:
         console.print_json(entries)
         return
-    table = Table("#", "at (UTC)", "who", "what", "of", "backup", "result")
+    shown = ("number", "at", "user", "host", "verb", "result")
     for entry in entries:
-        row = [entry.get(key, "") for key in ("number", "at", "verb", "name", "backup", "result")]
-        number, at, verb, name, backup, result = (escape(str(value)) for value in row)
-        who = escape(f"{entry.get('user')}@{entry.get('host')}")
-        of = " ".join(filter(None, [escape(str(entry.get("stack", ""))), name]))
-        table.add_row(number, at[:19].replace("T", " "), who, verb, of, backup, result)
-    console.out.print(table if entries else "nothing was done yet")
+        number, at, user, computer, verb, result = (entry.get(key, "?") for key in shown)
+        more = {key: value for key, value in entry.items() if key not in {*shown, "previous", "digest"}}
+        facts = " ".join(f"{key}={value}" for key, value in more.items())
+        line = f"{number} {at} {user}@{computer} {verb}: {result} {facts}"
+        console.out.print(escape(line.rstrip()))
+    if not entries:
+        console.out.print("nothing was done yet")
 
 
 @audit_app.command("verify")

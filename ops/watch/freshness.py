@@ -60,7 +60,7 @@ def stale(found: Iterable[Freshness]) -> list[Freshness]:
 
 
 def hours(seconds: float) -> str:
-    """Say a time span in the largest unit that fits."""
+    """Say a time span in a unit that fits."""
     if seconds < 600:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
 from ops.stack import LoadedStack
 from ops.watch.state import WatchState, home_of, warn, write_atomically
@@ -34,6 +34,9 @@ def write_metrics(stack: LoadedStack, state: WatchState, file: Path | None = Non
     """Write them to `file`, else to $ANCLA_METRICS, else to `metrics/ancla.prom` beside the state; never fail."""
     path = file or Path(os.environ.get("ANCLA_METRICS") or home_of(stack) / "metrics" / "ancla.prom")
     try:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # who collects them is not root
         write_atomically(path, build_metrics(stack, state), mode=0o644)
     except OSError as error:
         warn(f"{path}: the metrics cannot be written: {error.strerror}")
@@ -41,6 +44,7 @@ def write_metrics(stack: LoadedStack, state: WatchState, file: Path | None = Non
 
 def build_metrics(stack: LoadedStack, state: WatchState) -> bytes:
     """Return the text. What is not known is left out, not zero."""
+    disable_created_metrics()  # the page is made anew each time, and so would be the time that it was "created"
     page = _Page({"project": stack.outputs.project, "environment": stack.outputs.environment})
     for name, item in state.sets.items():
         page.put("backup_last_success_timestamp_seconds", item.last_success, name=name)
