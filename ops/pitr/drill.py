@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import psycopg
+
 from ops import reach
 from ops.cloud import Cloud, NoAnswerError
 from ops.drill.evidence import Check, Phase, Status
@@ -28,12 +30,12 @@ from ops.pitr.evidence import (
     with_skipped,
 )
 from ops.pitr.forks import Patience
-from ops.pitr.identity import identity, schema, schema_differences
+from ops.pitr.identity import identity, marked, schema, schema_differences
 from ops.pitr.interrupts import held_back
 from ops.pitr.provider import Cluster, RestorePoint
 from ops.pitr.reach import fork_server
 from ops.sources import pg_facts
-from ops.sources.pg_tools import Endpoint, find_tool
+from ops.sources.pg_tools import Endpoint, find_tool, one_line
 from ops.stack import LoadedStack
 
 Report = Callable[[str], None]
@@ -156,7 +158,8 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
             found.fork_seconds = round(time.monotonic() - begun, 3)
             found.add("online", f"{found.fork_seconds:.0f} s, at most {job.wait_minutes} min")
             _look(job, planned, fork, found, report)
-            found.rto_seconds = round(time.monotonic() - begun, 3)
+            if found.databases:
+                found.rto_seconds = round(time.monotonic() - begun, 3)
     finally:
         if not refused:
             with held_back(report, "the fork is destroyed"), found.phase("destroy"):
@@ -190,26 +193,27 @@ def _look(job: ForkDrill, planned: Plan, fork: Cluster, found: _Found, report: R
                 report("reading all of it")
                 if _check_identity(live[0], copy[0], found):
                     _check_databases(job, live, copy, found)
-        except (CloudError, SourceError, SshError) as error:
-            found.add("databases", "the fork does not answer", [str(error)])
+        except (CloudError, SourceError, SshError, psycopg.Error) as error:
+            found.add("databases", "they could not all be asked", [one_line(error)])
 
 
 def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
-    """See that it is a copy of live and not live itself: the same system on a later timeline."""
-    with live.connect() as connection:
-        ours = identity(connection)
-    with copy.connect() as connection:
-        theirs = identity(connection)
-        found.version = str(connection.info.server_version // 10000) + f".{connection.info.server_version % 10000}"
+    """See that it is a copy of live, and not live itself."""
+    with live.connect() as ours, marked(ours) as is_live, copy.connect() as theirs:
+        source, fork, same = identity(ours), identity(theirs), is_live(theirs)
+        version = theirs.info.server_version
+    found.version = f"{version // 10000}.{version % 10000}"
     found.identity = IdentityFacts(
-        system=ours.system, live_timeline=ours.timeline, fork_system=theirs.system, fork_timeline=theirs.timeline
+        system=source.system, live_timeline=source.timeline, fork_system=fork.system, fork_timeline=fork.timeline
     )
     problems: list[str] = []
-    if theirs.system != ours.system:
-        problems.append(f"it is another system ({theirs.system}) than the live one ({ours.system})")
-    elif theirs.timeline <= ours.timeline:
-        problems.append(f"it is on timeline {theirs.timeline}, the live one on {ours.timeline}: no copy was made")
-    found.add("identity", f"system {theirs.system}, timeline {theirs.timeline} after {ours.timeline}", problems)
+    if same:
+        problems.append("it is the live server itself: a lock that was taken there is seen here")
+    elif fork.system != source.system:
+        problems.append(f"it is another system ({fork.system}) than the live one ({source.system})")
+    elif fork.timeline == 1:
+        problems.append("it is on timeline 1: it was not recovered from a backup")
+    found.add("identity", f"system {fork.system}, timeline {fork.timeline}, live on {source.timeline}", problems)
     return not problems
 
 

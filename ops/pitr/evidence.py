@@ -16,7 +16,7 @@ QUESTIONS = {
     "points": "Does the provider list restore points, the newest one young enough?",
     "online": "Did the provider make a cluster of it in time?",
     "closed": "May only the stack's own droplets reach it?",
-    "identity": "Is it the data of this very cluster, on a timeline of its own?",
+    "identity": "Is it the data of this very cluster, recovered into another server?",
     "databases": "Is every database of the stack in it, readable to the last row?",
     "schema": "Are tables, columns, constraints and indexes those of the live databases?",
     "rows": "Is there anything in it at all?",
@@ -44,7 +44,7 @@ class DatabaseFacts(Facts):
 
 
 class IdentityFacts(Facts):
-    """The same system, another timeline."""
+    """The same system (initdb's number, copied with the data), on a timeline that recovery began."""
 
     system: str
     live_timeline: int

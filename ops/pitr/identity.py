@@ -1,9 +1,14 @@
-"""Which server this is, and what its databases look like: a fork is the live server's data on another timeline."""
+"""Which server this is, and what its databases look like: a fork is the live server's data, and not that server."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import LiteralString
+
+import psycopg
 
 from ops.errors import SourceError
 from ops.sources.pg_tools import Connection
@@ -31,6 +36,29 @@ def identity(connection: Connection) -> Identity:
     if row is None:
         raise SourceError("pg_control_system gave nothing")
     return Identity(system=str(row[0]), timeline=int(str(row[1])[:8], 16))
+
+
+@contextmanager
+def marked(connection: Connection) -> Generator[Callable[[Connection], bool]]:
+    """Mark a running server by an advisory lock that nobody else takes; yields how to see whether another is the same.
+
+    Nothing is written, and the mark is gone with the block. A timeline would not tell: live and an old fork may both be
+    the second of the first.
+    """
+    mark = (secrets.randbelow(2**31), secrets.randbelow(2**31))
+
+    def seen(other: Connection) -> bool:
+        query: LiteralString = (
+            "SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND (classid, objid) = (%s, %s)"
+        )
+        return other.execute(query, mark).fetchone() is not None
+
+    connection.execute("SELECT pg_catalog.pg_advisory_lock(%s, %s)", mark)
+    try:
+        yield seen
+    finally:
+        with suppress(psycopg.OperationalError):  # a connection that broke took the mark with it
+            connection.execute("SELECT pg_catalog.pg_advisory_unlock(%s, %s)", mark)
 
 
 _SCHEMA: LiteralString = """

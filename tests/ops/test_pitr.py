@@ -28,6 +28,7 @@ from ops.errors import CloudError, OpsError, RestoreRefusedError, StackError
 from ops.pitr import drill, forks, provider
 from ops.pitr.drill import ForkDrill, run
 from ops.pitr.forks import TAG, Patience
+from ops.pitr.identity import identity
 from ops.sources.pg_tools import find_tool
 from ops.stack import load_stack
 from ops.stack_init import make_key
@@ -129,9 +130,9 @@ def fault(api, **rule):
 # --- what a drill proves ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def copied(cluster, shop, tmp_path):
-    """A promoted physical copy of the kit's server, `shop` in it: what a provider's fork is. Yields its superuser."""
+@contextmanager
+def copy_of(cluster, *, recovered):
+    """Run a physical copy of the kit's server; yields its superuser's endpoint."""
     basebackup, postgres = find_tool("pg_basebackup", at_least="14"), find_tool("postgres", at_least="14")
     account, port = scratch._account(), free_port()
     with tempfile.TemporaryDirectory(prefix="ancla-copy-") as name, cluster.environment() as variables:
@@ -141,7 +142,8 @@ def copied(cluster, shop, tmp_path):
         subprocess.run(
             [basebackup.path, "-D", folder / "data", "--checkpoint=fast", "--no-sync"], env=variables, check=True
         )
-        (folder / "data" / "standby.signal").touch()
+        if recovered:
+            (folder / "data" / "standby.signal").touch()
         shutil.copy(Path(cluster_folder(cluster)) / "server.crt", folder)
         shutil.copy(Path(cluster_folder(cluster)) / "server.key", folder)
         if account is not None:
@@ -158,11 +160,19 @@ def copied(cluster, shop, tmp_path):
         endpoint = replace(cluster, port=port)
         try:
             scratch._wait(endpoint, process, folder / "log")
-            with endpoint.connect() as connection:
-                connection.execute("SELECT pg_promote()")
+            if recovered:
+                with endpoint.connect() as connection:
+                    connection.execute("SELECT pg_promote()")
             yield endpoint
         finally:
             scratch._stop(process)
+
+
+@pytest.fixture
+def copied(cluster, shop):
+    """A copy that was recovered and promoted, `shop` in it: what a provider's fork is."""
+    with copy_of(cluster, recovered=True) as endpoint:
+        yield endpoint
 
 
 def cluster_folder(cluster):
@@ -208,7 +218,7 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
         return found.summary()
 
     # The live server itself in place of a fork.
-    assert "no copy was made" in red("identity", open_fork=as_users(cluster))
+    assert "it is the live server itself" in red("identity", open_fork=as_users(cluster))
     # Live was changed since: named, and accepted when that was said.
     with cluster.on(shop).connect() as connection:
         connection.execute("ALTER TABLE public.customers ADD COLUMN later int")
@@ -222,6 +232,27 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     with copied.connect() as connection:
         connection.execute(f"DROP DATABASE {shop}")
     assert f'database "{shop}" does not exist' in red("databases")
+
+
+def test_a_copy_that_was_not_recovered_is_no_restored_backup(job, cluster, shop):
+    with copy_of(cluster, recovered=False) as copy:
+        evidence = run(replace(job, open_live=as_users(cluster), open_fork=as_users(copy)), print)
+    assert "it was not recovered from a backup" in evidence.summary()
+
+
+def test_a_fork_that_dies_while_it_is_read_is_red_and_destroyed(api, job, cluster, shop, monkeypatch):
+    asked = []
+
+    def dies(connection):
+        asked.append(identity(connection))  # of live, then of the fork
+        if len(asked) == 2:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return asked[0]
+
+    monkeypatch.setattr(drill, "identity", dies)
+    evidence = run(replace(job, open_live=as_users(cluster), open_fork=as_users(cluster)), print)
+    assert "terminating connection" in evidence.summary()
+    assert names(api) == ["shop-db"]
 
 
 def test_another_system_is_not_a_fork_of_this_one(job, cluster, shop):
