@@ -1,9 +1,13 @@
-"""The way back: store → age → zstd → file, each object verified twice, as it was stored and as it was dumped."""
+"""The way back: store → age → zstd (or gzip) → file, each object verified twice, as it was stored and as it was dumped.
+
+How to open an object is in its key: `.zst` or `.gz`, then `.age` where it is encrypted.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -15,11 +19,13 @@ import pyrage
 import zstandard
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
+from ops.backup.growing import BLOCK, CancelledError
 from ops.backup.manifest import ObjectRecord
-from ops.backup.pipeline import BLOCK, WORKERS, CancelledError
+from ops.backup.pipeline import WORKERS
 from ops.errors import IntegrityError, KeyProblemError
 from ops.stores.base import Store
 
+GATHERED = 256 << 10
 Identities = Sequence[x25519.Identity]
 
 
@@ -57,7 +63,7 @@ class Fetcher:
         where = f"{self.store.name}/{self.prefix}{entry.key} ({entry.holds})"
         with self.store.open(self.prefix + entry.key) as body, (folder / entry.file).open("wb") as file:
             stored = _Stored(body, self.cancelled)
-            plain = _Plain(file, entry.file_size)
+            plain = _Plain(file, entry)
             broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
             stored.drain()  # the digest of the whole says more than "bad frame"
         if stored.size != entry.size:
@@ -85,14 +91,12 @@ def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exce
         plain.flush()
     except CancelledError:
         raise
-    except pyrage.DecryptError as error:
-        if stored.error is not None:
-            raise stored.error from None
-        if plain.broken:
-            return IntegrityError(plain.broken)
+    except (pyrage.DecryptError, OSError) as error:
+        if stored.error is not None or plain.error is not None:
+            raise stored.error or plain.error or error from None
+        if plain.broken or plain.size or isinstance(error, OSError):
+            return IntegrityError(plain.broken or str(error))
         return KeyProblemError(f"no identity that was given opens it ({error}); it is for other recipients")
-    except zstandard.ZstdError as error:
-        return IntegrityError(str(error))
     return IntegrityError(plain.broken) if plain.broken else None
 
 
@@ -123,28 +127,75 @@ class _Stored:
 
 
 class _Plain:
-    """What goes into the file: decompressed, counted and digested; never more than `limit` bytes."""
+    """What goes into the file: decompressed, counted and digested; never more than the manifest says."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        self._file, self._limit = file, limit
-        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+    def __init__(self, file: BinaryIO, entry: ObjectRecord) -> None:
+        self._file, self._limit = file, entry.file_size
+        self._open = _opener(entry.key, cast("BinaryIO", _Sink(self)))
+        self._held: list[bytes] = []  # age hands over 8 KiB at a time
+        self._bytes_held = 0
         self.digest, self.size = hashlib.sha256(), 0
         self.broken = ""
+        self.error: OSError | None = None
 
     def write(self, block: bytes, /) -> int:
-        if not self.broken:
-            try:
-                content = self._decompressor.decompress(block)
-            except zstandard.ZstdError as error:
-                self.broken = str(error)
-                return len(block)
-            self.size += len(content)
-            if self.size > self._limit:  # a wrong object may not fill the disk
-                self.broken = f"longer than the {self._limit} bytes in the manifest"
-                return len(block)
-            self.digest.update(content)
-            self._file.write(content)
+        self._held.append(block)
+        self._bytes_held += len(block)
+        if self._bytes_held >= GATHERED:
+            self.flush()
         return len(block)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        content, self._held, self._bytes_held = b"".join(self._held), [], 0
+        if not self.broken and content:
+            try:
+                self._open(content)
+            except (zstandard.ZstdError, zlib.error, _TooLongError) as error:
+                self.broken = str(error)
+
+    def take(self, content: bytes) -> None:
+        """Take what was decompressed."""
+        self.size += len(content)
+        if self.size > self._limit:  # a wrong object may not fill the disk
+            raise _TooLongError(f"longer than the {self._limit} bytes in the manifest")
+        self.digest.update(content)
+        try:
+            self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+class _TooLongError(Exception):
+    pass
+
+
+class _Sink:
+    def __init__(self, plain: _Plain) -> None:
+        self._plain = plain
+
+    def write(self, content: bytes, /) -> int:
+        self._plain.take(bytes(content))
+        return len(content)
+
+
+def _opener(key: str, sink: BinaryIO) -> Callable[[bytes], object]:
+    """Return what takes compressed bytes, and writes them decompressed a bounded block at a time."""
+    kind = Path(key.removesuffix(".age")).suffix
+    if kind == ".zst":
+        return zstandard.ZstdDecompressor().stream_writer(sink, write_size=BLOCK, closefd=False).write
+    if kind == ".gz":
+        return _Gunzip(sink).write
+    return sink.write
+
+
+class _Gunzip:
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink, self._stream = sink, zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def write(self, block: bytes) -> None:
+        while block:
+            if self._stream.eof:  # gzip files may be joined
+                self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            self._sink.write(self._stream.decompress(block, BLOCK))
+            block = self._stream.unused_data or self._stream.unconsumed_tail

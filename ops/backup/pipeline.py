@@ -1,7 +1,7 @@
 """The way out: file → zstd → age → equal parts → every store at once, while the file is still being written.
 
-What is held in memory is `PARTS_IN_FLIGHT` parts and a block a worker, whatever the size. A store that fails is left
-behind and the others go on. `ops.backup.fetch` is the way back.
+What is held in memory is a few parts and a block a worker, whatever the size. A store that fails is left behind and the
+others go on. `ops.backup.fetch` is the way back.
 """
 
 from __future__ import annotations
@@ -14,27 +14,24 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import cast
 
 import pyrage
-import zstandard
 
+from ops.backup.growing import BLOCK, CancelledError, CompressingReader, Growing
 from ops.backup.keys import parse_recipients
 from ops.backup.manifest import ObjectRecord
-from ops.errors import OpsError, SpoolError, StoreError
+from ops.errors import OpsError, StoreError
 from ops.stores.base import Store, Upload
 
-BLOCK = 1 << 20
 MIB = 1 << 20
 PART_SIZE = 8 * MIB
 MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
-WORKERS = 2
+WORKERS = 3
+"""Files on their way at once: one more than pg_dump writes, so that what is whole does not wait for what grows."""
 PARTS_IN_FLIGHT = 4
-GROWTH_POLL_SECONDS = 0.02
-
-
-class CancelledError(Exception):
-    """Another part of the same work failed; this one stopped for it."""
+PARTS_MEMORY = 96 * MIB
+"""Larger parts: fewer of them at once."""
 
 
 @dataclass(kw_only=True)
@@ -61,23 +58,30 @@ class Outgoing:
     ) -> None:
         self._destinations, self._prefix, self._level = destinations, prefix, level
         self._recipients = parse_recipients(recipients)
-        self._part = part_size(largest)
+        self.part_size = part_size(largest)
+        in_flight = max(1, min(PARTS_IN_FLIGHT, PARTS_MEMORY // self.part_size))
         self._cancelled = threading.Event()
-        self._slots = threading.Semaphore(PARTS_IN_FLIGHT)
+        self._slots = threading.Semaphore(in_flight)
         self._files = ThreadPoolExecutor(WORKERS, thread_name_prefix="file")
-        self._parts = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="part")
+        self._parts = ThreadPoolExecutor(in_flight, thread_name_prefix="part")
         self._whole: dict[Path, threading.Event] = {}
         self._futures: dict[Path, Future[ObjectRecord]] = {}
         self._suffix = ".zst.age" if recipients else ".zst"
+        self._first_error: BaseException | None = None
 
     def begin(self, path: Path) -> None:
-        """Take a file that grows."""
+        """Take a file that grows; it is removed when it is sent."""
         self._whole[path] = threading.Event()
         self._futures[path] = self._files.submit(self._ship, path, self._whole[path])
 
     def finish(self, path: Path) -> None:
         """Take note that it is whole."""
         self._whole[path].set()
+
+    def check(self) -> None:
+        """Raise what stopped the way out, if anything did."""
+        if self._first_error is not None:
+            raise self._first_error
 
     def settle(self, files: dict[Path, str], done: Callable[[ObjectRecord], None]) -> tuple[ObjectRecord, ...]:
         """Send what has not been begun (`path: what it holds`), wait for all, and return the records by key.
@@ -93,6 +97,7 @@ class Outgoing:
             names = {future: files.get(path, "") for path, future in self._futures.items()}
             while pending:
                 ended, pending = wait(pending, return_when="FIRST_COMPLETED")
+                self.check()
                 for future in ended:
                     record = future.result().model_copy(update={"holds": names[future]})
                     records.append(record)
@@ -110,8 +115,19 @@ class Outgoing:
         self._parts.shutdown(cancel_futures=True)
 
     def _ship(self, path: Path, whole: threading.Event) -> ObjectRecord:
+        try:
+            record = self._send(path, whole)
+        except BaseException as error:
+            if self._first_error is None and not isinstance(error, CancelledError):
+                self._first_error = error
+            self._cancelled.set()
+            raise
+        path.unlink()
+        return record
+
+    def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
-        with _Growing(path, whole, self._cancelled) as file:
+        with Growing(path, whole, self._cancelled) as file:
             reader = CompressingReader(file, self._level)
             writer = _Writer(self, self._prefix + key)
             try:
@@ -122,14 +138,10 @@ class Outgoing:
                         writer.write(block)
                 writer.complete()
             except BaseException as error:
-                stopped = self._cancelled.is_set()
-                self._cancelled.set()
                 writer.abort()
                 cause = file.error or writer.error  # what went wrong inside of the encryption, if anything
                 if cause is not None:
                     raise cause from error
-                if stopped:
-                    raise CancelledError(str(path)) from error
                 raise
         return ObjectRecord(
             key=key,
@@ -171,11 +183,6 @@ class Outgoing:
         if len(failed) == len(self._destinations):
             raise failed[0]
 
-    @property
-    def part_size(self) -> int:
-        """Bytes of a part."""
-        return self._part
-
 
 class _Writer:
     """One object on its way to every store: what is written is cut into equal parts."""
@@ -183,7 +190,8 @@ class _Writer:
     def __init__(self, outgoing: Outgoing, key: str) -> None:
         self._outgoing, self._key = outgoing, key
         self._uploads: dict[int, Upload] = {}
-        self._buffer = bytearray()
+        self._blocks: list[bytes | memoryview] = []
+        self._held = 0
         self._number = 0
         self._sent: list[Future[None]] = []
         self.digest = hashlib.sha256()
@@ -195,18 +203,22 @@ class _Writer:
         self._uploads[index] = store.upload(self._key)
 
     def write(self, content: bytes, /) -> int:
-        self._buffer += content
-        while len(self._buffer) > self._outgoing.part_size:  # and not >=: the last part is never empty
-            part = bytes(memoryview(self._buffer)[: self._outgoing.part_size])
-            del self._buffer[: self._outgoing.part_size]
-            self._send(part)
+        self._blocks.append(content)
+        self._held += len(content)
+        while self._held > self._outgoing.part_size:  # and not >=: the last part is never empty
+            over = self._held - self._outgoing.part_size
+            last = memoryview(self._blocks.pop())
+            self._blocks.append(last[:-over])
+            self._send_part()
+            self._blocks.append(last[-over:])
+            self._held = over
         return len(content)
 
     def flush(self) -> None:
         """Nothing to do: parts go when they are full."""
 
     def complete(self) -> None:
-        self._send(bytes(self._buffer))
+        self._send_part()
         for future in self._sent:
             future.result()
         self._outgoing.everywhere(lambda index, _: self._uploads[index].complete())
@@ -218,7 +230,9 @@ class _Writer:
         for upload in self._uploads.values():
             upload.abort()
 
-    def _send(self, part: bytes) -> None:
+    def _send_part(self) -> None:
+        part = b"".join(self._blocks)
+        self._blocks, self._held = [], 0
         self._number += 1
         number = self._number
         self.digest.update(part)
@@ -235,67 +249,6 @@ class _Writer:
         except (OpsError, CancelledError) as error:
             self.error = error
             raise
-
-
-class _Growing:
-    """A file that grows at its end while it is read; ends where it is whole."""
-
-    def __init__(self, path: Path, whole: threading.Event, cancelled: threading.Event) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._path, self._whole, self._cancelled = path, whole, cancelled
-        self.error: OpsError | CancelledError | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def read(self, size: int = -1, /) -> bytes:
-        while True:
-            if self._cancelled.is_set():
-                self.error = CancelledError(str(self._path))
-                raise self.error
-            whole = self._whole.is_set()  # before the read: what was written before it is then seen
-            try:
-                block = self._file.read(size)
-            except OSError as error:
-                self.error = SpoolError(f"{self._path}: cannot be read: {error.strerror}")
-                raise self.error from None
-            if block or whole:
-                return block or b""
-            self._whole.wait(GROWTH_POLL_SECONDS)
-
-
-class CompressingReader:
-    """A stream as zstd. `size` and `digest` are of what went in."""
-
-    def __init__(self, stream: _Growing, level: int) -> None:
-        self._input = stream
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self._stream = zstandard.ZstdCompressor(level=level, write_checksum=True).stream_reader(
-            cast("BinaryIO", _Counted(self)), read_size=BLOCK, closefd=False
-        )
-
-    def take(self, size: int) -> bytes:
-        """Read from the stream, counted."""
-        block = self._input.read(size)
-        self.digest.update(block)
-        self.size += len(block)
-        return block
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` compressed bytes; nothing at the end."""
-        return self._stream.read(size)
-
-
-class _Counted:
-    def __init__(self, reader: CompressingReader) -> None:
-        self._reader = reader
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._reader.take(size)
 
 
 def part_size(expected_size: int) -> int:

@@ -66,7 +66,7 @@ def create(job: BackupJob, report: Report) -> Manifest:
         with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder:
             try:
                 dump = job.source.dump(folder / "dump", outgoing)
-                report(f"dumped {len(dump.files)} files, {dump.record.rows} rows")
+                report(f"dumped {len(dump.files)} files, {dump.record.rows} rows{_lain(dump.spool_bytes)}")
                 objects = outgoing.settle(
                     dump.files, lambda o: report(f"stored {prefix}{o.key} ({o.holds}), {o.size} bytes")
                 )
@@ -103,6 +103,10 @@ def create(job: BackupJob, report: Report) -> Manifest:
         texts = "; ".join(str(destination.error) for destination in failures)
         raise StoreError(f"{texts}; {kept} of {len(destinations)} stores have the backup {backup_id}")
     return manifest
+
+
+def _lain(spool_bytes: int | None) -> str:
+    return "" if spool_bytes is None else f"; at most {mebibytes(spool_bytes)} MiB lay in the spool"
 
 
 @contextlib.contextmanager

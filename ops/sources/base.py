@@ -14,11 +14,15 @@ from typing import Generic, Protocol, TypeVar
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePlan:
-    """What a dump would do. `bytes_estimate` is what the spool must hold."""
+    """What a dump would do. `bytes_estimate` is what the spool must hold.
+
+    `must_be_encrypted` refuses a backup without recipients, whatever the store.
+    """
 
     what: str
     bytes_estimate: int
     details: dict[str, str]
+    must_be_encrypted: bool = False
 
 
 RecordT = TypeVar("RecordT")
@@ -29,13 +33,15 @@ RecordT_co = TypeVar("RecordT_co", covariant=True)
 class Dump(Generic[RecordT_co]):
     """A dump in a folder. `files` maps each file to what it holds; `record` is the manifest's part of this kind.
 
-    `depends_on` are ids of earlier backups of the same name without which this one cannot be restored.
+    `depends_on` are ids of earlier backups of the same name without which this one cannot be restored; `spool_bytes` is
+    the most that lay in the folder at once, where the source looked.
     """
 
     files: dict[Path, str]
     record: RecordT_co
     snapshot_at: datetime
     depends_on: tuple[str, ...] = field(default=())
+    spool_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +60,15 @@ class Outbox(Protocol):
     """Takes files on their way out, before they are whole. Files that never come through here go out after the dump."""
 
     def begin(self, path: Path) -> None:
-        """Take a file that is being written, and grows at its end alone."""
+        """Take a file that is being written, and grows at its end alone (or a pipe). It is removed when it is sent."""
         ...
 
     def finish(self, path: Path) -> None:
         """Take note that it is whole."""
+        ...
+
+    def check(self) -> None:
+        """Raise what stopped the way out, so that nobody goes on to dump for nothing."""
         ...
 
 

@@ -98,8 +98,8 @@ class Endpoint:
                 )
             except psycopg.OperationalError as error:
                 raise SourceError(f"{self}: {one_line(error)}") from None
-        with connection:
-            yield connection
+            with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
+                yield connection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,177 @@
+"""Running pg_dump, and handing out each of its files from the moment it appears until its writer has closed it.
+
+Which file is still being written is read from /proc: pg_dump opens each data file once. Where there is no /proc the
+files go out after the dump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+from ops.backup.spool import full, says_full
+from ops.errors import SourceError, SpoolError
+from ops.sources.base import Outbox
+from ops.sources.pg_tools import Endpoint, Tool, find_tool, run_tool, tool_message
+
+TICK_SECONDS = 0.1
+
+
+class RunningDump:
+    """A pg_dump at work in `folder`. `look` until it says no more, then `conclude`.
+
+    `spool_bytes` is the most that lay in the folder at once.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
+        self._process, self._endpoint, self._folder = process, endpoint, folder
+        self._messages = list[str]()
+        self._listener = threading.Thread(target=self._listen, daemon=True)  # a disk may be full, so no file
+        self._listener.start()
+        self._growing: set[Path] = set()
+        self._handed: set[Path] = set()
+        self.spool_bytes = 0
+
+    def look(self, outbox: Outbox) -> bool:
+        """Hand out what is new and what is whole since the last look; say whether pg_dump still runs.
+
+        Raises:
+            SourceError: it failed.
+            SpoolError: it found the disk full.
+            OpsError: the outbox failed, and the rest of the dump would be for nothing.
+        """
+        outbox.check()
+        running = self._process.poll() is None
+        if not running:
+            self._hold_to_exit()
+        found = self._data_files()
+        for path in found - self._handed:
+            self._handed.add(path)
+            self._growing.add(path)
+            outbox.begin(path)
+        still_open = _open_files(self._process.pid) if running else set[str]()
+        if still_open is not None:
+            for path in [path for path in self._growing if str(path) not in still_open]:
+                self._growing.remove(path)
+                outbox.finish(path)
+        return running
+
+    def wait(self, seconds: float = TICK_SECONDS) -> None:
+        """Wait a moment, or until it ends."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+
+    def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
+        """Return every file of the dump with what it holds, handed out or not.
+
+        Raises:
+            SourceError: the table of contents cannot be read, or names data that no file has.
+        """
+        listing = run_tool(find_tool("pg_restore", at_least=tool.version), ["--list", str(self._folder)], variables)
+        if listing.returncode != 0:
+            raise SourceError(f"{self._endpoint}: the new dump cannot be listed: {tool_message(listing.stderr)}")
+        held = {self._folder / name: what for name, what in table_files(listing.stdout).items()}
+        files = {path for path in self._folder.iterdir() if path.is_file()} | self._handed
+        lost = sorted(held.keys() - files)
+        if lost:
+            raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {held[lost[0]]}")
+        named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
+        return {path: held.get(path) or named.get(path.name) or "large objects" for path in sorted(files)}
+
+    def _listen(self) -> None:
+        if self._process.stderr is not None:
+            self._messages += self._process.stderr
+
+    def _hold_to_exit(self) -> None:
+        if self._process.returncode != 0:
+            self._listener.join()
+            stderr = "".join(self._messages)
+            if says_full(stderr, self._process.returncode):
+                raise SpoolError(full(self._folder.parent))
+            raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
+
+    def _data_files(self) -> set[Path]:
+        found, used = set[Path](), 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                try:
+                    used += entry.stat().st_blocks * 512
+                except FileNotFoundError:  # sent since
+                    continue
+                if entry.name.endswith(".dat") and entry.name != "toc.dat":
+                    found.add(Path(entry.path))
+        self.spool_bytes = max(self.spool_bytes, used)
+        return found
+
+
+@contextlib.contextmanager
+def dumping(
+    tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], folder: Path, options: list[str]
+) -> Generator[RunningDump]:
+    """Start pg_dump in directory format, uncompressed, into `folder`; it ends with the block at the latest."""
+    folder.mkdir(mode=0o700)
+    folder = folder.resolve()  # as /proc names it
+    command = [str(tool.path), "--format=directory", "--compress=0", f"--file={folder}", "--no-sync", "--no-password"]
+    with (
+        subprocess.Popen(
+            [*_dying_with_us(), *command, "--lock-wait-timeout=60000", "--no-subscriptions", *options],
+            env=dict(variables) | {"LC_MESSAGES": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
+        ) as process,
+    ):
+        try:
+            yield RunningDump(process, endpoint, folder)
+        except BaseException:
+            process.terminate()  # and not kill: it then cancels what its workers ask of the server
+            raise
+
+
+def table_files(listing: str) -> dict[str, str]:
+    """Return, of what `pg_restore --list` says, each table's data file with what it holds."""
+    held: dict[str, str] = {}
+    for line in listing.splitlines():
+        identifier, _, rest = line.partition("; ")
+        words = rest.split()  # tableoid oid TABLE DATA schema table owner
+        if identifier.isdigit() and words[2:4] == ["TABLE", "DATA"]:
+            held[f"{identifier}.dat"] = f"table {words[4]}.{' '.join(words[5:-1])}"
+    return held
+
+
+def _dying_with_us() -> list[str]:
+    """What a kill -9 of ours leaves behind must not go on to fill the disk."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
+
+
+def _open_files(pid: int) -> set[str] | None:
+    """Name the files that a process and its children hold open; None where this cannot be known.
+
+    A worker is forked before it opens a file: a file that was seen before the question, and is not in the answer, is
+    closed.
+    """
+    found = set[str]()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    for process in (str(pid), *children):
+        try:
+            names = [entry.path for entry in os.scandir(f"/proc/{process}/fd")]
+        except OSError:  # it has ended, and so have its files
+            continue
+        for name in names:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(str(Path(name).readlink()))
+    return found

@@ -1,0 +1,63 @@
+"""Fingerprinting all tables over several connections that share one snapshot, largest first, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Self
+
+import psycopg
+
+from ops.backup.records import TableFingerprint
+from ops.sources import pg_facts
+from ops.sources.pg_tools import Connection
+
+
+class Fingerprints:
+    """Begins at once; the connections are its own until `result` has returned."""
+
+    def __init__(self, connections: Sequence[Connection], tables: Sequence[pg_facts.Table], server_major: int) -> None:
+        self._connections, self._major = connections, server_major
+        self._todo = queue.SimpleQueue[pg_facts.Table | None]()
+        self._todo.put(None)  # the large objects, whose size no catalogue says
+        for table in sorted((table for table in tables if table.kind == "r"), key=lambda table: -table.bytes):
+            self._todo.put(table)
+        self._done: dict[str, TableFingerprint] = {}
+        self._large_objects: TableFingerprint | None = None
+        self._pool = ThreadPoolExecutor(len(connections), thread_name_prefix="fingerprint")
+        self._futures = [self._pool.submit(self._work, connection) for connection in connections]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for future, connection in zip(self._futures, self._connections, strict=True):
+            if not future.done():
+                with contextlib.suppress(psycopg.Error):  # it ends with its connection then
+                    connection.cancel_safe(timeout=5)
+        self._pool.shutdown()
+
+    def check(self) -> None:
+        """Raise what went wrong so far: `psycopg.Error`."""
+        for future in self._futures:
+            if future.done():
+                future.result()
+
+    def result(self) -> tuple[tuple[TableFingerprint, ...], TableFingerprint | None]:
+        """Wait, and return the tables by name, and the large objects where there are any."""
+        wait(self._futures, return_when="FIRST_EXCEPTION")
+        self.check()
+        return tuple(self._done[name] for name in sorted(self._done)), self._large_objects
+
+    def _work(self, connection: Connection) -> None:
+        while True:
+            try:
+                table = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            if table is None:
+                self._large_objects = pg_facts.large_objects(connection)
+            else:
+                self._done[table.name] = pg_facts.fingerprint(connection, table, self._major)
