@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from ops import console
 from ops.errors import OpsError, VerdictError
@@ -41,10 +40,11 @@ def watch_alerts(stack: StackOption = None, outputs: OutputsOption = None, as_js
     if as_json:
         console.print_json({"alerts": [{"about": key, **a.model_dump(mode="json")} for key, a in alerts.items()]})
     else:
-        table = Table("since (UTC)", "about", "what", "runbook")
-        for key, alert in alerts.items():
-            table.add_row(f"{alert.since:%Y-%m-%d %H:%M}", escape(key), escape(alert.text), f"{alert.runbook}.md")
-        console.out.print(table if alerts else "no alert is raised")
+        for alert in alerts.values():
+            since = f"{alert.since:%Y-%m-%d %H:%M} UTC"
+            console.out.print(f"[red]since {since}[/red] {escape(alert.text)} (docs/runbooks/{alert.runbook}.md)")
+        if not alerts:
+            console.out.print("no alert is raised")
     if alerts:
         raise VerdictError(f"{loaded.name}: {len(alerts)} raised: {', '.join(alerts)}")
 

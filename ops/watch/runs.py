@@ -25,7 +25,7 @@ def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, An
     Args:
         stack: whose.
         name: the one set that was asked for; None for all.
-        made: filled inside the block, one item a complete backup: id, name, bytes, rows, seconds.
+        made: filled inside the block, one item a complete backup: id, name, stores, bytes, rows, seconds.
     """
     wanted = [name] if name is not None else reach.names(stack)
     if name is not None and name not in reach.names(stack):  # a wrong command line is nothing to raise an alert about
@@ -83,7 +83,7 @@ def _note(
                 rows=item["rows"],
                 failures=known.failures if known else 0,
             )
-            watch.fine(f"backup/{item['name']}")
+            watch.fine(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
         done = {item["name"] for item in made}
         if error is None:
             watch.fine(f"unit/{BACKUP_UNIT}")

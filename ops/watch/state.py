@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from rich.markup import escape
 
 from ops import console
 from ops.stack import LoadedStack
@@ -149,7 +150,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int) -> None:
 
 def warn(text: str) -> None:
     """Say in one line on stderr what the watch could not do; it never fails the work that it watches."""
-    console.err.print(f"[yellow]warning:[/yellow] {' '.join(text.split())}", markup=True)
+    console.err.print(f"[yellow]warning:[/yellow] {escape(' '.join(text.split()))}")
 
 
 def _read(path: Path) -> WatchState:
