@@ -88,7 +88,8 @@ def _open(path: Path, *, pipe: bool) -> tuple[int, bool]:
     """Open for reading; say whether holes may be punched, which asks for the right to write."""
     if not pipe:
         try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC), True
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            return file, os.fstat(file).st_nlink == 1  # under another name somebody else still reads it
         except PermissionError:
             pass
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), False  # a pipe's writer may still have to come

@@ -3,48 +3,88 @@
 from __future__ import annotations
 
 from ops.backup.manifest import Manifest
-from ops.backup.records import AnyRecord, PostgresRecord
+from ops.backup.records import STREAM_FILE, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
 
 PAGE_NAME = "RESTORE.md"
+
+_NEW = {
+    "postgresql": "the name of a database to create",
+    "sqlite": "the path of the restored database",
+    "secrets": "a folder to create for the files",
+    "bucket": "a folder to create for the objects",
+}
 
 
 def build_page(manifest: Manifest) -> str:
     """Return the page, Markdown."""
-    steps = ["zstd -d --rm *.zst", *_last_steps(manifest.source)]
-    if manifest.recipients:
-        steps.insert(0, 'for f in *.age; do age -d -i IDENTITY_FILE -o "${f%.age}" "$f" && rm "$f"; done')
     lines = [
         f"# {manifest.name}, {manifest.environment}, {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
         "",
-        f"Backup `{manifest.id}` of {manifest.project}, {manifest.stored_bytes} bytes in {len(manifest.objects)} objects.",
+        f"Backup `{manifest.id}`: {manifest.project}, {len(manifest.objects)} objects, {manifest.stored_bytes} bytes.",
         "`manifest.json` beside this page names every object with its size and SHA-256.",
         "",
-        "Download this folder, go into it, and:",
+        *_keys(manifest),
+        "",
+        "Download this folder, go into it, and run this with `bash`; it needs jq, coreutils, "
+        + ("age, " if manifest.recipients else "")
+        + "zstd and what its last lines name. Set first:",
+        "",
+        *[f"- `{name}`: {what}" for name, what in _settings(manifest).items()],
         "",
         "```sh",
-        *steps,
+        "set -eu -o pipefail",
+        *[f': "${{{name}:?{what}}}"' for name, what in _settings(manifest).items()],
+        "jq -r '.objects[] | .sha256 + \"  \" + .key' manifest.json | sha256sum --check --quiet",
+        *_open(manifest),
+        *_last_steps(manifest),
         "```",
-        "",
-        *_keys(manifest),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _settings(manifest: Manifest) -> dict[str, str]:
+    identity = {"IDENTITY": "the file with an age identity that reads it"} if manifest.recipients else {}
+    return identity | {"NEW": _NEW[manifest.source.kind]}
+
+
+def _open(manifest: Manifest) -> list[str]:
+    steps: list[str] = []
+    if manifest.recipients:
+        steps.append('for f in *.age; do age -d -i "$IDENTITY" -o "${f%.age}" "$f" && rm "$f"; done')
+    kinds = {entry.key.removesuffix(".age").rpartition(".")[2] for entry in manifest.objects}
+    if "zst" in kinds:
+        steps.append("zstd -q -d --rm -- *.zst")
+    if "gz" in kinds:
+        steps.append("gunzip -- *.gz")
+    return steps
 
 
 def _keys(manifest: Manifest) -> list[str]:
     if not manifest.recipients:
         return ["It is not encrypted."]
-    return ["It is encrypted with age. IDENTITY_FILE is the identity of one of:", ""] + [
+    return ["It is encrypted with age for the identities whose public keys are:", ""] + [
         f"- `{recipient}`" for recipient in manifest.recipients
     ]
 
 
-def _last_steps(record: AnyRecord) -> list[str]:
+def _last_steps(manifest: Manifest) -> list[str]:
+    record = manifest.source
     match record:
         case PostgresRecord():
+            stream = next((entry.file for entry in manifest.objects if entry.file == STREAM_FILE), None)
+            archive = f'--format=custom --dbname="$NEW" {stream}' if stream else '--format=directory --dbname="$NEW" .'
             return [
                 f"# PostgreSQL {record.readable_from} or newer; roles that own something: {' '.join(record.owners)}",
-                "createdb NEW",
-                "pg_restore --format=directory --jobs=2 --exit-on-error --dbname=NEW .",
+                'createdb --template=template0 "$NEW"',
+                f"pg_restore --jobs=2 --exit-on-error {archive}",
             ]
-        case _:
-            return []
+        case SqliteRecord():
+            return ["# SQLite; the app must be stopped while the file is put in its place", 'mv database.sqlite "$NEW"']
+        case SecretsRecord():
+            return ['mkdir -m 0700 "$NEW"', 'tar -x --same-permissions -f secrets.tar -C "$NEW"']
+        case BucketRecord():
+            return [
+                *[f"# and the packs of ../{backup}/, opened in the same way, first" for backup in manifest.depends_on],
+                'mkdir "$NEW"',
+                'for f in pack-*.tar; do tar -x -f "$f" -C "$NEW"; done',
+            ]

@@ -12,6 +12,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex")]
 
 
+STREAM_FILE = "dump.pgdump"
+"""The one file of a PostgreSQL dump that went out as a stream: an archive in pg_dump's custom format."""
+
+
 class Record(BaseModel):
     """Base of every group: unknown keys are errors, values never change."""
 
@@ -21,13 +25,14 @@ class Record(BaseModel):
 class TableFingerprint(Record):
     """Rows and content of one table in the dump's own snapshot; `hash` does not depend on the order of rows.
 
-    `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality; or
-    `text`: sum(hashtextextended(row::text, 0)), where a column's type has no hash that survives a restore.
+    `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality;
+    `text`: sum(hashtextextended(row::text, 0)), where a column's type has no hash that survives a restore; or
+    `sha256`, of SQLite: the sum, modulo 2^256, of the SHA-256 of each row with the storage class of each value.
     """
 
     table: str
     rows: int = Field(ge=0)
-    method: Literal["record", "text"]
+    method: Literal["record", "text", "sha256"]
     hash: str
 
 
@@ -53,7 +58,8 @@ class PostgresRecord(Record):
     """A PostgreSQL database as it was dumped.
 
     `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
-    `not_compared` names what differs by nature.
+    `not_compared` names what differs by nature. `only_tables` and `without_tables` are the patterns that it was dumped
+    with, as pg_dump's --table and --exclude-table take them: where there are any, it is not of the whole database.
     """
 
     kind: Literal["postgresql"] = "postgresql"
@@ -76,6 +82,13 @@ class PostgresRecord(Record):
     large_objects: TableFingerprint | None
     unsound: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
+    only_tables: tuple[str, ...] = ()
+    without_tables: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        """Whether something was left out on purpose."""
+        return bool(self.only_tables or self.without_tables)
 
     @property
     def readable_from(self) -> str:
@@ -90,7 +103,11 @@ class PostgresRecord(Record):
 
 
 class SqliteRecord(Record):
-    """A SQLite database file as it was copied. `schema_digest` is of its definitions, in the order of their names."""
+    """A SQLite database file as it was copied. `schema_digest` is of its definitions, in the order of their names.
+
+    `mode`, `uid` and `gid` are the file's. `unsound` names rows that break a foreign key in the source already;
+    `not_compared` names what has no rows of its own.
+    """
 
     kind: Literal["sqlite"] = "sqlite"
     database: str
@@ -99,7 +116,12 @@ class SqliteRecord(Record):
     user_version: int
     page_size: int
     page_count: int
+    mode: int
+    uid: int
+    gid: int
     tables: tuple[TableFingerprint, ...]
+    unsound: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -110,23 +132,27 @@ class SqliteRecord(Record):
 class SecretFile(Record):
     """One file of a secrets backup: its place, mode and owner, and the *names* of its variables where it has any.
 
-    `names` says nothing of values, and there is no digest of the content: a short secret could be guessed from one.
+    Nothing here says anything of a value: no size, and no digest, from which a short secret could be guessed.
     """
 
     path: str
     mode: int
     uid: int
     gid: int
-    size: int
     names: tuple[str, ...] = ()
 
 
 class SecretsRecord(Record):
-    """Files that hold secrets, as one encrypted tar. `fingerprint` is keyed by a random key inside the archive."""
+    """Files that hold secrets, as one encrypted tar.
+
+    `fingerprint` is an HMAC-SHA256 over paths, modes, owners and contents. Its key is random, new for each backup, and
+    inside of the archive alone: who can decrypt it can prove that it is whole, and nobody else can try guesses.
+    The archive's own SHA-256 in the manifest is salted by the same key.
+    """
 
     kind: Literal["secrets"] = "secrets"
     files: tuple[SecretFile, ...]
-    fingerprint: str
+    fingerprint: Digest
 
     @property
     def rows(self) -> int:
@@ -137,7 +163,8 @@ class SecretsRecord(Record):
 class BucketObject(Record):
     """One object of a bucket: what its store said of it, the digest of what was read, and the pack that holds it.
 
-    `backup` is the id of the backup whose pack it is in: an object that did not change stays where it was.
+    `backup` is the id of the earlier backup whose pack it is in: an object that did not change stays where it was. None
+    is this backup. `public` says that everybody may read it by its own ACL; None where the store has no such ACLs.
     """
 
     key: str
@@ -147,21 +174,31 @@ class BucketObject(Record):
     sha256: Digest
     content_type: str | None = None
     cache_control: str | None = None
-    public: bool = False
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
+    public: bool | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
-    backup: str
+    backup: str | None = None
     pack: str
 
 
 class BucketRecord(Record):
-    """A bucket's objects under a prefix. `deleted` are keys that the backup before had and this one has not."""
+    """A bucket's objects under a prefix. `deleted` are keys that the backup before had and this one has not.
+
+    `based_on` is the backup before, `generation` how many incremental ones came since the last full one. `rehashed` is
+    how many unchanged objects were read again; `retaken` are those of them that had other bytes than were recorded.
+    """
 
     kind: Literal["bucket"] = "bucket"
     bucket: str
     prefix: str
     based_on: str | None
+    generation: int = Field(ge=0)
     objects: tuple[BucketObject, ...]
     deleted: tuple[str, ...] = ()
+    rehashed: int = 0
+    retaken: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from ops.backup import catalog, spool
+from ops.backup.keys import make_identity, recipient_of
 from ops.backup.run import BackupJob, create
 from ops.drill import scratch
 from ops.errors import BackupNotFoundError, SourceError, SpoolError, StoreError, ToolError
@@ -58,19 +59,42 @@ def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
     assert made.intact()
 
 
-def test_the_stored_objects_are_what_stock_tools_can_read(source, folder, tmp_path):
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_path, encrypted):
+    """By the page inside of the backup, to the letter."""
+    lacking = [tool for tool in ("age", "zstd", "jq", "bash", "createdb", "pg_restore") if shutil.which(tool) is None]
+    if lacking:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    identity = tmp_path / "identity.txt"
+    identity.write_text(make_identity())
+    recipients = (recipient_of(identity.read_text()),) if encrypted else ()
+    made = create(replace(job(source, folder), recipients=recipients), silent)
+    here = folder.root / "shop" / made.id
+    script = (here / "RESTORE.md").read_text().partition("```sh\n")[2].partition("```")[0]
+    assert ("age -d" in script) is encrypted
+    tools = str(pg_tools.find_tool("pg_restore", at_least=made.source.readable_from).path.parent)
+    with cluster.environment() as variables:
+        variables |= {"IDENTITY": str(identity), "NEW": "shop_by_hand", "PATH": f"{tools}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-c", script], cwd=here, env=variables, check=True)
+    copy = PostgresDatabase(endpoint=cluster.on("shop_by_hand"))
+    assert copy.check(made.source) == []
+    with cluster.on("shop_by_hand").connect() as connection:
+        connection.execute("DELETE FROM public.orders WHERE id = (SELECT id FROM public.orders LIMIT 1)")
+    assert copy.check(made.source) != [], "the comparison sees nothing"
+
+
+def test_a_damaged_object_stops_the_page_before_anything_is_made(source, folder, tmp_path):
     made = create(job(source, folder), silent)
-    here = tmp_path / "by-hand"
-    here.mkdir()
-    for entry in made.objects:
-        source_file = folder.root / "shop" / made.id / entry.key
-        zstd = shutil.which("zstd")
-        if zstd is None:
-            pytest.skip("no zstd program here")
-        subprocess.run([zstd, "-q", "-d", source_file, "-o", here / entry.file], check=True)
-    tool = pg_tools.find_tool("pg_restore", at_least="15")
-    listing = subprocess.run([tool.path, "--list", here], check=True, capture_output=True, text=True).stdout
-    assert "TABLE DATA public orders app" in listing
+    here = folder.root / "shop" / made.id
+    script = (here / "RESTORE.md").read_text().partition("```sh\n")[2].partition("```")[0]
+    with (here / "toc.dat.zst").open("ab") as file:
+        file.write(b"x")
+    environment = {"PATH": os.environ["PATH"], "NEW": "never"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=here, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "toc.dat.zst: FAILED" in done.stdout
 
 
 def test_without_its_manifest_a_backup_is_incomplete_and_is_not_taken(source, s3):
