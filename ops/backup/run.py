@@ -16,7 +16,7 @@ from ops.backup.page import PAGE_NAME, build_page
 from ops.backup.pipeline import Destination, Outgoing
 from ops.backup.records import AnyRecord
 from ops.backup.spool import mebibytes, spool
-from ops.errors import StoreError
+from ops.errors import KeyProblemError, StoreError
 from ops.sources.base import Source
 from ops.stores.base import Store
 
@@ -56,6 +56,8 @@ def create(job: BackupJob, report: Report) -> Manifest:
     report(
         f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items())
     )
+    if plan.must_be_encrypted:
+        _refuse_clear(job, report)
     destinations = [Destination(store=store) for store in job.stores]
     for destination in destinations:  # also: does it answer, before the dump
         with _noted(destination):
@@ -107,6 +109,16 @@ def create(job: BackupJob, report: Report) -> Manifest:
 
 def _lain(spool_bytes: int | None) -> str:
     return "" if spool_bytes is None else f"; at most {mebibytes(spool_bytes)} MiB lay in the spool"
+
+
+def _refuse_clear(job: BackupJob, report: Report) -> None:
+    if not job.recipients:
+        raise KeyProblemError(
+            f"{job.name}: secrets go out encrypted or not at all: name who may read them in backup.recipients "
+            "(`ops backup keygen` makes a key)"
+        )
+    if len(job.recipients) == 1:
+        report(f"warning: {job.name} has one recipient only; name a second one whose identity lies in escrow")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,165 @@
+"""Putting back what is in no database server: a SQLite file, secrets, the objects of a bucket.
+
+A new place is filled, then held against the manifest; until it is equal it bears another name, or a mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ops.backup import chain
+from ops.backup.fetch import Fetcher, Identities
+from ops.backup.manifest import Manifest
+from ops.backup.pipeline import WORKERS
+from ops.backup.spool import mebibytes, spool
+from ops.errors import ObjectMissingError, OpsError, RestoreError
+from ops.restore import Stopwatch
+from ops.sources.base import Difference
+from ops.stores.base import Store
+
+Report = Callable[[str], None]
+
+
+class Place(Protocol):
+    """An empty place for one kind of backup. A source of that kind is one; see `ops.sources`."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def left(self) -> str:
+        """Where a restore that failed has left what it made."""
+        ...
+
+    def ready(self) -> None:
+        """Raise `RestoreRefusedError` unless it is empty."""
+        ...
+
+    def restore(self, folder: Path, record: Any) -> None:
+        """Fill it, under a name or a mark that says "not finished"."""
+        ...
+
+    def check(self, expected: Any) -> list[Difference]:
+        """Compare what is in it with what was recorded."""
+        ...
+
+    def accept(self) -> None:
+        """Give it its name, or take the mark away: it is equal."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceJob:
+    """What to restore, from where, and into which place."""
+
+    store: Store
+    manifest: Manifest
+    place: Place
+    identities: Identities = ()
+    spool: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacePlan:
+    """What a restore would do. `depends_on` are the earlier backups whose packs are fetched too."""
+
+    target: str
+    bytes_to_fetch: int
+    spool_bytes: int
+    depends_on: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class PlaceReport:
+    """What a restore did; `rows` are rows, files or objects. `seconds` by phase."""
+
+    backup: str
+    target: str
+    snapshot_at: datetime
+    rows: int
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def plan(job: PlaceJob) -> PlacePlan:
+    """Look and refuse; change nothing.
+
+    Raises:
+        RestoreRefusedError: the place is not empty.
+        ObjectMissingError: an object of the backup, or of one it depends on, is not in the store.
+        ManifestError: one it depends on cannot be trusted.
+    """
+    job.place.ready()
+    problems = chain.missing(job.store, job.manifest)
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise ObjectMissingError(f"{job.store.name}/{problems[0]}{more}; choose another backup")
+    pieces = chain.pieces(job.store, job.manifest)
+    return PlacePlan(
+        target=job.place.name,
+        bytes_to_fetch=sum(piece.entry.size for piece in pieces),
+        spool_bytes=sum(piece.entry.file_size for piece in pieces),
+        depends_on=job.manifest.depends_on,
+    )
+
+
+def run(job: PlaceJob, report: Report) -> PlaceReport:
+    """Restore, then compare with the manifest.
+
+    Raises:
+        RestoreRefusedError, ObjectMissingError, ManifestError: see `plan`; nothing was changed.
+        IntegrityError, KeyProblemError: an object is not what was written, or stays closed; nothing was made.
+        RestoreError: it could not be filled, or differs; what was made is left, and named.
+    """
+    planned = plan(job)
+    manifest = job.manifest
+    result = PlaceReport(
+        backup=manifest.id, target=planned.target, snapshot_at=manifest.snapshot_at, rows=manifest.source.rows
+    )
+    clock = Stopwatch(result.seconds)
+    with spool(job.spool, needed=planned.spool_bytes, what=f"the restore of {manifest.name}") as folder:
+        report(f"fetching {mebibytes(planned.bytes_to_fetch)} MiB")
+        with clock("fetch"):
+            fetch(job.store, manifest, folder, job.identities)
+        report(f"restoring into {job.place.name}")
+        try:
+            with clock("restore"):
+                job.place.restore(folder, manifest.source)
+            with clock("check"):
+                found = job.place.check(manifest.source)
+        except OpsError as error:
+            raise RestoreError(f"{error}; {job.place.left} is left as it is, do not use it") from None
+    if found:
+        first = "; ".join(str(difference) for difference in found[:3])
+        raise RestoreError(
+            f"{job.place.name}: restored, but not equal to {manifest.id}: {first}; {job.place.left} is left for a look"
+        )
+    job.place.accept()
+    return result
+
+
+def fetch(store: Store, manifest: Manifest, folder: Path, identities: Identities) -> None:
+    """Fetch and verify every object that a restore needs; those of earlier backups go into folders of their ids.
+
+    Raises:
+        IntegrityError, ObjectMissingError, KeyProblemError: see `ops.backup.fetch`.
+    """
+
+    def one(piece: chain.Piece) -> None:
+        Fetcher(store=store, prefix=piece.prefix, identities=identities).one(piece.entry, piece.folder(folder))
+
+    pieces = sorted(chain.pieces(store, manifest), key=lambda piece: -piece.entry.size)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(one, piece) for piece in pieces]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,48 @@
+"""What the tests of the sources share: a job with two stores and two readers, and restores from the second store."""
+
+from __future__ import annotations
+
+import shutil
+
+from ops.backup import catalog
+from ops.backup.keys import make_identity, parse_recipients, read_identities, recipient_of
+from ops.backup.run import BackupJob, create
+from ops.restore_files import PlaceJob, run
+
+
+def silent(text):
+    pass
+
+
+def keys(folder):
+    """Make two identities in files; returns (recipients, the identities of the second one)."""
+    recipients = []
+    for name in ("operator", "escrow"):
+        text = make_identity()
+        (folder / name).write_text(text)
+        recipients.append(recipient_of(text))
+    parse_recipients(recipients)
+    return tuple(recipients), read_identities(folder / "escrow")
+
+
+def backup(source, *stores, recipients=(), name="thing", report=silent):
+    job = BackupJob(
+        environment="staging", project="test", name=name, source=source, stores=stores, recipients=recipients
+    )
+    return create(job, report)
+
+
+def restore(store, place, *, identities=(), backup=catalog.LATEST, name="thing"):
+    manifest = catalog.find(store, name, backup)
+    return run(PlaceJob(store=store, manifest=manifest, place=place, identities=identities), silent)
+
+
+def everything_in(folder):
+    """All bytes of all files, and all their names."""
+    parts = [str(path).encode() for path in folder.rglob("*")]
+    return b"\n".join([*parts, *(path.read_bytes() for path in folder.rglob("*") if path.is_file())])
+
+
+def lose(store):
+    """The first provider is gone, with all it had."""
+    shutil.rmtree(store.root)
