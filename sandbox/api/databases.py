@@ -187,8 +187,10 @@ def create_cluster(call: Call) -> Body:
     if call.store.list("database", name=name, deleting=False):
         raise invalid("cluster name is not available")
     blank: Record = {"rules": []}
-    fields = {"version": available_version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
     forked = source_of(call)
+    if forked and not call.body.get("version"):
+        call.body["version"] = forked[0]["version"]
+    fields = {"version": available_version(call), **_shape(call, blank), "rules": parse_rules(call, blank)}
     if forked:
         check_fork(fields, forked[0])
     tags = ensure_tags(call, call.texts("tags"))

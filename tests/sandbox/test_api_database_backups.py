@@ -199,6 +199,15 @@ def test_a_fork_needs_the_room_of_its_source(sandbox: Sandbox):
     assert fork(sandbox, "roomy", {"database_name": "db"}, storage_size_mib=more)["storage_size_mib"] == more
 
 
+def test_a_fork_is_of_the_version_of_its_source(sandbox: Sandbox):
+    backups(sandbox, sandbox.cluster())
+    sandbox.parts.postgres_versions = ("15", "16")  # as if there were two
+    body = {**FORK, "name": "newer", "backup_restore": {"database_name": "db"}}
+    refused = sandbox.refused("POST", "/v2/databases", {**body, "version": "16"})
+    assert refused == (422, "backup_restore: version must be that of the source, 15")
+    assert fork(sandbox, "same", {"database_name": "db"}, version=None)["version"] == "15"
+
+
 def test_a_source_stays_until_its_fork_has_its_data(sandbox: Sandbox):
     cluster = sandbox.cluster()
     backups(sandbox, cluster)
