@@ -1,0 +1,290 @@
+"""`ops backup verify`: what is damaged is seen, what was read is not read again, a ledger is believed with care."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from ops.backup import verify_cli
+from ops.backup.catalog import entries, find
+from ops.backup.keys import Signer
+from ops.backup.ledger import KEPT, read_ledger
+from ops.backup.manifest import Manifest, ObjectRecord
+from ops.backup.records import SecretsRecord
+from ops.backup.verify import VerifyJob, verify
+from ops.errors import DeleteRefusedError, StoreUnreachableError, VerdictError
+from ops.stack_init import make_key
+from ops.stores.folder import FolderStore
+from ops.stores.s3 import S3Store
+from tests.ops.test_watch import make_stack
+
+NOW = datetime(2025, 11, 23, 3, 0, tzinfo=UTC)
+OURS = Signer(make_key())
+IDS = ("20261121T030000Z-aaaaaa", "20261122T030000Z-bbbbbb")
+
+
+def silent(text):
+    pass
+
+
+def back_up(store, backup_id, *, name="app", signer=OURS, objects=2, depends_on=()):
+    """Put a backup of small objects; return their keys."""
+    records = []
+    for number in range(objects):
+        content = random.Random(f"{backup_id}{number}").randbytes(3000 + number)
+        key = f"{number}.dat.zst.age"
+        store.put_bytes(f"{name}/{backup_id}/{key}", content)
+        digest = hashlib.sha256(content).hexdigest()
+        records.append(
+            ObjectRecord(
+                key=key,
+                size=len(content),
+                sha256=digest,
+                file=f"{number}.dat",
+                file_size=1,
+                file_sha256="0" * 64,
+                holds=f"table public.t{number}",
+            )
+        )
+    manifest = Manifest(
+        id=backup_id,
+        name=name,
+        environment="staging",
+        project="shop",
+        source=SecretsRecord(files=(), fingerprint="0" * 64),
+        started_at=NOW,
+        snapshot_at=NOW,
+        finished_at=NOW,
+        objects=tuple(records),
+        depends_on=depends_on,
+    ).sealed(signer)
+    store.put_bytes(f"{name}/{backup_id}/manifest.json", manifest.to_bytes())
+    return [f"{name}/{backup_id}/{record.key}" for record in records]
+
+
+class CountingStore(FolderStore):
+    """A folder that keeps which objects were opened."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.opened = []
+
+    def open(self, key):
+        self.opened.append(key)
+        return super().open(key)
+
+    def data(self):
+        """Return the data objects opened since the last call."""
+        opened, self.opened = self.opened, []
+        return sorted(key for key in opened if key.endswith(".age"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CountingStore(tmp_path / "store")
+
+
+@pytest.fixture
+def keys(store):
+    found = [key for backup_id in IDS for key in back_up(store, backup_id)]
+    store.data()
+    return found
+
+
+def run(store, *, now=NOW, **options):
+    options = {"signer": OURS.public, "signers": [OURS.public], "seal": OURS} | options
+    return verify(VerifyJob(store=store, **options), now, silent)
+
+
+def flip(store, key, at=1500):
+    path = store.root / key
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_was_read_is_not_read_again_until_it_is_old(store, keys):
+    verdict = run(store)
+    assert (verdict.problems, verdict.read, verdict.objects, verdict.backups) == ([], 4, 4, 2)
+    assert store.data() == sorted(keys)
+    verdict = run(store, now=NOW + timedelta(days=1))
+    assert (verdict.read, verdict.remembered, verdict.oldest) == (0, 4, NOW)
+    assert store.data() == []
+    more = back_up(store, "20261123T030000Z-cccccc")
+    run(store, now=NOW + timedelta(days=2))
+    assert store.data() == more
+    run(store, now=NOW + timedelta(days=30, hours=1))
+    assert store.data() == sorted(keys)
+    run(store, now=NOW + timedelta(days=30, hours=2), everything=True)
+    assert store.data() == sorted([*keys, *more])
+
+
+def test_a_sample_is_drawn_from_all_of_it(store, keys):
+    run(store)
+    store.data()
+    assert run(store, sample=3).read == 3
+    assert len(store.data()) == 3
+    assert run(store, sample=99).read == 4
+
+
+@pytest.mark.parametrize("at", [0, 1500, 2999])
+def test_one_flipped_bit_is_named_and_stays_named(store, keys, at):
+    flip(store, keys[2], at)
+    for day in range(2):
+        verdict = run(store, now=NOW + timedelta(days=day))
+        (problem,) = verdict.problems
+        assert keys[2] in problem
+        assert "table public.t0" in problem
+        assert "sha256" in problem
+        assert verdict.oldest is None
+    assert verdict.read == 1, "the others are known to be whole"
+    flip(store, keys[2], at)
+    assert run(store).problems == []
+
+
+def test_damage_after_it_was_verified_is_seen_by_the_next_full_reading(store, keys):
+    run(store)
+    flip(store, keys[0])
+    assert run(store).problems == []
+    assert len(run(store, everything=True).problems) == 1
+    assert len(run(store).problems) == 1, "and it has left the ledger"
+
+
+def test_what_is_missing_short_or_of_another_hand_is_named(store, keys):
+    (store.root / keys[0]).unlink()
+    (store.root / keys[1]).write_bytes(b"short")
+    back_up(store, "20261123T030000Z-cccccc", signer=Signer(make_key()), objects=1)
+    back_up(store, "20261123T040000Z-dddddd", signer=None, objects=0, depends_on=("20261101T030000Z-eeeeee", IDS[0]))
+    manifest = store.root / "app" / IDS[1] / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"staging"', b'"stagimg"'))
+    told = "\n".join(run(store).problems)
+    assert f"{keys[0]} (table public.t0): missing" in told
+    assert f"{keys[1]} (table public.t1): 5 bytes, 3001 were written" in told
+    assert "cccccc/: the manifest is not signed by this environment's key" in told
+    assert "dddddd/: the manifest is not signed" in told
+    assert "needs 20261101T030000Z-eeeeee, which is gone" in told
+    assert IDS[1] in told
+    assert len(told.splitlines()) == 6
+
+
+def test_one_name_does_not_forget_the_others(store, keys):
+    other = back_up(store, IDS[0], name="web")
+    run(store)
+    store.data()
+    run(store, name="web", everything=True)
+    assert store.data() == other
+    assert run(store).read == 0
+
+
+def test_a_ledger_of_another_hand_or_of_the_future_is_not_believed(store, keys):
+    run(store, seal=Signer(make_key()))
+    assert run(store, seal=None).read == 4
+    assert run(store).read == 4
+    assert run(store).read == 0
+    assert run(store, now=NOW - timedelta(days=1)).read == 4
+    newest = max((store.root / "ledger").iterdir())
+    newest.write_bytes(newest.read_bytes().replace(b'"app/', b'"apq/', 1))
+    assert read_ledger(store, []) != read_ledger(store, [OURS.public]), "changed: an older one is believed"
+
+
+def test_a_ledger_is_never_written_again_and_old_ones_go(store, keys):
+    seen = {}
+    for day in range(KEPT + 3):
+        run(store, now=NOW + timedelta(days=day), everything=True)
+        for path in (store.root / "ledger").iterdir():
+            assert seen.setdefault(path.name, path.read_bytes()) == path.read_bytes()
+    assert len(seen) == KEPT + 3
+    assert len(list((store.root / "ledger").iterdir())) == KEPT
+
+
+def test_a_store_that_lets_nothing_go_keeps_every_ledger(store, keys, monkeypatch):
+    def refuse(found):
+        if list(found):
+            raise DeleteRefusedError("locked")
+
+    monkeypatch.setattr(store, "delete", refuse)
+    for day in range(KEPT + 2):
+        assert run(store, now=NOW + timedelta(days=day), everything=True).problems == []
+    assert len(list((store.root / "ledger").iterdir())) == KEPT + 2
+
+
+def test_what_was_read_before_the_store_went_away_is_in_the_ledger(store, keys, monkeypatch):
+    opened = store.open
+
+    def open_until(key):
+        if key == keys[-1]:
+            raise StoreUnreachableError("no answer")
+        return opened(key)
+
+    monkeypatch.setattr(store, "open", open_until)
+    monkeypatch.setattr("ops.backup.verify.READERS", 1)
+    with pytest.raises(StoreUnreachableError):
+        run(store)
+    monkeypatch.undo()
+    assert 0 < run(store).read < 4
+
+
+def test_the_ledger_is_no_backup_and_the_catalogue_comes_from_the_bucket_alone(s3, bucket, key):
+    """What a new desk with nothing but the bucket's key sees is all there is."""
+    for backup_id in IDS:
+        back_up(s3, backup_id)
+    known = entries(s3)
+    assert run(s3).read == 4
+    stranger = S3Store(bucket, key)
+    assert entries(stranger) == known
+    assert [(entry.name, entry.id, entry.complete) for entry in known] == [("app", each, True) for each in IDS]
+    assert find(stranger, "app").id == IDS[-1]
+    assert run(stranger).read == 0
+    s3.delete([f"app/{IDS[1]}/manifest.json"])
+    assert [entry.complete for entry in entries(stranger)] == [True, False]
+
+
+@pytest.fixture
+def command(store, keys, monkeypatch, tmp_path):
+    """The command on this store; returns it, and its environment's signer is the one of the backups."""
+    stack = make_stack(sources=("app",), on_machine=False, backup_signing_key=SecretStr(""))
+    stack = stack.__class__(
+        name="staging",
+        outputs=stack.outputs.model_copy(
+            update={"backup": stack.outputs.backup.model_copy(update={"signer": OURS.public})}
+        ),
+        secrets=stack.secrets.model_copy(update={"backup_signing_key": None}),
+    )
+    monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setattr(verify_cli, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(verify_cli.reach, "stores", lambda _: {"b": store})
+    return verify_cli.verify_command
+
+
+def test_the_command_names_the_damage_exits_3_and_raises_an_alert_until_it_is_gone(store, keys, command, capsys):
+    command(as_json=True)
+    assert json.loads(capsys.readouterr().out)["stores"][store.name]["problems"] == []
+    flip(store, keys[1])
+    with pytest.raises(VerdictError, match=r"1\.dat\.zst\.age .*verify-damaged") as raised:
+        command(everything=True)
+    assert raised.value.exit_code == 3
+    state = next(Path(store.root.parent, "state").rglob("watch.json"))
+    assert f"verify/{store.name}" in json.loads(state.read_text())["alerts"]
+    flip(store, keys[1])
+    command(sample=1)
+    assert json.loads(state.read_text())["alerts"], "a sample proves nothing of the rest"
+    command()
+    assert json.loads(state.read_text())["alerts"] == {}
+    assert 'ancla_verify_damaged_objects{environment="staging"' in next(state.parent.rglob("*.prom")).read_text()
+
+
+def test_fresh_exits_3_when_late_and_names_the_runbook(store, command, capsys):
+    verify_cli.fresh_command(max_age=10**6)
+    assert "newest complete backup of app" in capsys.readouterr().out
+    with pytest.raises(VerdictError, match="backup-missing") as raised:
+        verify_cli.fresh_command(max_age=0.001, as_json=True)
+    assert raised.value.exit_code == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["fresh"], document["sets"][0]["backup"]) == (False, IDS[1])
