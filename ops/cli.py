@@ -21,7 +21,9 @@ from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from ops import console, status
-from ops.backup.cli import backup_app, drill_command, restore_command
+from ops.backup.cli import backup_app, restore_command
+from ops.drill.cli import canary_command, drill_command
+from ops.drill.evidence_cli import evidence_app
 from ops.errors import OpsError, StackError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.pitr.cli import pitr_app
@@ -50,6 +52,8 @@ app.add_typer(watch_app, name="watch")
 app.add_typer(audit_app, name="audit")
 app.command("restore")(restore_command)
 app.command("drill")(drill_command)
+app.add_typer(evidence_app, name="evidence")
+backup_app.command("canary")(canary_command)
 
 release_cli.register(app)
 

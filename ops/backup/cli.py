@@ -1,9 +1,8 @@
-"""`ops backup`, `ops restore` and `ops drill`."""
+"""`ops backup` and `ops restore`."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +18,12 @@ from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.run import BackupJob, create
 from ops.backup.verify_cli import fresh_command, verify_command
 from ops.drill import report as page
-from ops.drill import run as drilling
-from ops.drill.damage import CAUGHT_BY, Damage
-from ops.drill.evidence import Evidence, Status, write_json
-from ops.errors import OpsError, StackError, VerdictError
+from ops.errors import OpsError, StackError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
 from ops.stack import LoadedStack, load_stack
 from ops.watch.audit import audited, note
-from ops.watch.runs import backup_run, drilled
+from ops.watch.runs import backup_run
 
 backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
 backup_app.command("prune")(prune_command)
@@ -48,7 +44,6 @@ SpoolOption = Annotated[
     Path | None,
     typer.Option("--spool", envvar="ANCLA_SPOOL", metavar="FOLDER", help="Where the dump passes through; TMPDIR else."),
 ]
-EvidenceOption = Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where JSON and HTML go.")]
 BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backup's id, as `backup list` shows it.")]
 
 
@@ -228,57 +223,6 @@ def restore_command(
     )
 
 
-@audited("drill")
-def drill_command(
-    backup: BackupArgument = catalog.LATEST,
-    name: OneNameOption = None,
-    store: StoreOption = None,
-    damage: Annotated[
-        Damage | None, typer.Option("--damage", help="A negative control: drill a copy that is damaged in this way.")
-    ] = None,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
-    ] = False,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
-    identity: IdentityOption = None,
-    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where JSON and HTML go.")] = Path(
-        "drills"
-    ),
-    spool: SpoolOption = None,
-    stack: StackOption = None,
-    outputs: OutputsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Restore a backup into a scratch PostgreSQL, compare it with its snapshot, and keep the evidence. Red exits 3."""
-    loaded = load_stack(stack, outputs)
-    settings = loaded.outputs.backup
-    job = drilling.DrillJob(
-        environment=loaded.outputs.environment,
-        project=loaded.outputs.project,
-        name=one_name(loaded, name),
-        identities=identities_of(identity),
-        store=reach.store(loaded, store),
-        backup=backup,
-        max_age_hours=settings.max_age_hours,
-        rto_minutes=settings.rto_minutes,
-        may_be_empty=may_be_empty,
-        spool=spool,
-    )
-    _ready(evidence)
-    kinds: list[Damage | None] = [None, *Damage] if controls else [damage]
-    results = [drilling.run(replace(job, damage=kind), console.step) for kind in kinds]
-    note(stack=loaded.name, name=job.name, backup=results[0].backup)
-    drilled(loaded, job.name, results[0])
-    files = [(write_json(result, evidence), page.write_html(result, evidence)) for result in results]
-    if as_json:
-        documents = [result.model_dump(mode="json") for result in results]
-        console.print_json(documents[0] if len(documents) == 1 else documents)
-    else:
-        for result, (_, html) in zip(results, files, strict=True):
-            _print_evidence(result, html)
-    _judge(results, controls=controls)
-
-
 def identities_of(file: Path | None) -> Identities:
     """Read the identities of a file, where one is given."""
     return read_identities(file) if file else ()
@@ -332,48 +276,3 @@ def _print_plan(job: RestoreJob, *, as_json: bool) -> None:
     for name, value in facts.items():
         console.out.print(f"{name.replace('_', ' ')}: [bold]{value}[/bold]")
     console.out.print("nothing was changed")
-
-
-def _ready(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
-
-
-def _print_evidence(evidence: Evidence, html: Path) -> None:
-    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
-    colour = "green" if evidence.verdict == "green" else "red"
-    control = f" (negative control: {evidence.damage})" if evidence.damage else ""
-    title = f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of {evidence.backup}{control}"
-    table = Table("", "check", "answer", title=title, title_justify="left")
-    for check in evidence.checks:
-        style = colours[check.status]
-        table.add_row(f"[{style}]{check.status}[/{style}]", check.question, check.answer)
-    console.out.print(table)
-    console.out.print(
-        f"RTO {page.duration(evidence.rto_seconds)} measured (budget {page.duration(evidence.rto_budget_seconds)}), "
-        f"RPO {page.duration(evidence.rpo_seconds)} computed (budget {page.duration(evidence.rpo_budget_seconds)}); "
-        f"evidence: {html}",
-    )
-
-
-def _judge(results: list[Evidence], *, controls: bool) -> None:
-    if not controls:
-        (result,) = results
-        if result.verdict == "green" and result.damage:
-            raise VerdictError(
-                f"drill of {result.backup}: the damage ({result.damage}) was NOT seen: drills prove nothing"
-            )
-        if result.verdict == "red":
-            kind = f"negative control {result.damage}" if result.damage else "drill"
-            raise VerdictError(f"{kind} of {result.backup or result.database} is red: {result.summary()}")
-        return
-    drill, *damaged = results
-    unseen = [r.damage for r in damaged if CAUGHT_BY[Damage(r.damage)] not in {check.name for check in r.red}]
-    if drill.verdict == "red":
-        raise VerdictError(f"drill of {drill.backup or drill.database} is red: {drill.summary()}")
-    if unseen:
-        raise VerdictError(
-            f"drill of {drill.backup}: damage that was not seen: {', '.join(str(kind) for kind in unseen)}"
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -12,15 +14,20 @@ from ops.sources.base import Difference
 
 QUESTIONS = {
     "backup": "Is there a complete backup, and is its manifest the one that was written?",
-    "age": "Is the data in it young enough for the recovery point objective?",
+    "origin": "Did this environment make it? Is its manifest signed by the environment's key?",
+    "age": "Is the newest backup young enough?",
     "objects": "Is every object there, of its size?",
+    "key": "Does the key that is kept for a bad day open it?",
     "digests": "Is every byte the byte that was written?",
-    "restore": "Does PostgreSQL restore it without an error?",
-    "content": "Is every table equal to the snapshot: rows, content, sequences, large objects?",
     "rows": "Is there anything in it at all?",
+    "restore": "Does it restore without an error?",
+    "content": "Is the copy equal to the snapshot: rows, content, everything that was counted?",
     "integrity": "Are all constraints validated and all indexes valid?",
+    "assertions": "Is all true that the app says of its data?",
+    "identity": "Is the scratch server another one than the live one?",
+    "rpo": "Would no more be lost than the recovery point objective allows?",
     "time": "Was it back within the recovery time objective?",
-    "clean": "Is the scratch server gone?",
+    "clean": "Is the scratch gone, or kept on purpose?",
 }
 
 
@@ -34,24 +41,72 @@ def failed(name: str, answer: str, problems: Iterable[str] = ()) -> Check:
     return Check(name=name, question=QUESTIONS[name], status=Status.FAILED, answer=answer, problems=list(problems))
 
 
-def with_skipped(checks: list[Check]) -> list[Check]:
-    """Return every question in its order; what was not asked is `skipped`, so that it is not taken for answered."""
-    asked = {check.name: check for check in checks}
+def with_skipped(checks: list[Check], asks: Iterable[str]) -> list[Check]:
+    """Return the questions in their order; what was to be asked and was not is `skipped`, and not taken for passed."""
+    answered, expected = {check.name: check for check in checks}, set(asks)
     return [
-        asked.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
+        answered.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
         for name, question in QUESTIONS.items()
+        if name in answered or name in expected
     ]
 
 
-def check_age(manifest: Manifest, now: datetime, max_age_hours: int) -> Check:
-    """Hold the snapshot's age against the budget; a snapshot of the future is wrong too."""
-    hours = (now - manifest.snapshot_at).total_seconds() / 3600
+def check_origin(manifest: Manifest, signer: str) -> Check:
+    """Hold the manifest's signature against the environment's key (one OpenSSH line)."""
+    if manifest.signed_by(signer):
+        return passed("origin", f"signed by {key_name(signer)}")
+    if manifest.signed is None:
+        wrong = "the manifest is not signed"
+    else:
+        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(manifest.signed.key)}"
+    return failed("origin", wrong, [f"backup {manifest.id}: {wrong}"])
+
+
+def check_age(newest: Manifest, now: datetime, max_age_hours: int) -> Check:
+    """Hold the newest snapshot's age against the budget; a snapshot of the future is wrong too."""
+    hours = (now - newest.snapshot_at).total_seconds() / 3600
     answer = f"{hours:.1f} h old, budget {max_age_hours} h"
     if hours < -0.1:  # six minutes of difference between two clocks
         return failed("age", f"the snapshot is {-hours:.1f} h in the future: a clock or the manifest is wrong")
     if hours > max_age_hours:
-        return failed("age", answer, [f"backup {manifest.id} is too old: {answer}"])
+        return failed("age", answer, [f"backup {newest.id} is too old: {answer}"])
     return passed("age", answer)
+
+
+def check_loss(seconds: float, basis: str, budget_seconds: int) -> Check:
+    """Hold what would be lost against the budget."""
+    answer = f"{seconds / 3600:.1f} h, {basis}, budget {budget_seconds / 3600:.1f} h"
+    return passed("rpo", answer) if seconds <= budget_seconds else failed("rpo", answer, [answer])
+
+
+def check_key(manifest: Manifest, problems: list[str]) -> Check:
+    """Judge whether what was fetched could be decrypted."""
+    if problems:
+        return failed("key", f"{len(problems)} of {len(manifest.objects)} objects stay closed", problems)
+    return passed("key", f"for {len(manifest.recipients)} recipients")
+
+
+def check_assertions(asked: int, problems: list[str]) -> Check:
+    """Judge what the app says of its data."""
+    if problems:
+        return failed("assertions", f"{len(problems)} of {asked} are not true", problems)
+    return passed("assertions", f"{asked} are true")
+
+
+def check_identity(scratch: str, live: str) -> Check:
+    """Compare PostgreSQL's own identity of two servers: a drill that reached the live one would say so."""
+    if scratch == live:
+        return failed("identity", f"both are {live}", [f"the copy was restored into the live server {live}"])
+    return passed("identity", f"{scratch}, the live one is {live}")
+
+
+def key_name(line: str) -> str:
+    """Return the name of an OpenSSH key as `ssh-keygen -l` gives it."""
+    try:
+        raw = base64.b64decode(line.split()[1])
+    except (ValueError, IndexError):
+        return "a text that is no key"
+    return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
 
 
 def check_objects(manifest: Manifest, problems: list[str]) -> Check:

@@ -5,13 +5,18 @@ Only a copy in a folder of this machine is ever changed; the type of `damage` sa
 
 from __future__ import annotations
 
+import os
+import shutil
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 
 from ops.backup.catalog import prefix_of
-from ops.backup.manifest import MANIFEST_NAME, Manifest
-from ops.backup.records import PostgresRecord, SqliteRecord
+from ops.backup.keys import Signer
+from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
+from ops.backup.records import AnyRecord, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord, TableFingerprint
 from ops.errors import RestoreRefusedError
+from ops.stack_init import make_key
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
 
@@ -19,38 +24,63 @@ _PART = 8 << 20
 
 
 class Damage(StrEnum):
-    """What is done to the copy."""
+    """What is done to the copy, or to the drill's key."""
 
     FLIP = "flip"
+    TRUNCATED = "truncated"
     MISSING = "missing"
     MANIFEST = "manifest"
+    ORIGIN = "origin"
     ROWS = "rows"
     STALE = "stale"
+    KEY = "key"
 
 
 EXPLAINED = {
     Damage.FLIP: "one bit of one object is flipped",
+    Damage.TRUNCATED: "one object has lost its second half",
     Damage.MISSING: "one object is missing",
     Damage.MANIFEST: "the manifest was edited after it was sealed",
-    Damage.ROWS: "the manifest, sealed anew, remembers one more row than there was",
+    Damage.ORIGIN: "the manifest was sealed anew and signed by another key",
+    Damage.ROWS: "the manifest, sealed anew, remembers other content than there was",
     Damage.STALE: "the snapshot is older than the budget",
+    Damage.KEY: "the drill has another key than those it was encrypted for",
 }
 CAUGHT_BY = {
     Damage.FLIP: "digests",
+    Damage.TRUNCATED: "objects",
     Damage.MISSING: "objects",
     Damage.MANIFEST: "backup",
+    Damage.ORIGIN: "origin",
     Damage.ROWS: "content",
     Damage.STALE: "age",
+    Damage.KEY: "key",
 }
 """The check that must turn red; another one turning red in its place is not a proof."""
 
 
+def possible(manifest: Manifest, *, signer: str | None) -> list[Damage]:
+    """Return the controls that there is something to damage for."""
+    impossible = {
+        Damage.FLIP: not manifest.stored_bytes,
+        Damage.TRUNCATED: not manifest.stored_bytes,
+        Damage.MISSING: not manifest.objects,
+        Damage.ORIGIN: signer is None,
+        Damage.ROWS: not manifest.source.rows,
+        Damage.KEY: not manifest.recipients,
+    }
+    return [kind for kind in Damage if not impossible.get(kind)]
+
+
 def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
-    """Copy the objects of one backup as they are stored."""
+    """Copy one backup as it is stored, and those it depends on."""
     prefix = prefix_of(manifest.name, manifest.id)
-    for key in [*(entry.key for entry in manifest.objects), MANIFEST_NAME]:
-        with store.open(prefix + key) as body:
-            upload = copy.upload(prefix + key)
+    keys = [prefix + key for key in (*(entry.key for entry in manifest.objects), MANIFEST_NAME)]
+    for other in manifest.depends_on:
+        keys += [item.key for item in store.list(prefix_of(manifest.name, other))]
+    for key in keys:
+        with store.open(key) as body:
+            upload = copy.upload(key)
             number = 0
             while block := body.read(_PART):
                 number += 1
@@ -58,56 +88,84 @@ def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
             upload.complete()
 
 
+def link_backup(original: FolderStore, copy: FolderStore) -> None:
+    """Copy a copy at no cost: its files are the same ones until `damage` puts others in their place."""
+    for item in original.list(""):
+        target = copy.root / item.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(original.root / item.key, target)
+
+
 def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours: int) -> None:
-    """Make the copy wrong."""
+    """Make the copy wrong. The wrong key is not in the copy, and is left to the drill.
+
+    Raises:
+        RestoreRefusedError: there is nothing in it to damage in that way.
+    """
+    victim = copy.root / prefix_of(manifest.name, manifest.id) / _victim(manifest).key
     match kind:
         case Damage.FLIP:
-            _flip(copy, manifest)
+            _flip(victim)
+        case Damage.TRUNCATED:
+            os.truncate(_own(victim), victim.stat().st_size // 2)
         case Damage.MISSING:
-            _missing(copy, manifest)
+            victim.unlink()
         case Damage.MANIFEST:
-            _manifest(copy, manifest)
+            edited = {"environment": f"{manifest.environment}-edited"}
+            _write(copy, manifest.model_copy(update=edited))  # the old digest stays
+        case Damage.ORIGIN:
+            _write(copy, manifest.sealed(Signer(make_key())))
         case Damage.ROWS:
-            _rows(copy, manifest)
+            _write(copy, manifest.model_copy(update={"source": _miscounted(manifest)}).sealed())
         case Damage.STALE:
-            _stale(copy, manifest, max_age_hours)
+            moment = manifest.snapshot_at - timedelta(hours=max_age_hours + 1)
+            _write(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
+        case Damage.KEY:
+            pass
 
 
-def _flip(copy: FolderStore, manifest: Manifest) -> None:
-    path = copy.root / prefix_of(manifest.name, manifest.id) / _victim(manifest)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def _flip(path: Path) -> None:
+    with _own(path).open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
 
 
-def _missing(copy: FolderStore, manifest: Manifest) -> None:
-    copy.delete([prefix_of(manifest.name, manifest.id) + _victim(manifest)])
+def _own(path: Path) -> Path:
+    """Make the file one of its own: `link_backup` may have lent it."""
+    copy = path.with_name(f"{path.name}.partial")
+    shutil.copyfile(path, copy)
+    return copy.replace(path)
 
 
-def _manifest(copy: FolderStore, manifest: Manifest) -> None:
-    _write(copy, manifest.model_copy(update={"environment": f"{manifest.environment}-edited"}))  # the old digest stays
-
-
-def _rows(copy: FolderStore, manifest: Manifest) -> None:
+def _miscounted(manifest: Manifest) -> AnyRecord:
+    """Return what a manifest would say that remembers something else."""
     record = manifest.source
-    if not isinstance(record, PostgresRecord | SqliteRecord):
-        raise RestoreRefusedError(f"{manifest.id}: a backup of {record.kind} has no tables to miscount")
-    tables = list(record.tables)
+    match record:
+        case PostgresRecord() | SqliteRecord():
+            return record.model_copy(update={"tables": _one_row_more(record.tables)})
+        case SecretsRecord():
+            return record.model_copy(update={"fingerprint": record.fingerprint[::-1]})
+        case BucketRecord():
+            first, *rest = record.objects
+            other = first.model_copy(update={"sha256": first.sha256[::-1]})
+            return record.model_copy(update={"objects": (other, *rest)})
+
+
+def _one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint, ...]:
+    tables = list(known)
     index = max(range(len(tables)), key=lambda i: tables[i].rows)
     tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
-    source = record.model_copy(update={"tables": tuple(tables)})
-    _write(copy, manifest.model_copy(update={"source": source}).sealed())
+    return tuple(tables)
 
 
-def _stale(copy: FolderStore, manifest: Manifest, max_age_hours: int) -> None:
-    moment = manifest.snapshot_at - timedelta(hours=max_age_hours + 1)
-    _write(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
-
-
-def _victim(manifest: Manifest) -> str:
+def _victim(manifest: Manifest) -> ObjectRecord:
     """Choose the largest object that holds a table's rows."""
+    if not manifest.objects:
+        raise RestoreRefusedError(f"{manifest.id}: holds no object to damage")
     data = [entry for entry in manifest.objects if entry.holds.startswith("table ")] or list(manifest.objects)
-    return max(data, key=lambda entry: entry.size).key
+    return max(data, key=lambda entry: entry.size)
 
 
 def _write(copy: FolderStore, manifest: Manifest) -> None:

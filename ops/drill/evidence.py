@@ -1,15 +1,23 @@
-"""What a drill leaves behind: facts a person or an auditor can hold against the next drill, as one JSON document."""
+"""What a drill leaves behind: facts a person or an auditor can hold against the next drill, as one JSON document.
+
+The document is canonical: its keys sorted, no space, UTF-8. The file holds exactly those bytes, so that a changed
+character is seen even where it changes no fact. `ops.drill.chain` gives it its place and its signature.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EVIDENCE_VERSION = 1
+from ops.backup.keys import Signer
+from ops.backup.manifest import Signature
+
+EVIDENCE_VERSION = 2
 
 
 class Status(StrEnum):
@@ -54,28 +62,50 @@ class TableComparison(Facts):
     equal: bool
 
 
-class Evidence(Facts):
-    """A drill. Times are UTC.
+class Choice(Facts):
+    """How the backup was chosen: `named`, or by a way of `ops.drill.choose`; `seed` repeats a random choice."""
 
-    `rto_seconds` was measured, from the first byte fetched to the last table compared; `rpo_seconds` is computed: the
-    age of the snapshot when the drill began.
+    way: str
+    seed: int | None = None
+
+
+class Attachment(Facts):
+    """A file beside the document that belongs to it; SHA-256 in hex."""
+
+    file: str
+    sha256: str
+
+
+class Evidence(Facts):
+    """A drill of one backup. Times are UTC.
+
+    `rto_seconds` was measured, from the first byte fetched to the last question about the copy. `rpo_seconds` is what
+    would be lost if the source were gone when the drill began: computed from the newest backup's snapshot, or measured
+    by the canary row in the copy. `sequence` counts the documents of an environment from 1, `previous` is the SHA-256
+    of the one before.
     """
 
-    evidence_version: Literal[1] = EVIDENCE_VERSION
+    evidence_version: Literal[2] = EVIDENCE_VERSION
+    sequence: int = 0
+    previous: str | None = None
     verdict: Literal["green", "red"]
     damage: str | None
     environment: str
     project: str
-    database: str
+    name: str
+    kind: str | None
     backup: str | None
+    choice: Choice
     store: str
     manifest_digest: str | None = None
+    manifest_signer: str | None = None
     snapshot_at: datetime | None = None
     started_at: datetime
     finished_at: datetime
     rto_seconds: float | None = None
     rto_budget_seconds: int
     rpo_seconds: float | None = None
+    rpo_basis: Literal["computed", "measured"] = "computed"
     rpo_budget_seconds: int
     profile: str
     objects: int = 0
@@ -86,6 +116,10 @@ class Evidence(Facts):
     tables: list[TableComparison] = Field(default_factory=list)
     not_compared: list[str] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
+    runner: str = ""
+    log: Attachment | None = None
+    page: Attachment | None = None
+    signed: Signature | None = None
 
     @property
     def red(self) -> list[Check]:
@@ -97,15 +131,41 @@ class Evidence(Facts):
         parts = [f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red]
         return " | ".join(parts)
 
+    def sealed(self, signer: Signer | None) -> Evidence:
+        """Return a copy signed over all that it says; unsigned without a key."""
+        if signer is None:
+            return self.model_copy(update={"signed": None})
+        signature = signer.sign(signed_content(self.model_dump(mode="json")))
+        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signature)})
 
-def write_json(evidence: Evidence, folder: Path) -> Path:
-    """Write the document into `folder`, under a name that sorts by time; returns its path."""
-    path = folder / f"{stem(evidence)}.json"
-    path.write_text(evidence.model_dump_json(indent=2) + "\n")
-    return path
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        return canonical(self.model_dump(mode="json"))
+
+
+def canonical(document: Any) -> bytes:
+    """Return JSON in the one way it can be written: sorted keys, no space, UTF-8, no NaN.
+
+    Raises:
+        ValueError: a number or a text that has no such form.
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()  # fmt: skip
+
+
+def signed_content(document: dict[str, Any]) -> bytes:
+    """Return what a signature is over: the document without it."""
+    return canonical({key: value for key, value in document.items() if key != "signed"})
+
+
+def digest(content: bytes) -> str:
+    """Return SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def stem(evidence: Evidence) -> str:
-    """Return the name of a drill's files, without the ending."""
+    """Return the name of the document's file, without the ending; names sort by their place in the chain."""
     control = f"-control-{evidence.damage}" if evidence.damage else ""
-    return f"drill-{evidence.environment}-{evidence.database}-{evidence.started_at:%Y%m%dT%H%M%SZ}{control}"
+    moment = f"{evidence.started_at:%Y%m%dT%H%M%SZ}"
+    return f"drill-{evidence.environment}-{evidence.sequence:06d}-{moment}-{evidence.name}{control}"

@@ -6,17 +6,27 @@ import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from ops.backup.manifest import Manifest
 from ops.drill.evidence import Check, Phase, Status, TableComparison
 
+ALWAYS = ("backup", "age", "objects", "digests", "rows", "restore", "content", "rpo", "time", "clean")
+"""The questions every drill asks; others are asked where there is something to ask."""
+
 
 @dataclass(kw_only=True)
 class Findings:
-    """What a drill has found so far. `rto` in seconds, from the first byte fetched."""
+    """What a drill has found so far.
+
+    `rto` in seconds, from the first byte fetched. `asks` names the questions that must be answered for green.
+    `scratch` are the folders of what was restored; `look` says how to look into them, should they be kept.
+    `newest_row` is the time of the newest canary row in the copy.
+    """
 
     began: float = field(default_factory=time.monotonic)
+    asks: set[str] = field(default_factory=lambda: set(ALWAYS))
     checks: list[Check] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     tables: list[TableComparison] = field(default_factory=list)
@@ -25,7 +35,12 @@ class Findings:
     tools: dict[str, str] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
     scratch: list[Path] = field(default_factory=list)
+    look: str = ""
     profile: str = ""
+    assertions: tuple[str, ...] = ()
+    newest_row: datetime | None = None
+    newest_snapshot: datetime | None = None
+    stop_after: str | None = None
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -34,13 +49,26 @@ class Findings:
         try:
             yield
         finally:
-            seconds = round(time.monotonic() - begin, 3)
-            self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=seconds))
+            self.note_phase(name, begin, time.monotonic())
+
+    def note_phase(self, name: str, begin: float, end: float) -> None:
+        """Note a stretch by its two moments of `time.monotonic`."""
+        self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=round(end - begin, 3)))
 
     def add(self, check: Check) -> bool:
         """Note a check; say whether it passed."""
         self.checks.append(check)
         return check.status is Status.PASSED
+
+    @property
+    def enough(self) -> bool:
+        """Say whether the check is answered after which a negative control stops."""
+        return self.stop_after is not None and self.stop_after in {check.name for check in self.checks}
+
+    @property
+    def red(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.status is Status.FAILED]
 
 
 Report = Callable[[str], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import time
 from pathlib import Path
 
 import psycopg
@@ -11,8 +12,10 @@ import psycopg
 from ops.backup.manifest import Manifest
 from ops.backup.records import PostgresRecord
 from ops.drill import checks
+from ops.drill.assertions import ask
+from ops.drill.canary import read_canary
 from ops.drill.findings import Findings, Report
-from ops.drill.scratch import PROFILE, scratch_server
+from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError
 from ops.restore import create_database, postgres_of, restore_grants
 from ops.sources.pg_tools import Endpoint, find_tool
@@ -25,33 +28,47 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
     """Restore and compare; see `ops.drill.findings.Rehearsal`."""
     record = postgres_of(manifest)
     found.profile = PROFILE
+    found.asks |= {"integrity"} | ({"assertions"} if found.assertions else set())
     found.not_compared = list(record.not_compared)
     with found.phase("start scratch server"):
         server = stack.enter_context(scratch_server(record.server_version, roles=record.roles, parent=folder.parent))
     found.scratch.append(Path(server.host))
+    found.look = how_to_look(server, record.server_version, SCRATCH_DATABASE)
     report("restoring into a scratch PostgreSQL")
     return _restore(found, server, folder, record)
 
 
 def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRecord) -> bool:
     target = PostgresDatabase(endpoint=server.on(SCRATCH_DATABASE))
+    begin = loaded = time.monotonic()
+
+    def note() -> None:
+        nonlocal loaded
+        loaded = time.monotonic()
+
     try:
-        with found.phase("restore"):
-            create_database(server, SCRATCH_DATABASE, record, any_locale=True)
-            target.restore(folder, record)
-            restore_grants(target.endpoint, record)
+        create_database(server, SCRATCH_DATABASE, record, any_locale=True)
+        target.restore(folder, record, note)
+        restore_grants(target.endpoint, record)
     except OpsError as error:
+        found.note_phase("load", begin, time.monotonic())
         found.add(checks.failed("restore", "it does not", [str(error)]))
         return False
+    found.note_phase("load", begin, loaded)
+    found.note_phase("index", loaded, time.monotonic())
     tool = find_tool("pg_restore", at_least=record.readable_from)
     found.add(checks.passed("restore", f"pg_restore {tool.version}, no error"))
-    with found.phase("compare"):
+    with found.phase("check"):
         copy = target.fingerprint()
         found.tables = checks.compare_tables(copy, record)
         found.add(checks.check_content(record, differences(copy, record)))
         known = set(record.unsound)  # what was NOT VALID in the source already is so in the copy
         found.add(checks.check_integrity([problem for problem in copy.unsound if problem not in known]))
-    found.tools = {
+        with target.endpoint.connect() as connection:
+            found.newest_row = read_canary(connection)
+            if found.assertions:
+                found.add(checks.check_assertions(len(found.assertions), ask(connection, found.assertions)))
+    found.tools |= {
         "scratch server": copy.server_version,
         "source server": record.server_version,
         "pg_dump": record.dump_tool,

@@ -1,18 +1,34 @@
-"""The drill as one HTML page: no script, no font and no picture from elsewhere, so that CI can keep it as it is."""
+"""The drills of one run as one HTML page: no script, font or picture from elsewhere, so that CI can keep it as it is.
+
+The page is a view. The documents beside it are the evidence, and name the page by its digest.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ops.drill.damage import EXPLAINED, Damage
-from ops.drill.evidence import Evidence, stem
+from ops.drill import spanish
+from ops.drill.checks import key_name
+from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
+from ops.drill.evidence import Evidence
+from ops.drill.trend import HEIGHT, WIDTH, Trend, trend
 
 TEMPLATE = "report.html.j2"
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
+
+
+class Language(StrEnum):
+    """A language of the page. The documents are in English always."""
+
+    EN = "en"
+    ES = "es"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,36 +41,75 @@ class Bar:
     width: float
 
 
-def write_html(evidence: Evidence, folder: Path) -> Path:
-    """Write the page beside the JSON document; returns its path."""
-    path = folder / f"{stem(evidence)}.html"
-    path.write_text(render(evidence))
-    return path
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One source's drill as the page shows it."""
+
+    evidence: Evidence
+    bars: list[Bar]
+    ticks: list[tuple[float, str]]
+    rto_share: float | None
+    rpo_share: float | None
+    trends: list[Trend]
 
 
-def render(evidence: Evidence) -> str:
-    """Return the page."""
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A negative control as the page shows it."""
+
+    name: str
+    damage: str
+    check: str
+    caught: bool
+    answer: str
+
+
+def render(
+    new: Sequence[Evidence],
+    earlier: Sequence[Evidence] = (),
+    *,
+    language: Language = Language.EN,
+    signer: str | None = None,
+) -> str:
+    """Return the page of the drills of one run.
+
+    Args:
+        new: the documents of the run, controls among them.
+        earlier: what the chain held before, for the trend.
+        language: of everything but names, and what programs said.
+        signer: the public key the documents are signed with.
+    """
+    translate = spanish.translate if language is Language.ES else str
+    said = partial(duration, translate=translate)
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    templates.filters |= {"duration": duration, "size": size, "count": count}
-    total = max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
+    templates.filters |= {"duration": said, "size": size, "count": count, "t": translate}
+    drills = [item for item in new if item.damage is None]
+    controls = [_control(item) for item in new if item.damage is not None]
+    right = all(item.verdict == "green" for item in drills) and all(control.caught for control in controls)
     return templates.get_template(TEMPLATE).render(
-        evidence=evidence,
-        bars=bars(evidence, total),
-        ticks=ticks(total),
-        rto_share=share(evidence.rto_seconds, evidence.rto_budget_seconds),
-        rpo_share=share(evidence.rpo_seconds, evidence.rpo_budget_seconds),
-        damage=EXPLAINED[Damage(evidence.damage)] if evidence.damage else None,
+        language=language.value,
+        first=new[0],
+        last=new[-1],
+        right=right,
+        sections=[_section(item, [*earlier, *new], said) for item in drills],
+        controls=controls,
+        signer=key_name(signer) if signer else None,
+        chart=(WIDTH, HEIGHT),
     )
 
 
-def bars(evidence: Evidence, total: float) -> list[Bar]:
+def bars(evidence: Evidence, total: float, said: Callable[[float | None], str] | None = None) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
     return [
         Bar(
             name=phase.name,
-            took=duration(phase.seconds),
+            took=(said or duration)(phase.seconds),
             left=round(phase.begin / total * 100, 2),
             width=round(phase.seconds / total * 100, 2),
         )
@@ -62,30 +117,31 @@ def bars(evidence: Evidence, total: float) -> list[Bar]:
     ]
 
 
-def ticks(total: float) -> list[tuple[float, str]]:
+def ticks(total: float, said: Callable[[float | None], str] | None = None) -> list[tuple[float, str]]:
     """Return (percent, text) of the time axis: three to six round steps."""
     step = next((step for step in _STEPS if total / step <= 5), total / 5)
-    return [(round(i * step / total * 100, 2), duration(i * step)) for i in range(math.floor(total / step) + 1)]
+    count_of = math.floor(total / step) + 1
+    return [(round(i * step / total * 100, 2), (said or duration)(i * step)) for i in range(count_of)]
 
 
 def share(value: float | None, budget: int) -> float | None:
     """Return how much of a budget is used, in percent, at most 100."""
-    return None if value is None else round(min(max(value, 0) / budget * 100, 100), 1)
+    return None if value is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
     """Return a duration as a person says it."""
     if seconds is None:
-        return "not reached"
+        return translate("not reached")
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return translate(f"{seconds:.1f} s")
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else translate(f"{seconds / 86400:.1f} days")
 
 
 def size(value: int) -> str:
@@ -101,3 +157,28 @@ def size(value: int) -> str:
 def count(value: int | None) -> str:
     """Return a number with its thousands apart; a dash for none."""
     return "\u2013" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def _section(evidence: Evidence, documents: Sequence[Evidence], said: Callable[[float | None], str]) -> Section:
+    total = max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
+    trends = [trend(documents, evidence.name, goal) for goal in ("rto", "rpo")]
+    return Section(
+        evidence=evidence,
+        bars=bars(evidence, total, said),
+        ticks=ticks(total, said),
+        rto_share=share(evidence.rto_seconds, evidence.rto_budget_seconds),
+        rpo_share=share(evidence.rpo_seconds, evidence.rpo_budget_seconds),
+        trends=[found for found in trends if found is not None],
+    )
+
+
+def _control(evidence: Evidence) -> Control:
+    kind = Damage(evidence.damage)
+    check = next((check for check in evidence.red if check.name == CAUGHT_BY[kind]), None)
+    return Control(
+        name=evidence.name,
+        damage=EXPLAINED[kind],
+        check=CAUGHT_BY[kind],
+        caught=check is not None,
+        answer=check.answer if check else "not seen",
+    )

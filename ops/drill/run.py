@@ -1,28 +1,41 @@
-"""A drill: take a backup, restore it into a scratch PostgreSQL, and hold it against what was recorded.
+"""A drill: take a backup, restore it in a place of its own, and hold it against what was recorded.
 
-It goes on after a failure as far as it can, so that the report names all that is wrong and not only the first.
+It is given the store and an identity and no way to anything live. It goes on after a failure as far as it can, so that
+the report names all that is wrong and not only the first. A negative control stops at the check that is there for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ops.backup.catalog import LATEST, entries, find, missing_objects, prefix_of, read_manifest
+from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
+
+from ops.backup.catalog import LATEST, CatalogEntry, entries, find, missing_objects, prefix_of, read_manifest
 from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest, ObjectRecord
 from ops.backup.pipeline import WORKERS
 from ops.backup.spool import spool
 from ops.drill import checks, postgresql
-from ops.drill.damage import Damage, copy_backup, damage
-from ops.drill.evidence import Evidence, Status
+from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage, copy_backup, damage, link_backup, possible
+from ops.drill.evidence import Choice, Evidence, Status
 from ops.drill.findings import Findings, Rehearsal, Report
-from ops.errors import BackupNotFoundError, IntegrityError, KeyProblemError, ManifestError, ObjectMissingError
+from ops.drill.place import Kept, drill_folder, keep, sweep
+from ops.drill.timed import TimedStore
+from ops.errors import (
+    BackupNotFoundError,
+    IntegrityError,
+    KeyProblemError,
+    ManifestError,
+    ObjectMissingError,
+    OpsError,
+    RestoreRefusedError,
+)
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
 
@@ -32,115 +45,243 @@ REHEARSALS: dict[str, Rehearsal] = {"postgresql": postgresql.rehearse}
 
 @dataclass(frozen=True, kw_only=True)
 class DrillJob:
-    """What to drill and the budgets it is held to."""
+    """What to drill and the budgets it is held to.
+
+    `signer` is the key that manifests must be signed with (None: none is recorded); `rpo_minutes` is `max_age_hours`
+    when None; `keep_hours` is how long the scratch of a red drill stays.
+    """
 
     environment: str
     project: str
     name: str
     store: Store
     backup: str = LATEST
+    choice: Choice = field(default_factory=lambda: Choice(way="named"))
     max_age_hours: int
     rto_minutes: int
+    rpo_minutes: int | None = None
+    signer: str | None = None
+    assertions: tuple[str, ...] = ()
     identities: Identities = ()
     may_be_empty: bool = False
     damage: Damage | None = None
     spool: Path | None = None
+    keep_hours: float = 0
+
+    @property
+    def loss_budget(self) -> int:
+        """The recovery point objective in seconds."""
+        return self.max_age_hours * 3600 if self.rpo_minutes is None else self.rpo_minutes * 60
 
 
-def run(job: DrillJob, report: Report) -> Evidence:
+def run(job: DrillJob, report: Report, *, original: FolderStore | None = None) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
+
+    Args:
+        job: what to drill.
+        report: told of each step.
+        original: an untouched copy of the backup, for a negative control to begin with; fetched when None.
 
     Raises:
         StoreUnreachableError: the store does not answer; nothing can be said about the backup.
+        KeyProblemError: no identity was given, and it is encrypted.
         ToolError, SpoolError: this machine cannot hold a drill.
     """
+    for gone in sweep(job.spool):
+        report(f"removed {gone}: what a killed drill had left, or a red one past its time")
     started = datetime.now(UTC)
-    if job.damage is None:
-        findings = _drill(job, job.store, started, report)
-    else:
-        with tempfile.TemporaryDirectory(prefix="ancla-control-", dir=job.spool) as folder:
-            original = find(job.store, job.name, job.backup)
-            copy = FolderStore(Path(folder))
-            copy_backup(job.store, original, copy)
-            damage(copy, original, job.damage, max_age_hours=job.max_age_hours)
-            report(f"negative control: a copy of {original.id} is damaged ({job.damage})")
-            findings = _drill(job, copy, started, report)
+    findings = Findings(assertions=job.assertions)
+    with drill_folder(job.spool) as folder:
+        trial = job
+        if job.damage is not None:
+            report(f"negative control: {EXPLAINED[job.damage]}")
+            findings.stop_after = CAUGHT_BY[job.damage]
+            trial = _damaged(job, job.damage, folder, original)
+        _drill(trial, findings, folder, started, report)
     return _evidence(job, findings, started)
 
 
-def _drill(job: DrillJob, store: Store, started: datetime, report: Report) -> Findings:
-    found = Findings()
+def controls(job: DrillJob, report: Report) -> list[Evidence]:
+    """Run every negative control that the backup allows; the backup is copied for all of them once.
+
+    Raises:
+        StoreUnreachableError, ToolError, SpoolError: see `run`.
+    """
+    manifest = find(job.store, job.name, job.backup)
+    with drill_folder(job.spool) as folder:
+        original = FolderStore(_private(folder / "original"))
+        copy_backup(job.store, manifest, original)
+        local = replace(job, backup=manifest.id)
+        kinds = possible(manifest, signer=job.signer)
+        return [run(replace(local, damage=kind), report, original=original) for kind in kinds]
+
+
+def _damaged(job: DrillJob, kind: Damage, folder: Path, original: FolderStore | None) -> DrillJob:
+    """Return the job on a copy that is made wrong; nothing of it is kept."""
+    copy = FolderStore(_private(folder / "copy"))
+    manifest = find(original or job.store, job.name, job.backup)
+    if kind not in possible(manifest, signer=job.signer):
+        raise RestoreRefusedError(f"{manifest.id}: there is nothing to damage in this way: {EXPLAINED[kind]}")
+    if original is None:
+        copy_backup(job.store, manifest, copy)
+    else:
+        link_backup(original, copy)
+    damage(copy, manifest, kind, max_age_hours=job.max_age_hours)
+    identities = [x25519.Identity.generate()] if kind is Damage.KEY else job.identities
+    return replace(job, store=copy, identities=identities, keep_hours=0)
+
+
+def _private(folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, report: Report) -> None:
     with found.phase("manifest"):
-        try:
-            manifest = _manifest(store, job)
-        except (BackupNotFoundError, ManifestError) as error:
-            found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
-            return found
-        found.manifest = manifest
-        found.add(checks.passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…"))
-        found.add(checks.check_age(manifest, started, job.max_age_hours))
-        found.add(checks.check_objects(manifest, missing_objects(store, manifest)))
+        manifest = _look(job, found, started)
+    if manifest is None or found.enough:
+        return
+    if manifest.recipients and not job.identities:
+        raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
     begun = time.monotonic()
     needed = sum(entry.file_size for entry in manifest.objects)
-    with spool(job.spool, needed=needed, what=f"the drill of {job.name}") as folder:
+    with spool(folder, needed=needed, what=f"the drill of {job.name}") as files, contextlib.ExitStack() as stack:
         report(f"fetching {len(manifest.objects)} objects of {manifest.id}")
-        with found.phase("fetch and verify"):
-            whole = found.add(checks.check_digests(manifest, _fetch(store, manifest, folder, job.identities)))
-        found.add(checks.check_rows(manifest.source, may_be_empty=job.may_be_empty))
-        if not whole:
-            return found
-        with contextlib.ExitStack() as stack:
-            rehearse = REHEARSALS[manifest.source.kind]
-            if rehearse(found, folder, manifest, stack, report):
+        if _fetch(job, found, manifest, files, report) and not found.enough:
+            rehearse = REHEARSALS.get(manifest.source.kind)
+            if rehearse is None:
+                raise OpsError(f"{manifest.id}: a drill of {manifest.source.kind} is not built yet")
+            if rehearse(found, files, manifest, stack, report):
                 found.rto = round(time.monotonic() - begun, 3)
                 found.add(checks.check_time(found.rto, job.rto_minutes))
-        left = [str(path) for path in found.scratch if path.exists()]
-    found.add(checks.failed("clean", "something is left", left) if left else checks.passed("clean", "removed"))
-    return found
+        loss, basis = _loss(found, started)
+        found.add(checks.check_loss(loss, basis, job.loss_budget))
+        _keep(job, found, folder, report)
+    if found.enough:
+        return
+    left = [str(path) for path in found.scratch if path.exists()]
+    if left and job.keep_hours and found.red:
+        found.add(checks.passed("clean", f"kept for {job.keep_hours:g} h, because the drill is red"))
+    else:
+        found.add(checks.failed("clean", "something is left", left) if left else checks.passed("clean", "removed"))
 
 
-def _manifest(store: Store, job: DrillJob) -> Manifest:
-    if job.backup != LATEST:
-        if not any(entry.id == job.backup for entry in entries(store, job.name)):
-            raise BackupNotFoundError(f"{store.name}: backup {job.backup} of {job.name} is not there")
-        return read_manifest(store, job.name, job.backup)
-    return find(store, job.name)
+def _look(job: DrillJob, found: Findings, started: datetime) -> Manifest | None:
+    """Ask what can be known without fetching; return the manifest where one can be trusted."""
+    if job.signer is not None:
+        found.asks.add("origin")
+    try:
+        manifest, newest = _manifests(job)
+    except (BackupNotFoundError, ManifestError) as error:
+        found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
+        return None
+    found.manifest, found.newest_snapshot = manifest, newest.snapshot_at
+    found.add(checks.passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…"))
+    if job.signer is not None:
+        found.add(checks.check_origin(manifest, job.signer))
+    if manifest.recipients:
+        found.asks.add("key")
+    found.add(checks.check_age(newest, started, job.max_age_hours))
+    found.add(checks.check_objects(manifest, missing_objects(job.store, manifest)))
+    return manifest
 
 
-def _fetch(store: Store, manifest: Manifest, folder: Path, identities: Identities) -> list[str]:
-    """Fetch every object; return what is wrong with each that is not right."""
-    fetcher = Fetcher(store=store, prefix=prefix_of(manifest.name, manifest.id), identities=identities)
+def _manifests(job: DrillJob) -> tuple[Manifest, Manifest]:
+    """Return the manifest to drill, and that of the newest complete backup, whose age counts."""
+    known = entries(job.store, job.name)
+    complete = [entry.id for entry in known if entry.complete]
+    if job.backup == LATEST and not complete:
+        raise BackupNotFoundError(f"{job.store.name}: no complete backup of {job.name}; run `ops backup create`")
+    wanted = complete[-1] if job.backup == LATEST else _known(job, known)
+    manifest = read_manifest(job.store, job.name, wanted)
+    newest = manifest if wanted == complete[-1] else read_manifest(job.store, job.name, complete[-1])
+    return manifest, newest
 
-    def one(entry: ObjectRecord) -> str | None:
+
+def _known(job: DrillJob, known: list[CatalogEntry]) -> str:
+    if not any(entry.id == job.backup for entry in known):
+        raise BackupNotFoundError(f"{job.store.name}: backup {job.backup} of {job.name} is not there")
+    return job.backup
+
+
+def _fetch(job: DrillJob, found: Findings, manifest: Manifest, folder: Path, report: Report) -> bool:
+    """Fetch, decrypt and decompress every object; say whether all of them are right."""
+    store = TimedStore(job.store)
+    fetcher = Fetcher(store=store, prefix=prefix_of(manifest.name, manifest.id), identities=job.identities)
+    wrong: list[str] = []
+    closed: list[str] = []
+
+    def one(entry: ObjectRecord) -> float:
+        begun = time.monotonic()
         try:
             fetcher.one(entry, folder)
-        except (IntegrityError, ObjectMissingError, KeyProblemError) as error:
-            return str(error)
-        return None
+        except KeyProblemError as error:
+            closed.append(str(error))
+        except (IntegrityError, ObjectMissingError) as error:
+            wrong.append(str(error))
+        return time.monotonic() - begun
 
+    begin = time.monotonic()
     with ThreadPoolExecutor(WORKERS) as pool:
-        return [problem for problem in pool.map(one, manifest.objects) if problem is not None]
+        busy = sum(pool.map(one, sorted(manifest.objects, key=lambda entry: -entry.size)))
+    end = time.monotonic()
+    # the threads fetch and decrypt at once: the stretch is divided as their own time was
+    turn = begin + (end - begin) * min(store.seconds / busy, 1.0) if busy else end
+    found.note_phase("fetch", begin, turn)
+    found.note_phase("decrypt, decompress", turn, end)
+    report(f"fetched {manifest.stored_bytes} bytes in {end - begin:.1f} s")
+    if manifest.recipients:
+        found.add(checks.check_key(manifest, sorted(closed)))
+    found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + closed)))
+    found.add(checks.check_rows(manifest.source, may_be_empty=job.may_be_empty))
+    return not wrong and not closed
+
+
+def _loss(found: Findings, started: datetime) -> tuple[float, str]:
+    """Return what would be lost, in seconds, and how that is known."""
+    newest, manifest = found.newest_snapshot, found.manifest
+    assert newest is not None and manifest is not None  # noqa: S101, PT018  # both are set before anything is fetched
+    if found.newest_row is not None and manifest.snapshot_at == newest:  # an older copy holds an older row
+        return (started - found.newest_row).total_seconds(), "measured"
+    return (started - newest).total_seconds(), "computed"
+
+
+def _keep(job: DrillJob, found: Findings, folder: Path, report: Report) -> None:
+    """Let the scratch of a red drill stay for a while, for a person to look into it."""
+    if not (found.red and found.scratch and job.keep_hours):
+        return
+    until = datetime.now(UTC) + timedelta(hours=job.keep_hours)
+    why = "; ".join(f"{check.name}: {check.answer}" for check in found.red)
+    backup = found.manifest.id if found.manifest else ""
+    keep(folder, Kept(backup=backup, why=why, expires_at=until, look=found.look))
+    report(f"kept until {until:%Y-%m-%d %H:%M} UTC: {folder} (kept.json says how to look into it)")
 
 
 def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
     manifest = found.manifest
-    asked = checks.with_skipped(found.checks)
+    asked = checks.with_skipped(found.checks, found.asks)
+    loss, basis = _loss(found, started) if manifest else (None, "computed")
+    unanswered = not job.damage and any(check.status is Status.SKIPPED for check in asked)  # a control stops early
     return Evidence(
-        verdict="green" if all(check.status is Status.PASSED for check in asked) else "red",
+        verdict="red" if found.red or unanswered else "green",
         damage=job.damage,
         environment=job.environment,
         project=job.project,
-        database=job.name,
+        name=job.name,
+        kind=manifest.source.kind if manifest else None,
         backup=manifest.id if manifest else None,
+        choice=job.choice,
         store=job.store.name,
         manifest_digest=manifest.digest if manifest else None,
+        manifest_signer=manifest.signed.key if manifest and manifest.signed else None,
         snapshot_at=manifest.snapshot_at if manifest else None,
         started_at=started,
         finished_at=datetime.now(UTC),
         rto_seconds=found.rto,
         rto_budget_seconds=job.rto_minutes * 60,
-        rpo_seconds=round((started - manifest.snapshot_at).total_seconds(), 3) if manifest else None,
-        rpo_budget_seconds=job.max_age_hours * 3600,
+        rpo_seconds=round(loss, 3) if loss is not None else None,
+        rpo_basis="measured" if basis == "measured" else "computed",
+        rpo_budget_seconds=job.loss_budget,
         profile=found.profile,
         objects=len(manifest.objects) if manifest else 0,
         stored_bytes=manifest.stored_bytes if manifest else 0,
@@ -150,4 +291,5 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
         tables=found.tables,
         not_compared=found.not_compared,
         tools=found.tools,
+        runner=platform.node(),
     )

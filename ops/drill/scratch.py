@@ -20,6 +20,7 @@ from pathlib import Path
 from psycopg import sql
 from pydantic import SecretStr
 
+from ops.drill.place import is_kept
 from ops.errors import SourceError, ToolError
 from ops.sources.pg_tools import Endpoint, Tool, find_tool, tool_message
 
@@ -51,7 +52,8 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
     Args:
         version: of the server the backup is of; the lowest installed one that fits is taken.
         roles: names to create (no login), so that owners and grants can be restored.
-        parent: where its folder is made; the system's temporary folder when None.
+        parent: where its folder is made; the system's temporary folder when None. In a drill's own folder that is
+            kept (`ops.drill.place`), the server's stays too.
 
     Raises:
         ToolError: no server programs here, or no user to run them as.
@@ -59,10 +61,10 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
     """
     initdb, postgres = find_tool("initdb", at_least=version), find_tool("postgres", at_least=version)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="ancla-drill-", dir=parent))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
+        stack.callback(_discard, folder)
         if len(str(folder)) > SOCKET_LENGTH:
-            raise ToolError(f"{folder}: too long a path for a socket; set TMPDIR to a short one, such as /tmp")
+            raise ToolError(f"{folder}: too long a path for a socket; give a short --spool, such as /var/tmp")
         account = _account()
         password = SecretStr(secrets.token_urlsafe(24))
         _initialize(initdb, folder, account, password)
@@ -86,6 +88,19 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
         yield endpoint
 
 
+def how_to_look(server: Endpoint, version: str, database: str) -> str:
+    """Say how a person looks into what a scratch server has left, without its password."""
+    account = _account()
+    program = find_tool("postgres", at_least=version).path
+    become = f"setpriv --reuid={account.pw_uid} --regid={account.pw_gid} --clear-groups -- " if account else ""
+    return f"{become}{program} --single -D {Path(server.host) / 'data'} {database}"
+
+
+def _discard(folder: Path) -> None:
+    if not is_kept(folder.parent):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _initialize(initdb: Tool, folder: Path, account: pwd.struct_passwd | None, password: SecretStr) -> None:
     passfile = folder / "password"
     passfile.touch(mode=0o600)
@@ -96,7 +111,12 @@ def _initialize(initdb: Tool, folder: Path, account: pwd.struct_passwd | None, p
     arguments = ["-D", folder / "data", "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={passfile}"]
     arguments += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
     done = subprocess.run(
-        [*_as(account), initdb.path, *arguments], capture_output=True, text=True, cwd=folder, env=_clean(), check=False
+        [*_as(account, dies_with_us=True), initdb.path, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=_clean(),
+        check=False,
     )
     passfile.unlink()
     if done.returncode != 0:

@@ -1,0 +1,312 @@
+"""`ops drill`: restore backups into a place of their own, and keep what was found as evidence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+from rich.markup import escape
+from rich.table import Table
+
+from ops import console, reach
+from ops.backup import catalog
+from ops.backup.cli import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
+from ops.backup.keys import Signer, same_key
+from ops.backup.proofs import read_proofs
+from ops.drill import chain, report
+from ops.drill import run as drilling
+from ops.drill.canary import TABLE, write_canary
+from ops.drill.choose import Pick, choose
+from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
+from ops.drill.evidence import Choice, Evidence, Status
+from ops.drill.report import Language
+from ops.drill.run import DrillJob
+from ops.errors import BackupNotFoundError, KeyProblemError, OpsError, StackError, StoreUnreachableError, VerdictError
+from ops.options import IdentityOption, JsonOption, OutputsOption, StackOption
+from ops.stack import LoadedStack, load_stack
+from ops.stores.base import Store
+from ops.watch.audit import audited, note
+from ops.watch.runs import drilled
+
+EVIDENCE = Path("drills")
+EvidenceOption = Annotated[
+    Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
+]
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)|0")
+_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+
+
+@audited("drill")
+def drill_command(
+    backup: BackupArgument = catalog.LATEST,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", help="What is backed up, as the stack names it; all when left out."),
+    ] = None,
+    pick: Annotated[
+        Pick, typer.Option("--pick", help="Which backup of each, where none is named. The others prove older ones.")
+    ] = Pick.LATEST,
+    seed: Annotated[int | None, typer.Option("--seed", help="Repeat a random choice.")] = None,
+    store: StoreOption = None,
+    damage: Annotated[
+        Damage | None, typer.Option("--damage", help="A negative control: drill a copy that is damaged in this way.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
+    ] = False,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    max_age: Annotated[
+        int | None,
+        typer.Option("--max-age", metavar="HOURS", help="Budget of the newest backup's age."),
+    ] = None,
+    rto: Annotated[
+        int | None, typer.Option("--rto", metavar="MINUTES", help="Budget of the time to recover; the stack's else.")
+    ] = None,
+    rpo: Annotated[
+        int | None, typer.Option("--rpo", metavar="MINUTES", help="Budget of what may be lost; the age's else.")
+    ] = None,
+    identity: IdentityOption = None,
+    evidence: EvidenceOption = EVIDENCE,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key",
+            "--sign-key",
+            envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
+            metavar="FILE",
+            help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
+        ),
+    ] = None,
+    keep_failed: Annotated[
+        str, typer.Option("--keep-failed", metavar="TIME", help="How long a red drill's scratch stays: 30m, 2h, 1d, 0.")
+    ] = "2h",
+    lang: Annotated[Language, typer.Option("--lang", help="The page's language.")] = Language.EN,
+    spool: SpoolOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore backups into scratch places, compare them with their snapshots, and keep the evidence. Red exits 3."""
+    keep_hours = _hours(keep_failed)
+    loaded = load_stack(stack, outputs)
+    settings = loaded.outputs.backup
+    signer = _signer(loaded, signing_key)
+    place = reach.store(loaded, store)
+    base = DrillJob(
+        environment=loaded.outputs.environment,
+        project=loaded.outputs.project,
+        name="",
+        identities=identities_of(identity),
+        store=place,
+        max_age_hours=max_age or settings.max_age_hours,
+        rto_minutes=rto or settings.rto_minutes,
+        rpo_minutes=rpo,
+        signer=settings.signer,
+        may_be_empty=may_be_empty,
+        spool=spool,
+        keep_hours=keep_hours,
+    )
+    _ready(evidence)
+    session = _Session(stack=loaded, controls=controls)
+    for chosen in _names(loaded, place, name, backup):
+        assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
+        job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
+        if backup == catalog.LATEST:
+            job = _picked(job, pick, evidence, seed)
+            session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
+        session.drill(job)
+    if session.made:
+        note(stack=loaded.name, backups=[made.backup for made in session.made if made.damage is None])
+        links, html = chain.append(
+            evidence,
+            session.made,
+            log="".join(f"{line}\n" for line in session.log),
+            render=partial(report.render, language=lang, signer=signer.public if signer else None),
+            signer=signer,
+        )
+        documents = [link.evidence.model_dump(mode="json") for link in links]
+        if as_json:
+            console.print_json(documents[0] if len(documents) == 1 else documents)
+        else:
+            _print(session.made, html, signed=signer is not None)
+    session.judge()
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """All drills of one run of the command. A source whose drill cannot be held does not keep the others from it."""
+
+    stack: LoadedStack
+    controls: bool
+    made: list[Evidence] = field(default_factory=list[Evidence])
+    log: list[str] = field(default_factory=list[str])
+    failures: list[str] = field(default_factory=list[str])
+
+    def note(self, text: str) -> None:
+        """Tell a step, and write it down."""
+        console.step(escape(text))
+        self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
+
+    def drill(self, job: DrillJob) -> None:
+        """Drill one backup, with its controls where they are wanted."""
+        try:
+            result = drilling.run(job, self.note)
+            self._add(result)
+            drilled(self.stack, job.name, result)
+            if self.controls and result.backup is not None:
+                for control in drilling.controls(replace(job, backup=result.backup), self.note):
+                    self._add(control)
+        except StoreUnreachableError:
+            raise
+        except OpsError as error:
+            self.note(f"{job.name}: no drill: {error}")
+            self.failures.append(f"{job.name}: {error}")
+
+    def _add(self, result: Evidence) -> None:
+        for check in result.checks:
+            self.log.append(f"  {check.status} {check.name}: {'; '.join([check.answer, *check.problems])}")
+        self.made.append(result)
+
+    def judge(self) -> None:
+        """Raise what is wrong.
+
+        Raises:
+            VerdictError: a drill is red, or a negative control was not caught.
+            OpsError: a drill could not be held.
+        """
+        red = [r for r in self.made if r.damage is None and r.verdict == "red"]
+        unseen = [r for r in self.made if r.damage is not None and not caught(r)]
+        if unseen:
+            what = ", ".join(f"{r.damage} of {r.backup}" for r in unseen)
+            raise VerdictError(f"damage that was NOT seen, so that drills prove nothing: {what}")
+        if red:
+            raise VerdictError(" — ".join(f"drill of {r.backup or r.name} is red: {r.summary()}" for r in red))
+        if self.failures:
+            raise OpsError("; ".join(self.failures))
+        controls = [r for r in self.made if r.damage is not None]
+        if controls and not self.controls:
+            raise VerdictError(
+                f"negative control {controls[0].damage} of {controls[0].backup}: {controls[0].summary()}"
+            )
+
+
+def canary_command(
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="One database of the cluster; each of them when left out.")
+    ] = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write one row with the time into `ancla.canary` of a LIVE database, so that drills measure what would be lost.
+
+    Nothing writes it unasked. Run it as often as you want to measure, for example hourly.
+    """
+    loaded = load_stack(stack, outputs)
+    known = reach.databases(loaded)
+    if name is not None and name not in known:
+        raise StackError(f"{loaded.name}: no database {name}; there are: {', '.join(known) or 'none'}")
+    written: dict[str, datetime] = {}
+    with reach.database_server(loaded) as (admin, owner):
+        for database in [name] if name is not None else known:
+            written[database] = write_canary(admin.on(database), owner.user)
+    if as_json:
+        console.print_json({"canaries": {database: at.isoformat() for database, at in written.items()}})
+        return
+    for database, at in written.items():
+        console.out.print(f"{database}: {at:%Y-%m-%d %H:%M:%S} UTC in {TABLE}")
+
+
+def caught(control: Evidence) -> bool:
+    """Say whether a negative control turned the check red that is there for it."""
+    return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
+
+
+def _names(stack: LoadedStack, store: Store, name: str | None, backup: str) -> list[str]:
+    """Return what to drill: the named one, the one whose backup is named, or all."""
+    if name is not None:
+        return [one_name(stack, name)]
+    one_name(stack, None)  # there is something
+    known = reach.names(stack)
+    if backup == catalog.LATEST:
+        return known
+    of = [each for each in known if any(entry.id == backup for entry in catalog.entries(store, each))]
+    if not of:
+        raise BackupNotFoundError(f"{store.name}: backup {backup} is not there; `ops backup list` shows all")
+    return of
+
+
+def _asserted(stack: LoadedStack) -> str | None:
+    """Return the database that the app's assertions are asked of: the stack's first."""
+    own = [source.name for source in stack.outputs.backup.sources if source.kind == "postgresql"]
+    return next(iter([*reach.databases(stack), *own]), None)
+
+
+def _picked(job: DrillJob, pick: Pick, evidence: Path, seed: int | None) -> DrillJob:
+    complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
+    backup, choice = choose(complete, pick, read_proofs(evidence, job.store.name).verified, seed=seed)
+    return replace(job, backup=backup, choice=choice)
+
+
+def _seed(choice: Choice) -> str:
+    return f", --seed {choice.seed}" if choice.seed is not None else ""
+
+
+def _hours(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter(f"{text}: not a time: give 30m, 2h, 1d or 0", param_hint="--keep-failed")
+    return float(match[1]) * _HOURS[match[2]] if match[1] else 0
+
+
+def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
+    signers = stack.outputs.backup.signers
+    if path is None:
+        return None
+    try:
+        signer = Signer(SecretStr(path.read_text()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
+    if signers and not any(same_key(signer.public, key) for key in signers):
+        raise KeyProblemError(f"{path}: its public half is none of backup.signers: its evidence would not be believed")
+    return signer
+
+
+def _ready(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
+
+
+def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
+    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
+    for result in (r for r in made if r.damage is None):
+        colour = "green" if result.verdict == "green" else "red"
+        title = f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {result.backup} ({result.name})"
+        table = Table("", "check", "answer", title=title, title_justify="left")
+        for check in result.checks:
+            style = colours[check.status]
+            table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
+        console.out.print(table)
+        console.out.print(
+            f"RTO {report.duration(result.rto_seconds)} measured "
+            f"(budget {report.duration(result.rto_budget_seconds)}), "
+            f"RPO {report.duration(result.rpo_seconds)} {result.rpo_basis} "
+            f"(budget {report.duration(result.rpo_budget_seconds)})",
+        )
+    damaged = [r for r in made if r.damage is not None]
+    if damaged:
+        table = Table("", "negative control", "must turn red", title_justify="left", title="Damaged on purpose")
+        for result in damaged:
+            kind = Damage(result.damage)
+            word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
+            table.add_row(word, f"{result.name}: {EXPLAINED[kind]}", CAUGHT_BY[kind])
+        console.out.print(table)
+    console.out.print(f"evidence: {html}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]"))

@@ -1,0 +1,194 @@
+"""The page in Spanish: every text of ours as it is in English, with its translation; `{}` stands for a value."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+PHRASES = {
+    # verdicts and states
+    "green": "verde",
+    "red": "rojo",
+    "passed": "superado",
+    "failed": "fallido",
+    "skipped": "no alcanzado",
+    "not reached": "no alcanzado",
+    "caught": "detectado",
+    "not seen": "no detectado",
+    "equal": "igual",
+    "differs": "distinta",
+    "nobody": "nadie",
+    # headings and labels
+    "Restore drill": "Simulacro de restauración",
+    "Negative control": "Control negativo",
+    "What was proved": "Qué se ha demostrado",
+    "what": "qué",
+    "data of": "datos del",
+    "compared": "comparado",
+    "back in": "recuperado en",
+    "at most lost": "pérdida máxima",
+    "What is wrong": "Qué está mal",
+    "Recovery time (RTO)": "Tiempo de recuperación (RTO)",
+    "Recovery point (RPO)": "Punto de recuperación (RPO)",
+    "measured, from the first byte fetched to the last question about the copy": (
+        "medido, desde el primer byte descargado hasta la última pregunta sobre la copia"
+    ),
+    "measured, by the age of the canary row in the copy": "medido, por la edad de la fila canario en la copia",
+    "computed, the age of the newest snapshot when the drill began": (
+        "calculado, la edad de la instantánea más reciente al empezar el simulacro"
+    ),
+    "budget": "límite",
+    "The drills before": "Los simulacros anteriores",
+    "Where the time went": "En qué se fue el tiempo",
+    "Profile": "Perfil",
+    "Fetching and decrypting run at once; their stretch is divided as the threads' own time was.": (
+        "La descarga y el descifrado ocurren a la vez; su tramo se reparte según el tiempo propio de los hilos."
+    ),
+    "Questions and answers": "Preguntas y respuestas",
+    "Tables: the snapshot and the copy": "Tablas: la instantánea y la copia",
+    "tables": "tablas",
+    "table": "tabla",
+    "rows in the snapshot": "filas en la instantánea",
+    "rows in the copy": "filas en la copia",
+    "content hash": "hash del contenido",
+    "Not compared": "Sin comparar",
+    "The backup": "La copia de seguridad",
+    "backup": "copia",
+    "named": "elegida por nombre",
+    "latest": "la más reciente",
+    "random": "al azar",
+    "oldest-unverified": "la más antigua sin verificar",
+    "store": "almacén",
+    "snapshot": "instantánea",
+    "size": "tamaño",
+    "objects": "objetos",
+    "by hand": "a mano",
+    "RESTORE.md in the backup's own folder says how to restore it with stock tools": (
+        "RESTORE.md, en la carpeta de la copia, explica cómo restaurarla con herramientas estándar"
+    ),
+    "scratch server": "servidor de pruebas",
+    "source server": "servidor de origen",
+    "machine": "máquina",
+    "manifest": "manifiesto",
+    "Damaged on purpose": "Dañado a propósito",
+    "A drill that cannot fail proves nothing. Each copy below was made wrong in one way, and the check that is there "
+    "for it had to turn red.": (
+        "Un simulacro que no puede fallar no demuestra nada. Cada copia de esta lista se dañó de una manera, y la "
+        "comprobación correspondiente tenía que ponerse en rojo."
+    ),
+    "The evidence": "Las pruebas",
+    "documents": "documentos",
+    "of the chain of": "de la cadena de",
+    "signed by": "firmado por",
+    "runner": "ejecutado en",
+    "verify it": "verificar",
+    "in this folder's place: one changed character, here or there, is named": (
+        "donde está esta carpeta: señala cualquier carácter cambiado, aquí o en los documentos"
+    ),
+    # phases
+    "fetch": "descargar",
+    "decrypt, decompress": "descifrar, descomprimir",
+    "start scratch server": "arrancar el servidor",
+    "load": "cargar datos",
+    "index": "índices",
+    "check": "comprobar",
+    # questions
+    "Is there a complete backup, and is its manifest the one that was written?": (
+        "¿Hay una copia completa, y su manifiesto es el que se escribió?"
+    ),
+    "Did this environment make it? Is its manifest signed by the environment's key?": (
+        "¿La hizo este entorno? ¿Su manifiesto está firmado con la clave del entorno?"
+    ),
+    "Is the newest backup young enough?": "¿La copia más nueva es lo bastante reciente?",
+    "Is every object there, of its size?": "¿Están todos los objetos, con su tamaño?",
+    "Does the key that is kept for a bad day open it?": "¿La abre la clave que se guarda para un mal día?",
+    "Is every byte the byte that was written?": "¿Es cada byte el que se escribió?",
+    "Is there anything in it at all?": "¿Contiene algo?",
+    "Does it restore without an error?": "¿Se restaura sin errores?",
+    "Is the copy equal to the snapshot: rows, content, everything that was counted?": (
+        "¿La copia es igual a la instantánea: filas, contenido y todo lo contado?"
+    ),
+    "Are all constraints validated and all indexes valid?": "¿Están validadas las restricciones y los índices?",
+    "Is all true that the app says of its data?": "¿Se cumple lo que la aplicación afirma de sus datos?",
+    "Is the scratch server another one than the live one?": "¿El servidor de pruebas es otro que el de producción?",
+    "Would no more be lost than the recovery point objective allows?": (
+        "¿Se perdería como mucho lo que permite el punto de recuperación?"
+    ),
+    "Was it back within the recovery time objective?": "¿Se recuperó dentro del tiempo objetivo?",
+    "Is the scratch gone, or kept on purpose?": "¿Se ha eliminado lo temporal, o se conserva a propósito?",
+    # answers
+    "no backup that can be trusted": "ninguna copia de la que fiarse",
+    "{}, manifest {}…": "{}, manifiesto {}…",
+    "signed by {}": "firmado por {}",
+    "the manifest is not signed": "el manifiesto no está firmado",
+    "the manifest is not signed by {}, but by {}": "el manifiesto no está firmado por {}, sino por {}",
+    "{} h old, budget {} h": "{} h de antigüedad, límite {} h",
+    "the snapshot is {} h in the future: a clock or the manifest is wrong": (
+        "la instantánea está {} h en el futuro: un reloj o el manifiesto está mal"
+    ),
+    "{} of {} objects are not right": "{} de {} objetos no están bien",
+    "{} of {} objects stay closed": "{} de {} objetos siguen cerrados",
+    "{} objects": "{} objetos",
+    "for {} recipients": "para {} destinatarios",
+    "{} bytes, SHA-256 as stored and as dumped": "{} bytes, SHA-256 de lo almacenado y de lo volcado",
+    "{} rows": "{} filas",
+    "none, as was said": "nada, como se dijo",
+    "no row in any table; say --may-be-empty if that is right": (
+        "ninguna fila en ninguna tabla; con --may-be-empty si es correcto"
+    ),
+    "it does not": "no",
+    "pg_restore {}, no error": "pg_restore {}, sin errores",
+    "{} differences": "{} diferencias",
+    "{} tables, {} rows, {} sequences": "{} tablas, {} filas, {} secuencias",
+    "{} are not": "{} no lo están",
+    "all of them": "todos",
+    "{} of {} are not true": "{} de {} no se cumplen",
+    "{} are true": "{} se cumplen",
+    "both are {}": "ambos son {}",
+    "{}, the live one is {}": "{}, el de producción es {}",
+    "{} h, computed, budget {} h": "{} h, calculado, límite {} h",
+    "{} h, measured, budget {} h": "{} h, medido, límite {} h",
+    "{} s, budget {} min": "{} s, límite {} min",
+    "kept for {} h, because the drill is red": "se conserva {} h, porque el simulacro está en rojo",
+    "something is left": "queda algo",
+    "removed": "eliminado",
+    "{} days": "{} días",
+    "{} s": "{} s",
+    # damage
+    "one bit of one object is flipped": "un bit de un objeto está invertido",
+    "one object has lost its second half": "un objeto ha perdido su segunda mitad",
+    "one object is missing": "falta un objeto",
+    "the manifest was edited after it was sealed": "el manifiesto se editó después de sellarlo",
+    "the manifest was sealed anew and signed by another key": (
+        "el manifiesto se selló de nuevo y se firmó con otra clave"
+    ),
+    "the manifest, sealed anew, remembers other content than there was": (
+        "el manifiesto, sellado de nuevo, recuerda otro contenido"
+    ),
+    "the snapshot is older than the budget": "la instantánea es más antigua que el límite",
+    "the drill has another key than those it was encrypted for": "el simulacro tiene otra clave que las del cifrado",
+}
+
+_DECIMAL = re.compile(r"\d+\.\d+")
+
+
+def translate(text: str) -> str:
+    """Return the Spanish of a text; what programs said, and names, stay as they are."""
+    if text in PHRASES:
+        return PHRASES[text]
+    for pattern, spanish in _patterns():
+        match = pattern.fullmatch(text)
+        if match:
+            return spanish.format(*(_number(value) for value in match.groups()))
+    return text
+
+
+def _number(value: str) -> str:
+    return value.replace(".", ",") if _DECIMAL.fullmatch(value) else value
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Return those with values, the longest first: `{} h old` before `{}`."""
+    templates = sorted((text for text in PHRASES if "{}" in text), key=len, reverse=True)
+    return [(re.compile("(.+?)".join(map(re.escape, text.split("{}")))), PHRASES[text]) for text in templates]

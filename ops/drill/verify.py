@@ -1,0 +1,185 @@
+"""Is the evidence what was written, by a key that is believed, with nothing taken out?"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ops.backup.keys import same_key, signed_by
+from ops.backup.manifest import Signature
+from ops.drill.chain import PATTERN, Link, head_path, read_head
+from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, signed_content
+from ops.errors import KeyProblemError, OpsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong, with which file."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+@dataclass(kw_only=True)
+class Verification:
+    """What was found. `heads` maps an environment to its newest sequence number and digest.
+
+    `absent` are logs and pages that are not here; they can be kept elsewhere, a document says what they must be.
+    """
+
+    links: list[Link] = field(default_factory=list[Link])
+    problems: list[Problem] = field(default_factory=list[Problem])
+    heads: dict[str, tuple[int, str]] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+
+
+def verify(place: Path, keys: Sequence[str], *, head: str | None = None) -> Verification:
+    """Verify a folder of evidence, or one document.
+
+    Args:
+        place: a folder, or one document; of one, its neighbours and its place in the chain are not looked at.
+        keys: public keys (OpenSSH lines) whose word counts.
+        head: the digest that the newest document must have, kept elsewhere.
+
+    Raises:
+        OpsError: there is no evidence.
+        KeyProblemError: no key is believed.
+    """
+    if not keys:
+        raise KeyProblemError("no key is believed: name the runner's in backup.signers, or give --key")
+    found = Verification()
+    if place.is_dir():
+        paths = sorted(place.glob(PATTERN))
+        if not paths and not list(place.glob("chain-*.json")):
+            raise OpsError(f"{place}: no evidence there; give the folder that `ops drill --evidence` wrote into")
+    elif place.is_file():
+        paths = [place]
+    else:
+        raise OpsError(f"{place}: no such folder or document")
+    for path in paths:
+        link, problem = _read(path, keys)
+        if problem:
+            found.problems.append(Problem(file=path.name, what=problem))
+        if link is not None:
+            found.links.append(link)
+            _check_attachments(found, link)
+    if place.is_dir():
+        _check_chains(found, place, keys)
+    if head is not None and head not in {sha256 for _, sha256 in found.heads.values()}:
+        found.problems.append(Problem(file=str(place), what=f"no chain ends with {head[:16]}…"))
+    return found
+
+
+def _read(path: Path, keys: Sequence[str]) -> tuple[Link | None, str]:
+    """Return the document, where it is one, and what is wrong with it."""
+    try:
+        raw = path.read_bytes()
+        document: Any = json.loads(raw)
+        if not isinstance(document, dict) or canonical(document) != raw:
+            return None, "changed: not the bytes that a drill writes"
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}"
+    except (ValueError, RecursionError) as error:
+        return None, f"changed: not JSON: {error}"
+    version = document.get("evidence_version")
+    if isinstance(version, int) and version != EVIDENCE_VERSION:
+        return None, f"evidence of version {version}; these tools read {EVIDENCE_VERSION}"
+    try:
+        evidence = Evidence.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        return None, f"changed: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    link = Link(path=path, evidence=evidence, sha256=digest(raw))
+    return link, _wrong_signature(evidence.signed, document, keys)
+
+
+def _wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
+    """Say what is wrong with a signature; nothing for a right one."""
+    if signed is None:
+        return "not signed"
+    if not any(same_key(signed.key, key) for key in keys):
+        return f"signed by a key that is not believed: {signed.key[:80]}"
+    exact = len(signed.key.split()) == 2 and _is_canonical_base64(signed.signature)
+    if not exact or not signed_by(signed.key, signed.signature, signed_content(document)):
+        return "changed after it was signed"
+    return ""
+
+
+def _is_canonical_base64(text: str) -> bool:
+    """Say whether a text is the one way to write its bytes: the last character has bits that decoding ignores."""
+    try:
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
+    except ValueError:
+        return False
+
+
+def _check_attachments(found: Verification, link: Link) -> None:
+    def look(attachment: Attachment | None) -> None:
+        if attachment is None:
+            return
+        path = link.path.parent / Path(attachment.file).name
+        if not path.exists():
+            if attachment.file not in found.absent:
+                found.absent.append(attachment.file)
+        elif digest(path.read_bytes()) != attachment.sha256:
+            problem = Problem(file=path.name, what=f"not what {link.path.name} says it is: changed")
+            if problem.file not in {known.file for known in found.problems}:
+                found.problems.append(problem)
+
+    look(link.evidence.log)
+    look(link.evidence.page)
+
+
+def _check_chains(found: Verification, folder: Path, keys: Sequence[str]) -> None:
+    environments = {link.evidence.environment for link in found.links}
+    environments |= {path.stem.removeprefix("chain-") for path in folder.glob("chain-*.json")}
+    for environment in sorted(environments):
+        chain = [link for link in found.links if link.evidence.environment == environment]
+        chain.sort(key=lambda link: (link.evidence.sequence, link.path.name))
+        found.problems += _broken_links(chain)
+        found.problems += _wrong_head(head_path(folder, environment), environment, chain, keys)
+        if chain:
+            found.heads[environment] = (chain[-1].evidence.sequence, chain[-1].sha256)
+
+
+def _broken_links(chain: Sequence[Link]) -> Iterable[Problem]:
+    sequence, previous = 0, None
+    for link in chain:
+        here = link.evidence
+        if here.sequence == sequence:
+            yield Problem(file=link.path.name, what=f"a second document {sequence}: the chain forks here")
+            continue
+        if here.sequence != sequence + 1:
+            lost = f"document {sequence + 1}" if here.sequence == sequence + 2 else (
+                f"documents {sequence + 1} to {here.sequence - 1}"
+            )  # fmt: skip
+            yield Problem(file=link.path.name, what=f"the chain is broken before it: {lost} missing")
+        elif here.previous != previous:
+            yield Problem(file=link.path.name, what="the chain is broken before it: it names another document")
+        sequence, previous = here.sequence, link.sha256
+
+
+def _wrong_head(path: Path, environment: str, chain: Sequence[Link], keys: Sequence[str]) -> Iterable[Problem]:
+    read = read_head(path)
+    if read is None:
+        yield Problem(file=path.name, what="the head of the chain is missing or not one")
+        return
+    head, document = read
+    wrong = _wrong_signature(head.signed, document, keys)
+    if wrong or canonical(document) != path.read_bytes() or head.environment != environment:
+        yield Problem(file=path.name, what=wrong or "changed: not the bytes that a drill writes")
+        return
+    at = [link for link in chain if link.evidence.sequence == head.sequence]
+    if not at:
+        yield Problem(file=path.name, what=f"the chain goes to document {head.sequence}, which is missing")
+    elif all(link.sha256 != head.sha256 for link in at):
+        yield Problem(file=at[0].path.name, what="not the document that the head of the chain names")
