@@ -108,19 +108,18 @@ class CompressingReader:
     """A growing file as zstd. `size` and `digest` are of what went in."""
 
     def __init__(self, stream: Growing, level: int) -> None:
-        self._input = stream
-        self.digest = hashlib.sha256()
-        self.size = 0
+        # the compressor knows what it reads, and that may not know the compressor: zstandard's readers are invisible to
+        # the garbage collector, so that a circle through one keeps its window, nearly a MiB a file, for good
+        self._input = _Counted(stream)
+        self.digest = self._input.digest
         self._stream = zstandard.ZstdCompressor(level=level, write_checksum=True).stream_reader(
-            cast("BinaryIO", _Counted(self)), read_size=BLOCK, closefd=False
+            cast("BinaryIO", self._input), read_size=BLOCK, closefd=False
         )
 
-    def take(self, size: int) -> bytes:
-        """Read from the stream, counted."""
-        block = self._input.read(size)
-        self.digest.update(block)
-        self.size += len(block)
-        return block
+    @property
+    def size(self) -> int:
+        """Bytes read from the file."""
+        return self._input.size
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` compressed bytes; nothing at the end."""
@@ -128,8 +127,13 @@ class CompressingReader:
 
 
 class _Counted:
-    def __init__(self, reader: CompressingReader) -> None:
-        self._reader = reader
+    def __init__(self, stream: Growing) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        return self._reader.take(size)
+        block = self._stream.read(size)
+        self.digest.update(block)
+        self.size += len(block)
+        return block
