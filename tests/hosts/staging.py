@@ -136,13 +136,8 @@ class Staging:
 
     @cached_property
     def instance(self) -> str:
-        droplet = self.outputs.droplets[0]
-        names = subprocess.run(
-            ["docker", "ps", "--format", "{{.Names}}"], text=True, check=True, capture_output=True
-        ).stdout.split()
-        return next(
-            name.removesuffix(f"-droplet-{droplet.id}") for name in names if name.endswith(f"-droplet-{droplet.id}")
-        )
+        # Not by the droplet's id: another sandbox on this machine may have a droplet of the same.
+        return f"ancla-{os.environ['ANCLA_SANDBOX_NAME']}"
 
     def on_droplet(self, script: str, check: bool = True) -> str:
         """Run a script as root on the droplet, past its firewalls and its sshd."""

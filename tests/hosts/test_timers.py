@@ -87,7 +87,8 @@ def test_the_timers_are_there_and_systemd_finds_nothing_wrong(staging: Staging) 
     schedule = staging.outputs.backup.schedule
     assert f"OnCalendar={schedule} UTC" in staging.on_droplet("systemctl cat ancla-backup.timer").splitlines()
     said = staging.on_droplet(
-        "cd /etc/systemd/system && systemd-analyze verify ancla-backup.timer ancla-freshness.timer ancla-failed@x.service 2>&1"
+        "cd /etc/systemd/system && "
+        "systemd-analyze verify ancla-backup.timer ancla-freshness.timer ancla-failed@x.service 2>&1"
     )
     assert [line for line in said.splitlines() if "ancla" in line] == []
 
