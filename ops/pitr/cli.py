@@ -20,6 +20,7 @@ from ops.pitr.evidence import ForkEvidence, write_json
 from ops.pitr.forks import Patience
 from ops.pitr.provider import Cluster
 from ops.stack import load_stack
+from ops.watch.audit import audited, note
 
 pitr_app = typer.Typer(
     help="The provider's own restore points: list them, drill one in a fork, sweep up forks that were left.",
@@ -45,6 +46,7 @@ def pitr_list(stack: StackOption = None, outputs: OutputsOption = None, as_json:
 
 
 @pitr_app.command("drill")
+@audited("pitr drill")
 def pitr_drill(
     at: Annotated[
         str,
@@ -89,8 +91,10 @@ def pitr_drill(
         evidence.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OpsError(f"{evidence}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
+    note(stack=loaded.name)
     result = drill.run(job, console.step)
     file = write_json(result, evidence)
+    note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
     if as_json:
         console.print_json(result.model_dump(mode="json"))
     else:
@@ -100,6 +104,7 @@ def pitr_drill(
 
 
 @pitr_app.command("sweep")
+@audited("pitr sweep")
 def pitr_sweep(
     older_than: Annotated[
         float, typer.Option("--older-than", metavar="HOURS", min=0, help="Younger forks may be of a running drill.")
@@ -118,6 +123,7 @@ def pitr_sweep(
         timedelta(hours=older_than),
         None if dry_run else Patience(seconds=drill.DESTROY_SECONDS, pause=_pause(cloud)),
     )
+    note(stack=loaded.name, destroyed=[cluster.name for cluster in result.destroyed])
     done = "would be destroyed" if dry_run else "destroyed"
     rows: list[tuple[str, Cluster, str]] = [(done, cluster, "") for cluster in result.destroyed]
     rows += [("too young", cluster, f"made {cluster.created_at:%Y-%m-%d %H:%M:%S} UTC") for cluster in result.young]

@@ -405,6 +405,7 @@ def ops(api, outputs, tmp_path):
     """Run `python -m ops pitr …` in a process of its own; those that still run are ended."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANCLA_", "PULUMI_"))}
     environment |= {"DIGITALOCEAN_TOKEN": TOKEN, "DIGITALOCEAN_API_URL": api.url, "ANCLA_OUTPUTS": str(outputs)}
+    environment["ANCLA_AUDIT"] = str(tmp_path / "audit.jsonl")
 
     with ExitStack() as started:
 
@@ -424,6 +425,11 @@ def done(process):
     return process.returncode, stdout, stderr
 
 
+def audit(tmp_path):
+    lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    return [(line["verb"], line["result"], line.get("destroyed")) for line in lines]
+
+
 def begun(api, ops, tmp_path):
     """A drill whose fork is there and does not come online; its process."""
     api.parts.gate["contents"] = threading.Event()
@@ -441,6 +447,7 @@ def test_an_interrupted_drill_destroys_its_fork(api, ops, tmp_path, number):
     api.parts.gate["contents"].set()
     assert (code, names(api), api.get("/v2/tags")["tags"]) == (130, ["shop-db"], []), stderr
     assert "Traceback" not in stderr
+    assert audit(tmp_path) == [("pitr drill", "interrupted", None)]
 
 
 def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
@@ -478,6 +485,8 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     api.delete(f"/v2/databases/{next(c['id'] for c in api.get('/v2/databases')['databases'] if c['name'] == like)}")
     code, stdout, _ = done(ops("sweep", "--older-than", "0"))
     assert (code, stdout.strip()) == (0, "shop-db: no fork is left")
+    told = [("pitr sweep", "red", []), ("pitr sweep", "red", [fork]), ("pitr sweep", "done", [])]
+    assert audit(tmp_path) == told, "a dry run is no line"
 
 
 def test_live_is_not_destroyed_by_whatever_name_or_id(api, job):
