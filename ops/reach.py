@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
-from ops import ssh
+from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SourceSettings, SqliteSource
+from ops import console, ssh
+from ops.backup.chain import base_of
 from ops.errors import SourceError, StackError
 from ops.sources import pg_facts
 from ops.sources.base import Source
+from ops.sources.bucket import Bucket
 from ops.sources.pg_tools import Endpoint
 from ops.sources.postgres import PostgresDatabase
+from ops.sources.secrets import SecretFiles
+from ops.sources.sqlite import SqliteFile
 from ops.stack import LoadedStack
 from ops.stores.base import Store
 from ops.stores.s3 import S3Store
@@ -52,6 +58,8 @@ def database_server(stack: LoadedStack) -> Generator[tuple[Endpoint, Endpoint]]:
 
 
 SourceMaker = Callable[[], Source[Any]]
+FILES = (SqliteSource, SecretsSource)
+"""Kinds that are files of the machine: they are read there, and by nobody over the network."""
 
 
 def databases(stack: LoadedStack) -> list[str]:
@@ -64,33 +72,118 @@ def names(stack: LoadedStack) -> list[str]:
     return [*databases(stack), *(source.name for source in stack.outputs.backup.sources)]
 
 
-def chosen(stack: LoadedStack, sources: Mapping[str, SourceMaker], name: str | None) -> list[str]:
+def chosen(stack: LoadedStack, name: str | None) -> list[str]:
     """Return which of them to back up: the named one, or all.
 
     Raises:
         StackError: nothing by that name is backed up.
     """
-    if name is not None and name not in sources:
-        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(sources)}")
-    if not sources:
+    known = names(stack)
+    if name is not None and name not in known:
+        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(known)}")
+    if not known:
         raise StackError(f"{stack.name}: the stack has nothing that is backed up")
-    return [name] if name is not None else list(sources)
+    return [name] if name is not None else known
+
+
+def elsewhere(stack: LoadedStack, name: str) -> bool:
+    """Say whether it is a file of the machine, and this is not the machine."""
+    return not stack.on_machine and isinstance(_setting(stack, name), FILES)
 
 
 @contextmanager
 def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
-    """Yield how to reach each thing that is backed up, by name; a tunnel stays open meanwhile.
+    """Yield how to reach each thing that can be read from here, by name. A tunnel stays open once it was needed.
 
-    Raises:
-        StackError, SshError: see `database_server`.
+    The makers raise what `database_server` raises.
     """
     with ExitStack() as held:
-        found: dict[str, SourceMaker] = {}
-        if databases(stack):
-            admin, owner = held.enter_context(database_server(stack))
-            for name in databases(stack):
-                found[name] = partial(readable_database, admin, owner, name)
+        server = cache(lambda: held.enter_context(database_server(stack)))
+        found: dict[str, SourceMaker] = {
+            name: (lambda name=name: readable_database(*server(), name)) for name in databases(stack)
+        }
+        for setting in stack.outputs.backup.sources:
+            if not elsewhere(stack, setting.name):
+                found[setting.name] = partial(_source, stack, setting, held)
         yield found
+
+
+def _source(stack: LoadedStack, setting: SourceSettings, held: ExitStack) -> Source[Any]:
+    match setting:
+        case PostgresqlSource():
+            return PostgresDatabase(endpoint=held.enter_context(own_server(stack, setting)))
+        case SqliteSource():
+            return SqliteFile(path=Path(setting.path))
+        case SecretsSource():
+            return SecretFiles(paths=tuple(Path(path) for path in setting.paths))
+        case BucketSource():
+            known = tuple(stores(stack).values())
+            return Bucket(
+                store=assets(stack, setting.prefix),
+                base=lambda: base_of(known, setting.name),
+                say=console.step,
+            )
+
+
+def _setting(stack: LoadedStack, name: str) -> SourceSettings | None:
+    return next((setting for setting in stack.outputs.backup.sources if setting.name == name), None)
+
+
+@contextmanager
+def own_server(stack: LoadedStack, setting: PostgresqlSource) -> Generator[Endpoint]:
+    """Yield how to reach a database on a server of one's own: directly on the machine, else by a tunnel over it.
+
+    Raises:
+        StackError: its password is not among the app's secrets.
+        SshError: the machine does not let us in.
+    """
+    password = stack.secrets.app.get(setting.password)
+    if password is None:
+        raise StackError(
+            f"{stack.name}: backup.sources.{setting.name}: {setting.password} is not in secrets.app; "
+            f"`pulumi config set --secret --path 'ancla:secrets.app.{setting.password}'`, then `pulumi up`"
+        )
+    endpoint = Endpoint(
+        host=setting.host, port=setting.port, user=setting.user, password=password, database=setting.database
+    )
+    if stack.on_machine:
+        yield endpoint
+        return
+    with ssh.connect(stack.ssh_target()) as session, session.tunnel(setting.host, setting.port) as port:
+        yield replace(endpoint, hostaddr="127.0.0.1", port=port)
+
+
+@contextmanager
+def server_of(stack: LoadedStack, name: str) -> Generator[tuple[Endpoint, Endpoint]]:
+    """Yield how to reach the server that a database of that name is on, as (administrator, owner).
+
+    Raises:
+        StackError, SshError: see `database_server` and `own_server`.
+    """
+    setting = _setting(stack, name)
+    if isinstance(setting, PostgresqlSource):
+        with own_server(stack, setting) as endpoint:
+            yield endpoint, endpoint
+        return
+    with database_server(stack) as both:
+        yield both
+
+
+def live(stack: LoadedStack) -> tuple[str, ...]:
+    """Name every database that is live, on whatever server."""
+    own = [setting.database for setting in stack.outputs.backup.sources if isinstance(setting, PostgresqlSource)]
+    return (*databases(stack), *own)
+
+
+def assets(stack: LoadedStack, prefix: str) -> S3Store:
+    """Return the assets bucket under a prefix.
+
+    Raises:
+        StackError: the stack has none, or its key pair is not in the outputs.
+    """
+    if stack.outputs.assets is None or stack.secrets.assets_key is None:
+        raise StackError(f"{stack.name}: the stack has no assets bucket, or its key pair is not in the outputs")
+    return S3Store(stack.outputs.assets.bucket.model_copy(update={"prefix": prefix}), stack.secrets.assets_key)
 
 
 def readable_database(admin: Endpoint, owner: Endpoint, name: str) -> PostgresDatabase:

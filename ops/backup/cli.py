@@ -10,17 +10,20 @@ import typer
 from rich.table import Table
 
 from ops import console, reach
-from ops.backup import catalog
+from ops.backup import catalog, places
+from ops.backup.diff_cli import diff_command
 from ops.backup.fetch import Identities
 from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
 from ops.backup.prune_cli import prune_command
 from ops.backup.records import PostgresRecord, SqliteRecord
+from ops.backup.remote import create_there
 from ops.backup.run import BackupJob, create
 from ops.backup.verify_cli import fresh_command, verify_command
 from ops.drill import report as page
 from ops.errors import OpsError, StackError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
+from ops.restore_files import PlaceJob
 from ops.stack import LoadedStack, load_stack
 from ops.watch.audit import audited, note
 from ops.watch.runs import backup_run
@@ -29,6 +32,7 @@ backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_
 backup_app.command("prune")(prune_command)
 backup_app.command("verify")(verify_command)
 backup_app.command("fresh")(fresh_command)
+backup_app.command("diff")(diff_command)
 
 NameOption = Annotated[
     str | None,
@@ -62,7 +66,10 @@ def backup_create(
     key = loaded.secrets.backup_signing_key
     made: list[dict[str, Any]] = []
     with backup_run(loaded, name, made), reach.sources(loaded) as sources:
-        for chosen in reach.chosen(loaded, sources, name):
+        for chosen in reach.chosen(loaded, name):
+            if reach.elsewhere(loaded, chosen):
+                made += create_there(loaded, chosen, console.step)
+                continue
             job = BackupJob(
                 environment=loaded.outputs.environment,
                 project=loaded.outputs.project,
@@ -173,7 +180,10 @@ def backup_show(
 def restore_command(
     backup: BackupArgument = catalog.LATEST,
     into: Annotated[
-        str | None, typer.Option("--into", metavar="NAME", help="The new database; <database>_restore_<time> else.")
+        str | None,
+        typer.Option(
+            "--into", metavar="NAME", help="The new database, path or s3://BUCKET/PREFIX; <name>_restore_<time> else."
+        ),
     ] = None,
     name: OneNameOption = None,
     store: StoreOption = None,
@@ -184,18 +194,22 @@ def restore_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore into a NEW database of the same cluster, and compare every table with the backup's snapshot."""
+    """Restore into a NEW database (file, folder, empty bucket or prefix), and compare all of it with the backup."""
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
     manifest = catalog.find(place, one_name(loaded, name), backup)
     note(stack=loaded.name, name=manifest.name, backup=manifest.id)
-    with reach.database_server(loaded) as (admin, owner):
+    if target := places.place_of(loaded, manifest, into):
+        given = PlaceJob(store=place, manifest=manifest, place=target, identities=identities_of(identity), spool=spool)
+        places.restore(given, dry_run=dry_run, as_json=as_json)
+        return
+    with reach.server_of(loaded, manifest.name) as (admin, owner):
         job = RestoreJob(
             store=place,
             manifest=manifest,
             admin=admin,
             owner=owner,
-            live=tuple(reach.databases(loaded)),
+            live=reach.live(loaded),
             identities=identities_of(identity),
             target=into,
             spool=spool,

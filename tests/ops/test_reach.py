@@ -1,0 +1,231 @@
+"""From a desk: files of the machine are backed up there, everything else where the command runs; each comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ops import cli, reach
+from ops.backup.keys import make_identity, recipient_of
+from ops.errors import StackError
+from ops.stack import load_stack
+from ops.stores.s3 import S3Store
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "c4n4ry:pa\\ss'word"
+
+
+@pytest.fixture
+def ops(tmp_path, monkeypatch, capsys):
+    """Run one command line here, as `python -m ops` does at a desk."""
+    for name in os.environ:
+        if name.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.chdir(tmp_path)
+    for name in ("ANCLA_STATE", "ANCLA_AUDIT_LOG", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
+
+    return run
+
+
+@pytest.fixture
+def desk(bucket, key, machine, tmp_path, monkeypatch):
+    """A stack without a cluster, whose machine is this one; yields (outputs of the desk, what `sudo` was told)."""
+    client = S3Store(bucket, key).client
+    client.create_bucket(Bucket=f"{bucket.name}-assets")
+    client.put_object(Bucket=f"{bucket.name}-assets", Key="site/logo.png", Body=b"png", ContentType="image/png")
+    identity = make_identity()
+    (tmp_path / "identity").write_text(identity)
+    (tmp_path / ".env").write_text("TOKEN=c4n4ry\n")
+    with closing(sqlite3.connect(tmp_path / "leads.db")) as connection:
+        connection.executescript("CREATE TABLE leads (email); INSERT INTO leads VALUES ('c4n4ry')")
+    target = machine.target
+    place = {"name": "web", "address": target.address, "public_ip": "192.0.2.1", "private_ip": "10.0.0.2"}
+    secret = {"access_key": key.access_key, "secret_key": key.secret_key.get_secret_value()}
+    outputs = {
+        "schema_version": 1,
+        "environment": "staging",
+        "project": "test",
+        "domain": "staging.example.org",
+        "region": "nyc3",
+        "account": "a-1",
+        "droplets": [{"id": "1", **place}],
+        "access": {"user": "deploy", "port": target.port, "host_key": target.host_key},
+        "database": None,
+        "assets": {
+            "bucket": bucket.model_copy(update={"name": f"{bucket.name}-assets", "prefix": ""}).model_dump(),
+            "url": "https://assets.example.org",
+            "cdn_id": None,
+        },
+        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
+        "services": [],
+        "backup": {
+            "destinations": [bucket.model_dump()],
+            "sources": [
+                {"kind": "sqlite", "name": "leads", "path": str(tmp_path / "leads.db")},
+                {"kind": "secrets", "name": "secrets", "paths": [str(tmp_path / ".env")]},
+                {"kind": "bucket", "name": "assets", "prefix": "site"},
+            ],
+            "recipients": [recipient_of(identity)],
+            "schedule": "daily",
+            "retention": {},
+            "max_age_hours": 26,
+            "rto_minutes": 15,
+        },
+        "secrets": {"assets_key": secret, "backup_keys": [secret], "app": {}},
+    }
+    (tmp_path / "secrets.json").write_text(json.dumps(outputs["secrets"]))
+    machine_outputs = outputs | {"secrets": {"file": str(tmp_path / "secrets.json")}}
+    (tmp_path / "machine.json").write_text(json.dumps(machine_outputs))
+    told = tmp_path / "told"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    launcher = f"cd {ROOT} && ANCLA_OUTPUTS={tmp_path}/machine.json exec {sys.executable} -m ops"
+    (programs / "sudo").write_text(f'#!/bin/sh\necho "told: $@" >> {told}\n[ "$1" = -n ] && shift\nexec "$@"\n')
+    (programs / "ops").write_text(f'#!/bin/sh\n{launcher} "$@"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    outputs["secrets"]["deploy_key"] = target.deploy_key.get_secret_value()
+    (tmp_path / "outputs.json").write_text(json.dumps(outputs))
+    return tmp_path / "outputs.json", told
+
+
+def test_every_kind_from_a_desk_and_back(ops, desk, tmp_path):
+    outputs, told = desk
+    made = ops("backup", "create", "--outputs", outputs, "--json")
+    assert made.returncode == 0, made.stderr
+    backups = json.loads(made.stdout)["backups"]
+    assert [(item["name"], item["kind"]) for item in backups] == [
+        ("leads", "sqlite"),
+        ("secrets", "secrets"),
+        ("assets", "bucket"),
+    ]
+    assert [shlex.split(line)[-2:] for line in told.read_text().splitlines()] == [
+        ["--name", "leads"],
+        ["--name", "secrets"],
+    ], "the bucket is read from the desk"
+    assert "c4n4ry" not in made.stdout + made.stderr + told.read_text()
+    given = ("--outputs", outputs, "--identity", tmp_path / "identity")
+    for name, into in {"leads": tmp_path / "new.db", "secrets": tmp_path / "new", "assets": "back"}.items():
+        planned = ops("restore", "--name", name, "--into", into, "--dry-run", *given)
+        assert "nothing was changed" in planned.stdout, planned.stderr
+        done = ops("restore", "--name", name, "--into", into, "--json", *given)
+        assert done.returncode == 0, done.stderr
+        again = ops("restore", "--name", name, "--into", into, *given)
+        assert (again.returncode, "error:" in again.stderr) == (1, True)
+    with closing(sqlite3.connect(tmp_path / "new.db")) as connection:
+        assert connection.execute("SELECT * FROM leads").fetchall() == [("c4n4ry",)]
+    assert (tmp_path / "new" / str(tmp_path / ".env").lstrip("/")).read_text() == "TOKEN=c4n4ry\n"
+    loaded = load_stack(None, outputs)
+    assert [item.key for item in reach.assets(loaded, "back").list("")] == ["logo.png"]
+
+
+def test_what_fails_on_the_machine_is_one_line_at_the_desk(ops, desk, tmp_path):
+    outputs, _ = desk
+    (tmp_path / "leads.db").unlink()
+    done = ops("backup", "create", "--name", "leads", "--outputs", outputs)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "deploy@127.0.0.1" in line
+    assert "leads.db: there is no such file; see backup.sources" in line
+
+
+def test_a_machine_that_prints_no_report_is_said_so(ops, desk, tmp_path):
+    outputs, _ = desk
+    (tmp_path / "bin" / "ops").write_text("#!/bin/sh\necho fine\n")
+    done = ops("backup", "create", "--name", "leads", "--outputs", outputs)
+    assert done.returncode == 1
+    assert "printed no report" in done.stderr
+
+
+def test_on_the_machine_nothing_is_elsewhere(desk, tmp_path):
+    for file, there in {"outputs.json": True, "machine.json": False}.items():
+        loaded = load_stack(None, tmp_path / file)
+        assert [reach.elsewhere(loaded, name) for name in reach.names(loaded)] == [there, there, False]
+        with reach.sources(loaded) as found:
+            assert set(found) == ({"assets"} if there else {"leads", "secrets", "assets"})
+
+
+def test_secrets_that_came_went_and_changed_are_named_without_a_value(ops, desk, tmp_path):
+    outputs, _ = desk
+    made = []
+    for text in ("TOKEN=c4n4ry\nOLD=c4n4ry\nSAME=c4n4ry\n", "TOKEN=c4n4ry2\nNEW='c4n4ry'\nSAME=c4n4ry\n"):
+        (tmp_path / ".env").write_text(text)
+        done = ops("backup", "create", "--name", "secrets", "--outputs", outputs, "--json")
+        made.append(json.loads(done.stdout)["backups"][0]["id"])
+    env = tmp_path / ".env"
+    names = ops("backup", "diff", *made, "--outputs", outputs)
+    assert names.stdout.splitlines() == [
+        f"+ {env}: NEW",
+        f"- {env}: OLD",
+        "values were not compared: that takes --identity",
+    ]
+    found = ops("backup", "diff", *made, "--outputs", outputs, "--identity", tmp_path / "identity", "--json")
+    assert json.loads(found.stdout)["changed"] == [f"{env}: TOKEN"]
+    same = ops("backup", "diff", made[0], made[0], "--outputs", outputs, "--identity", tmp_path / "identity")
+    assert same.stdout.splitlines() == ["no difference"]
+    assert "c4n4ry" not in names.stdout + found.stdout + names.stderr + found.stderr + same.stdout
+
+
+@pytest.fixture
+def own(cluster, app, shop, desk, tmp_path):
+    """The desk with a source that is a server of one's own, for the database `shop`."""
+    outputs, _ = desk
+    document = json.loads(outputs.read_text())
+    document["backup"]["sources"] = [
+        {
+            "kind": "postgresql",
+            "name": "own",
+            "host": "127.0.0.1",
+            "port": cluster.port,
+            "database": shop,
+            "user": "app",
+            "password": "OWN_PASSWORD",
+        }
+    ]
+    document["secrets"]["app"] = {"OWN_PASSWORD": CANARY}
+    outputs.write_text(json.dumps(document))
+    return outputs
+
+
+def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops, own, machine, admin):
+    loaded = load_stack(None, own)
+    with reach.sources(loaded) as found:
+        tunnelled = found["own"]()
+        assert tunnelled.endpoint.port != admin.port
+        rows = tunnelled.fingerprint().rows
+    with reach.sources(replace(loaded, on_machine=True)) as found:
+        direct = found["own"]()
+        assert (direct.endpoint.port, direct.fingerprint().rows) == (admin.port, rows)
+    made = ops("backup", "create", "--outputs", own, "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["backups"][0]["rows"] == rows
+    assert reach.live(loaded) == ("shop",)
+    live = ops("restore", "--name", "own", "--into", "shop", "--outputs", own)
+    assert (live.returncode, "is a live database" in live.stderr) == (1, True)
+
+
+def test_a_password_that_is_not_there_is_one_line(own):
+    loaded = load_stack(None, own)
+    without = replace(loaded, secrets=loaded.secrets.model_copy(update={"app": {}}))
+    with reach.sources(without) as found, pytest.raises(StackError, match=r"OWN_PASSWORD is not in secrets\.app"):
+        found["own"]()
