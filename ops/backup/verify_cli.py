@@ -22,6 +22,7 @@ from ops.watch import audit
 from ops.watch.alerts import watching
 from ops.watch.freshness import Freshness, look, stale
 from ops.watch.state import CopyState, VerifyState
+from ops.watch.units import FRESHNESS_UNIT
 
 NameOption = Annotated[
     str | None, typer.Option("--name", "-n", help="What is backed up, as the stack names it; all of it when left out.")
@@ -167,6 +168,8 @@ def _note_freshness(stack: LoadedStack, found: list[Freshness], failures: dict[s
             else:
                 watch.wrong(f"fresh/{item.name}/{item.store}", f"no backup within the budget: {item}", "backup-missing")
             watch.fine(f"store/{item.store}")
+        if not failures and not stale(found):
+            watch.fine(f"unit/{FRESHNESS_UNIT}")
         for name, text in failures.items():
             watch.wrong(f"store/{name}", f"whether there are backups cannot be seen: {text}", "store-unreachable")
 

@@ -14,8 +14,7 @@ from ops.stack import LoadedStack
 from ops.watch.alerts import unattended, watching
 from ops.watch.heartbeat import ping
 from ops.watch.state import DrillState, SetState
-
-BACKUP_UNIT = "ancla-backup.service"
+from ops.watch.units import BACKUP_UNIT
 
 
 @contextmanager

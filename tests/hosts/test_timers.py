@@ -25,6 +25,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 http.server.ThreadingHTTPServer(("127.0.0.1", {PORT}), Receiver).serve_forever()
 """
+SETTLED = "while systemctl --quiet list-units 'ancla-*' --state=activating | grep -q .; do sleep 1; done"
 DROP_IN = "/run/systemd/system/ancla-{}.d/test.conf"
 
 
@@ -58,6 +59,8 @@ def listener(staging: Staging) -> Iterator[Callable[[], list[Any]]]:
         json.loads(line) for line in staging.on_droplet("cat /run/received.jsonl 2>/dev/null || true").splitlines()
     ]
     staging.on_droplet(
+        "systemctl stop ancla-backup.timer ancla-freshness.timer\n"
+        f"{SETTLED}\n"
         "systemctl stop test-receiver; rm -rf /run/systemd/system/ancla-*.d; systemctl daemon-reload\n"
         "mv -f /run/secrets.before /etc/ancla/secrets.json; rm -f /run/received.jsonl /var/lib/ancla/watch.json\n"
         "systemctl restart ancla-backup.timer ancla-freshness.timer; systemctl reset-failed\n"
@@ -105,7 +108,7 @@ def test_a_timer_makes_a_backup_and_a_missed_one_is_told_until_it_is_made(
     assert titles(listener()) == []
 
     # Missed: the timer stands still, and the budget is a second.
-    staging.on_droplet("systemctl stop ancla-backup.timer; while systemctl is-active -q ancla-backup; do sleep 1; done")
+    staging.on_droplet(f"systemctl stop ancla-backup.timer\n{SETTLED}")
     beats = [path for _, path, _ in listener() if path == "/beat"]
     drop_in(staging, "freshness.service", "[Service]\nEnvironment=ANCLA_MAX_AGE_HOURS=0.0003")
     drop_in(staging, "freshness.timer", often)
@@ -122,7 +125,7 @@ def test_a_timer_makes_a_backup_and_a_missed_one_is_told_until_it_is_made(
     assert [alert["runbook"] for alert in json.loads(alerts)["alerts"]] == ["backup-missing"]
 
     # A backup ends it, though the next look has not come yet.
-    staging.on_droplet("systemctl stop ancla-freshness.timer; systemctl start ancla-backup")
+    staging.on_droplet(f"systemctl stop ancla-freshness.timer\n{SETTLED}\nsystemctl start ancla-backup")
     recovered = until("the recovery was not told", lambda: titles(listener())[1:])
     assert recovered[0].startswith(title.replace("no backup", "recovered: no backup")[:60])
     assert json.loads(staging.on_droplet("ops watch alerts --json")) == {"alerts": []}
@@ -140,7 +143,7 @@ def test_a_timer_makes_a_backup_and_a_missed_one_is_told_until_it_is_made(
 def test_a_failing_backup_is_told_with_its_cause_and_the_machine_cannot_hide_it(
     staging: Staging, listener: Callable[[], list[Any]]
 ) -> None:
-    drop_in(staging, "backup.service", "[Service]\nEnvironment=TMPDIR=/nowhere")
+    drop_in(staging, "backup.service", "[Service]\nEnvironment=ANCLA_SPOOL=/nowhere")
     staging.on_droplet("systemctl start ancla-backup", check=False)
     (title,) = until("nobody was told", lambda: titles(listener()))
     assert "no backup of app was made" in title
