@@ -52,7 +52,6 @@ def variables(place: Place, row: Row, *, bucket: str, buckets: Mapping[str, str]
         "HOME": str(work),
         "TMPDIR": str(work / "spool"),
         "LC_ALL": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PGHOST": "localhost",
         "PGPORT": str(port),
         "PGUSER": data.OWNER,

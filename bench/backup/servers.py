@@ -201,8 +201,8 @@ def s3(work: Path, name: str, tls: tuple[Path, Path] | None = None) -> Generator
     access, secret, log = "AKIABENCH", secrets.token_urlsafe(18), folder / "access.log"
     log.touch()
     flags = ["--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
-    command = [program, "--port", f"127.0.0.1:{port}", "--quiet", "--access-log", str(log), *flags]
-    command += ["posix", "--sidecar", str(folder / "sidecar"), str(folder / "objects")]
+    command = [program, "--port", f"127.0.0.1:{port}", "--quiet", "--keep-alive", "--access-log", str(log)]
+    command += [*flags, "posix", "--sidecar", str(folder / "sidecar"), str(folder / "objects")]
     environment = {**os.environ, "ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret}
     with _running(command, environment) as process:
         wait_for_port(port, process)

@@ -249,10 +249,11 @@ def _prepare(place: Place, results: Results) -> None:
     for number, script in enumerate(data.fingerprint_scripts(server.connect, data.DATABASE)):
         (work / "scripts" / f"{number}.sql").write_text(script)
     environment = variables(place, KEPT, bucket="", buckets={}, target="")
-    measure(
-        KEPT.command,
-        Command(environment=environment, spool=work / "spool", servers={}, log=work / "logs" / "kept", folder=ROOT),
+    command = Command(
+        environment=environment, spool=work / "spool", servers={}, log=work / "logs" / "kept", folder=ROOT
     )
+    measure(KEPT.command, command)
+    measure(f"{OPS} --help", command)  # so that Python's compiled files are there, as on a machine that is in use
     shutil.rmtree(work / "spool")
     results.dump_bytes = file_bytes(work / "kept")
 
