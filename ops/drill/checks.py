@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ops.backup.manifest import Manifest
-from ops.backup.records import AnyRecord, PostgresRecord
+from ops.backup.records import AnyRecord, PostgresRecord, SqliteRecord
 from ops.drill.evidence import Check, Status, TableComparison
 from ops.sources.base import Difference
 
@@ -152,7 +152,9 @@ def check_time(seconds: float, budget_minutes: int) -> Check:
     return passed("time", answer) if seconds <= budget_minutes * 60 else failed("time", answer, [answer])
 
 
-def compare_tables(found: PostgresRecord, expected: PostgresRecord) -> list[TableComparison]:
+def compare_tables(
+    found: PostgresRecord | SqliteRecord, expected: PostgresRecord | SqliteRecord
+) -> list[TableComparison]:
     """Put the two sides of each table beside each other."""
     have = {table.table: table for table in found.tables}
     want = {table.table: table for table in expected.tables}

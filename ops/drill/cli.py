@@ -38,6 +38,16 @@ EVIDENCE = Path("drills")
 EvidenceOption = Annotated[
     Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
 ]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        "--sign-key",
+        envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
+        metavar="FILE",
+        help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
+    ),
+]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)|0")
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
@@ -73,16 +83,7 @@ def drill_command(
     ] = None,
     identity: IdentityOption = None,
     evidence: EvidenceOption = EVIDENCE,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--signing-key",
-            "--sign-key",
-            envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
-            metavar="FILE",
-            help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
-        ),
-    ] = None,
+    signing_key: SigningKeyOption = None,
     keep_failed: Annotated[
         str, typer.Option("--keep-failed", metavar="TIME", help="How long a red drill's scratch stays: 30m, 2h, 1d, 0.")
     ] = "2h",
@@ -96,7 +97,7 @@ def drill_command(
     keep_hours = _hours(keep_failed)
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
-    signer = _signer(loaded, signing_key)
+    signer = signer_of(loaded, signing_key)
     place = reach.store(loaded, store)
     base = DrillJob(
         environment=loaded.outputs.environment,
@@ -265,7 +266,12 @@ def _hours(text: str) -> float:
     return float(match[1]) * _HOURS[match[2]] if match[1] else 0
 
 
-def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
+def signer_of(stack: LoadedStack, path: Path | None) -> Signer | None:
+    """Return the runner's key that signs evidence; None without one.
+
+    Raises:
+        KeyProblemError: it is no key, or one that the stack does not believe.
+    """
     signers = stack.outputs.backup.signers
     if path is None:
         return None

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
-from ops.backup.catalog import LATEST, CatalogEntry, entries, find, missing_objects, prefix_of, read_manifest
+from ops.backup.catalog import LATEST, CatalogEntry, entries, find, read_manifest
+from ops.backup.chain import Piece, missing, own_pieces, pieces
 from ops.backup.fetch import Fetcher, Identities
-from ops.backup.manifest import Manifest, ObjectRecord
+from ops.backup.manifest import Manifest
 from ops.backup.pipeline import WORKERS
 from ops.backup.spool import spool
-from ops.drill import checks, postgresql
+from ops.drill import bucket, checks, postgresql, secrets, sqlite
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage, copy_backup, damage, link_backup, possible
 from ops.drill.evidence import Choice, Evidence, Status
 from ops.drill.findings import Findings, Rehearsal, Report
@@ -39,7 +40,12 @@ from ops.errors import (
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
 
-REHEARSALS: dict[str, Rehearsal] = {"postgresql": postgresql.rehearse}
+REHEARSALS: dict[str, Rehearsal] = {
+    "postgresql": postgresql.rehearse,
+    "sqlite": sqlite.rehearse,
+    "secrets": secrets.rehearse,
+    "bucket": bucket.rehearse,
+}
 """How each kind of backup is restored and held against what was recorded."""
 
 
@@ -144,10 +150,11 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
     if manifest.recipients and not job.identities:
         raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
     begun = time.monotonic()
-    needed = sum(entry.file_size for entry in manifest.objects)
+    wanted = _wanted(job, manifest)
+    needed = sum(piece.entry.file_size for piece in wanted)
     with spool(folder, needed=needed, what=f"the drill of {job.name}") as files, contextlib.ExitStack() as stack:
-        report(f"fetching {len(manifest.objects)} objects of {manifest.id}")
-        if _fetch(job, found, manifest, files, report) and not found.enough:
+        report(f"fetching {len(wanted)} objects for {manifest.id}")
+        if _fetch(job, found, wanted, files, report) and not found.enough:
             rehearse = REHEARSALS.get(manifest.source.kind)
             if rehearse is None:
                 raise OpsError(f"{manifest.id}: a drill of {manifest.source.kind} is not built yet")
@@ -182,7 +189,7 @@ def _look(job: DrillJob, found: Findings, started: datetime) -> Manifest | None:
     if manifest.recipients:
         found.asks.add("key")
     found.add(checks.check_age(newest, started, job.max_age_hours))
-    found.add(checks.check_objects(manifest, missing_objects(job.store, manifest)))
+    found.add(checks.check_objects(manifest, missing(job.store, manifest)))
     return manifest
 
 
@@ -204,17 +211,27 @@ def _known(job: DrillJob, known: list[CatalogEntry]) -> str:
     return job.backup
 
 
-def _fetch(job: DrillJob, found: Findings, manifest: Manifest, folder: Path, report: Report) -> bool:
+def _wanted(job: DrillJob, manifest: Manifest) -> list[Piece]:
+    """Return what must be fetched: of the backup, and of those it depends on where they are there."""
+    try:
+        return pieces(job.store, manifest)
+    except ManifestError:  # the check of the objects has named it
+        return own_pieces(manifest)
+
+
+def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, report: Report) -> bool:
     """Fetch, decrypt and decompress every object; say whether all of them are right."""
+    manifest = found.manifest
+    assert manifest is not None  # noqa: S101  # it was looked at before
     store = TimedStore(job.store)
-    fetcher = Fetcher(store=store, prefix=prefix_of(manifest.name, manifest.id), identities=job.identities)
     wrong: list[str] = []
     closed: list[str] = []
 
-    def one(entry: ObjectRecord) -> float:
+    def one(piece: Piece) -> float:
         begun = time.monotonic()
+        fetcher = Fetcher(store=store, prefix=piece.prefix, identities=job.identities)
         try:
-            fetcher.one(entry, folder)
+            fetcher.one(piece.entry, piece.folder(folder))
         except KeyProblemError as error:
             closed.append(str(error))
         except (IntegrityError, ObjectMissingError) as error:
@@ -223,13 +240,13 @@ def _fetch(job: DrillJob, found: Findings, manifest: Manifest, folder: Path, rep
 
     begin = time.monotonic()
     with ThreadPoolExecutor(WORKERS) as pool:
-        busy = sum(pool.map(one, sorted(manifest.objects, key=lambda entry: -entry.size)))
+        busy = sum(pool.map(one, sorted(wanted, key=lambda piece: -piece.entry.size)))
     end = time.monotonic()
     # the threads fetch and decrypt at once: the stretch is divided as their own time was
     turn = begin + (end - begin) * min(store.seconds / busy, 1.0) if busy else end
     found.note_phase("fetch", begin, turn)
     found.note_phase("decrypt, decompress", turn, end)
-    report(f"fetched {manifest.stored_bytes} bytes in {end - begin:.1f} s")
+    report(f"fetched {sum(piece.entry.size for piece in wanted)} bytes in {end - begin:.1f} s")
     if manifest.recipients:
         found.add(checks.check_key(manifest, sorted(closed)))
     found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + closed)))

@@ -169,7 +169,8 @@ PHRASES = {
     "the drill has another key than those it was encrypted for": "el simulacro tiene otra clave que las del cifrado",
 }
 
-_DECIMAL = re.compile(r"\d+\.\d+")
+_DECIMAL = re.compile(r"(\d)\.(\d+ (?:h|s|min|días)\b)")
+"""A number with its unit, and no version."""
 
 
 def translate(text: str) -> str:
@@ -179,12 +180,8 @@ def translate(text: str) -> str:
     for pattern, spanish in _patterns():
         match = pattern.fullmatch(text)
         if match:
-            return spanish.format(*(_number(value) for value in match.groups()))
+            return _DECIMAL.sub(r"\1,\2", spanish.format(*match.groups()))
     return text
-
-
-def _number(value: str) -> str:
-    return value.replace(".", ",") if _DECIMAL.fullmatch(value) else value
 
 
 @cache

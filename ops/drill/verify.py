@@ -99,10 +99,10 @@ def _read(path: Path, keys: Sequence[str]) -> tuple[Link | None, str]:
         first = error.errors(include_input=False, include_url=False)[0]
         return None, f"changed: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     link = Link(path=path, evidence=evidence, sha256=digest(raw))
-    return link, _wrong_signature(evidence.signed, document, keys)
+    return link, wrong_signature(evidence.signed, document, keys)
 
 
-def _wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
+def wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
     """Say what is wrong with a signature; nothing for a right one."""
     if signed is None:
         return "not signed"
@@ -174,7 +174,7 @@ def _wrong_head(path: Path, environment: str, chain: Sequence[Link], keys: Seque
         yield Problem(file=path.name, what="the head of the chain is missing or not one")
         return
     head, document = read
-    wrong = _wrong_signature(head.signed, document, keys)
+    wrong = wrong_signature(head.signed, document, keys)
     if wrong or canonical(document) != path.read_bytes() or head.environment != environment:
         yield Problem(file=path.name, what=wrong or "changed: not the bytes that a drill writes")
         return
