@@ -8,6 +8,7 @@
     ├── SshError                         no connection, or another host key than the pinned one
     │   └── RemoteCommandError           the command ran on the machine and failed
     ├── SourceError                      what is to be backed up cannot be read
+    ├── BusyError                        another run is at the same work
     ├── SpoolError                       no room, or no right to write, on this machine's disk
     ├── StoreError                       the bucket or folder of the backups does not answer as it should
     │   ├── StoreUnreachableError        no answer at all, or the key pair is refused
@@ -61,6 +62,10 @@ class RemoteCommandError(SshError):
 
 class SourceError(OpsError):
     """What is to be backed up cannot be read."""
+
+
+class BusyError(OpsError):
+    """Another run is at the same work, here or on another machine."""
 
 
 class SpoolError(OpsError):

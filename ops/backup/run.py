@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ops.backup.catalog import prefix_of
 from ops.backup.keys import Signer
-from ops.backup.manifest import MANIFEST_NAME, Manifest
+from ops.backup.lock import only_run
+from ops.backup.manifest import MANIFEST_NAME, Manifest, time_of
 from ops.backup.page import PAGE_NAME, build_page
 from ops.backup.pipeline import Destination, Outgoing
 from ops.backup.records import AnyRecord
@@ -45,13 +46,29 @@ def create(job: BackupJob, report: Report) -> Manifest:
     """Make one restore point and return its manifest, which is the same in every store.
 
     Raises:
+        KeyProblemError: secrets would go out in the clear.
+        BusyError: another run is at it, here or on another machine.
         SourceError: the source cannot be dumped.
         SpoolError: no room on this machine.
         StoreError: a store refused; what was sent there is removed again, the other stores keep their copy.
     """
     begun = datetime.now(UTC)
     backup_id = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    prefix = prefix_of(job.name, backup_id)
+    with only_run(f"backup-{job.project}-{job.environment}-{job.name}", backup_id) as died:
+        return _create(job, _Run(id=backup_id, begun=begun, died=died), report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """This run, and the id of the backup that the run before left when it was killed."""
+
+    id: str
+    begun: datetime
+    died: str | None
+
+
+def _create(job: BackupJob, this: _Run, report: Report) -> Manifest:
+    prefix = prefix_of(job.name, this.id)
     plan = job.source.plan()
     report(
         f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items())
@@ -61,7 +78,7 @@ def create(job: BackupJob, report: Report) -> Manifest:
     destinations = [Destination(store=store) for store in job.stores]
     for destination in destinations:  # also: does it answer, before the dump
         with _noted(destination):
-            destination.store.abort_uploads(f"{job.name}/", older_than_hours=ORPHAN_HOURS)
+            _clean_up(destination.store, job.name, this.died, report)
     _any_left(destinations)
     outgoing = Outgoing(destinations, prefix, recipients=job.recipients, level=job.level, largest=plan.bytes_estimate)
     try:
@@ -75,12 +92,12 @@ def create(job: BackupJob, report: Report) -> Manifest:
             finally:
                 outgoing.stop()  # before the spool goes
         manifest = Manifest(
-            id=backup_id,
+            id=this.id,
             name=job.name,
             environment=job.environment,
             project=job.project,
             source=dump.record,
-            started_at=begun,
+            started_at=this.begun,
             snapshot_at=dump.snapshot_at,
             finished_at=datetime.now(UTC),
             recipients=job.recipients,
@@ -103,7 +120,7 @@ def create(job: BackupJob, report: Report) -> Manifest:
     if failures:
         kept = len(destinations) - len(failures)
         texts = "; ".join(str(destination.error) for destination in failures)
-        raise StoreError(f"{texts}; {kept} of {len(destinations)} stores have the backup {backup_id}")
+        raise StoreError(f"{texts}; {kept} of {len(destinations)} stores have the backup {this.id}")
     return manifest
 
 
@@ -119,6 +136,19 @@ def _refuse_clear(job: BackupJob, report: Report) -> None:
         )
     if len(job.recipients) == 1:
         report(f"warning: {job.name} has one recipient only; name a second one whose identity lies in escrow")
+
+
+def _clean_up(store: Store, name: str, died: str | None, report: Report) -> None:
+    """Remove what killed runs left: of the one before at once, of others when nothing can run that long."""
+    store.abort_uploads(f"{name}/", older_than_hours=ORPHAN_HOURS)
+    if died is None or time_of(died) is None:
+        return
+    prefix = prefix_of(name, died)
+    store.abort_uploads(prefix)
+    left = [item.key for item in store.list(prefix)]
+    if left and prefix + MANIFEST_NAME not in left:
+        report(f"{store.name}/{prefix}: a killed run left {len(left)} objects; removed")
+        store.delete(left)
 
 
 @contextlib.contextmanager

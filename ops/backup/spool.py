@@ -1,8 +1,12 @@
-"""The private folder that a dump passes through, gone when the work ends, and the disk errors that can happen there."""
+"""The private folder that a dump passes through, gone when the work ends, and the disk errors that can happen there.
+
+A folder is locked by the run that works in it. What a killed run left is nobody's, and the next one removes it.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -15,6 +19,7 @@ from ops.errors import SpoolError
 SLACK = 64 << 20
 """Bytes that must stay free beside the estimate."""
 
+PREFIX = "ancla-spool-"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -32,13 +37,14 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
     """
     root = parent or Path(tempfile.gettempdir())
     try:
+        _sweep(root)
         free = shutil.disk_usage(root).free
         if free < needed + SLACK:
             raise SpoolError(
                 f"{root}: {what} needs about {mebibytes(needed + SLACK)} MiB, {mebibytes(free)} MiB are free; "
                 "give another folder with --spool, or make room"
             )
-        folder = Path(tempfile.mkdtemp(prefix="ancla-spool-", dir=root))
+        folder, lock = _make(root)
     except OSError as error:
         raise SpoolError(f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool") from None
     try:
@@ -49,6 +55,31 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _make(root: Path) -> tuple[Path, int]:
+    """Make a locked folder; it has a name that others look at only when it is locked."""
+    new = Path(tempfile.mkdtemp(prefix="ancla-new-", dir=root))
+    lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return new.rename(root / new.name.replace("ancla-new-", PREFIX)), lock
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed runs left."""
+    for folder in root.glob(PREFIX + "*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:  # another user's, or gone since
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)
 
 
 def full(root: Path) -> str:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint
-from ops.errors import SourceError
+from ops.errors import BusyError, SourceError
 from ops.sources import pg_facts
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
 from ops.sources.pg_dump import dumping
@@ -25,6 +25,9 @@ from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_t
 
 JOBS = 2
 """Parallel workers of pg_dump and pg_restore. A dump holds JOBS + 2 connections; the smallest plan allows 22."""
+
+DUMP_LOCK = 0x616E636C61
+"""The key of the advisory lock of a dump: "ancla"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ class PostgresDatabase:
         with self._session() as connection, self.endpoint.environment() as variables:
             major, version = server_version(connection)
             tool = find_tool("pg_dump", at_least=version)
+            _lock(connection, self.endpoint)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
             found = pg_facts.tables(connection)
@@ -219,6 +223,13 @@ def _sequence_difference(found: SequenceState | None, expected: SequenceState) -
     if not behind:
         return []
     return [Difference(what=expected.sequence, found=f"at {found.last_value}", expected=f"at {expected.last_value}")]
+
+
+def _lock(connection: Connection, endpoint: Endpoint) -> None:
+    """Take the lock on dumps of this database, which is the session's and ends with it."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [DUMP_LOCK]).fetchone()
+    if row is None or not row[0]:
+        raise BusyError(f"{endpoint}: another backup of this database is running, maybe on another machine")
 
 
 def _export(connection: Connection) -> tuple[str, datetime]:

@@ -3,11 +3,13 @@
 Two traps of boto3 with stores that are not AWS are avoided here: checksums that other stores refuse (`when_required`;
 our own SHA-256 is in the manifest), and its transfer manager, which cannot send one part to two stores.
 The proxy and the certificate authorities come by `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
+What is tried again is one request, so one part and never the whole: see `ops.stores.patience`.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from blueprint.outputs import BucketKey, BucketOutput
 from ops.errors import DeleteRefusedError, ObjectMissingError, StoreError, StoreUnreachableError
 from ops.stores.base import StoredObject
+from ops.stores.patience import BROKEN, Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -31,9 +34,12 @@ MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
 class S3Store:
-    """The objects of `bucket` under its prefix."""
+    """The objects of `bucket` under its prefix. `timeout` is how many seconds it may be silent within one request."""
 
-    def __init__(self, bucket: BucketOutput, key: BucketKey) -> None:
+    def __init__(
+        self, bucket: BucketOutput, key: BucketKey, *, patience: Patience | None = None, timeout: float = 60
+    ) -> None:
+        self.patience = patience or Patience()
         self._bucket = bucket.name
         self._prefix = bucket.prefix.strip("/") + "/" if bucket.prefix.strip("/") else ""
         self._endpoint = bucket.endpoint
@@ -46,12 +52,13 @@ class S3Store:
             config=Config(
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                retries={"mode": "standard", "max_attempts": 4},
-                connect_timeout=10,
-                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": 1},  # `patience` it is, that asks again
+                connect_timeout=min(10, timeout),
+                read_timeout=timeout,
                 max_pool_connections=CONCURRENCY * 4,
             ),
         )
+        self.patience.watch(self._client)
 
     @property
     def name(self) -> str:
@@ -69,9 +76,9 @@ class S3Store:
 
     @contextmanager
     def open(self, key: str) -> Generator[BinaryIO]:
-        """Stream the object; a broken connection raises `StoreError` from `read`."""
+        """Stream the object; where the connection breaks, it is read on from there."""
         with self.explained(key):
-            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"]
+            body = _Body(self, key)
             try:
                 yield cast("BinaryIO", body)
             finally:
@@ -120,11 +127,16 @@ class S3Store:
             for page in pages:
                 for upload in page.get("Uploads", []):
                     if upload.get("Initiated", limit) <= limit:
-                        self._client.abort_multipart_upload(
-                            Bucket=self._bucket, Key=upload.get("Key", ""), UploadId=upload.get("UploadId", "")
-                        )
+                        self._abort(upload.get("Key", ""), upload.get("UploadId", ""))
                         aborted += 1
         return aborted
+
+    def _abort(self, key: str, upload: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":  # it went since it was listed
+                raise
 
     @property
     def client(self) -> S3Client:
@@ -149,6 +161,10 @@ class S3Store:
                 raise StoreUnreachableError(f"{where}: no such bucket; run `pulumi up`") from None
             if code in REFUSED:
                 raise StoreUnreachableError(f"{where}: the key pair is refused ({code})") from None
+            if code == "RequestTimeTooSkewed":
+                raise StoreError(
+                    f"{where}: the clock here or there is wrong by minutes; set it (timedatectl)"
+                ) from None
             raise StoreError(f"{where}: {code or 'refused'}") from None
         except BotoCoreError as error:
             raise StoreUnreachableError(
@@ -162,6 +178,49 @@ def _keeps(error: ClientError) -> bool:
     return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
 
 
+class _Body:
+    """An object's bytes, from wherever the connection broke, as long as it is the same object."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self._store, self._address = store, store.address(key)
+        self._position, self._failures, self._since = 0, 0, 0.0
+        bucket, name = self._address
+        first = store.client.get_object(Bucket=bucket, Key=name)
+        self._etag, self._body = first["ETag"], first["Body"]
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, nothing at the end."""
+        while True:
+            try:
+                block = self._body.read(None if size < 0 else size)
+            except BROKEN:
+                self._wait()
+                self._again()
+                continue
+            self._position += len(block)
+            self._failures = 0
+            return block
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._body.close()
+
+    def _wait(self) -> None:
+        self._since = self._since if self._failures else time.monotonic()
+        self._failures += 1
+        pause = self._store.patience.next_pause(self._since, self._failures)
+        if pause is None:
+            raise  # noqa: PLE0704  # called where the failure is handled
+        time.sleep(pause)
+
+    def _again(self) -> None:
+        self._body.close()
+        bucket, name = self._address
+        self._body = self._store.client.get_object(
+            Bucket=bucket, Key=name, Range=f"bytes={self._position}-", IfMatch=self._etag
+        )["Body"]
+
+
 class _S3Upload:
     """The first part waits for a second one: most objects have none, and cost one request then."""
 
@@ -172,6 +231,7 @@ class _S3Upload:
         self._first: bytes | None = None
         self._id: str | None = None
         self._etags: dict[int, str] = {}
+        self._sizes: dict[int, int] = {}
 
     def put(self, number: int, part: bytes) -> None:
         with self._lock:
@@ -192,21 +252,29 @@ class _S3Upload:
             done = self._store.client.upload_part(
                 Bucket=self._bucket, Key=self._name, UploadId=upload, PartNumber=number, Body=part
             )
-        self._etags[number] = done["ETag"]
+        self._etags[number], self._sizes[number] = done["ETag"], len(part)
 
     def complete(self) -> None:
         if self._id is None:
             self._store.put_bytes(self._key, self._first or b"")
             return
         with self._store.explained(self._key):
-            self._store.client.complete_multipart_upload(
-                Bucket=self._bucket,
-                Key=self._name,
-                UploadId=self._id,
-                MultipartUpload={
-                    "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
-                },
-            )
+            try:
+                self._store.client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=self._name,
+                    UploadId=self._id,
+                    MultipartUpload={
+                        "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
+                    },
+                )
+            except ClientError as error:  # asked again, because the first answer was lost: it may be done already
+                if error.response.get("Error", {}).get("Code") != "NoSuchUpload" or not self._is_there():
+                    raise
+
+    def _is_there(self) -> bool:
+        head = self._store.client.head_object(Bucket=self._bucket, Key=self._name)
+        return head["ContentLength"] == sum(self._sizes.values())
 
     def abort(self) -> None:
         if self._id is not None:

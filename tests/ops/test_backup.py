@@ -19,7 +19,7 @@ from ops.backup import catalog, spool
 from ops.backup.keys import make_identity, recipient_of
 from ops.backup.run import BackupJob, create
 from ops.drill import scratch
-from ops.errors import BackupNotFoundError, SourceError, SpoolError, StoreError, ToolError
+from ops.errors import BackupNotFoundError, SourceError, SpoolError, ToolError
 from ops.reach import readable_database
 from ops.restore import RestoreJob, run
 from ops.sources import pg_tools, postgres
@@ -32,22 +32,6 @@ def job(source, *stores, spool=None):
 
 def silent(text):
     pass
-
-
-class FaultyStore:
-    """A store that fails at the nth upload; everything else is the real one's."""
-
-    def __init__(self, store, *, at):
-        self._store, self._left = store, at
-
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
-    def upload(self, key):
-        self._left -= 1
-        if self._left < 0:
-            raise StoreError(f"{key}: the line was cut")
-        return self._store.upload(key)
 
 
 def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
@@ -108,14 +92,6 @@ def test_without_its_manifest_a_backup_is_incomplete_and_is_not_taken(source, s3
         catalog.find(s3, "shop", made.id)
 
 
-@pytest.mark.parametrize("at", [0, 1, 5])
-def test_a_failed_upload_leaves_nothing_in_the_bucket(source, s3, at):
-    with pytest.raises(StoreError, match="the line was cut"):
-        create(job(source, FaultyStore(s3, at=at)), silent)
-    assert list(s3.list("")) == []
-    assert s3.abort_uploads("") == 0
-
-
 def test_an_interrupt_leaves_nothing_in_the_bucket_and_nothing_in_the_spool(source, s3, tmp_path):
     def interrupt(text):
         if text.startswith("stored"):
@@ -125,13 +101,6 @@ def test_an_interrupt_leaves_nothing_in_the_bucket_and_nothing_in_the_spool(sour
         create(job(source, s3, spool=tmp_path), interrupt)
     assert list(s3.list("")) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_one_store_that_fails_does_not_take_the_other_copy_with_it(source, s3, folder):
-    with pytest.raises(StoreError, match="1 of 2 stores have the backup"):
-        create(job(source, FaultyStore(s3, at=0), folder), silent)
-    assert list(s3.list("")) == []
-    assert [entry.complete for entry in catalog.entries(folder)] == [True]
 
 
 def test_too_small_a_spool_is_refused_before_the_dump(source, s3, tmp_path, monkeypatch):

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey
 from ops.errors import ObjectMissingError, StoreError, StoreUnreachableError
+from ops.stores.patience import Patience
 from ops.stores.s3 import S3Store
+from tests.ops.faults import FaultyLine
 
 MIB = 1 << 20
 
@@ -54,6 +58,7 @@ def test_an_endpoint_that_does_not_answer_and_a_wrong_key_are_one_line(bucket, s
     nowhere = S3Store(
         bucket.model_copy(update={"endpoint": "http://127.0.0.1:9"}),
         BucketKey(access_key="a", secret_key=SecretStr("b")),
+        patience=Patience(at_first=1),
     )
     with pytest.raises(StoreUnreachableError, match="no answer") as caught:
         list(nowhere.list(""))
@@ -73,3 +78,66 @@ def test_a_bucket_that_is_not_there_is_named(bucket, key):
 def test_a_key_may_not_lead_out_of_a_folder(folder):
     with pytest.raises(StoreError, match="leads out of the folder"):
         folder.put_bytes("../outside", b"")
+
+
+def exercise(store):
+    """Every kind of request once; returns what is there in the end."""
+    store.put_bytes("shop/a/one", b"1" * 1000)
+    for finish in ("complete", "abort"):
+        upload = store.upload(f"shop/a/{finish}")
+        upload.put(1, b"x" * 5 * MIB)
+        upload.put(2, b"y" * 10)
+        getattr(upload, finish)()
+    store.put_bytes("shop/a/gone", b"")
+    store.delete(["shop/a/gone"])
+    with store.open("shop/a/complete") as body:
+        assert body.read() == b"x" * 5 * MIB + b"y" * 10
+    store.abort_uploads("shop/")
+    return [(item.key, item.size) for item in store.list("")]
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "lost", "cut", "hang"])
+def test_each_request_in_turn_may_fail_once_and_is_made_again(bucket, key, s3_endpoint, fault):
+    """One request more for each fault: one part again, and not the whole."""
+    failed = set()
+
+    def once(number, method):
+        request = line.requests[number]
+        if request in failed or (fault == "cut" and method != "GET"):
+            return None
+        failed.add(request)
+        return fault
+
+    with FaultyLine(s3_endpoint, once) as line:
+        store = S3Store(
+            bucket.model_copy(update={"endpoint": line.address}),
+            key,
+            patience=Patience(at_first=60, later=60, pause=0.1),
+            timeout=2 if fault == "hang" else 30,
+        )
+        assert exercise(store) == [("shop/a/complete", 5 * MIB + 10), ("shop/a/one", 1000)]
+        assert store.abort_uploads("") == 0
+    assert len(failed) >= (3 if fault == "cut" else 9)
+    assert max(line.requests.count(request) for request in failed) <= 4
+
+
+def test_a_store_that_stays_busy_is_given_up_in_a_bounded_time(bucket, key, s3_endpoint):
+    with FaultyLine(s3_endpoint, lambda number, method: "503" if number > 0 else None) as line:
+        store = S3Store(
+            bucket.model_copy(update={"endpoint": line.address}), key, patience=Patience(later=1, pause=0.2)
+        )
+        store.put_bytes("a", b"")
+        begun = time.monotonic()
+        with pytest.raises(StoreError, match="503"):
+            store.put_bytes("b", b"")
+        assert 0.5 < time.monotonic() - begun < 60
+    assert len(line.requests) > 3, "it was asked again"
+
+
+def test_a_retry_after_is_obeyed_and_one_beyond_all_patience_ends_at_once():
+    patience = Patience(at_first=5, later=100, pause=1, answered=True)
+    now = time.monotonic()
+    assert patience.next_pause(now, 1, 30) == 30
+    assert patience.next_pause(now, 1, 3600) is None
+    assert 0 <= patience.next_pause(now, 1) <= 0.2
+    assert patience.next_pause(now - 101, 1) is None

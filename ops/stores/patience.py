@@ -1,0 +1,91 @@
+"""How long a store is asked again, and when: one request at a time, with full jitter, for a bounded time.
+
+It hooks into botocore, so that it holds for every request of a client. botocore's own retries know no `Retry-After`,
+count attempts and not time, and give up on a 429 without a body.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError, SSLError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+BROKEN = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
+"""What breaks on the way, and may hold the next time."""
+
+BUSY = {408, 429, 500, 502, 503, 504}
+BUSY_CODES = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "Throttling"}
+_SINCE = "ancla_failing_since"
+
+
+@dataclass(kw_only=True)
+class Patience:
+    """Seconds from the first failure of a request until it is given up: `at_first` before the store ever answered.
+
+    `pause` is the longest pause but for a `Retry-After`, which is obeyed where it fits into the time.
+    """
+
+    at_first: float = 5
+    later: float = 120
+    pause: float = 10
+    answered: bool = False
+
+    def watch(self, client: S3Client) -> None:
+        """Be asked after each request of this client."""
+        handler = cast("Any", self._needs_retry)  # the stubs know only of handlers that return nothing
+        client.meta.events.register("needs-retry.s3", handler, unique_id="ancla-patience")
+
+    def next_pause(self, since: float, tries: int, asked: float = 0) -> float | None:
+        """Return how long to wait before the next try; None to give up.
+
+        Args:
+            since: `time.monotonic()` of the first failure.
+            tries: how many failed.
+            asked: what `Retry-After` asked for.
+        """
+        left = since + (self.later if self.answered else self.at_first) - time.monotonic()
+        wanted = max(asked, random.uniform(0, min(self.pause, 0.1 * 2.0 ** min(tries, 16))))  # noqa: S311  # no secret
+        return wanted if wanted < left else None
+
+    def _needs_retry(
+        self,
+        *,
+        response: tuple[Any, dict[str, Any]] | None,
+        attempts: int,
+        caught_exception: Exception | None,
+        request_dict: dict[str, Any],
+        **_: object,
+    ) -> float | None:
+        asked: float | None = None
+        if response is not None:
+            asked = _asked(response[1])
+            self.answered = self.answered or asked is None
+        elif isinstance(caught_exception, BROKEN) and not isinstance(caught_exception, SSLError):
+            asked = 0
+        if asked is None:
+            return None
+        since = request_dict["context"].setdefault(_SINCE, time.monotonic())
+        return self.next_pause(since, attempts, asked)
+
+
+def _asked(parsed: dict[str, Any]) -> float | None:
+    """Return the seconds that a busy store asks us to wait; None where it is not busy."""
+    metadata = parsed.get("ResponseMetadata", {})
+    code = parsed.get("Error", {}).get("Code", "")
+    if metadata.get("HTTPStatusCode") not in BUSY and code not in BUSY_CODES:
+        return None
+    header = metadata.get("HTTPHeaders", {}).get("retry-after", "")
+    if header.isdigit():
+        return float(header)
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,139 @@
+"""What goes wrong between us and a store: a proxy that breaks requests, and a store that fails at a chosen call."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from ops.errors import StoreError
+
+CALLS = {"upload", "put_bytes", "open", "list", "delete", "abort_uploads"}
+
+
+class FaultyStore:
+    """A store that fails at its call number `at` (counted from 0), once; everything else is the real one's.
+
+    The calls of an upload (`put`, `complete`) count too. `calls` is how many there were.
+    """
+
+    def __init__(self, store, *, at=None):
+        self._store, self._at, self.calls = store, at, 0
+        self._lock = threading.Lock()
+
+    def count(self, what):
+        with self._lock:
+            number, self.calls = self.calls, self.calls + 1
+        if number == self._at:
+            raise StoreError(f"{what}: the line was cut")
+
+    def __getattr__(self, name):
+        real = getattr(self._store, name)
+        if name not in CALLS:
+            return real
+
+        def counted(*args, **kwargs):
+            self.count(name)
+            done = real(*args, **kwargs)
+            return _FaultyUpload(self, done) if name == "upload" else done
+
+        return counted
+
+
+class _FaultyUpload:
+    def __init__(self, store, upload):
+        self._store, self._upload = store, upload
+        self.abort = upload.abort
+
+    def put(self, number, part):
+        self._store.count("put")
+        self._upload.put(number, part)
+
+    def complete(self):
+        self._store.count("complete")
+        self._upload.complete()
+
+
+class FaultyLine:
+    """An HTTP proxy before an S3 server. `fault(number, method)` says what happens to a request, counted from 0:
+
+    None: it passes. "503", "429": so it is answered, with Retry-After: 0. "reset": the connection breaks before the
+    answer; "lost": the server did it, and the answer is lost. "hang": no answer. "cut": half of the answer.
+    """
+
+    def __init__(self, address, fault):
+        self.target, self.fault = urlsplit(address), fault
+        self.requests, self.lock, self.over = [], threading.Lock(), threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Request)
+        self._server.daemon_threads, self._server.line = True, self
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Request(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def handle_one(self):
+        line = self.server.line
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with line.lock:
+            number = len(line.requests)
+            line.requests.append((self.command, self.path))
+        what = line.fault(number, self.command)
+        if what in {"503", "429"}:
+            self.answer(int(what), {"Retry-After": "0", "Content-Length": "0"}, b"")
+            return
+        if what == "hang":
+            line.over.wait(60)
+        self.close_connection = what is not None
+        if what in {"hang", "reset"}:
+            return
+        status, headers, content = self.ask(line.target, body)
+        if what != "lost":
+            self.answer(status, headers, content[: len(content) // 2] if what == "cut" else content)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_one  # noqa: N815 - names of the library
+
+    def ask(self, target, body):
+        there = http.client.HTTPConnection(target.hostname, target.port, timeout=60)
+        there.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in {"expect", "connection"}:
+                there.putheader(name, value)
+        there.endheaders(body or None)
+        answer = there.getresponse()
+        content = answer.read()
+        there.close()
+        headers = {k: v for k, v in answer.getheaders() if k.lower() not in {"transfer-encoding", "connection"}}
+        if self.command != "HEAD":
+            headers = {k: v for k, v in headers.items() if k.lower() != "content-length"}
+            headers["Content-Length"] = str(len(content))
+        return answer.status, headers, content
+
+    def answer(self, status, headers, content):
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def eventually(condition, seconds=60):
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.01)
