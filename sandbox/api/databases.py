@@ -30,6 +30,8 @@ from sandbox.store import Record
 PORT = 25060
 POOL_PORT = 25061
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
+_LABEL = 63
+"""Characters that a label of a DNS name may have (RFC 1035)."""
 
 
 def find_cluster(call: Call) -> Record:
@@ -186,6 +188,12 @@ def create_cluster(call: Call) -> Body:
     region = call.one_of("region", catalog.REGIONS, "invalid region")
     if call.store.list("database", name=name, deleting=False):
         raise invalid("cluster name is not available")
+    number = call.store.get_meta("account")["number"]
+    host = f"{name}-do-user-{number}-0.{'abcdefghijklm'[number % 13]}.{DATABASE_ZONE}"
+    if len(f"private-{host.partition('.')[0]}") > _LABEL:
+        raise invalid(
+            f"invalid cluster name: the sandbox has no host for it, private-{host} has a label above {_LABEL}"
+        )
     blank: Record = {"rules": []}
     forked = source_of(call)
     if forked and not call.body.get("version"):
@@ -195,7 +203,6 @@ def create_cluster(call: Call) -> Body:
         check_fork(fields, forked[0])
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, call.body.get("private_network_uuid"), region)
-    account = call.store.get_meta("account")
     ident = new_uuid()
     database: Record = {
         "id": ident,
@@ -207,7 +214,7 @@ def create_cluster(call: Call) -> Body:
         "vpc_uuid": vpc["id"],
         "public_ip": free_public_ip(cloud),
         "private_ip": free_private_ip(call.store, vpc),
-        "host": f"{name}-do-user-{account['number']}-0.{'abcdefghijklm'[account['number'] % 13]}.{DATABASE_ZONE}",
+        "host": host,
         "tags": tags,
         "db_names": ["defaultdb"],
         "users": [

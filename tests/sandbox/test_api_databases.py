@@ -61,6 +61,7 @@ def test_the_hosts_of_a_cluster_have_addresses_in_dns(sandbox: Sandbox):
     ("change", "status", "part"),
     [
         ({"name": "Bad_Name"}, 422, "invalid cluster name"),
+        ({"name": "x" * 60}, 422, "the sandbox has no host for it"),
         ({"name": "taken"}, 422, "cluster name is not available"),
         ({"size": "db-s-9vcpu"}, 422, "invalid size"),
         ({"region": "mars1"}, 422, "invalid region"),
