@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,12 @@ from rich.table import Table
 
 from ops import console
 from ops.cloud import Cloud, cloud_from_environment
+from ops.drill.cli import EVIDENCE, EvidenceOption, SigningKeyOption, signer_of
 from ops.drill.evidence import Status
-from ops.errors import OpsError, VerdictError
+from ops.errors import KeyProblemError, OpsError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.pitr import drill, forks, provider
-from ops.pitr.evidence import ForkEvidence, write_json
+from ops.pitr.evidence import ForkEvidence, keep, verify
 from ops.pitr.forks import Patience
 from ops.pitr.provider import Cluster
 from ops.stack import load_stack
@@ -64,9 +66,8 @@ def pitr_drill(
     schema_may_differ: Annotated[
         bool, typer.Option("--schema-may-differ", help="The schema has changed since TIME; name it and go on.")
     ] = False,
-    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where the JSON goes.")] = Path(
-        "drills"
-    ),
+    evidence: EvidenceOption = EVIDENCE,
+    signing_key: SigningKeyOption = None,
     dry_run: DryRunOption = False,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -87,20 +88,52 @@ def pitr_drill(
     if dry_run:
         _print_plan(drill.plan(job, datetime.now(UTC)), as_json=as_json)
         return
+    signer = signer_of(loaded, signing_key)
     try:
         evidence.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OpsError(f"{evidence}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
     note(stack=loaded.name)
     result = drill.run(job, console.step)
-    file = write_json(result, evidence)
+    file = keep(result, evidence, signer)
     note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
     if as_json:
-        console.print_json(result.model_dump(mode="json"))
+        console.print_json(json.loads(file.read_bytes()))
     else:
         _print_evidence(result, file)
     if result.verdict == "red":
         raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
+
+
+@pitr_app.command("verify")
+def pitr_verify(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where the drills kept their evidence.")
+    ] = EVIDENCE,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="LINE", help="A public key (OpenSSH line) to believe; backup.signers else."),
+    ] = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the evidence of fork drills: signatures, and that none was taken out from between. Wrong exits 3."""
+    loaded = load_stack(stack, outputs)
+    keys = key or loaded.outputs.backup.signers
+    if not keys:
+        raise KeyProblemError("no key is believed: name the runner's in backup.signers, or give --key")
+    files, problems = verify(folder, loaded.outputs.environment, keys)
+    if not files:
+        raise OpsError(f"{folder}: no evidence of fork drills of {loaded.outputs.environment} there")
+    if as_json:
+        console.print_json({"documents": [file.name for file in files], "problems": problems})
+    for problem in () if as_json else problems:
+        console.out.print(f"[red]wrong[/red] {escape(problem)}")
+    if problems:
+        raise VerdictError(f"{folder}: {len(problems)} problems in {len(files)} documents: {problems[0]}")
+    if not as_json:
+        console.out.print(f"[green]verified[/green] {len(files)} documents of {loaded.outputs.environment}")
 
 
 @pitr_app.command("sweep")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from ops.drill.evidence import Check, Facts, Phase, Status
+from ops.backup.keys import Signer
+from ops.backup.manifest import Signature
+from ops.drill.evidence import Check, Facts, Phase, Status, canonical, digest, signed_content
+from ops.drill.verify import wrong_signature
 
 PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
 
@@ -56,7 +61,7 @@ class ForkEvidence(Facts):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
     `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
-    `rto_seconds` until the last table was read.
+    `rto_seconds` until the last table was read. `previous` is the SHA-256 of the environment's document before.
     """
 
     evidence_version: Literal[1] = 1
@@ -86,6 +91,8 @@ class ForkEvidence(Facts):
     databases: list[DatabaseFacts] = Field(default_factory=list)
     checks: list[Check]
     phases: list[Phase]
+    previous: str | None = None
+    signed: Signature | None = None
 
     @property
     def rows(self) -> int:
@@ -123,8 +130,43 @@ def with_skipped(checks: list[Check]) -> list[Check]:
     ]
 
 
-def write_json(evidence: ForkEvidence, folder: Path) -> Path:
-    """Write the document into `folder`, under a name that sorts by time; returns its path."""
+def keep(evidence: ForkEvidence, folder: Path, signer: Signer | None) -> Path:
+    """Write the document into `folder`, naming the one before and signed, under a name that sorts by time."""
+    earlier = sorted(folder.glob(_files(evidence.environment)))
+    previous = digest(earlier[-1].read_bytes()) if earlier else None
+    document = evidence.model_copy(update={"previous": previous}).model_dump(mode="json")
+    if signer is not None:
+        signature = Signature(key=signer.public, signature=signer.sign(signed_content(document)))
+        document["signed"] = signature.model_dump(mode="json")
     path = folder / f"fork-drill-{evidence.environment}-{evidence.started_at:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(evidence.model_dump_json(indent=2) + "\n")
+    path.write_bytes(canonical(document))
     return path
+
+
+def verify(folder: Path, environment: str, keys: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the documents of an environment, oldest first, and what is wrong with them.
+
+    A changed character, a key that is not believed and a document taken out from between two are seen; that the newest
+    one is missing is not.
+    """
+    files, problems, previous = sorted(folder.glob(_files(environment))), list[str](), None
+    for file in files:
+        raw = file.read_bytes()
+        try:
+            evidence, document = ForkEvidence.model_validate_json(raw), json.loads(raw)
+        except ValueError:
+            problems.append(f"{file.name}: changed: not a document of a drill")
+        else:
+            wrong = wrong_signature(evidence.signed, document, keys) or (
+                "" if canonical(document) == raw else "changed"
+            )
+            if evidence.previous != previous:
+                problems.append(f"{file.name}: the one before it was changed or taken out")
+            if wrong:
+                problems.append(f"{file.name}: {wrong}")
+        previous = digest(raw)
+    return files, problems
+
+
+def _files(environment: str) -> str:
+    return f"fork-drill-{environment}-[0-9]*.json"

@@ -21,8 +21,6 @@ from ops.pitr.provider import Cluster, read_cluster, written
 TAG = "ancla-fork-drill"
 """What every fork of a drill wears, and nothing else: the sweep finds by it what a killed drill left."""
 
-_INFIX = "-drill-"
-_LONGEST_NAME = 63
 _LOOKS_AFTER_SILENCE = 4
 """A fork whose creation nobody answered may be listed a little later."""
 
@@ -36,9 +34,12 @@ class Patience:
 
 
 def fork_name(live: Cluster, now: datetime) -> str:
-    """Return the name of a fork: it says whose it is and when it began."""
-    ending = f"{_INFIX}{now:%Y%m%dt%H%M%S}"
-    return live.name[: _LONGEST_NAME - len(ending)] + ending
+    """Return the name of a fork: whose it is, by the cluster's id, and when it began (UTC).
+
+    Short, whatever the cluster is called: the name is in the host's first label with `private-` and `-do-user-N-0`
+    around it, and a label has 63 characters.
+    """
+    return f"drill-{live.id[:8]}-{now:%y%m%d%H%M%S}"
 
 
 def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
@@ -53,8 +54,7 @@ def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
 
 
 def _is_named_after(cluster: Cluster, live: Cluster) -> bool:
-    stem, infix, begun = cluster.name.rpartition(_INFIX)
-    return stem == live.name[: _LONGEST_NAME - len(infix + begun)] and re.fullmatch(r"\d{8}t\d{6}", begun) is not None
+    return re.fullmatch(rf"drill-{re.escape(live.id[:8])}-\d{{12}}", cluster.name) is not None
 
 
 def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, droplets: list[str]) -> str:
@@ -156,7 +156,7 @@ def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, pati
                     return ident is not None
             else:
                 cluster = read_cluster(found["database"])
-                if cluster.id == live.id or cluster.name != name or _INFIX not in name:
+                if cluster.id == live.id or cluster.name != name or not _is_named_after(cluster, live):
                     raise RestoreRefusedError(f"database cluster {cluster.name} ({cluster.id}): not destroyed: no fork")
                 cloud.delete(f"/v2/databases/{cluster.id}")
             problem = "it is still listed"

@@ -21,15 +21,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from ops.backup.keys import Signer
 from ops.cloud import Cloud
 from ops.drill import scratch
 from ops.drill.evidence import Status
 from ops.errors import CloudError, OpsError, RestoreRefusedError, StackError
 from ops.pitr import drill, forks, provider
 from ops.pitr.drill import ForkDrill, run
+from ops.pitr.evidence import keep, verify
 from ops.pitr.forks import TAG, Patience
 from ops.pitr.identity import identity
-from ops.sources.pg_tools import find_tool
+from ops.sources.pg_tools import Endpoint, find_tool
 from ops.stack import load_stack
 from ops.stack_init import make_key
 from sandbox.parts.none import NoParts
@@ -234,6 +236,12 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     assert f'database "{shop}" does not exist' in red("databases")
 
 
+@contextmanager
+def as_nobody(_):
+    endpoint = Endpoint(host="127.0.0.1", port=1, user="x", password=SecretStr("x"), database="x")
+    yield endpoint, endpoint
+
+
 def test_a_copy_that_was_not_recovered_is_no_restored_backup(job, cluster, shop):
     with copy_of(cluster, recovered=False) as copy:
         evidence = run(replace(job, open_live=as_users(cluster), open_fork=as_users(copy)), print)
@@ -260,6 +268,32 @@ def test_another_system_is_not_a_fork_of_this_one(job, cluster, shop):
         job = replace(job, open_live=as_users(cluster), open_fork=contextmanager(lambda *_: iter([(other, other)])))
         evidence = run(job, print)
     assert "it is another system" in evidence.summary()
+
+
+def test_evidence_is_signed_and_none_is_changed_or_taken_out_unseen(job, tmp_path, monkeypatch):
+    evidence, signer = run(replace(job, open_live=as_nobody), print), Signer(make_key())
+    folder = tmp_path / "drills"
+    folder.mkdir()
+    for hour in range(3):
+        moment = evidence.started_at + timedelta(hours=hour)
+        keep(evidence.model_copy(update={"started_at": moment}), folder, signer)
+    files, problems = verify(folder, "staging", [signer.public])
+    assert (len(files), problems) == (3, [])
+    assert "not believed" in verify(folder, "staging", [Signer(make_key()).public])[1][0]
+    _, second, third = files
+    whole = second.read_bytes()
+    for at in range(0, len(whole), 97):
+        second.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert verify(folder, "staging", [signer.public])[1], at
+    second.write_bytes(whole.replace(b'"red"', b'"green"'))
+    assert second.read_bytes() != whole
+    assert f"{second.name}: changed after it was signed" in verify(folder, "staging", [signer.public])[1]
+    second.unlink()
+    assert verify(folder, "staging", [signer.public])[1] == [
+        f"{third.name}: the one before it was changed or taken out"
+    ]
+    keep(evidence.model_copy(update={"started_at": evidence.started_at + timedelta(days=1)}), folder, None)
+    assert any("not signed" in problem for problem in verify(folder, "staging", [signer.public])[1])
 
 
 # --- what is refused before anything is made -------------------------------------------------------------------------
@@ -369,7 +403,7 @@ def test_a_fork_that_stays_is_said_to_stay(api, job, monkeypatch):
     fault(api, match={"method": "DELETE", "path": "/v2/databases/"}, do="status", status=503)
     monkeypatch.setattr(drill, "DESTROY_SECONDS", 0.2)
     api.parts.gate["contents"] = gate = threading.Event()
-    with pytest.raises(CloudError, match=r"shop-db-drill-\S+ may be left, and costs money: .*503.* pitr sweep"):
+    with pytest.raises(CloudError, match=r"drill-\S+ may be left, and costs money: .*503.* pitr sweep"):
         run(replace(job, wait_minutes=0), print)
     gate.set()
     assert len(names(api)) == 2
@@ -457,11 +491,12 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     api.parts.gate["contents"].set()
     fork = next(name for name in names(api) if name != "shop-db")
     # Beside it: a cluster by a like name without the tag, one with the tag by another name, and live with the tag on.
-    api.cluster("shop-db-drill-20260101t000000")
+    like = f"drill-{api.live['id'][:8]}-260101000000"
+    api.cluster(like)
     api.cluster("other", tags=[TAG])
     live = {"resources": [{"resource_id": api.live["id"], "resource_type": "database"}]}
     api.send("POST", f"/v2/tags/{TAG}/resources", live)
-    others = ["other", "shop-db", "shop-db-drill-20260101t000000"]
+    others = sorted(["other", "shop-db", like])
     assert names(api) == sorted([*others, fork])
 
     code, stdout, stderr = done(ops("sweep"))
@@ -470,7 +505,6 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     code, stdout, _ = done(ops("sweep", "--older-than", "0", "--dry-run", "--json"))
     assert (code, names(api)) == (3, sorted([*others, fork]))
     states = {each["name"]: each["state"] for each in json.loads(stdout)["forks"]}
-    like = "shop-db-drill-20260101t000000"
     assert states == {fork: "would be destroyed", "shop-db": "kept", "other": "kept", like: "kept"}
 
     code, stdout, stderr = done(ops("sweep", "--older-than", "0"))
@@ -502,14 +536,15 @@ def test_live_is_not_destroyed_by_whatever_name_or_id(api, job):
     assert names(api) == ["shop-db"]
 
 
-def test_a_long_name_is_shortened_and_known_again(api, job):
-    live = replace(live_of(job), name="x" * 60)
+def test_a_fork_is_known_by_its_name_and_its_host_fits_into_a_dns_label(api, job):
+    live = replace(live_of(job), name="x" * 40)
     name = forks.fork_name(live, datetime.now(UTC))
-    assert len(name) == 63
+    assert len(f"private-{name}-do-user-{10**12}-0") <= 63
     fork = replace(live, id="another", name=name, tags=(TAG,))
     assert forks.why_not_ours(fork, live) is None
-    assert forks.why_not_ours(replace(fork, name="y" + name[1:]), live) is not None
-    assert forks.why_not_ours(replace(fork, name=name[:-1] + "z"), live) is not None
+    of_another = forks.fork_name(replace(live, id="0" * 8), datetime.now(UTC))
+    for wrong in (of_another, f"x{name}", f"{name}0", name[:-1] + "z", live.name):
+        assert forks.why_not_ours(replace(fork, name=wrong), live) is not None
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
