@@ -214,6 +214,16 @@ def test_a_store_that_lets_nothing_go_keeps_every_ledger(store, keys, monkeypatc
     assert len(list((store.root / "ledger").iterdir())) == KEPT + 2
 
 
+def test_a_key_that_only_reads_is_enough(store, keys, monkeypatch):
+    def refuse(key, content):
+        raise StoreUnreachableError("the key pair is refused")
+
+    flip(store, keys[0])
+    monkeypatch.setattr(store, "put_bytes", refuse)
+    assert len(run(store).problems) == 1
+    assert run(store).read == 4
+
+
 def test_what_was_read_before_the_store_went_away_is_in_the_ledger(store, keys, monkeypatch):
     opened = store.open
 
