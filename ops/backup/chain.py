@@ -29,13 +29,19 @@ class Piece:
         return folder
 
 
+def own_pieces(manifest: Manifest) -> list[Piece]:
+    """Return the objects of a backup itself."""
+    prefix = prefix_of(manifest.name, manifest.id)
+    return [Piece(prefix=prefix, place="", entry=entry) for entry in manifest.objects]
+
+
 def pieces(store: Store, manifest: Manifest) -> list[Piece]:
     """Return every object that a restore needs: the backup's own, and the packs of those it depends on.
 
     Raises:
         ManifestError: an earlier backup's manifest is missing or cannot be trusted.
     """
-    found = [Piece(prefix=prefix_of(manifest.name, manifest.id), place="", entry=entry) for entry in manifest.objects]
+    found = own_pieces(manifest)
     for earlier in manifest.depends_on:
         base = read_manifest(store, manifest.name, earlier)
         needed = _needed(manifest, earlier)
