@@ -224,6 +224,7 @@ class _Filler:
     def pack(self, path: Path, listed: Sequence[Facts]) -> list[BucketObject]:
         """Read objects into a tar, and send it on when it is whole; what is gone meanwhile is left out."""
         try:
+            self._outbox.check()
             if len(listed) == 1 and listed[0].size > PACK_BYTES:
                 taken = self._large(path, listed[0])
             else:

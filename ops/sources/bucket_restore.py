@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from boto3.s3.transfer import TransferConfig
 from ops.backup.records import BucketObject, BucketRecord
 from ops.errors import RestoreError, RestoreRefusedError, StoreError
 from ops.sources.base import Difference
-from ops.sources.bucket_objects import WORKERS, member_name
+from ops.sources.bucket_objects import BLOCK, WORKERS, member_name
 from ops.stores.s3 import S3Store
 
 MARK = ".ancla-restore-unfinished"
@@ -95,6 +96,30 @@ def put_all(store: S3Store, folder: Path, record: BucketRecord) -> None:
                 raise
     except (StoreError, S3UploadFailedError) as error:
         raise RestoreError(f"{store.name}: {error}") from None
+
+
+def read_packs(places: Mapping[str, Place], record: BucketRecord) -> list[Difference]:
+    """Hash every object where it lies in its pack, and name each that has other bytes than were read.
+
+    Raises:
+        RestoreError: a pack cannot be read.
+    """
+    result: list[Difference] = []
+    for item in record.objects:
+        place = places[item.key]
+        digest = hashlib.sha256()
+        try:
+            with place.pack.open("rb") as file:
+                body = io.BufferedReader(_Slice(file, place))
+                while block := body.read(BLOCK):
+                    digest.update(block)
+        except OSError as error:
+            raise RestoreError(f"{place.pack.name}: cannot be read: {error.strerror}") from None
+        if digest.hexdigest() != item.sha256:
+            result.append(
+                Difference(what=f"{item.key} sha256", found=f"{digest.hexdigest()[:16]}…", expected=item.sha256)
+            )
+    return result
 
 
 def differences(found: BucketRecord, expected: BucketRecord) -> list[Difference]:

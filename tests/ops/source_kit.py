@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from types import SimpleNamespace
 
 from ops.backup import catalog
+from ops.backup import run as making
 from ops.backup.keys import make_identity, parse_recipients, read_identities, recipient_of
 from ops.backup.run import BackupJob, create
 from ops.restore_files import PlaceJob, run
@@ -12,6 +15,12 @@ from ops.restore_files import PlaceJob, run
 
 def silent(text):
     pass
+
+
+def in_order(monkeypatch):
+    """Ids of backups that begin within one second sort by a random end; from here on, as they were made."""
+    numbers = itertools.count()
+    monkeypatch.setattr(making, "secrets", SimpleNamespace(token_hex=lambda size: f"{next(numbers):0{size * 2}x}"))
 
 
 def keys(folder):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
 
 from blueprint.outputs import BucketOutput
-from ops.backup import catalog, chain, run
+from ops.backup import catalog, chain
 from ops.errors import IntegrityError, ObjectMissingError, RestoreError, RestoreRefusedError, SourceError, StoreError
 from ops.sources import bucket as module
 from ops.sources.bucket import Bucket, compare, cut
@@ -22,14 +20,12 @@ from ops.sources.bucket_objects import Facts, Reader, member_name
 from ops.sources.bucket_restore import MARK, put_all
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
-from tests.ops.source_kit import backup, everything_in, keys, lose, restore, silent
+from tests.ops.source_kit import backup, everything_in, in_order, keys, lose, restore, silent
 
 
 @pytest.fixture(autouse=True)
-def in_order(monkeypatch):
-    """Ids of backups that begin within one second sort by a random end; here, as they were made."""
-    numbers = itertools.count()
-    monkeypatch.setattr(run, "secrets", SimpleNamespace(token_hex=lambda size: f"{next(numbers):0{size * 2}x}"))
+def _in_order(monkeypatch):
+    in_order(monkeypatch)
 
 
 @pytest.fixture
