@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from blueprint.fields import AgeRecipient, EnvironmentVariable, Port, PostgresName, Slug, SshPublicKey
+from blueprint.fields import AgeRecipient, EnvironmentVariable, Port, PostgresName, Schedule, Slug, SshPublicKey
 from blueprint.model import Settings
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*[^/\x00]$")]
@@ -98,7 +98,7 @@ class BackupSettings(Settings):
     the public keys that drill evidence may be signed with.
     """
 
-    schedule: str = "*-*-* 03:00:00"
+    schedule: Schedule = "*-*-* 03:00:00"
     retention: RetentionSettings = RetentionSettings()
     destinations: tuple[BackupDestination, ...] = ()
     sources: tuple[SourceSettings, ...] = ()

@@ -79,6 +79,18 @@ DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
 AgeRecipient = Annotated[str, StringConstraints(pattern=r"^age1[02-9ac-hj-np-z]{58}$")]
+Schedule = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        # Roughly OnCalendar: a word such as daily, or weekdays, date and time; then a zone. The machine asks systemd.
+        pattern=(
+            r"^([a-z]{5,12}|([A-Z][a-z]{2,8}((,|\.\.)[A-Z][a-z]{2,8})*)?"
+            r"( ?[0-9*][0-9*,./~]*(-[0-9*][0-9*,./~]*){1,2})?( ?[0-9*][0-9*,./]*(:[0-9*][0-9*,./]*){1,2})?)"
+            r"( (UTC|[A-Z][A-Za-z]+/[A-Za-z_/+-]+))?$"
+        ),
+    ),
+]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
 PostgresName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
