@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ops.backup.catalog import prefix_of
 from ops.backup.keys import Signer
-from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
+from ops.backup.manifest import MANIFEST_NAME, Manifest
 from ops.backup.records import AnyRecord, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord, TableFingerprint
 from ops.errors import RestoreRefusedError
 from ops.stack_init import make_key
@@ -102,14 +102,13 @@ def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours
     Raises:
         RestoreRefusedError: there is nothing in it to damage in that way.
     """
-    victim = copy.root / prefix_of(manifest.name, manifest.id) / _victim(manifest).key
     match kind:
         case Damage.FLIP:
-            _flip(victim)
+            _flip(_victim(copy, manifest))
         case Damage.TRUNCATED:
-            os.truncate(_own(victim), victim.stat().st_size // 2)
+            _halve(_victim(copy, manifest))
         case Damage.MISSING:
-            victim.unlink()
+            _victim(copy, manifest).unlink()
         case Damage.MANIFEST:
             edited = {"environment": f"{manifest.environment}-edited"}
             _write(copy, manifest.model_copy(update=edited))  # the old digest stays
@@ -130,6 +129,10 @@ def _flip(path: Path) -> None:
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
+
+
+def _halve(path: Path) -> None:
+    os.truncate(_own(path), path.stat().st_size // 2)
 
 
 def _own(path: Path) -> Path:
@@ -160,12 +163,13 @@ def _one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint
     return tuple(tables)
 
 
-def _victim(manifest: Manifest) -> ObjectRecord:
-    """Choose the largest object that holds a table's rows."""
+def _victim(copy: FolderStore, manifest: Manifest) -> Path:
+    """Choose the largest object that holds a table's rows; return its file."""
     if not manifest.objects:
         raise RestoreRefusedError(f"{manifest.id}: holds no object to damage")
     data = [entry for entry in manifest.objects if entry.holds.startswith("table ")] or list(manifest.objects)
-    return max(data, key=lambda entry: entry.size)
+    chosen = max(data, key=lambda entry: entry.size)
+    return copy.root / prefix_of(manifest.name, manifest.id) / chosen.key
 
 
 def _write(copy: FolderStore, manifest: Manifest) -> None:

@@ -62,6 +62,8 @@ PHRASES = {
     "snapshot": "instantánea",
     "size": "tamaño",
     "objects": "objetos",
+    "rows": "filas",
+    "files": "archivos",
     "by hand": "a mano",
     "RESTORE.md in the backup's own folder says how to restore it with stock tools": (
         "RESTORE.md, en la carpeta de la copia, explica cómo restaurarla con herramientas estándar"
@@ -85,6 +87,14 @@ PHRASES = {
     "in this folder's place: one changed character, here or there, is named": (
         "donde está esta carpeta: señala cualquier carácter cambiado, aquí o en los documentos"
     ),
+    "a new folder on this machine": "una carpeta nueva en esta máquina",
+    "read from the packs, without an S3 server": "leído de los paquetes, sin servidor S3",
+    "metadata and ACLs: they are in the manifest; `ops restore` compares them in the new bucket": (
+        "metadatos y permisos: están en el manifiesto; `ops restore` los compara en el bucket nuevo"
+    ),
+    "owners of files: only root may give them": "dueños de archivos: solo root puede darlos",
+    "{}: materialized view, filled anew by a restore": "{}: vista materializada, la restauración la llena de nuevo",
+    "{}: foreign table, its rows are elsewhere": "{}: tabla foránea, sus filas están en otro sitio",
     # phases
     "fetch": "descargar",
     "decrypt, decompress": "descifrar, descomprimir",
@@ -140,6 +150,13 @@ PHRASES = {
     "pg_restore {}, no error": "pg_restore {}, sin errores",
     "{} differences": "{} diferencias",
     "{} tables, {} rows, {} sequences": "{} tablas, {} filas, {} secuencias",
+    "no error": "sin errores",
+    "{} tables, {} rows, quick_check ok": "{} tablas, {} filas, quick_check correcto",
+    "{} files with {} names: modes, owners and the keyed fingerprint of all contents": (
+        "{} archivos con {} nombres: permisos, dueños y la huella con clave de todo el contenido"
+    ),
+    "every object is in its pack, of {} backups": "cada objeto está en su paquete, de {} copias",
+    "{} objects, {} bytes: sizes and SHA-256": "{} objetos, {} bytes: tamaños y SHA-256",
     "{} are not": "{} no lo están",
     "all of them": "todos",
     "{} of {} are not true": "{} de {} no se cumplen",

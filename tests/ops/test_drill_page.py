@@ -167,6 +167,15 @@ def test_every_text_of_ours_is_there_in_spanish():
     untranslated = {text for text in literals() | set(EXPLAINED.values()) | set(checks.QUESTIONS.values())
                     if spanish.translate(text) == text}  # fmt: skip
     assert untranslated == set()
+    rehearsals = [Path(checks.__file__).with_name(f"{kind}.py").read_text() for kind in ("sqlite", "secrets", "bucket")]
+    said = {
+        text
+        for file in rehearsals
+        for text in re.findall(r'done = f"(.+)"|"content", f"(.+)"\)|PROFILE = "(.+)"', file)
+    }
+    given = {re.sub(r"\{[^}]*\}", "7", next(filter(None, groups))) for groups in said}
+    assert len(given) >= 4
+    assert {text for text in given if spanish.translate(text) == text and "differences" not in text} == set()
     assert [check.answer for check in answers() if spanish.translate(check.answer) == check.answer] == []
 
 
