@@ -23,6 +23,7 @@ from tests.sandbox.conftest import TOKEN, Sandbox, running
 from tests.sandbox.parts.conftest import Key, Ssh, eventually, free_ports
 
 pytestmark = pytest.mark.containers
+LONG = "nextgentech-production"  # the host of a fork is longer still, and has to be a name all the same
 USER_DATA = """#cloud-config
 users:
 - name: deploy
@@ -59,7 +60,7 @@ def online(api: Sandbox, path: str) -> None:
 def stack(api: Sandbox, key: Key, ssh: Ssh) -> LoadedStack:
     droplet = api.droplet("web", user_data=USER_DATA.format(key=key.public))
     address = next(n["ip_address"] for n in droplet["networks"]["v4"] if n["type"] == "public")
-    cluster = api.cluster("shop-db")
+    cluster = api.cluster(LONG)
     path = f"/v2/databases/{cluster['id']}"
     api.put(f"{path}/firewall", {"rules": [{"type": "droplet", "value": str(droplet["id"])}]})
     api.post(f"{path}/users", {"name": "app"})
@@ -139,7 +140,7 @@ def test_a_drill_sees_the_rows_of_its_time_and_leaves_nothing(api: Sandbox, stac
         assert [table.table for table in evidence.databases[0].tables] == ["public.two"]
         assert evidence.identity is not None
         assert (evidence.identity.live_timeline, evidence.identity.fork_timeline) == (1, 2)
-        assert [cluster["name"] for cluster in api.get("/v2/databases")["databases"]] == ["shop-db"]
+        assert [cluster["name"] for cluster in api.get("/v2/databases")["databases"]] == [LONG]
     # Live is as it was: same rows, same server; and nothing of the forks is left.
     assert query(api, live, "SELECT string_agg(row::text, ',') FROM two;") == "1,2"
     again = query(api, live, "SELECT timeline_id, system_identifier FROM pg_control_checkpoint(), pg_control_system();")
