@@ -7,6 +7,7 @@ from ops.backup.records import STREAM_FILE, BucketRecord, PostgresRecord, Secret
 
 PAGE_NAME = "RESTORE.md"
 
+_CHECK = "jq -r '.objects[] | .sha256 + \"  \" + .key' manifest.json | sha256sum --check --quiet"
 _NEW = {
     "postgresql": "the name of a database to create",
     "sqlite": "the path of the restored database",
@@ -34,7 +35,7 @@ def build_page(manifest: Manifest) -> str:
         "```sh",
         "set -eu -o pipefail",
         *[f': "${{{name}:?{what}}}"' for name, what in _settings(manifest).items()],
-        "jq -r '.objects[] | .sha256 + \"  \" + .key' manifest.json | sha256sum --check --quiet",
+        _CHECK,
         *_open(manifest),
         *_last_steps(manifest),
         "```",
@@ -81,10 +82,21 @@ def _last_steps(manifest: Manifest) -> list[str]:
         case SqliteRecord():
             return ["# SQLite; the app must be stopped while the file is put in its place", 'mv database.sqlite "$NEW"']
         case SecretsRecord():
-            return ['mkdir -m 0700 "$NEW"', 'tar -x --same-permissions -f secrets.tar -C "$NEW"']
+            steps = ['mkdir -m 0700 "$NEW"', 'tar -x --same-permissions -f secrets.tar -C "$NEW"']
+            return [*steps, 'rm "$NEW/.ancla-fingerprint-key"']
         case BucketRecord():
+            where = '(if .backup then "../" + .backup else "." end)'
             return [
-                *[f"# and the packs of ../{backup}/, opened in the same way, first" for backup in manifest.depends_on],
+                *[
+                    f"# it needs packs of {other}: download that folder beside this one"
+                    for other in manifest.depends_on
+                ],
+                *[f"(cd ../{other} && {_CHECK} && {' && '.join(_open(manifest))})" for other in manifest.depends_on],
                 'mkdir "$NEW"',
-                'for f in pack-*.tar; do tar -x -f "$f" -C "$NEW"; done',
+                f"jq -r '.source.objects[] | [{where}, .pack, (.key | @base64)] | @tsv' manifest.json |",
+                "  while IFS=$'\\t' read -r d p k; do",
+                '    k=$(base64 -d <<<"$k"; echo x); k=${k%x}  # one that is no path lies under its SHA-256',
+                '    tar -xf "$d/$p" -C "$NEW" -- "$k" 2>/dev/null ||',
+                '      tar -xf "$d/$p" -C "$NEW" -- ".ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)"',
+                "  done",
             ]

@@ -193,6 +193,7 @@ def member_name(key: str) -> str:
     """
     parts = key.split("/")
     plain = all(part not in ("", ".", "..") and len(part.encode()) < 256 and part.isprintable() for part in parts)
+    plain = plain and "\\" not in key  # which tar takes for the beginning of another character
     if plain and parts[0] != ".ancla-keys":
         return key
     return f".ancla-keys/{hashlib.sha256(key.encode()).hexdigest()}"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import subprocess
 from types import SimpleNamespace
+
+import pytest
 
 from ops.backup import catalog
 from ops.backup import run as making
@@ -55,3 +59,14 @@ def everything_in(folder):
 def lose(store):
     """The first provider is gone, with all it had."""
     shutil.rmtree(store.root)
+
+
+def by_hand(folder, **settings):
+    """Do what the page in a backup's folder says, to the letter; returns what bash says of it."""
+    lacking = [tool for tool in ("age", "zstd", "jq", "bash") if shutil.which(tool) is None]
+    if lacking:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    script = (folder / "RESTORE.md").read_text().partition("```sh\n")[2].partition("```")[0]
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | {k: str(v) for k, v in settings.items()}
+    command = ["bash", "-c", script]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

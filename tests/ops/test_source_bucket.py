@@ -20,7 +20,7 @@ from ops.sources.bucket_objects import Facts, Reader, member_name
 from ops.sources.bucket_restore import MARK, put_all
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
-from tests.ops.source_kit import backup, everything_in, in_order, keys, lose, restore, silent
+from tests.ops.source_kit import backup, by_hand, everything_in, in_order, keys, lose, restore, silent
 
 
 @pytest.fixture(autouse=True)
@@ -383,3 +383,20 @@ def test_many_small_objects_take_one_request_each_and_few_packs(make, folder, re
     assert len(read) == 1 + max(5, count // 100)
     place = make()
     restore(folder, Bucket(store=place))
+
+
+def test_a_person_restores_an_incremental_backup_with_stock_tools_alone(assets, folder, tmp_path):
+    recipients, _ = keys(tmp_path)
+    put(assets, {"folder/": (b"", {}), "back\\slash": (b"5", {})})
+    base = backup(incremental(assets, folder), folder, recipients=recipients)
+    put(assets, {"doc.pdf": (b"newer", {})})
+    assets.delete(["log.gz"])
+    made = backup(incremental(assets, folder), folder, recipients=recipients)
+    assert made.depends_on == (base.id,)
+    new = tmp_path / "new"
+    done = by_hand(folder.root / "thing" / made.id, IDENTITY=tmp_path / "operator", NEW=new)
+    assert done.returncode == 0, done.stderr
+    have = {str(path.relative_to(new)): path.read_bytes() for path in new.rglob("*") if path.is_file()}
+    want = {member_name(key): content for key, (content, _) in OBJECTS.items() if key != "log.gz"}
+    odd = {member_name("folder/"): b"", member_name("back\\slash"): b"5"}
+    assert have == want | odd | {"doc.pdf": b"newer"}, "neither what was deleted nor an older version"

@@ -12,7 +12,7 @@ from ops.errors import IntegrityError, KeyProblemError, RestoreError, RestoreRef
 from ops.sources import secrets
 from ops.sources.secrets import SecretFiles, names_in
 from ops.stores.folder import FolderStore
-from tests.ops.source_kit import backup, everything_in, keys, lose, restore
+from tests.ops.source_kit import backup, by_hand, everything_in, keys, lose, restore
 
 CANARIES = ["c4n4ry-one", "c4n4ry two\nlines=of it", "c4n4ry$three"]
 DOTENV = f"""# c4n4ry-comment
@@ -177,3 +177,13 @@ def test_names_are_read_past_quotes_and_only_where_they_are_expected():
     assert names_in("/x/.env", text) == ("A", "D", "F")
     assert names_in("/x/.env.production", text) == names_in("/x/app.env", text) == ("A", "D", "F")
     assert names_in("/x/token", b"c2VjcmV0==") == ()
+
+
+def test_a_person_restores_with_stock_tools_alone(files, folder, tmp_path):
+    recipients, _ = keys(tmp_path)
+    made = backup(files, folder, recipients=recipients)
+    done = by_hand(folder.root / "thing" / made.id, IDENTITY=tmp_path / "operator", NEW=tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    copy = tmp_path / "new" / str(files.paths[0]).lstrip("/")
+    assert (copy.read_text(), copy.stat().st_mode & 0o777) == (DOTENV, 0o600)
+    assert len([path for path in (tmp_path / "new").rglob("*") if path.is_file()]) == 2

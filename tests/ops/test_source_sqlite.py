@@ -14,7 +14,7 @@ from ops.errors import IntegrityError, RestoreError, RestoreRefusedError, Source
 from ops.sources import sqlite
 from ops.sources.sqlite import SqliteFile, describe
 from ops.stores.folder import FolderStore
-from tests.ops.source_kit import backup, everything_in, keys, lose, restore
+from tests.ops.source_kit import backup, by_hand, everything_in, keys, lose, restore
 
 LEADS = """
 CREATE TABLE leads (id INTEGER PRIMARY KEY AUTOINCREMENT, email TEXT UNIQUE, score REAL, photo BLOB, note);
@@ -244,3 +244,12 @@ def test_a_flipped_bit_makes_no_file_and_a_wrong_copy_is_left_under_another_name
     with pytest.raises(RestoreError, match=r"not equal to .*back.db.partial is left for a look"):
         restore(folder, SqliteFile(path=tmp_path / "back.db"))
     assert not (tmp_path / "back.db").exists()
+
+
+def test_a_person_restores_with_stock_tools_alone(leads, tmp_path):
+    recipients, _ = keys(tmp_path)
+    store = FolderStore(tmp_path / "store")
+    made = backup(SqliteFile(path=leads), store, recipients=recipients)
+    done = by_hand(store.root / "thing" / made.id, IDENTITY=tmp_path / "operator", NEW=tmp_path / "new.db")
+    assert done.returncode == 0, done.stderr
+    assert SqliteFile(path=tmp_path / "new.db").check(made.source) == []
