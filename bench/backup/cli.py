@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def compare(
     size_mb: Annotated[int, typer.Option("--size-mb", min=8, help="MiB of rows to generate.")] = FULL_MB,
     runs: Annotated[int, typer.Option("--runs", min=1, help="How often the rows that matter most are measured.")] = 3,
-    minutes: Annotated[float, typer.Option("--minutes", help="After this long nothing is measured again.")] = 36,
+    minutes: Annotated[float, typer.Option("--minutes", help="After this long nothing is measured again.")] = 34,
     seed: Annotated[int, typer.Option("--seed", help="What the data and the order are drawn from.")] = 20261123,
     level: Annotated[int, typer.Option("--level", min=1, max=19, help="zstd's level, of every tool.")] = 3,
     only: Annotated[str, typer.Option("--only", metavar="ROW,…", help="These rows, and what they need.")] = "",

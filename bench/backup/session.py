@@ -29,11 +29,11 @@ HELD_RATE = 30_000_000
 MAJOR = 15
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = {
-    Phase.BACKUP: 0.40,
-    Phase.RESTORE: 0.72,
-    Phase.HELD: 0.84,
-    Phase.PHYSICAL: 0.87,
-    Phase.CHANGED: 0.89,
+    Phase.BACKUP: 0.36,
+    Phase.RESTORE: 0.66,
+    Phase.HELD: 0.78,
+    Phase.PHYSICAL: 0.81,
+    Phase.CHANGED: 0.85,
     Phase.SCALE: 1.0,
 }
 """By which part of the time each phase should have ended: rows are repeated while there is time, never left out."""
@@ -97,8 +97,9 @@ class Session:
             data.double(self.place.server.connect)
             begun = time.monotonic()
             self.measure(row, 0)
-            # the quadrupled data is still to come: twice of everything
-            if time.monotonic() + 7 * (time.monotonic() - begun) < end or row.id.endswith("4x"):
+            took = time.monotonic() - begun
+            still_to_come = 0 if row.id.endswith("4x") else 6 * took  # doubling again, and twice the time
+            if time.monotonic() + took + still_to_come < end:
                 self.measure(row, 1)
 
     def measure(self, row: Row, number: int) -> None:
