@@ -177,6 +177,52 @@ def test_all_negative_controls_are_caught(ops, outputs, tmp_path):
     assert [e["verdict"] for e in json.loads(done.stdout)] == ["green"] + ["red"] * 6
 
 
+def test_evidence_from_the_drill_to_its_verification(ops, outputs, tmp_path):
+    """Signed by the runner, chosen at random, measured by a canary, of all that is backed up; then one character."""
+    runner, stranger = make_key(), make_key()
+    (tmp_path / "runner").write_text(runner.get_secret_value())
+    (tmp_path / "stranger").write_text(stranger.get_secret_value())
+    outputs["backup"]["signers"] = [public_line(runner)]
+    outputs["backup"]["assertions"] = ["SELECT count(*) > 0 FROM public.orders"]
+    file = write(tmp_path, outputs)
+    assert "ancla.canary" in ops("backup", "canary", "--outputs", file).stdout
+    assert ops("backup", "create", "--outputs", file).returncode == 0
+    refused(ops("drill", "--outputs", file, "--signing-key", tmp_path / "stranger"), "none of backup.signers")
+    drilled = ops("drill", "--outputs", file, "--pick", "random", "--seed", 7, "--signing-key", tmp_path / "runner")
+    assert drilled.returncode == 0, drilled.stderr
+    assert "measured" in drilled.stdout
+    assert "--seed 7" in drilled.stderr
+    verified = ops("evidence", "verify", "drills", "--outputs", file, "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["documents"] == 1
+    assert ops("evidence", "verify", "drills", "--key", public_line(runner)).returncode == 0
+    assert "green" in ops("evidence", "list", "drills").stdout
+    refused(ops("evidence", "verify", "drills", "--key", public_line(stranger)), "not believed", code=3)
+    refused(ops("evidence", "verify", "drills", "--key", "nowhere.pub"), "no public key")
+    (page,) = Path("drills").glob("drill-*.html")
+    (document,) = Path("drills").glob("drill-*.json")
+    page.write_text(page.read_text().replace("green", "blue", 1))
+    refused(ops("evidence", "verify", "drills", "--outputs", file), page.name, code=3)
+    document.write_text(document.read_text().replace('"verdict":"green"', '"verdict":"grey"'))
+    refused(ops("evidence", "verify", "drills", "--outputs", file), document.name, code=3)
+
+
+def test_a_drill_of_all_that_is_backed_up_is_red_where_one_is(ops, outputs, tmp_path, app):
+    """One database has a backup, the other none; both are told, and the green one has its evidence."""
+    outputs["database"]["databases"] += ["postgres"]
+    file = write(tmp_path, outputs)
+    assert ops("backup", "create", "--name", "shop", "--outputs", file).returncode == 0
+    done = ops("drill", "--outputs", file, "--json")
+    refused(done, "no complete backup of postgres", code=3)
+    assert {e["name"]: e["verdict"] for e in json.loads(done.stdout)} == {"shop": "green", "postgres": "red"}
+    assert len(list(Path("drills").glob("drill-*.html"))) == 1, "one page of all"
+    assert ops("drill", "--outputs", file, "--name", "shop", "--lang", "es").returncode == 0
+    assert "Simulacro" in max(Path("drills").glob("drill-*.html")).read_text()
+    refused(ops("drill", "20260101T000000Z-000000", "--outputs", file), "is not there")
+    assert ops("drill", "--outputs", file, "--keep-failed", "soon").returncode == 2
+    refused(ops("evidence", "verify", "drills", "--outputs", file), "backup.signers names nobody")
+
+
 def test_what_cannot_be_read_is_one_line(ops, tmp_path, monkeypatch):
     refused(ops("status", "--outputs", "none.json"), "none.json: no such file")
     (tmp_path / "bad.json").write_text("{")
