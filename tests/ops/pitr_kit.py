@@ -1,0 +1,232 @@
+"""An account of the sandbox with a cluster, a stack of it, and physical copies of the kit's server as its forks.
+
+The API is the sandbox's, without parts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from ops.cloud import Cloud
+from ops.drill import scratch
+from ops.pitr import provider
+from ops.pitr.drill import ForkDrill
+from ops.pitr.forks import Patience
+from ops.sources.pg_tools import Endpoint, find_tool
+from ops.stack import load_stack
+from ops.stack_init import make_key
+from sandbox.parts.none import NoParts
+from tests.ops.conftest import CANARY, free_port
+from tests.sandbox.conftest import TOKEN, running
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+QUICK = Patience(seconds=30, pause=0.02)
+
+
+@pytest.fixture
+def api(tmp_path):
+    """An account with a droplet and a cluster `shop-db` that has a backup."""
+    with running(tmp_path / "api", NoParts()) as sandbox:
+        sandbox.machine = sandbox.droplet("web")
+        sandbox.live = sandbox.cluster("shop-db")
+        path = f"/v2/databases/{sandbox.live['id']}"
+        sandbox.post(f"{path}/users", {"name": "app"})
+        rules = [{"type": "droplet", "value": str(sandbox.machine["id"])}]
+        sandbox.put(f"{path}/firewall", {"rules": rules})
+        sandbox.until(lambda: len(sandbox.get(f"{path}/backups")["backups"]) == 1)
+        yield sandbox
+
+
+@pytest.fixture
+def cloud(api):
+    return Cloud(TOKEN, api.url)
+
+
+@pytest.fixture
+def outputs(api, tmp_path):
+    """The outputs of a stack of that account, as a file."""
+    account = api.get("/v2/account")["account"]
+    live, machine = api.live, api.machine
+    document = {
+        "schema_version": 1,
+        "environment": "staging",
+        "project": "shop",
+        "domain": "staging.example.org",
+        "region": "nyc3",
+        "account": account["team"]["uuid"],
+        "droplets": [
+            {
+                "id": str(machine["id"]), "name": "web", "address": "127.0.0.1", "public_ip": "192.0.2.1",
+                "private_ip": "10.0.0.2",
+            }
+        ],
+        "access": {"user": "deploy", "port": 1, "host_key": "ssh-ed25519 AAAA"},
+        "database": {
+            "id": live["id"],
+            "version": "15",
+            "host": live["connection"]["host"],
+            "private_host": live["private_connection"]["host"],
+            "port": 25060,
+            "user": "app",
+            "admin_user": "doadmin",
+            "databases": ["shop"],
+            "pool_name": None,
+            "pool_port": None,
+            "ca_certificate": "none",
+        },
+        "assets": None,
+        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
+        "services": [],
+        "backup": {
+            "destinations": [], "schedule": "daily", "retention": {}, "max_age_hours": 26, "rto_minutes": 15,
+        },
+        "secrets": {
+            "deploy_key": make_key().get_secret_value(),
+            "database_password": "c4n4ry-user",
+            "database_admin_password": "c4n4ry-admin",
+        },
+    }  # fmt: skip
+    path = tmp_path / "outputs.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture
+def job(cloud, outputs):
+    """A drill whose servers are not asked: each test says what is there."""
+    return ForkDrill(stack=load_stack(None, outputs), cloud=cloud, max_cost=1.0, wait_minutes=1, pause=0.02)
+
+
+def live_of(job):
+    return provider.live_cluster(job.cloud, job.stack)
+
+
+def names(api):
+    return sorted(cluster["name"] for cluster in api.get("/v2/databases")["databases"])
+
+
+def fault(api, **rule):
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    assert api.client.post("/_sandbox/faults", json=rule, headers=headers).status_code == 201
+
+
+@contextmanager
+def copy_of(cluster, *, recovered):
+    """Run a physical copy of the kit's server; yields its superuser's endpoint."""
+    basebackup, postgres = find_tool("pg_basebackup", at_least="14"), find_tool("postgres", at_least="14")
+    account, port = scratch._account(), free_port()
+    with tempfile.TemporaryDirectory(prefix="ancla-copy-") as name, cluster.environment() as variables:
+        folder = Path(name)
+        if account is not None:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        subprocess.run(
+            [basebackup.path, "-D", folder / "data", "--checkpoint=fast", "--no-sync"], env=variables, check=True
+        )
+        if recovered:
+            (folder / "data" / "standby.signal").touch()
+        shutil.copy(Path(cluster_folder(cluster)) / "server.crt", folder)
+        shutil.copy(Path(cluster_folder(cluster)) / "server.key", folder)
+        if account is not None:
+            for path in [*folder.rglob("*")]:
+                os.chown(path, account.pw_uid, account.pw_gid)
+        options = {
+            "listen_addresses": "127.0.0.1", "port": port, "fsync": "off", "ssl": "on",
+            "ssl_cert_file": folder / "server.crt", "ssl_key_file": folder / "server.key",
+        }  # fmt: skip
+        arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        command = [*scratch._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen([*command, *arguments], cwd=folder, env=scratch._clean(), stdout=log, stderr=log)
+        endpoint = replace(cluster, port=port)
+        try:
+            scratch._wait(endpoint, process, folder / "log")
+            if recovered:
+                with endpoint.connect() as connection:
+                    connection.execute("SELECT pg_promote()")
+            yield endpoint
+        finally:
+            scratch._stop(process)
+
+
+@pytest.fixture
+def copied(cluster, shop):
+    """A copy that was recovered and promoted, `shop` in it: what a provider's fork is."""
+    with copy_of(cluster, recovered=True) as endpoint:
+        yield endpoint
+
+
+def cluster_folder(cluster):
+    with cluster.connect() as connection:
+        row = connection.execute("SHOW data_directory").fetchone()
+    assert row is not None
+    return Path(str(row[0])).parent
+
+
+def as_users(endpoint):
+    """Both logins of a server of the kit, as `open_live` and `open_fork` give them."""
+
+    @contextmanager
+    def opened(*_):
+        password = SecretStr(CANARY)
+        yield replace(endpoint, user="doadmin", password=password), replace(endpoint, user="app", password=password)
+
+    return opened
+
+
+@contextmanager
+def as_nobody(_):
+    endpoint = Endpoint(host="127.0.0.1", port=1, user="x", password=SecretStr("x"), database="x")
+    yield endpoint, endpoint
+
+
+@pytest.fixture
+def ops(api, outputs, tmp_path):
+    """Run `python -m ops pitr …` in a process of its own; those that still run are ended."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANCLA_", "PULUMI_"))}
+    environment |= {"DIGITALOCEAN_TOKEN": TOKEN, "DIGITALOCEAN_API_URL": api.url, "ANCLA_OUTPUTS": str(outputs)}
+    environment["ANCLA_AUDIT"] = str(tmp_path / "audit.jsonl")
+
+    with ExitStack() as started:
+
+        def start(*arguments):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ops", "pitr", *arguments], cwd=ROOT, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            started.callback(lambda: process.poll() is not None or process.kill())
+            return process
+
+        yield start
+
+
+def done(process):
+    stdout, stderr = process.communicate(timeout=120)
+    return process.returncode, stdout, stderr
+
+
+def audit(tmp_path):
+    lines = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    return [(line["verb"], line["result"], line.get("destroyed")) for line in lines]
+
+
+def begun(api, ops, tmp_path):
+    """A drill whose fork is there and does not come online; its process."""
+    api.parts.gate["contents"] = threading.Event()
+    process = ops("drill", "--evidence", str(tmp_path / "drills"))
+    api.until(lambda: len(names(api)) == 2 or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return process
