@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ops import console, reach
@@ -60,50 +62,59 @@ def backup_create(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket."""
+    """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket, and hinders no other."""
     loaded = load_stack(stack, outputs)
-    settings = loaded.outputs.backup
-    key = loaded.secrets.backup_signing_key
     made: list[dict[str, Any]] = []
-    with backup_run(loaded, name, made), reach.sources(loaded) as sources:
+    with backup_run(loaded, name, made) as failures, reach.sources(loaded) as sources:
         for chosen in reach.chosen(loaded, name):
-            if reach.elsewhere(loaded, chosen):
-                made += create_there(loaded, chosen, console.step)
-                continue
-            job = BackupJob(
-                environment=loaded.outputs.environment,
-                project=loaded.outputs.project,
-                name=chosen,
-                source=sources[chosen](),
-                stores=tuple(reach.stores(loaded).values()),
-                recipients=tuple(settings.recipients),
-                signer=Signer(key) if key else None,
-                level=settings.level,
-                spool=spool,
+            try:
+                made += _create(loaded, chosen, sources, spool)
+            except OpsError as error:
+                failures[chosen] = error
+                console.step(f"{chosen}: {escape(str(error))}")
+            note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
+        if as_json:
+            console.print_json({"backups": made} | ({"failures": failures} if failures else {}))
+            return
+        for item in made:
+            console.out.print(
+                f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
+                f"{page.size(item['bytes'])} in {item['objects']} objects",
             )
-            manifest = create(job, console.step)
-            note(stack=loaded.name, backup=" ".join([*(item["id"] for item in made), manifest.id]))
-            made.append(
-                {
-                    "id": manifest.id,
-                    "name": chosen,
-                    "kind": manifest.source.kind,
-                    "snapshot_at": manifest.snapshot_at.isoformat(),
-                    "objects": len(manifest.objects),
-                    "bytes": manifest.stored_bytes,
-                    "rows": manifest.source.rows,
-                    "seconds": (manifest.finished_at - manifest.started_at).total_seconds(),
-                    "stores": [store.name for store in job.stores],
-                }
-            )
-    if as_json:
-        console.print_json({"backups": made})
-        return
-    for item in made:
-        console.out.print(
-            f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
-            f"{page.size(item['bytes'])} in {item['objects']} objects",
-        )
+
+
+def _create(
+    loaded: LoadedStack, name: str, sources: Mapping[str, reach.SourceMaker], spool: Path | None
+) -> list[dict[str, Any]]:
+    """Back one set up, here or where its files are; return the report, one item a backup."""
+    if reach.elsewhere(loaded, name):
+        return create_there(loaded, name, console.step)
+    settings, key = loaded.outputs.backup, loaded.secrets.backup_signing_key
+    job = BackupJob(
+        environment=loaded.outputs.environment,
+        project=loaded.outputs.project,
+        name=name,
+        source=sources[name](),
+        stores=tuple(reach.stores(loaded).values()),
+        recipients=tuple(settings.recipients),
+        signer=Signer(key) if key else None,
+        level=settings.level,
+        spool=spool,
+    )
+    manifest = create(job, console.step)
+    return [
+        {
+            "id": manifest.id,
+            "name": name,
+            "kind": manifest.source.kind,
+            "snapshot_at": manifest.snapshot_at.isoformat(),
+            "objects": len(manifest.objects),
+            "bytes": manifest.stored_bytes,
+            "rows": manifest.source.rows,
+            "seconds": (manifest.finished_at - manifest.started_at).total_seconds(),
+            "stores": [store.name for store in job.stores],
+        }
+    ]
 
 
 @backup_app.command("list")

@@ -10,6 +10,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, Field, ValidationError
 
@@ -23,7 +24,7 @@ PREFIX = "ledger/"
 LIMIT = 256 << 20
 """Bytes. A larger ledger is not ours."""
 KEPT = 5
-_KEY = re.compile(r"ledger/\d{8}T\d{6}Z-[0-9a-f]{6}\.json")
+_KEY = re.compile(r"ledger/\d{8}T\d{12}Z-[0-9a-f]{6}\.json")
 
 
 class Seen(Record):
@@ -62,7 +63,8 @@ def read_ledger(store: Store, signers: Sequence[str]) -> dict[str, Seen]:
     Raises:
         StoreError: the store does not answer.
     """
-    for key in sorted(_keys(store), reverse=True):
+    # one of the future, by a clock that was wrong, would be the newest until then
+    for key in sorted((key for key in _keys(store) if key <= _stamp() + "~"), reverse=True):
         with store.open(key) as body:
             raw = body.read(LIMIT + 1)
         try:
@@ -81,10 +83,14 @@ def write_ledger(store: Store, ledger: Ledger, signer: Signer | None) -> None:
         StoreError: the store does not take it.
     """
     sealed = ledger.sealed(signer) if signer else ledger
-    key = f"{PREFIX}{ledger.verified_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
+    key = f"{_stamp()}-{secrets.token_hex(3)}.json"
     store.put_bytes(key, (sealed.model_dump_json() + "\n").encode())
     with contextlib.suppress(StoreError):  # locked, or a key that may not delete: they stay
         store.delete(sorted(_keys(store))[:-KEPT])
+
+
+def _stamp() -> str:
+    return f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
 def _keys(store: Store) -> list[str]:

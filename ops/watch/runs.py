@@ -18,8 +18,8 @@ from ops.watch.units import BACKUP_UNIT
 
 
 @contextmanager
-def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, Any]]) -> Generator[None]:
-    """Watch the making of backups.
+def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, Any]]) -> Generator[dict[str, OpsError]]:
+    """Watch the making of backups. Yields where failures go by set: they are raised when the block ends, as one.
 
     Args:
         stack: whose.
@@ -28,14 +28,16 @@ def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, An
     """
     wanted = [name] if name is not None else reach.names(stack)
     if name is not None and name not in reach.names(stack):  # a wrong command line is nothing to raise an alert about
-        yield
+        yield {}
         return
+    failures: dict[str, OpsError] = {}
     try:
-        yield
+        yield failures
+        _raise(failures)
     except BaseException as error:  # an interrupt too: systemd ends a run that takes too long
-        _note(stack, wanted, made, error)
+        _note(stack, made, {each: failures.get(each, error) for each in wanted if each not in _names(made)})
         raise
-    _note(stack, wanted, made, None)
+    _note(stack, made, {})
     if name is None and unattended(stack) and (address := stack.secrets.heartbeat) is not None:
         ping(address)
 
@@ -67,9 +69,18 @@ def evidence_checked(stack: LoadedStack, problem: str | None) -> None:
             watch.wrong("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
 
 
-def _note(
-    stack: LoadedStack, wanted: Sequence[str], made: Sequence[dict[str, Any]], error: BaseException | None
-) -> None:
+def _raise(failures: dict[str, OpsError]) -> None:
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        raise OpsError("; ".join(f"{name}: {error}" for name, error in failures.items()))
+
+
+def _names(made: Sequence[dict[str, Any]]) -> set[str]:
+    return {item["name"] for item in made}
+
+
+def _note(stack: LoadedStack, made: Sequence[dict[str, Any]], failed: dict[str, BaseException]) -> None:
     with watching(stack) as watch:
         watch.forget("backup/", reach.names(stack))
         for item in made:
@@ -83,15 +94,12 @@ def _note(
                 failures=known.failures if known else 0,
             )
             watch.fine(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
-        done = {item["name"] for item in made}
-        if error is None:
+        for name, error in failed.items():
+            watch.state.sets.setdefault(name, SetState()).failures += 1
+            runbook = "store-unreachable" if isinstance(error, StoreError) else "backup-failed"
+            watch.wrong(f"backup/{name}", f"no backup of {name} was made: {_reason(error)}", runbook)
+        if not failed:
             watch.fine(f"unit/{BACKUP_UNIT}")
-            return
-        runbook = "store-unreachable" if isinstance(error, StoreError) else "backup-failed"
-        for name in wanted:
-            if name not in done:
-                watch.state.sets.setdefault(name, SetState()).failures += 1
-                watch.wrong(f"backup/{name}", f"no backup of {name} was made: {_reason(error)}", runbook)
 
 
 def _reason(error: BaseException) -> str:

@@ -224,6 +224,23 @@ def test_no_secret_is_in_a_text_whoever_put_it_there(receiver):
     assert "s3cr3t-word" not in (home_of(stack) / "watch.json").read_text()
 
 
+def test_a_set_that_fails_is_told_by_itself_and_all_of_them_end_as_one_error(receiver):
+    stack, made = make_stack(receiver, sources=("notes", "keys", "more")), []
+    made += [item(), item("more")]
+    with pytest.raises(SourceError, match="gone"), backup_run(stack, None, made) as failures:
+        failures["keys"] = SourceError("gone")
+    assert receiver.titles() == ["[ancla shop staging] no backup of keys was made: gone"]
+    assert receiver.beats() == []
+    with pytest.raises(OpsError, match="keys: gone; more: no answer"), backup_run(stack, None, []) as failures:
+        failures |= {"keys": SourceError("gone"), "more": StoreUnreachableError("no answer")}
+    told = json.loads((home_of(stack) / "watch.json").read_text())["alerts"]
+    assert {key: alert["runbook"] for key, alert in told.items()} == {
+        "backup/keys": "backup-failed",
+        "backup/more": "store-unreachable",
+        "backup/notes": "backup-failed",
+    }
+
+
 def test_a_name_that_is_not_backed_up_raises_no_alert(receiver):
     stack = make_stack(receiver)
     fails(stack, SourceError("no such name"), name="typo")
