@@ -48,8 +48,14 @@ def only_run(what: str, note: str) -> Generator[str | None]:
 
 
 def runtime_folder() -> Path:
-    """Return the folder for what lives as long as the machine runs: /run/ancla for root, else the user's own."""
-    if os.geteuid() == 0:
+    """Return the folder for what lives as long as the machine runs: /run/ancla for root, else the user's own.
+
+    `ANCLA_RUNTIME` is taken instead where it is set.
+    """
+    chosen = os.environ.get("ANCLA_RUNTIME")
+    if chosen:
+        folder = Path(chosen)
+    elif os.geteuid() == 0:
         folder = Path("/run/ancla")
     else:
         base = os.environ.get("XDG_RUNTIME_DIR")

@@ -62,6 +62,12 @@ def certificate(folder: Path) -> str:
     return pem
 
 
+@pytest.fixture(autouse=True)
+def runtime(tmp_path_factory, monkeypatch):
+    """Locks of this test alone, whatever runs beside it."""
+    monkeypatch.setenv("ANCLA_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A PostgreSQL server with TLS, with `doadmin`, who is no superuser, and `app`, as at DigitalOcean.
