@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ops.backup.manifest import Manifest
 from ops.backup.records import AnyRecord, PostgresRecord, SqliteRecord
@@ -20,11 +20,11 @@ QUESTIONS = {
     "key": "Does the key that is kept for a bad day open it?",
     "digests": "Is every byte the byte that was written?",
     "rows": "Is there anything in it at all?",
+    "identity": "Is the scratch server a new one, and so none that lives?",
     "restore": "Does it restore without an error?",
     "content": "Is the copy equal to the snapshot: rows, content, everything that was counted?",
     "integrity": "Are all constraints validated and all indexes valid?",
     "assertions": "Is all true that the app says of its data?",
-    "identity": "Is the scratch server another one than the live one?",
     "rpo": "Would no more be lost than the recovery point objective allows?",
     "time": "Was it back within the recovery time objective?",
     "clean": "Is the scratch gone, or kept on purpose?",
@@ -93,11 +93,13 @@ def check_assertions(asked: int, problems: list[str]) -> Check:
     return passed("assertions", f"{asked} are true")
 
 
-def check_identity(scratch: str, live: str) -> Check:
-    """Compare PostgreSQL's own identity of two servers: a drill that reached the live one would say so."""
-    if scratch == live:
-        return failed("identity", f"both are {live}", [f"the copy was restored into the live server {live}"])
-    return passed("identity", f"{scratch}, the live one is {live}")
+def check_identity(system: str, began: datetime) -> Check:
+    """Hold a server's `system_identifier` against the drill's begin: its upper half is the second it was made in."""
+    made = datetime.fromtimestamp(int(system) >> 32, UTC)
+    answer = f"{system}, made {made:%Y-%m-%d %H:%M:%S} UTC"
+    if made < began.replace(microsecond=0):
+        return failed("identity", answer, [f"server {system} is older than the drill: nothing was restored into it"])
+    return passed("identity", answer)
 
 
 def key_name(line: str) -> str:

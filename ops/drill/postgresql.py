@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,7 @@ from ops.drill.canary import read_canary
 from ops.drill.findings import Findings, Report
 from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError
+from ops.pitr.identity import identity
 from ops.restore import create_database, postgres_of, restore_grants
 from ops.sources.pg_tools import Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase, differences
@@ -28,12 +30,17 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
     """Restore and compare; see `ops.drill.findings.Rehearsal`."""
     record = postgres_of(manifest)
     found.profile = PROFILE
-    found.asks |= {"integrity"} | ({"assertions"} if found.assertions else set())
+    found.asks |= {"identity", "integrity"} | ({"assertions"} if found.assertions else set())
     found.not_compared = list(record.not_compared)
+    began = datetime.now(UTC)
     with found.phase("start scratch server"):
         server = stack.enter_context(scratch_server(record.server_version, roles=record.roles, parent=folder.parent))
     found.scratch.append(Path(server.host))
     found.look = how_to_look(server, record.server_version, SCRATCH_DATABASE)
+    with server.connect() as connection:
+        system = identity(connection).system
+    if not found.add(checks.check_identity(system, began)):
+        return False
     report("restoring into a scratch PostgreSQL")
     return _restore(found, server, folder, record)
 

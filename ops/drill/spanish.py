@@ -120,7 +120,9 @@ PHRASES = {
     ),
     "Are all constraints validated and all indexes valid?": "¿Están validadas las restricciones y los índices?",
     "Is all true that the app says of its data?": "¿Se cumple lo que la aplicación afirma de sus datos?",
-    "Is the scratch server another one than the live one?": "¿El servidor de pruebas es otro que el de producción?",
+    "Is the scratch server a new one, and so none that lives?": (
+        "¿El servidor de pruebas es nuevo, y por tanto ninguno de producción?"
+    ),
     "Would no more be lost than the recovery point objective allows?": (
         "¿Se perdería como mucho lo que permite el punto de recuperación?"
     ),
@@ -161,8 +163,7 @@ PHRASES = {
     "all of them": "todos",
     "{} of {} are not true": "{} de {} no se cumplen",
     "{} are true": "{} se cumplen",
-    "both are {}": "ambos son {}",
-    "{}, the live one is {}": "{}, el de producción es {}",
+    "{}, made {} UTC": "{}, creado el {} UTC",
     "{} h, computed, budget {} h": "{} h, calculado, límite {} h",
     "{} h, measured, budget {} h": "{} h, medido, límite {} h",
     "{} s, budget {} min": "{} s, límite {} min",

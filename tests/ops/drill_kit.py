@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def make(source, identity: Path, *stores, signer: Signer | None = ENVIRONMENT, n
     return create(
         BackupJob(
             environment="staging",
-            project="test",
+            project=f"test-{os.getpid()}",  # one run at a time: not that of another test process
             name=name,
             source=source,
             stores=stores,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ops.backup.keys import make_identity, read_identities
-from ops.drill import place, scratch
+from ops.drill import place, postgresql
 from ops.drill.assertions import ask
 from ops.drill.canary import write_canary
 from ops.drill.choose import Pick, choose
@@ -168,7 +169,7 @@ def test_how_a_backup_is_chosen():
 
 
 def test_live_is_not_touched(  # noqa: PLR0917  # fixtures add up
-    backup, cluster, app, shop, folder, identity, monkeypatch
+    backup, cluster, app, shop, folder, identity
 ):
     """A drill is given no way to anything live; and what it starts is another server than the live one."""
     database = PostgresDatabase(endpoint=app.on(shop))
@@ -182,25 +183,34 @@ def test_live_is_not_touched(  # noqa: PLR0917  # fixtures add up
             names = connection.execute("SELECT array_agg(datname ORDER BY datname) FROM pg_database").fetchone()
             return server_identity(connection).system, names, database.fingerprint().tables, writes
 
-    reached = []
-    start = scratch._wait
-
-    def watched(endpoint, process, log):
-        start(endpoint, process, log)
-        with endpoint.connect() as connection:
-            reached.append((server_identity(connection).system, endpoint.host))
-
     before = live()
-    monkeypatch.setattr(scratch, "_wait", watched)
     evidence = drill(folder, identity)
     assert evidence.verdict == "green"
     assert live() == before
-    ((system, host),) = reached
-    assert system != before[0]
-    assert host.startswith("/"), "a socket in a private folder, no address"
+    scratch_server = next(check.answer for check in evidence.checks if check.name == "identity")
+    assert before[0] not in scratch_server
     with app.on(shop).connect() as connection:
         connection.execute("INSERT INTO empty VALUES (1)")
     assert live() != before, "the look at live would see a row"
+
+
+def test_a_drill_that_reached_a_live_server_would_stop_before_it_wrote(  # noqa: PLR0917  # fixtures add up
+    backup, cluster, app, shop, folder, identity, monkeypatch
+):
+    """The way to the scratch server is replaced by one to the live server, as no drill of ours can."""
+
+    @contextlib.contextmanager
+    def live_server(version, *, roles=(), parent=None):
+        yield cluster
+
+    monkeypatch.setattr(postgresql, "scratch_server", live_server)
+    monkeypatch.setattr(postgresql, "how_to_look", lambda *given: "")
+    evidence = drill(folder, identity)
+    assert list(problems(evidence)) == ["identity"]
+    assert status(evidence)["restore"] is Status.SKIPPED
+    with cluster.connect() as connection:
+        names = connection.execute("SELECT datname FROM pg_database").fetchall()
+    assert ("drill",) not in names
 
 
 @pytest.fixture
