@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import tempfile
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("ANCLA_SEED", str(random.SystemRandom().randrange(10_000)))
+    # What ops keeps at a desk (alerts, metrics, the audit log) is the tester's own.
+    state = tempfile.mkdtemp(prefix="ancla-state-")
+    os.environ["XDG_STATE_HOME"] = state
+    config.add_cleanup(lambda: shutil.rmtree(state, ignore_errors=True))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,6 +25,15 @@ from ops.stores.base import Store
 
 READERS = 4
 Report = Callable[[str], None]
+Meter = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opened with what is done and how many bytes it is; gives what is called with the bytes that were done."""
+
+
+@contextmanager
+def unseen(what: str, total: int) -> Generator[Callable[[int], None]]:
+    """Show nothing."""
+    del what, total
+    yield lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +68,7 @@ class Verdict:
     problems: list[str] = field(default_factory=list[str])
 
 
-def verify(job: VerifyJob, now: datetime, report: Report) -> Verdict:
+def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen) -> Verdict:
     """Verify what lies in one store.
 
     Raises:
@@ -84,7 +94,15 @@ def verify(job: VerifyJob, now: datetime, report: Report) -> Verdict:
     # What is gone is forgotten only when all of the store was looked at.
     seen = {key: item for key, item in known.items() if key in present or job.name is not None}
     try:
-        _read(job.store, [(key, present[key]) for key in due], seen, verdict, now)
+        with meter(f"verifying {job.store.name}", sum(present[key].size for key in due)) as advance:
+            for key, record, problem in _read(job.store, [(key, present[key]) for key in due], advance):
+                verdict.read += 1
+                verdict.read_bytes += record.size
+                if problem is None:
+                    seen[key] = Seen(at=now, sha256=record.sha256)
+                else:
+                    seen.pop(key, None)
+                    verdict.problems.append(problem)
     finally:
         if verdict.read:
             try:
@@ -143,33 +161,28 @@ def _due(job: VerifyJob, known: dict[str, Seen], present: dict[str, ObjectRecord
 
 
 def _read(
-    store: Store, due: Sequence[tuple[str, ObjectRecord]], seen: dict[str, Seen], verdict: Verdict, now: datetime
-) -> None:
-    """Read objects, a few at a time; what is right goes into `seen`, what is not is a problem and leaves it."""
+    store: Store, due: Sequence[tuple[str, ObjectRecord]], advance: Callable[[int], None]
+) -> Iterator[tuple[str, ObjectRecord, str | None]]:
+    """Read objects, a few at a time; yield each with what is wrong with it."""
     stop = threading.Event()
 
     def one(item: tuple[str, ObjectRecord]) -> tuple[str, ObjectRecord, str | None]:
-        return *item, _problem(store, *item, stop)
+        return *item, _problem(store, *item, stop, advance)
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as pool:
         futures = [pool.submit(one, item) for item in due]
         try:
             for future in as_completed(futures):
-                key, record, problem = future.result()
-                verdict.read += 1
-                verdict.read_bytes += record.size
-                if problem is None:
-                    seen[key] = Seen(at=now, sha256=record.sha256)
-                else:
-                    seen.pop(key, None)
-                    verdict.problems.append(problem)
+                yield future.result()
         except BaseException:  # an interrupt too
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _problem(store: Store, key: str, record: ObjectRecord, stop: threading.Event) -> str | None:
+def _problem(
+    store: Store, key: str, record: ObjectRecord, stop: threading.Event, advance: Callable[[int], None]
+) -> str | None:
     """Read one object to its end; say what is wrong with it.
 
     Raises:
@@ -182,6 +195,7 @@ def _problem(store: Store, key: str, record: ObjectRecord, stop: threading.Event
             while (block := body.read(BLOCK)) and not stop.is_set():
                 digest.update(block)
                 size += len(block)
+                advance(len(block))
     except ObjectMissingError:
         return f"{where}: missing"
     if size != record.size:

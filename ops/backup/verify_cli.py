@@ -81,7 +81,7 @@ def verify_command(
             sample=sample,
         )
         try:
-            verdicts[place.name] = verify(job, now, console.step)
+            verdicts[place.name] = verify(job, now, console.step, console.progress)
         except StoreError as error:
             failures[place.name] = str(error)
     _note_verdicts(loaded, verdicts, failures, metrics, whole=name is None and sample is None)

@@ -29,7 +29,7 @@ SETTLED = "while systemctl --quiet list-units 'ancla-*' --state=activating | gre
 DROP_IN = "/run/systemd/system/ancla-{}.d/test.conf"
 
 
-def until(what: str, question: Callable[[], Any], seconds: float = 120) -> Any:
+def until(what: str, question: Callable[[], Any], seconds: float = 240) -> Any:
     """Ask until the answer is something."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):
