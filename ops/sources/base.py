@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePlan:
-    """What a dump would do. `bytes_estimate` is what the spool must hold.
+    """What a dump would do. `bytes_estimate` is what the spool must hold, `largest` the largest file's (None: no more).
 
     `must_be_encrypted` refuses a backup without recipients, whatever the store.
     """
@@ -22,6 +22,7 @@ class SourcePlan:
     what: str
     bytes_estimate: int
     details: dict[str, str]
+    largest: int | None = None
     must_be_encrypted: bool = False
 
 

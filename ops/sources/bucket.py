@@ -29,13 +29,14 @@ from ops.stores.s3 import S3Store
 
 MIB = 1 << 20
 PACK_BYTES = 64 * MIB
+MEMBER_BYTES = 2048  # of tar's own, for each object
 PACK_OBJECTS = 256
 """A pack is read by one worker from its first object to its last: small objects are spread over several."""
 
 FULL_EVERY = 30
 SAMPLE_SHARE = 0.01
 SAMPLE_LEAST = 5
-MOST_OBJECTS = 100_000
+MOST_OBJECTS = 50_000
 """Each is named in the manifest, which must stay small enough to be read whole."""
 
 IN_MEMORY = 1 * MIB
@@ -100,7 +101,8 @@ class Bucket:
         basis = f"incremental to {self._usable.id}" if self._usable.record else f"full: {self._usable.why}"
         return SourcePlan(
             what=f"bucket {self.name}",
-            bytes_estimate=sum(item.size + 2048 for item in changes.taken),
+            bytes_estimate=sum(item.size + MEMBER_BYTES for item in changes.taken),
+            largest=max([PACK_BYTES + PACK_OBJECTS * MEMBER_BYTES, *(item.size for item in changes.taken)]),
             details={"objects": str(len(listed)), "to read": str(len(changes.taken)), "kind": basis},
         )
 
