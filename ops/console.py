@@ -53,7 +53,7 @@ def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
         left = max(0, total - sofar) / rate if rate else 0
         if os.environ.get("ANCLA_PROGRESS") == "json":
             facts = {"what": what, "done": sofar, "total": total, "rate": round(rate), "eta_seconds": round(left)}
-            sys.stderr.write(json.dumps(facts) + "\n")
+            err.file.write(json.dumps(facts) + "\n")
         else:
             mib = 1 << 20
             step(f"{what}: {sofar / mib:.0f} of {total / mib:.0f} MiB, {rate / mib:.1f} MiB/s, {left:.0f} s left")

@@ -16,7 +16,6 @@ def written(monkeypatch):
     """Everything written on a stderr that is no terminal, a line for each call."""
     text = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=text, soft_wrap=True, highlight=False))
-    monkeypatch.setattr(console.sys, "stderr", text)
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0)
     monkeypatch.delenv("ANCLA_PROGRESS", raising=False)
     return text
