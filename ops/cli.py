@@ -21,6 +21,7 @@ from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from ops import console, status
+from ops.backrest.cli import backrest_app
 from ops.backup.cli import backup_app, restore_command
 from ops.drill.cli import canary_command, drill_command
 from ops.drill.evidence_cli import evidence_app
@@ -47,6 +48,7 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(backup_app, name="backup")
 app.add_typer(swap_app, name="swap")
 app.add_typer(pitr_app, name="pitr")
+app.add_typer(backrest_app, name="backrest")
 app.add_typer(settings_app, name="settings")
 app.add_typer(watch_app, name="watch")
 app.add_typer(audit_app, name="audit")

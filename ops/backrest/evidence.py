@@ -1,0 +1,119 @@
+"""What a drill of pgBackRest's backups leaves behind. Times are UTC, sizes bytes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ops.backup.records import TableFingerprint
+from ops.drill.evidence import Check, Facts, Phase, Status
+
+PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
+
+QUESTIONS = {
+    "backup": "Is there a backup that counts, young enough?",
+    "restore": "Did pgBackRest give every file back, with its checksum?",
+    "recovery": "Did the server replay its WAL to the end that was asked for, and open?",
+    "identity": "Is it the server of the stanza, on a timeline of its own?",
+    "moment": "Is nothing in it later than the asked time?",
+    "databases": "Is every database readable to the last row?",
+    "rows": "Is there anything in it at all?",
+    "amcheck": "Does pg_amcheck find heap and B-tree indexes in order?",
+    "time": "Was it back within the budget?",
+    "clean": "Is the scratch server stopped and its folder gone?",
+}
+MAY_BE_SKIPPED = frozenset({"moment", "amcheck", "time"})
+"""What is asked only where there is something to ask: a time, the program, a budget."""
+
+
+class DatabaseFacts(Facts):
+    """One database of the copy. `unsound` names what is not valid in it, which the live one may have too."""
+
+    database: str
+    rows: int
+    tables: list[TableFingerprint]
+    unsound: list[str] = Field(default_factory=list)
+    not_compared: list[str] = Field(default_factory=list)
+
+
+class Recovered(Facts):
+    """Who the copy is. `ended` is PostgreSQL's own reason in the timeline's history file.
+
+    `last_transaction` is the commit time of the last one that was replayed; None when the WAL had none.
+    """
+
+    system: str
+    timeline: int
+    parent_timeline: int | None
+    ended: str
+    last_transaction: datetime | None
+
+
+class BackrestEvidence(Facts):
+    """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest."""
+
+    evidence_version: Literal[1] = 1
+    kind: Literal["pgbackrest"] = "pgbackrest"
+    proves: str = PROVES
+    verdict: Literal["green", "red"]
+    environment: str | None
+    stanza: str
+    repository: int
+    backup: str
+    backup_type: str
+    backup_stopped_at: datetime
+    wal_start: str | None
+    wal_stop: str | None
+    system: str | None
+    server_version: str
+    asked_for: datetime | None
+    started_at: datetime
+    finished_at: datetime
+    rto_seconds: float | None = None
+    rto_budget_seconds: int | None = None
+    size: int
+    stored: int | None = None
+    recovered: Recovered | None = None
+    databases: list[DatabaseFacts] = Field(default_factory=list)
+    tools: dict[str, str] = Field(default_factory=dict)
+    checks: list[Check]
+    phases: list[Phase]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all databases."""
+        return sum(database.rows for database in self.databases)
+
+    @property
+    def red(self) -> list[Check]:
+        """The checks that failed, and those that were not reached."""
+        return [check for check in self.checks if not answered(check)]
+
+    def summary(self) -> str:
+        """Return what is wrong, in one line; empty for a green drill."""
+        failed = [check for check in self.red if check.status is Status.FAILED]
+        return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in failed)
+
+
+def answered(check: Check) -> bool:
+    """Say whether a check keeps a drill green."""
+    return check.status is Status.PASSED or (check.status is Status.SKIPPED and check.name in MAY_BE_SKIPPED)
+
+
+def complete(checks: list[Check]) -> list[Check]:
+    """Return every question in its order; what was not asked is `skipped`, so that it is not taken for answered."""
+    asked = {check.name: check for check in checks}
+    return [
+        asked.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
+        for name, question in QUESTIONS.items()
+    ]
+
+
+def write_json(evidence: BackrestEvidence, folder: Path) -> Path:
+    """Write the document into `folder`, under a name that sorts by time; returns its path."""
+    path = folder / f"backrest-drill-{evidence.stanza}-{evidence.started_at:%Y%m%dT%H%M%SZ}.json"
+    path.write_text(evidence.model_dump_json(indent=2) + "\n")
+    return path
