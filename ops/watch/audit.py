@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import click
+import typer
 
 from ops.errors import OpsError
 from ops.stack import MACHINE_OUTPUTS
@@ -68,7 +68,7 @@ def audited(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 answer = command(*args, **kwargs)
                 result = "done"
-            except (OpsError, click.exceptions.Exit) as error:
+            except (OpsError, typer.Exit) as error:
                 code = error.exit_code
                 result = {0: "done", 3: "red"}.get(code, "failed")
                 raise

@@ -135,6 +135,7 @@ def test_the_lock_holds_everything_ops_imports_and_at_the_programs_versions():
         "botocore": "botocore",
         "pydantic_core": "pydantic-core",
         "pydantic_settings": "pydantic-settings",
+        "prometheus_client": "prometheus-client",
     }
     imported = {name for room in ("blueprint", "ops") for path in Path(room).rglob("*.py") for name in imports(path)}
     outside = imported - set(sys.stdlib_module_names) - {"blueprint", "ops", "pulumi"}

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketOutput, EnvironmentOutputs, OutputSecrets
@@ -441,11 +442,11 @@ def test_a_command_leaves_one_line_however_it_ends():
 
     command(name="a")
     command(name="a", dry_run=True)
-    for error in (VerdictError("red"), SourceError("x"), ValueError("x"), KeyboardInterrupt()):
+    for error in (VerdictError("red"), SourceError("x"), typer.Exit(1), ValueError("x"), KeyboardInterrupt()):
         with pytest.raises(type(error)):
             command(name="b", error=error)
     entries = audit.read(audit.log_path()).entries
-    assert [entry["result"] for entry in entries] == ["done", "red", "failed", "failed", "interrupted"]
+    assert [entry["result"] for entry in entries] == ["done", "red", "failed", "failed", "failed", "interrupted"]
     assert {key: entries[0][key] for key in ("verb", "name", "backup", "stack")} == {
         "verb": "drill",
         "name": "a",
