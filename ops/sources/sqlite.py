@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -200,17 +201,18 @@ class SqliteFile:
             if wal:
                 source.execute("BEGIN")
                 source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the snapshot begins with a read
-                source.backup(target, pages=STEP_PAGES, progress=self._watch(RESTARTS), sleep=0)
+                source.backup(target, pages=STEP_PAGES, progress=self._watch(), sleep=0)
                 source.execute("COMMIT")
                 return begun
             try:
                 source.backup(target, pages=STEP_PAGES, progress=self._watch(RESTARTS), sleep=STEP_SECONDS)
             except _RestartedError:
                 begun = datetime.now(UTC)
-                source.backup(target, pages=-1, progress=self._watch(RESTARTS), sleep=STEP_SECONDS)
+                source.backup(target, pages=-1, progress=self._watch(), sleep=STEP_SECONDS)
             return begun
 
-    def _watch(self, restarts: int) -> Any:
+    def _watch(self, restarts: float = math.inf) -> Any:
+        """Make what SQLite calls after each step: it ends a wait for a lock, and what was begun anew too often."""
         left, most, last = restarts, time.monotonic() + BUSY_SECONDS, -1
 
         def progress(status: int, remaining: int, total: int) -> None:

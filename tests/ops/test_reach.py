@@ -32,7 +32,7 @@ def ops(tmp_path, monkeypatch, capsys):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.chdir(tmp_path)
-    for name in ("ANCLA_STATE", "ANCLA_AUDIT_LOG", "XDG_STATE_HOME"):
+    for name in ("ANCLA_RUNTIME", "ANCLA_STATE", "ANCLA_AUDIT", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
 
     def run(*arguments):
@@ -229,3 +229,13 @@ def test_a_password_that_is_not_there_is_one_line(own):
     without = replace(loaded, secrets=loaded.secrets.model_copy(update={"app": {}}))
     with reach.sources(without) as found, pytest.raises(StackError, match=r"OWN_PASSWORD is not in secrets\.app"):
         found["own"]()
+
+
+def test_what_one_source_lacks_does_not_cost_the_others_their_backup(ops, desk, tmp_path):
+    (tmp_path / "leads.db").unlink()
+    done = ops("backup", "create", "--outputs", tmp_path / "machine.json")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "leads.db: there is no such file" in line
+    listed = ops("backup", "list", "--outputs", tmp_path / "machine.json", "--json")
+    assert sorted(item["name"] for item in json.loads(listed.stdout)["backups"]) == ["assets", "secrets"]
