@@ -41,8 +41,9 @@ PHRASES = {
     "The drills before": "Los simulacros anteriores",
     "Where the time went": "En qué se fue el tiempo",
     "Profile": "Perfil",
-    "Fetching and decrypting run at once; their stretch is divided as the threads' own time was.": (
-        "La descarga y el descifrado ocurren a la vez; su tramo se reparte según el tiempo propio de los hilos."
+    "What runs at once (fetch and decrypt, load and index) shares a stretch, divided as the workers' own time was.": (
+        "Lo que ocurre a la vez (descargar y descifrar, cargar e indexar) comparte un tramo, repartido según el tiempo "
+        "propio de cada parte."
     ),
     "Questions and answers": "Preguntas y respuestas",
     "Tables: the snapshot and the copy": "Tablas: la instantánea y la copia",

@@ -33,8 +33,6 @@ from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
 
-_LOADED = re.compile(r"finished item \d+ (TABLE DATA|BLOBS) ")
-
 
 def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
     """Name the owners in the dump that the connected role may not act as; a role that does not exist is one of them."""
@@ -68,7 +66,7 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
     *,
     jobs: int,
     owner: Endpoint | None = None,
-    loaded: Callable[[], None] | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> None:
     """Restore the directory archive `folder` into `target`.
 
@@ -78,7 +76,7 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
         record: what the manifest says of it.
         jobs: parallel workers.
         owner: the app's own role there, for what belongs to it.
-        loaded: called when the rows of a table are in; what comes after the last call is indexes and constraints.
+        watch: given each line that pg_restore says of its work, when it says it.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
@@ -96,7 +94,7 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
         raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
     lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
     parallel = f"--jobs={jobs}"
-    archive = _Archive(folder=folder, tool=tool, loaded=loaded)
+    archive = _Archive(folder=folder, tool=tool, watch=watch)
     if runner == target:
         _run(archive, target, [line for line in lines if _FIRST.match(line)], [])
         _run(archive, target, [line for line in lines if not _FIRST.match(line)], [parallel])
@@ -119,7 +117,7 @@ class _Archive:
 
     folder: Path
     tool: Tool
-    loaded: Callable[[], None] | None
+    watch: Callable[[str], None] | None
 
 
 def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
@@ -130,16 +128,10 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
         chosen.write_text("\n".join(lines) + "\n")
         command = ["--format=directory", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
         command += [f"--dbname={endpoint.database}", str(archive.folder)]
-        loaded = archive.loaded
-        if loaded is None:
+        if archive.watch is None:
             done = run_tool(archive.tool, command, variables)
         else:
-            done = watch_tool(
-                archive.tool,
-                ["--verbose", *command],
-                variables,
-                lambda line: loaded() if _LOADED.search(line) else None,
-            )
+            done = watch_tool(archive.tool, ["--verbose", *command], variables, archive.watch)
     if done.returncode != 0:
         if says_full(done.stderr, done.returncode) and "could not extend" not in done.stderr:
             raise SpoolError(full(archive.folder.parent)) from OSError(errno.ENOSPC, "full")

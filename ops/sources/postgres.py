@@ -89,9 +89,9 @@ class PostgresDatabase:
             files = running.conclude(tool, variables)
         return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
 
-    def restore(self, folder: Path, record: PostgresRecord, loaded: Callable[[], None] | None = None) -> None:
+    def restore(self, folder: Path, record: PostgresRecord, watch: Callable[[str], None] | None = None) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
-        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, loaded=loaded)
+        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch)
 
     def fingerprint(self) -> PostgresRecord:
         """Describe what is in it now."""
