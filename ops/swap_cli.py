@@ -14,6 +14,7 @@ from ops import console, reach, swap
 from ops.errors import StackError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
+from ops.watch.audit import audited
 
 swap_app = typer.Typer(
     help="Put a verified restore in the place of the live database, by renaming; and undo it.", no_args_is_help=True
@@ -24,6 +25,7 @@ DatabaseOption = Annotated[
 
 
 @swap_app.command("promote")
+@audited("swap promote")
 def promote(
     copy: Annotated[str, typer.Argument(metavar="COPY", help="The database that `ops restore` made and verified.")],
     name: DatabaseOption = None,
@@ -43,6 +45,7 @@ def promote(
 
 
 @swap_app.command("undo")
+@audited("swap undo")
 def undo(
     name: DatabaseOption = None,
     dry_run: DryRunOption = False,

@@ -62,7 +62,9 @@ def audited(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             if kwargs.get("dry_run"):
                 return command(*args, **kwargs)
-            facts = {key: str(kwargs[key]) for key in ("stack", "name", "backup", "store") if kwargs.get(key)}
+            facts = {
+                key: str(kwargs[key]) for key in ("stack", "name", "backup", "store", "copy", "into") if kwargs.get(key)
+            }
             token = _noted.set(facts)
             result = "interrupted"
             try:
