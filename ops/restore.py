@@ -17,7 +17,7 @@ from psycopg import sql
 from ops.backup.catalog import missing_objects, prefix_of
 from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
-from ops.backup.records import PostgresRecord
+from ops.backup.records import STREAM_FILE, PostgresRecord
 from ops.backup.spool import mebibytes, spool
 from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.sources import pg_facts
@@ -195,7 +195,7 @@ def fetch_backup(store: Store, manifest: Manifest, folder: Path, identities: Ide
     prefix = prefix_of(manifest.name, manifest.id)
     fetcher = Fetcher(store=store, prefix=prefix, identities=identities)
     fetcher.all(manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
-    if not (folder / "toc.dat").exists():
+    if not (folder / "toc.dat").exists() and not (folder / STREAM_FILE).exists():
         raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
 
 

@@ -74,7 +74,7 @@ class Fetcher:
             )
         if isinstance(broken, KeyProblemError):
             raise KeyProblemError(f"{where}: {broken}")
-        if broken or plain.digest.hexdigest() != entry.file_sha256:
+        if broken or plain.digest != entry.file_sha256:
             raise IntegrityError(f"{where}: opens to other bytes than were dumped{f': {broken}' if broken else ''}")
 
 
@@ -130,13 +130,26 @@ class _Plain:
     """What goes into the file: decompressed, counted and digested; never more than the manifest says."""
 
     def __init__(self, file: BinaryIO, entry: ObjectRecord) -> None:
-        self._file, self._limit = file, entry.file_size
-        self._open = _opener(entry.key, cast("BinaryIO", _Sink(self)))
+        self._sink = _Sink(file, entry.file_size)  # which must not know of us, see `CompressingReader`
+        self._open = _opener(entry.key, cast("BinaryIO", self._sink))
         self._held: list[bytes] = []  # age hands over 8 KiB at a time
         self._bytes_held = 0
-        self.digest, self.size = hashlib.sha256(), 0
         self.broken = ""
-        self.error: OSError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._sink.size
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file so far, in hex."""
+        return self._sink.digest.hexdigest()
+
+    @property
+    def error(self) -> OSError | None:
+        """What the disk said, if anything."""
+        return self._sink.error
 
     def write(self, block: bytes, /) -> int:
         self._held.append(block)
@@ -153,8 +166,18 @@ class _Plain:
             except (zstandard.ZstdError, zlib.error, _TooLongError) as error:
                 self.broken = str(error)
 
-    def take(self, content: bytes) -> None:
-        """Take what was decompressed."""
+
+class _TooLongError(Exception):
+    pass
+
+
+class _Sink:
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file, self._limit = file, limit
+        self.digest, self.size = hashlib.sha256(), 0
+        self.error: OSError | None = None
+
+    def write(self, content: bytes, /) -> int:
         self.size += len(content)
         if self.size > self._limit:  # a wrong object may not fill the disk
             raise _TooLongError(f"longer than the {self._limit} bytes in the manifest")
@@ -164,18 +187,6 @@ class _Plain:
         except OSError as error:
             self.error = error
             raise
-
-
-class _TooLongError(Exception):
-    pass
-
-
-class _Sink:
-    def __init__(self, plain: _Plain) -> None:
-        self._plain = plain
-
-    def write(self, content: bytes, /) -> int:
-        self._plain.take(bytes(content))
         return len(content)
 
 

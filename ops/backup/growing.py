@@ -55,9 +55,11 @@ class Growing:
             whole = self._whole.is_set()  # before the read: what was written before it is then seen
             try:
                 block = os.read(self._file, size)
-            except BlockingIOError:
-                select.select([self._file], [], [], POLL_SECONDS)
-                continue
+            except BlockingIOError:  # a pipe that is empty, and whose writer still has it open
+                block = b""
+                if not whole:
+                    select.select([self._file], [], [], POLL_SECONDS)
+                    continue
             except OSError as error:
                 raise self._stop(SpoolError(f"{self._path}: cannot be read: {error.strerror}")) from None
             if block:
@@ -107,19 +109,19 @@ def _punch(file: int, offset: int, length: int) -> bool:
 class CompressingReader:
     """A growing file as zstd. `size` and `digest` are of what went in."""
 
-    def __init__(self, stream: Growing, level: int) -> None:
-        # the compressor knows what it reads, and that may not know the compressor: zstandard's readers are invisible to
-        # the garbage collector, so that a circle through one keeps its window, nearly a MiB a file, for good
-        self._input = _Counted(stream)
-        self.digest = self._input.digest
-        self._stream = zstandard.ZstdCompressor(level=level, write_checksum=True).stream_reader(
-            cast("BinaryIO", self._input), read_size=BLOCK, closefd=False
-        )
+    def __init__(self, stream: Growing, compressor: zstandard.ZstdCompressor) -> None:
+        self._counted = _Counted(stream)  # which must not know of us: memory of a cycle is kept until somebody looks
+        self._stream = compressor.stream_reader(cast("BinaryIO", self._counted), read_size=BLOCK, closefd=False)
 
     @property
     def size(self) -> int:
-        """Bytes read from the file."""
-        return self._input.size
+        """Bytes that went in."""
+        return self._counted.size
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what went in, in hex."""
+        return self._counted.digest.hexdigest()
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` compressed bytes; nothing at the end."""
@@ -129,8 +131,7 @@ class CompressingReader:
 class _Counted:
     def __init__(self, stream: Growing) -> None:
         self._stream = stream
-        self.digest = hashlib.sha256()
-        self.size = 0
+        self.digest, self.size = hashlib.sha256(), 0
 
     def read(self, size: int = -1, /) -> bytes:
         block = self._stream.read(size)

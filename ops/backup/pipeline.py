@@ -10,13 +10,14 @@ import hashlib
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
 import pyrage
+import zstandard
 
 from ops.backup.growing import BLOCK, CancelledError, CompressingReader, Growing
 from ops.backup.keys import parse_recipients
@@ -67,6 +68,7 @@ class Outgoing:
         self._whole: dict[Path, threading.Event] = {}
         self._futures: dict[Path, Future[ObjectRecord]] = {}
         self._suffix = ".zst.age" if recipients else ".zst"
+        self._of_thread = threading.local()
         self._first_error: BaseException | None = None
 
     def begin(self, path: Path) -> None:
@@ -93,15 +95,13 @@ class Outgoing:
             for path in sorted(files.keys() - self._futures.keys(), key=lambda path: -path.stat().st_size):
                 self.begin(path)
                 self.finish(path)
-            pending, records = set(self._futures.values()), list[ObjectRecord]()
+            records = list[ObjectRecord]()
             names = {future: files.get(path, "") for path, future in self._futures.items()}
-            while pending:
-                ended, pending = wait(pending, return_when="FIRST_COMPLETED")
+            for future in as_completed(names):
                 self.check()
-                for future in ended:
-                    record = future.result().model_copy(update={"holds": names[future]})
-                    records.append(record)
-                    done(record)
+                record = future.result().model_copy(update={"holds": names[future]})
+                records.append(record)
+                done(record)
         finally:
             self.stop()
         return tuple(sorted(records, key=lambda record: record.key))
@@ -128,7 +128,7 @@ class Outgoing:
     def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
         with Growing(path, whole, self._cancelled) as file:
-            reader = CompressingReader(file, self._level)
+            reader = CompressingReader(file, self._compressor())
             writer = _Writer(self, self._prefix + key)
             try:
                 if self._recipients:
@@ -149,9 +149,17 @@ class Outgoing:
             sha256=writer.digest.hexdigest(),
             file=path.name,
             file_size=reader.size,
-            file_sha256=reader.digest.hexdigest(),
+            file_sha256=reader.digest,
             holds="",
         )
+
+    def _compressor(self) -> zstandard.ZstdCompressor:
+        """One for each thread: its memory costs more to get than a small file to compress."""
+        compressor = getattr(self._of_thread, "compressor", None)
+        if compressor is None:
+            compressor = zstandard.ZstdCompressor(level=self._level, write_checksum=True)
+            self._of_thread.compressor = compressor
+        return compressor
 
     def in_background(self, work: Callable[[], None]) -> Future[None]:
         """Do it as soon as one of the parts on their way has arrived."""
@@ -218,7 +226,11 @@ class _Writer:
         """Nothing to do: parts go when they are full."""
 
     def complete(self) -> None:
-        self._send_part()
+        if self._number == 0:  # one part alone: no need to hand it to another thread
+            part = self._cut()
+            self._outgoing.everywhere(lambda index, _: self._uploads[index].put(1, part))
+        else:
+            self._send_part()
         for future in self._sent:
             future.result()
         self._outgoing.everywhere(lambda index, _: self._uploads[index].complete())
@@ -230,13 +242,17 @@ class _Writer:
         for upload in self._uploads.values():
             upload.abort()
 
-    def _send_part(self) -> None:
+    def _cut(self) -> bytes:
         part = b"".join(self._blocks)
         self._blocks, self._held = [], 0
         self._number += 1
-        number = self._number
         self.digest.update(part)
         self.size += len(part)
+        return part
+
+    def _send_part(self) -> None:
+        part = self._cut()
+        number = self._number
         try:
             for future in [future for future in self._sent if future.done()]:
                 self._sent.remove(future)

@@ -80,7 +80,8 @@ def _create(job: BackupJob, this: _Run, report: Report) -> Manifest:
         with _noted(destination):
             _clean_up(destination.store, job.name, this.died, report)
     _any_left(destinations)
-    outgoing = Outgoing(destinations, prefix, recipients=job.recipients, level=job.level, largest=plan.bytes_estimate)
+    largest = plan.bytes_estimate if plan.largest is None else plan.largest
+    outgoing = Outgoing(destinations, prefix, recipients=job.recipients, level=job.level, largest=largest)
     try:
         with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder:
             try:

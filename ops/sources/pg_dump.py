@@ -1,44 +1,43 @@
 """Running pg_dump, and handing out each of its files from the moment it appears until its writer has closed it.
 
 Which file is still being written is read from /proc: pg_dump opens each data file once. Where there is no /proc the
-files go out after the dump.
+files go out after the dump. As a stream nothing lies on the disk, and one connection dumps all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from ops.backup.records import STREAM_FILE
 from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources.base import Outbox
 from ops.sources.pg_tools import Endpoint, Tool, find_tool, run_tool, tool_message
 
 TICK_SECONDS = 0.1
+COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
 
 
-class RunningDump:
-    """A pg_dump at work in `folder`. `look` until it says no more, then `conclude`.
-
-    `spool_bytes` is the most that lay in the folder at once.
-    """
+class Running:
+    """A pg_dump at work. `look` until it says no more, then `conclude`."""
 
     def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
         self._process, self._endpoint, self._folder = process, endpoint, folder
         self._messages = list[str]()
         self._listener = threading.Thread(target=self._listen, daemon=True)  # a disk may be full, so no file
         self._listener.start()
-        self._growing: set[Path] = set()
-        self._handed: set[Path] = set()
-        self.spool_bytes = 0
 
-    def look(self, outbox: Outbox) -> bool:
-        """Hand out what is new and what is whole since the last look; say whether pg_dump still runs.
+    def runs(self, outbox: Outbox) -> bool:
+        """Say whether pg_dump still runs.
 
         Raises:
             SourceError: it failed.
@@ -46,9 +45,56 @@ class RunningDump:
             OpsError: the outbox failed, and the rest of the dump would be for nothing.
         """
         outbox.check()
-        running = self._process.poll() is None
-        if not running:
-            self._hold_to_exit()
+        if self._process.poll() is None:
+            return True
+        self._listener.join()
+        if self._process.returncode != 0:
+            stderr = "".join(self._messages)
+            if says_full(stderr, self._process.returncode):
+                raise SpoolError(full(self._folder.parent))
+            raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
+        return False
+
+    def wait(self, seconds: float = TICK_SECONDS) -> None:
+        """Wait a moment, or until it ends."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def _listen(self) -> None:
+        if self._process.stderr is not None:
+            self._messages += self._process.stderr
+
+
+class RunningStream(Running):
+    """Into a pipe, which is whole only when pg_dump has ended well."""
+
+    spool_bytes = 0
+
+    def look(self, outbox: Outbox) -> bool:
+        """Say whether pg_dump still runs; see `runs`."""
+        if self.runs(outbox):
+            return True
+        outbox.finish(self._folder / STREAM_FILE)
+        return False
+
+    def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
+        """Return the one file with what it holds. What it lists can be read when it is fetched."""
+        del tool, variables
+        return {self._folder / STREAM_FILE: "the whole dump"}
+
+
+class RunningDump(Running):
+    """Into a folder. `spool_bytes` is the most that lay there at once."""
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
+        super().__init__(process, endpoint, folder)
+        self._growing: set[Path] = set()
+        self._handed: set[Path] = set()
+        self.spool_bytes = 0
+
+    def look(self, outbox: Outbox) -> bool:
+        """Hand out what is new and what is whole since the last look; say whether pg_dump still runs; see `runs`."""
+        running = self.runs(outbox)
         found = self._data_files()
         for path in found - self._handed:
             self._handed.add(path)
@@ -60,13 +106,6 @@ class RunningDump:
                 self._growing.remove(path)
                 outbox.finish(path)
         return running
-
-    def wait(self, seconds: float = TICK_SECONDS) -> None:
-        """Wait a moment, or until it ends."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return
 
     def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
         """Return every file of the dump with what it holds, handed out or not.
@@ -84,18 +123,6 @@ class RunningDump:
             raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {held[lost[0]]}")
         named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
         return {path: held.get(path) or named.get(path.name) or "large objects" for path in sorted(files)}
-
-    def _listen(self) -> None:
-        if self._process.stderr is not None:
-            self._messages += self._process.stderr
-
-    def _hold_to_exit(self) -> None:
-        if self._process.returncode != 0:
-            self._listener.join()
-            stderr = "".join(self._messages)
-            if says_full(stderr, self._process.returncode):
-                raise SpoolError(full(self._folder.parent))
-            raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
 
     def _data_files(self) -> set[Path]:
         found, used = set[Path](), 0
@@ -118,24 +145,80 @@ def dumping(
     """Start pg_dump in directory format, uncompressed, into `folder`; it ends with the block at the latest."""
     folder.mkdir(mode=0o700)
     folder = folder.resolve()  # as /proc names it
-    command = [str(tool.path), "--format=directory", "--compress=0", f"--file={folder}", "--no-sync", "--no-password"]
-    with (
-        subprocess.Popen(
-            [*_dying_with_us(), *command, "--lock-wait-timeout=60000", "--no-subscriptions", *options],
-            env=dict(variables) | {"LC_MESSAGES": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
-        ) as process,
-    ):
+    command = [str(tool.path), "--format=directory", f"--file={folder}", "--no-sync", *COMMON, *options]
+    with _started(command, variables, subprocess.DEVNULL) as process:
+        yield RunningDump(process, endpoint, folder)
+
+
+@contextlib.contextmanager
+def streaming(  # noqa: PLR0913, PLR0917  # as `dumping`, and where to
+    tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], folder: Path, options: list[str], outbox: Outbox
+) -> Generator[RunningStream]:
+    """Start pg_dump in custom format, uncompressed, into a pipe in `folder` that the outbox reads."""
+    folder.mkdir(mode=0o700)
+    pipe = folder / STREAM_FILE
+    os.mkfifo(pipe, 0o600)
+    outbox.begin(pipe)
+    end = _reader_has_come(pipe, outbox)
+    try:
+        starting = _started([str(tool.path), "--format=custom", *COMMON, *options], variables, end)
+        process = starting.__enter__()
+    finally:
+        os.close(end)  # its own copy is pg_dump's
+    with contextlib.ExitStack() as stack:
+        stack.push(starting.__exit__)
+        yield RunningStream(process, endpoint, folder)
+
+
+def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
+    """Open the pipe for writing once it is read: what is written before would be lost with its last closing."""
+    while True:
+        outbox.check()
         try:
-            yield RunningDump(process, endpoint, folder)
+            end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(TICK_SECONDS / 10)
+        else:
+            os.set_blocking(end, True)
+            return end
+
+
+@contextlib.contextmanager
+def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> Generator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*_dying_with_us(), *command],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
+    ) as process:
+        try:
+            yield process
         except BaseException:
             process.terminate()  # and not kill: it then cancels what its workers ask of the server
             raise
+
+
+def choose(tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], options: list[str]) -> set[tuple[str, str]]:
+    """Return what pg_dump would dump with these options, as (kind, schema.name), by its own rules for patterns.
+
+    Raises:
+        SourceError: pg_dump refuses, as for a pattern that fits no table.
+    """
+    with TemporaryDirectory(prefix="ancla-chosen-") as folder:
+        archive = f"{folder}/schema"
+        command = ["--format=custom", "--schema-only", f"--file={archive}", *COMMON, *options]
+        for step, arguments in ((tool, command), (find_tool("pg_restore", at_least=tool.version), ["--list", archive])):
+            done = run_tool(step, arguments, variables)
+            if done.returncode != 0:
+                raise SourceError(f"{endpoint}: {step.path.name} failed: {tool_message(done.stderr)}")
+    lines = [line.partition("; ")[2].split() for line in done.stdout.splitlines() if not line.startswith(";")]
+    return {(words[2], f"{words[3]}.{' '.join(words[4:-1])}") for words in lines if words[2] in {"TABLE", "SEQUENCE"}}
 
 
 def table_files(listing: str) -> dict[str, str]:

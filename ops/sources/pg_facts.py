@@ -198,6 +198,27 @@ def database_facts(connection: Connection) -> dict[str, Any]:
     return facts
 
 
+def free_connections(connection: Connection) -> tuple[int, int]:
+    """Return how many more connections this role may open to this database, and how many the server allows in all."""
+    query: LiteralString = """
+    SELECT pg_catalog.current_setting('max_connections')::int AS most,
+           least(
+             pg_catalog.current_setting('max_connections')::int
+               - pg_catalog.current_setting('superuser_reserved_connections')::int
+               - (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database),
+             CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - s.numbackends END,
+             CASE WHEN r.rolconnlimit >= 0
+                  THEN r.rolconnlimit - (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
+             END
+           )::int AS free
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+    JOIN pg_catalog.pg_roles r ON r.rolname = current_user
+    WHERE d.datname = pg_catalog.current_database()
+    """
+    row = next(_rows(connection, query))
+    return row["free"], row["most"]
+
+
 def is_empty(connection: Connection) -> bool:
     """Say whether the database holds no table, view, sequence, function, type or schema of a user."""
     query: LiteralString = f"""

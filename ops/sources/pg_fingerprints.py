@@ -18,10 +18,18 @@ from ops.sources.pg_tools import Connection
 class Fingerprints:
     """Begins at once; the connections are its own until `result` has returned."""
 
-    def __init__(self, connections: Sequence[Connection], tables: Sequence[pg_facts.Table], server_major: int) -> None:
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        tables: Sequence[pg_facts.Table],
+        server_major: int,
+        *,
+        large_objects: bool = True,
+    ) -> None:
         self._connections, self._major = connections, server_major
         self._todo = queue.SimpleQueue[pg_facts.Table | None]()
-        self._todo.put(None)  # the large objects, whose size no catalogue says
+        if large_objects:
+            self._todo.put(None)  # first, because no catalogue says their size
         for table in sorted((table for table in tables if table.kind == "r"), key=lambda table: -table.bytes):
             self._todo.put(table)
         self._done: dict[str, TableFingerprint] = {}

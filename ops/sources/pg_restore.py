@@ -25,10 +25,16 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from ops.backup.records import PostgresRecord
+from ops.backup.records import STREAM_FILE, PostgresRecord
 from ops.backup.spool import full, says_full
 from ops.errors import RestoreError, RestoreRefusedError, SpoolError
 from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message, watch_tool
+
+SESSION = {
+    "synchronous_commit": "off",  # what a crash of the server would lose, the comparison after the restore would miss
+    "maintenance_work_mem": "256MB",  # for each of the two jobs; indexes are sorted in it
+}
+"""Settings of the sessions that load, which any role may set."""
 
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
@@ -89,10 +95,12 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
     # an archive needs a pg_restore as new as the pg_dump that made it
     tool = find_tool("pg_restore", at_least=record.readable_from)
     with target.environment() as variables:
-        listing = run_tool(tool, ["--list", str(folder)], variables)
+        listing = run_tool(tool, ["--list", str(archive_in(folder))], variables)
     if listing.returncode != 0:
         raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
     lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
+    if record.only_tables:
+        _make_schemas(target, record)
     parallel = f"--jobs={jobs}"
     archive = _Archive(folder=folder, tool=tool, watch=watch)
     if runner == target:
@@ -104,6 +112,22 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
     with _lent(target, runner):
         for own, group in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
             _run(archive, runner if own else target, list(group), [parallel, "--no-owner"])
+
+
+def archive_in(folder: Path) -> Path:
+    """Return the archive in a folder of fetched files: the one that went out as a stream, or the folder itself."""
+    stream = folder / STREAM_FILE
+    return stream if stream.exists() else folder
+
+
+def _make_schemas(target: Endpoint, record: PostgresRecord) -> None:
+    """Make the schemas of chosen tables, for the owners to make them in: `pg_dump --table` leaves schemas out."""
+    owners = sql.SQL(", ").join(sql.Identifier(owner) for owner in record.owners)
+    with target.connect() as connection:
+        for name in sorted({table.table.partition(".")[0] for table in record.tables} - {"public"}):
+            schema = sql.Identifier(name)
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+            connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(schema, owners))
 
 
 def _is_of(line: str, role: str) -> bool:
@@ -126,8 +150,11 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
     with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
         chosen = Path(temporary) / "list"
         chosen.write_text("\n".join(lines) + "\n")
-        command = ["--format=directory", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
-        command += [f"--dbname={endpoint.database}", str(archive.folder)]
+        path = archive_in(archive.folder)
+        form = "directory" if path.is_dir() else "custom"
+        command = [f"--format={form}", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
+        command += [f"--dbname={endpoint.database}", str(path)]
+        variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
         if archive.watch is None:
             done = run_tool(archive.tool, command, variables)
         else:

@@ -18,13 +18,13 @@ from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint
 from ops.errors import BusyError, SourceError
 from ops.sources import pg_facts
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
-from ops.sources.pg_dump import dumping
+from ops.sources.pg_dump import choose, dumping, streaming
 from ops.sources.pg_fingerprints import Fingerprints
 from ops.sources.pg_restore import restore_archive
 from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
 
 JOBS = 2
-"""Parallel workers of pg_dump and pg_restore. A dump holds JOBS + 2 connections; the smallest plan allows 22."""
+"""Parallel workers of pg_dump and pg_restore, where the server has connections for them: a dump holds JOBS + 3."""
 
 DUMP_LOCK = 0x616E636C61
 """The key of the advisory lock of a dump: "ancla"."""
@@ -32,10 +32,16 @@ DUMP_LOCK = 0x616E636C61
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresDatabase:
-    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it."""
+    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it.
+
+    `only_tables` and `without_tables` are patterns of pg_dump; `stream` dumps over one connection with no spool.
+    """
 
     endpoint: Endpoint
     owner: Endpoint | None = None
+    only_tables: tuple[str, ...] = ()
+    without_tables: tuple[str, ...] = ()
+    stream: bool = False
 
     def plan(self) -> SourcePlan:
         """Look at versions, rights and size.
@@ -54,10 +60,12 @@ class PostgresDatabase:
                     f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
                     f"run `GRANT <its owner> TO {self.endpoint.user}` as its owner or the administrator"
                 )
-            size = sum(table.bytes for table in pg_facts.tables(connection) if table.kind == "r")
+            sizes = [table.bytes for table in pg_facts.tables(connection) if table.kind == "r"]
+            _jobs(connection, self.endpoint)
         return SourcePlan(
             what=f"postgresql {self.endpoint.database}",
-            bytes_estimate=size,
+            bytes_estimate=0 if self.stream else sum(sizes),
+            largest=sum(sizes),
             details={"server": version, "pg_dump": f"{tool.version} ({tool.path})", "role": self.endpoint.user},
         )
 
@@ -74,20 +82,37 @@ class PostgresDatabase:
             _lock(connection, self.endpoint)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
-            found = pg_facts.tables(connection)
-            options = [f"--jobs={JOBS}", f"--snapshot={snapshot}"]
-            with (
-                self._session(snapshot) as second,
-                Fingerprints((connection, second), found, major) as fingerprints,
-                dumping(tool, self.endpoint, variables, folder, options) as running,
-            ):
+            found, sequences, options = pg_facts.tables(connection), None, [f"--snapshot={snapshot}", *self._patterns]
+            if self._patterns:
+                chosen = choose(tool, self.endpoint, variables, options)
+                found = [table for table in found if ("TABLE", table.name) in chosen]
+                sequences = {name for kind, name in chosen if kind == "SEQUENCE"}
+            jobs, helpers = _jobs(connection, self.endpoint)
+            with contextlib.ExitStack() as stack:
+                sessions = [connection, *(stack.enter_context(self._session(snapshot)) for _ in range(helpers))]
+                objects_too = not self.only_tables
+                prints = stack.enter_context(Fingerprints(sessions, found, major, large_objects=objects_too))
+                running = stack.enter_context(
+                    streaming(tool, self.endpoint, variables, folder, options, outbox)
+                    if self.stream
+                    else dumping(tool, self.endpoint, variables, folder, [*options, f"--jobs={jobs}"])
+                )
                 while running.look(outbox):
-                    fingerprints.check()
+                    prints.check()
                     running.wait()
-                tables, objects = fingerprints.result()
+                tables, objects = prints.result()
                 record = self._record(connection, tool, found, tables, objects)
+            if sequences is not None:
+                kept = tuple(state for state in record.sequences if state.sequence in sequences)
+                record = record.model_copy(update={"sequences": kept})
             files = running.conclude(tool, variables)
         return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
+
+    @property
+    def _patterns(self) -> list[str]:
+        return [f"--table={name}" for name in self.only_tables] + [
+            f"--exclude-table={name}" for name in self.without_tables
+        ]
 
     def restore(self, folder: Path, record: PostgresRecord, watch: Callable[[str], None] | None = None) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
@@ -152,6 +177,8 @@ class PostgresDatabase:
             grants=facts["grants"],
             options=facts["options"],
             tables=tables,
+            only_tables=self.only_tables,
+            without_tables=self.without_tables,
             sequences=tuple(pg_facts.sequences(connection)),
             large_objects=objects,
             unsound=pg_facts.unsound(connection),
@@ -230,6 +257,23 @@ def _lock(connection: Connection, endpoint: Endpoint) -> None:
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [DUMP_LOCK]).fetchone()
     if row is None or not row[0]:
         raise BusyError(f"{endpoint}: another backup of this database is running, maybe on another machine")
+
+
+def _jobs(connection: Connection, endpoint: Endpoint) -> tuple[int, int]:
+    """Return how many workers pg_dump gets and how many sessions help to fingerprint, as the server has room.
+
+    Raises:
+        SourceError: not even for one.
+    """
+    free, most = pg_facts.free_connections(connection)
+    if free < 1:
+        raise SourceError(
+            f"{endpoint}: of {most} connections none is left for {endpoint.user}, a dump needs 2 to {JOBS + 3}; "
+            "close some, or dump at another time"
+        )
+    if free >= JOBS + 2:  # pg_dump's own, its workers', and the helper's
+        return JOBS, 1
+    return 1, min(1, free - 1)
 
 
 def _export(connection: Connection) -> tuple[str, datetime]:

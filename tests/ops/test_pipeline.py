@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import os
+import resource
 import threading
 import time
 
@@ -210,3 +212,22 @@ def test_what_gzip_compressed_can_be_fetched_and_what_nothing_did(tmp_path, fold
     assert (tmp_path / "1.dat").read_bytes() == content
     with pytest.raises(IntegrityError, match="longer than the 100 bytes"):
         fetcher.one(record.model_copy(update={"file_size": 100}), tmp_path)
+
+
+def test_a_thousand_small_files_are_not_held_in_memory(tmp_path, folder, identity):
+    """What one file needed is free before the next one: nothing waits for a garbage collector."""
+    recipients = [recipient_of(identity.read_text())]
+    files = {tmp_path / f"{number}.dat": "" for number in range(1000)}
+    for path in files:
+        path.write_bytes(os.urandom(2000))
+    gc.collect()
+    gc.disable()
+    try:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        records = outgoing(folder, recipients=recipients).settle(files, lambda _: None)
+        fetcher = Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity))
+        fetcher.all(records, tmp_path, lambda _: None)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    finally:
+        gc.enable()
+    assert grown < 100 << 10, f"{grown} KiB"
