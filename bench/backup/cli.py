@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -58,6 +59,7 @@ def compare(
 
 def main() -> NoReturn:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the servers are stopped, the folders removed
     try:
         app(standalone_mode=True)
     except MissingError as error:

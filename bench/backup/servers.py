@@ -159,8 +159,8 @@ def postgres(work: Path, major: int, pem: Path, key: Path, archive_command: str)
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     with (folder / "log").open("wb") as log, _running(
-        [*as_account(account), str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder), *options],
-        environment, log=log.fileno(), stop=signal.SIGQUIT,
+        [str(binaries / "postgres"), "-D", str(folder / "data"), "-k", str(folder), *options],
+        environment, log=log.fileno(), stop=signal.SIGQUIT, account=account,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -229,9 +229,11 @@ def held_connections(to_port: int, rate: int) -> Generator[tuple[int, int]]:
 
 def as_account(account: pwd.struct_passwd | None) -> list[str]:
     """Return what goes before a command so that it runs as `account`."""
-    if account is None:
-        return []
-    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "--"]
+    return ["setpriv", *_become(account), "--"] if account is not None else []
+
+
+def _become(account: pwd.struct_passwd | None) -> list[str]:
+    return [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"] if account is not None else []
 
 
 def free_port() -> int:
@@ -259,10 +261,21 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _running(
-    command: list[str], environment: dict[str, str], *, log: int = subprocess.DEVNULL, stop: int = signal.SIGTERM
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    log: int = subprocess.DEVNULL,
+    stop: signal.Signals = signal.SIGTERM,
+    account: pwd.struct_passwd | None = None,
 ) -> Generator[subprocess.Popen[bytes]]:
+    dies_with_us = ["setpriv", f"--pdeathsig={stop.name.removeprefix('SIG')}"]  # also after a kill -9 of ours
     process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        [*dies_with_us, *_become(account), "--", *command],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
     )
     try:
         yield process
