@@ -12,11 +12,12 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ops.backup.keys import make_identity, read_identities
-from ops.drill import place, postgresql
+from ops.drill import loading, place, postgresql
 from ops.drill.assertions import ask
 from ops.drill.canary import write_canary
 from ops.drill.choose import Pick, choose
@@ -54,6 +55,18 @@ def test_a_sound_backup_is_green_and_every_question_was_asked(backup, folder, id
     ]  # fmt: skip
     whole = sum(phase.seconds for phase in evidence.phases[1:])
     assert whole == pytest.approx(evidence.rto_seconds, rel=0.25), "the phases tell where the time went"
+
+
+def test_what_workers_do_at_once_is_divided_by_their_own_time(monkeypatch):
+    clock = iter([0.0, 1.0, 4.0, 6.0])
+    monkeypatch.setattr(loading, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    lines = ["launching item 7 TABLE DATA a", "launching item 8 INDEX a_key", "finished item 7 TABLE DATA a",
+             "creating INDEX x", "finished item 8 INDEX a_key", "finished item 9 TABLE DATA never begun"]  # fmt: skip
+    work = loading.Loading()
+    for line in lines:
+        work(f"pg_restore: {line}\n")
+    assert (work.rows, work.rest) == (4.0, 5.0)
+    assert loading.Loading().share == 1.0
 
 
 def test_every_negative_control_is_caught_by_the_check_that_is_there_for_it(backup, folder, identity):
