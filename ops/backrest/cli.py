@@ -10,13 +10,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.markup import escape
-from rich.table import Table
 
 from ops import console
 from ops.backrest import drill, driver, info
 from ops.backrest.evidence import BackrestEvidence, write_json
+from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
-from ops.drill.evidence import Status
 from ops.errors import OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import load_stack
@@ -100,7 +99,7 @@ def backrest_info(
     if as_json:
         console.print_json(document)
     else:
-        _print_info(document)
+        print_info(document)
     if document["problems"]:
         raise VerdictError(f"stanza {chosen.stanza}: {'; '.join(document['problems'])}")
 
@@ -131,10 +130,10 @@ def backrest_backup(
     if as_json:
         console.print_json(made.model_dump(mode="json"))
         return
-    stored = "" if made.stored is None else f", {_mib(made.stored)} stored"
+    stored = "" if made.stored is None else f", {mib(made.stored)} stored"
     console.out.print(
         f"[green]complete[/green] {made.label} of {made.stanza}: {made.type}, "
-        f"{_mib(made.size)}{stored}, {made.seconds:.0f} s"
+        f"{mib(made.size)}{stored}, {made.seconds:.0f} s"
     )
 
 
@@ -254,7 +253,7 @@ def backrest_drill(
     if as_json:
         console.print_json(result.model_dump(mode="json"))
     else:
-        _print_evidence(result, file)
+        print_evidence(result, file)
     if result.verdict == "red":
         raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
 
@@ -345,45 +344,6 @@ def _info_document(stanza: info.Stanza, budget: float) -> dict[str, Any]:
     }
 
 
-def _print_info(document: dict[str, Any]) -> None:
-    title = f"stanza {document['stanza']}: {document['status']}" + (
-        ", a backup is running" if document["running"] else ""
-    )
-    columns = ("backup", "repo", "complete (UTC)", "took", "size", "stored", "WAL", "")
-    table = Table(*columns, title=title, title_justify="left")
-    for item in document["backups"]:
-        begun, ended = (datetime.fromisoformat(item[key]) for key in ("started_at", "stopped_at"))
-        wal = f"{item['wal_start']} … {item['wal_stop']}" if item["wal_start"] else "-"
-        stored = "-" if item["stored"] is None else _mib(item["stored"])
-        mark = f"[red]{escape(item['not_counted'])}[/red]" if item["not_counted"] else ""
-        took = f"{(ended - begun).total_seconds():.0f} s"
-        table.add_row(
-            f"{item['label']} {item['type']}",
-            str(item["repo"]),
-            f"{ended:%Y-%m-%d %H:%M:%S}",
-            took,
-            _mib(item["size"]),
-            stored,
-            wal,
-            mark,
-        )
-    console.out.print(table if document["backups"] else title)
-
-
-def _print_evidence(evidence: BackrestEvidence, file: Path) -> None:
-    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
-    colour = "green" if evidence.verdict == "green" else "red"
-    title = f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of {evidence.backup} of {evidence.stanza}"
-    table = Table("", "check", "answer", title=title, title_justify="left")
-    for item in evidence.checks:
-        style = colours[item.status]
-        told = "; ".join([item.answer, *item.problems[:3]])
-        table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(told))
-    console.out.print(table)
-    rto = "-" if evidence.rto_seconds is None else f"{evidence.rto_seconds:.0f} s"
-    console.out.print(f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {file}")
-
-
 def _moment(text: str) -> datetime | None:
     if text == "latest":
         return None
@@ -409,7 +369,3 @@ def _warn(text: str) -> None:
 
 def _since(begun: datetime) -> float:
     return round((datetime.now(UTC) - begun).total_seconds(), 3)
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"

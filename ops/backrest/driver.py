@@ -151,16 +151,12 @@ class Pgbackrest:
 
     def become(self) -> list[str]:
         """Return the words before a command that make it the server's account's, and end it with us."""
-        if self.account is None:
-            return []
-        return [
-            "setpriv",
-            f"--reuid={self.account.pw_uid}",
-            f"--regid={self.account.pw_gid}",
-            "--init-groups",
-            "--pdeathsig=TERM",
-            "--",
-        ]
+        identity = (
+            [f"--reuid={self.account.pw_uid}", f"--regid={self.account.pw_gid}", "--init-groups"]
+            if self.account
+            else []
+        )
+        return ["setpriv", *identity, "--pdeathsig=TERM", "--"]
 
     def environment(self) -> dict[str, str]:
         """Return the environment: no PG* of the caller, and WAL fetched one by one.
@@ -195,8 +191,8 @@ def find(config: Path | None = None) -> Pgbackrest:
             account = pwd.getpwnam(ACCOUNT)
         except KeyError:
             raise ToolError(f"no user {ACCOUNT} on this machine: run this on the machine of the server") from None
-        if shutil.which("setpriv") is None:
-            raise ToolError(f"setpriv: not found; install util-linux, or run this as {ACCOUNT}")
+    if shutil.which("setpriv") is None:
+        raise ToolError("setpriv: not found; install util-linux")
     return Pgbackrest(program=Path(program), account=account, config=config and config.resolve())
 
 
