@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from ops.errors import OpsError, StackError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
 from ops.restore_files import PlaceJob
+from ops.sources.postgres import PostgresDatabase
 from ops.stack import LoadedStack, load_stack
 from ops.watch.audit import audited, note
 from ops.watch.runs import backup_run
@@ -58,6 +60,9 @@ BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backu
 def backup_create(
     name: NameOption = None,
     spool: SpoolOption = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Databases as one stream over one connection: slower, and needs no spool.")
+    ] = False,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
@@ -68,7 +73,7 @@ def backup_create(
     with backup_run(loaded, name, made) as failures, reach.sources(loaded) as sources:
         for chosen in reach.chosen(loaded, name):
             try:
-                made += _create(loaded, chosen, sources, spool)
+                made += _create(loaded, chosen, sources, spool, stream=stream)
             except OpsError as error:
                 failures[chosen] = error
                 console.step(f"{chosen}: {escape(str(error))}")
@@ -84,17 +89,18 @@ def backup_create(
 
 
 def _create(
-    loaded: LoadedStack, name: str, sources: Mapping[str, reach.SourceMaker], spool: Path | None
+    loaded: LoadedStack, name: str, sources: Mapping[str, reach.SourceMaker], spool: Path | None, *, stream: bool
 ) -> list[dict[str, Any]]:
     """Back one set up, here or where its files are; return the report, one item a backup."""
     if reach.elsewhere(loaded, name):
         return create_there(loaded, name, console.step)
     settings, key = loaded.outputs.backup, loaded.secrets.backup_signing_key
+    source = sources[name]()
     job = BackupJob(
         environment=loaded.outputs.environment,
         project=loaded.outputs.project,
         name=name,
-        source=sources[name](),
+        source=replace(source, stream=stream) if isinstance(source, PostgresDatabase) else source,
         stores=tuple(reach.stores(loaded).values()),
         recipients=tuple(settings.recipients),
         signer=Signer(key) if key else None,
