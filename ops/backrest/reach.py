@@ -52,7 +52,7 @@ def target(stack: LoadedStack | None, stanza: str | None) -> Target:
     if chosen.host not in OWN:
         raise StackError(
             f"{stack.name}: the server of stanza {chosen.stanza} is at {chosen.host}, not on the droplet; "
-            f"run this there: `ops backrest … --here --stanza {chosen.stanza}`"
+            f"run this there: `ops backrest info --here --stanza {chosen.stanza}`"
         )
     return Target(stanza=str(chosen.stanza), stack=stack)
 

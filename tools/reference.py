@@ -1,0 +1,94 @@
+"""Write the reference pages: every command of `ops` with its options, and every key of a stack file.
+
+`python -m tools.reference` writes them; a test fails while one is stale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.cli import get_docs_for_click
+
+from blueprint.settings import EnvironmentSettings
+from ops.cli import app
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+_HEAD = "<!-- written by `python -m tools.reference`; changes here are undone -->\n\n"
+Schema = dict[str, Any]
+
+
+def build_pages() -> dict[str, str]:
+    """Return each page by its file name."""
+    return {"ops.md": _HEAD + _ops(), "stack-file.md": _HEAD + _stack_file(EnvironmentSettings.model_json_schema())}
+
+
+def _ops() -> str:
+    command = typer.main.get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="ops", title="ops")
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
+
+
+def _stack_file(schema: Schema) -> str:
+    definitions: dict[str, Schema] = schema["$defs"]
+    lines = ["# The keys of a stack file", "", "Each stands under `ancla:`, as in `ancla:domain: example.org`.", ""]
+    lines += _table(schema)
+    for name in sorted(definitions):
+        if "properties" in definitions[name]:
+            lines += [
+                "",
+                f"## {name}",
+                "",
+                _text(definitions[name].get("description", "")),
+                "",
+                *_table(definitions[name]),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(schema: Schema) -> Iterator[str]:
+    required = set(schema.get("required", []))
+    yield "| key | value | default | |"
+    yield "| --- | --- | --- | --- |"
+    for key, value in schema["properties"].items():
+        default = "required" if key in required else _default(value)
+        yield f"| `{key}` | {_kind(value)} | {default} | {_text(value.get('description', ''))} |"
+
+
+def _default(value: Schema) -> str:
+    default = value.get("default")
+    if default is None or isinstance(default, dict | list):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _kind(value: Schema) -> str:
+    """Say what a value may be, with a link where it is a group."""
+    match value:
+        case {"$ref": reference}:
+            name = reference.rsplit("/", 1)[-1]
+            kind = "a region" if name == "Region" else f"[{name}](#{name.lower()})"
+        case {"anyOf": options} | {"oneOf": options}:
+            kind = " or ".join(_kind(option) for option in options if option.get("type") != "null")
+        case {"const": constant}:
+            kind = f"`{constant}`"
+        case {"enum": options}:
+            kind = ", ".join(f"`{option}`" for option in options)
+        case {"type": "array", "items": items}:
+            kind = f"list of {_kind(items)}"
+        case _:
+            bounds = [f"{word} {value[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in value]
+            kind = " ".join([{"object": "map"}.get(value.get("type", ""), value.get("type", "value")), *bounds])
+    return kind
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    for name, content in build_pages().items():
+        (FOLDER / name).write_text(content)
