@@ -54,5 +54,5 @@ lock: ## write requirements.txt and requirements-dev.txt from the .in files
 
 clean: ## stop everything and delete this checkout's sandbox, its data included
 	@$(RUN) python -m sandbox reset --yes
-	@$(VERBS) down
+	@bash -c '. tools/setup.sh; stop_docker_daemon'
 	@rm -rf .sandbox
