@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import tempfile
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A lane that a shell runs in the background inherits an ignored SIGINT, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("ANCLA_SEED", str(random.SystemRandom().randrange(10_000)))
     # What ops keeps at a desk (alerts, metrics, the audit log) is the tester's own.
     state = tempfile.mkdtemp(prefix="ancla-state-")

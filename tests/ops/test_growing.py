@@ -33,7 +33,7 @@ def held_after(make):
 
 
 def test_a_file_that_was_compressed_keeps_no_memory():
-    assert not held_after(lambda stream: CompressingReader(stream, 3))
+    assert not held_after(lambda stream: CompressingReader(stream, zstandard.ZstdCompressor(level=3)))
 
 
 def test_a_circle_through_the_compressor_would_be_seen():
