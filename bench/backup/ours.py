@@ -3,43 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.backup.data import ADMIN, DATABASE, OWNER
+from bench.backup.place import Place
 from blueprint.outputs import EnvironmentOutputs
-
-if TYPE_CHECKING:
-    from bench.backup.place import Place
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keys:
-    """The keys of a run: age recipient and identity file, the key that signs manifests (public line and file)."""
-
-    recipient: str
-    identity: Path
-    signer: str
-    signing_key: Path
-
-
-def make_keys(folder: Path) -> Keys:
-    """Make an age identity and a signing key with the stock tools."""
-    identity, signing = folder / "identity.txt", folder / "signing_key"
-
-    def output(*command: str) -> str:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    output("age-keygen", "-o", str(identity))
-    output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", str(signing))
-    return Keys(
-        recipient=output("age-keygen", "-y", str(identity)).strip(),
-        identity=identity,
-        signer=" ".join(signing.with_suffix(".pub").read_text().split()[:2]),
-        signing_key=signing,
-    )
 
 
 def write_outputs(place: Place, *, bucket: str, port: int) -> Path:

@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 import psycopg
 from psycopg import sql
 
-from bench.backup import data, machine, ours, servers
+from bench.backup import data, machine, servers
 from bench.backup.measure import Command, CommandFailedError, Sample, file_bytes, measure
-from bench.backup.place import Place, variables
+from bench.backup.place import Place, make_keys
 from bench.backup.results import Results, RowResult, Run
 from bench.backup.rows import KEPT, OPS, OURS, ROWS, Phase, Row
+from bench.backup.variables import variables
 
 HELD_RATE = 30_000_000
 """Bytes per second and database connection in the phase `held`."""
@@ -205,7 +206,7 @@ def _session(options: Options, report: Report) -> Generator[Session]:
             store=stack.enter_context(servers.s3(work, "s3")),
             tls_store=stack.enter_context(servers.s3(work, "s3-tls", (certificate, key))),
             proxy=stack.enter_context(servers.held_connections(server.port, HELD_RATE)),
-            keys=ours.make_keys(work),
+            keys=make_keys(work),
             level=options.level,
         )
         results = Results(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from ops.backrest.evidence import QUESTIONS, BackrestEvidence, DatabaseFacts, Re
 from ops.backrest.info import Backup, Server, Stanza
 from ops.backrest.scratch_copy import Place, exact_tool, running, scratch_place
 from ops.drill.evidence import Check, Phase, Status
+from ops.drill.findings import Timed
 from ops.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
 from ops.pitr.identity import identity
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
@@ -50,25 +49,13 @@ class BackrestDrill:
 
 
 @dataclass(kw_only=True)
-class _Found:
+class _Found(Timed):
     """What a drill has found so far."""
 
-    began: float = field(default_factory=time.monotonic)
-    checks: list[Check] = field(default_factory=list[Check])
-    phases: list[Phase] = field(default_factory=list[Phase])
     databases: list[DatabaseFacts] = field(default_factory=list[DatabaseFacts])
     tools: dict[str, str] = field(default_factory=dict[str, str])
     recovered: Recovered | None = None
     rto: float | None = None
-
-    @contextmanager
-    def phase(self, name: str) -> Generator[None]:
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            seconds = round(time.monotonic() - begin, 3)
-            self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=seconds))
 
     def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
         status = Status.FAILED if problems else Status.PASSED

@@ -17,30 +17,12 @@ ALWAYS = ("backup", "age", "objects", "digests", "rows", "restore", "content", "
 
 
 @dataclass(kw_only=True)
-class Findings:
-    """What a drill has found so far.
-
-    `rto` in seconds, from the first byte fetched. `asks` names the questions that must be answered for green.
-    `scratch` are the folders of what was restored; `look` says how to look into them, should they be kept.
-    `newest_row` is the time of the newest canary row in the copy.
-    """
+class Timed:
+    """The checks of any drill, and its stretches, timed from its beginning (`time.monotonic`)."""
 
     began: float = field(default_factory=time.monotonic)
-    asks: set[str] = field(default_factory=lambda: set(ALWAYS))
-    checks: list[Check] = field(default_factory=list)
-    phases: list[Phase] = field(default_factory=list)
-    tables: list[TableComparison] = field(default_factory=list)
-    manifest: Manifest | None = None
-    rto: float | None = None
-    tools: dict[str, str] = field(default_factory=dict)
-    not_compared: list[str] = field(default_factory=list)
-    scratch: list[Path] = field(default_factory=list)
-    look: str = ""
-    profile: str = ""
-    assertions: tuple[str, ...] = ()
-    newest_row: datetime | None = None
-    newest_snapshot: datetime | None = None
-    stop_after: str | None = None
+    checks: list[Check] = field(default_factory=list[Check])
+    phases: list[Phase] = field(default_factory=list[Phase])
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -54,6 +36,30 @@ class Findings:
     def note_phase(self, name: str, begin: float, end: float) -> None:
         """Note a stretch by its two moments of `time.monotonic`."""
         self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=round(end - begin, 3)))
+
+
+@dataclass(kw_only=True)
+class Findings(Timed):
+    """What a drill has found so far.
+
+    `rto` in seconds, from the first byte fetched. `asks` names the questions that must be answered for green.
+    `scratch` are the folders of what was restored; `look` says how to look into them, should they be kept.
+    `newest_row` is the time of the newest canary row in the copy.
+    """
+
+    asks: set[str] = field(default_factory=lambda: set(ALWAYS))
+    tables: list[TableComparison] = field(default_factory=list)
+    manifest: Manifest | None = None
+    rto: float | None = None
+    tools: dict[str, str] = field(default_factory=dict)
+    not_compared: list[str] = field(default_factory=list)
+    scratch: list[Path] = field(default_factory=list)
+    look: str = ""
+    profile: str = ""
+    assertions: tuple[str, ...] = ()
+    newest_row: datetime | None = None
+    newest_snapshot: datetime | None = None
+    stop_after: str | None = None
 
     def add(self, check: Check) -> bool:
         """Note a check; say whether it passed."""

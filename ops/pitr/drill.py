@@ -7,8 +7,8 @@ id alone; what a killed drill leaves is found by the sweep.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,7 +16,8 @@ import psycopg
 
 from ops import reach
 from ops.cloud import Cloud, NoAnswerError
-from ops.drill.evidence import Check, Phase, Status
+from ops.drill.evidence import Status
+from ops.drill.findings import Timed
 from ops.errors import CloudError, OpsError, SourceError, SshError
 from ops.pitr import forks, provider
 from ops.pitr.cost import ForkCost, fork_cost
@@ -73,27 +74,15 @@ class Plan:
 
 
 @dataclass(kw_only=True)
-class _Found:
+class _Found(Timed):
     """What a drill has found so far."""
 
-    began: float = field(default_factory=time.monotonic)
-    checks: list[Check] = field(default_factory=list)
-    phases: list[Phase] = field(default_factory=list)
     databases: list[DatabaseFacts] = field(default_factory=list)
     identity: IdentityFacts | None = None
     fork: str | None = None
     version: str | None = None
     fork_seconds: float | None = None
     rto_seconds: float | None = None
-
-    @contextmanager
-    def phase(self, name: str) -> Generator[None]:
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            seconds = round(time.monotonic() - begin, 3)
-            self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=seconds))
 
     def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
         self.checks.append(failed(name, answer, problems) if problems else passed(name, answer))
