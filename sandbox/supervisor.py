@@ -25,7 +25,7 @@ from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance, instance_name, write_private
 
 DEFAULT_PORT = 8470
-READY_SECONDS = 120
+READY_SECONDS = 300
 END_SECONDS = 30
 OWN_FILES = (
     "addresses.json", "ca-bundle.pem", "instance.json", "journal.jsonl", "serve.lock", "serve.log", "serve.pid",

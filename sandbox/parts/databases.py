@@ -16,7 +16,9 @@ from sandbox.parts.network import Networks
 
 SETTINGS = "/etc/cluster"
 DATA = "/var/lib/postgresql"
-READY_SECONDS = 60
+READY_SECONDS = 300
+"""Seconds. After a kill the server first syncs every file it has, on a disk that others may be busy with."""
+
 REPLAY_SECONDS = 900
 
 
@@ -128,7 +130,11 @@ class Databases:
                 name, "pg_isready", "--host", sql.SOCKET, "--port", str(sql.PORT), check=False
             )
 
-        eventually(ready, what=name, seconds=seconds, pause=0.2)
+        try:
+            eventually(ready, what=name, seconds=seconds, pause=0.2)
+        except PartError as error:
+            logs = self.docker.run("logs", "--tail", "3", name, check=False)
+            raise PartError(f"{error}: {logs}") from None
 
     def _query(self, name: str, database: str, text: str) -> str:
         """Run SQL as the superuser, by the socket inside the container; secrets go in by stdin alone."""
