@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from tests.hosts.staging import Staging
 
 pytestmark = [pytest.mark.hosts, pytest.mark.containers]
 
+AGE = re.compile(r"AGE-SECRET-KEY-1[0-9A-Z]{50}")
 IDENTITIES = r"""
 find / -xdev -type f -size -256k ! -path '/proc/*' ! -path '/sys/*' ! -path '/usr/*' ! -path '/opt/ancla/venv-*' \
-  -exec grep -lE 'AGE-SECRET-KEY-1|BEGIN [A-Z ]*PRIVATE KEY' {} + || true
+  -exec grep -lE 'AGE-SECRET-KEY-1[0-9A-Z]{50}|BEGIN [A-Z ]*PRIVATE KEY' {} + || true
 """
 
 
@@ -55,7 +57,8 @@ def test_the_machine_cannot_read_the_backup_it_made(staging: Staging, made: dict
     found = [staging.on_droplet(f"base64 '{path}'") for path in staging.on_droplet(IDENTITIES).splitlines()]
     keys = [base64.b64decode(text).decode("latin-1") for text in found]  # programs name such headers too
     assert any("PRIVATE KEY" in text for text in keys), "the host key at least is there: the search works"
-    assert not any("AGE-SECRET-KEY-1" in text for text in keys)
+    assert not any(AGE.search(text) for text in keys)
+    assert AGE.search(Path(staging.work.environment["ANCLA_IDENTITY"]).read_text()), "and would be known"
     tried = 0
     for text in keys:
         for block in text.replace("\\n", "\n").split("-----BEGIN ")[1:]:
