@@ -43,12 +43,17 @@ def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
     assert made.intact()
 
 
-@pytest.mark.parametrize("encrypted", [True, False])
-def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_path, encrypted):
-    """By the page inside of the backup, to the letter."""
+@pytest.fixture
+def stock_tools():
     lacking = [tool for tool in ("age", "zstd", "jq", "bash", "createdb", "pg_restore") if shutil.which(tool) is None]
     if lacking:
         pytest.skip(f"not installed: {', '.join(lacking)}")
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+@pytest.mark.usefixtures("stock_tools")
+def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_path, encrypted):
+    """By the page inside of the backup, to the letter."""
     identity = tmp_path / "identity.txt"
     identity.write_text(make_identity())
     recipients = (recipient_of(identity.read_text()),) if encrypted else ()
@@ -67,6 +72,7 @@ def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_p
     assert copy.check(made.source) != [], "the comparison sees nothing"
 
 
+@pytest.mark.usefixtures("stock_tools")
 def test_a_damaged_object_stops_the_page_before_anything_is_made(source, folder, tmp_path):
     made = create(job(source, folder), silent)
     here = folder.root / "shop" / made.id
