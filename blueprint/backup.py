@@ -14,10 +14,10 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}
 
 
 class RetentionSettings(Settings):
-    """How many restore points stay: the last ones, and the newest of each of so many hours, days, weeks, … that have one.
+    """How many restore points stay: the last ones, and the newest of so many hours, days, weeks, … that have one.
 
-    Hours to years are of UTC, weeks of ISO 8601. Whatever these say, `minimum_count` good ones stay, and none goes before
-    it is `minimum_age_hours` old. `ops backup prune --dry-run` gives the reason for every one.
+    Hours to years are of UTC, weeks of ISO 8601. Whatever these say, `minimum_count` good ones stay, and none goes
+    before it is `minimum_age_hours` old. `ops backup prune --dry-run` gives the reason for every one.
     """
 
     keep_last: int = Field(default=7, ge=1)

@@ -25,7 +25,7 @@ def test_the_stacks_cluster_is_forked_read_and_the_fork_is_gone(staging: Staging
     listed = json.loads(staging.ops("pitr", "list", "--json").stdout)
     assert listed["cluster"] == live.id
     assert listed["restore_points"]
-    # The provider's first backup is of before the app's database was made: a fork of it is red, and this is the control.
+    # The control: the provider's first backup is of before the app's database was made, so a fork of it is red.
     first = staging.ops("pitr", "drill", "--at", listed["restore_points"][0]["created_at"], check=False)
     assert first.returncode == 3
     assert 'database "app" does not exist' in " ".join(first.stderr.split())

@@ -24,8 +24,8 @@ def manifest(**more):
         key="toc.dat.zst", size=1, sha256="0" * 64, file="toc.dat", file_size=1, file_sha256="1" * 64, holds="contents"
     )
     values = {
-        "id": ID, "name": "shop", "environment": "staging", "project": "test", "source": source, "started_at": NOW, "snapshot_at": NOW,
-        "finished_at": NOW, "objects": (entry,),
+        "id": ID, "name": "shop", "environment": "staging", "project": "test", "source": source,
+        "started_at": NOW, "snapshot_at": NOW, "finished_at": NOW, "objects": (entry,),
     }  # fmt: skip
     return Manifest(**{**values, **more}).sealed()
 
