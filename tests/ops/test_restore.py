@@ -155,9 +155,7 @@ def test_a_restore_that_fails_leaves_its_target_marked(app, shop, source, folder
         connection.execute("CREATE TABLE public.odd (x int CHECK (x = public.answer()))")
         connection.execute("INSERT INTO public.odd VALUES (42)")
         connection.execute("CREATE OR REPLACE FUNCTION public.answer() RETURNS int LANGUAGE sql AS 'SELECT 41'")
-    made = create(
-        BackupJob(environment="staging", project="test", name=shop, source=source, stores=(folder,)), silent
-    )
+    made = create(BackupJob(environment="staging", project="test", name=shop, source=source, stores=(folder,)), silent)
     job = RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=(shop,), target="shop_e")
     with pytest.raises(RestoreError, match=r"odd_x_check.*the database shop_e is left as it is, do not use it"):
         run(job, silent)
