@@ -81,7 +81,8 @@ def _kind(value: Schema) -> str:
             kind = f"list of {_kind(items)}"
         case _:
             bounds = [f"{word} {value[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in value]
-            kind = " ".join([{"object": "map"}.get(value.get("type", ""), value.get("type", "value")), *bounds])
+            name = str(value.get("type", "value"))
+            kind = " ".join(["map" if name == "object" else name, *bounds])
     return kind
 
 
