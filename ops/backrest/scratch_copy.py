@@ -91,7 +91,8 @@ class Place:
 
     def why(self) -> str:
         """Return what the server's log says went wrong; its last line when nothing does."""
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in said if "the database system is " not in line]  # what it told us, who knocked
         telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "ERROR: [" in line]
         return (telling or lines or ["no message"])[-1]
 

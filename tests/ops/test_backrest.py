@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from blueprint.backup import PostgresqlSource
 from ops.backrest import drill, driver, info, reach
+from ops.backrest.scratch_copy import Place
 from ops.cli import app
 from ops.errors import (
     BackupNotFoundError,
@@ -243,6 +244,18 @@ def test_from_a_desk_the_same_command_runs_on_the_machine(target, tmp_path, monk
     monkeypatch.setenv("CODE", "1")
     with pytest.raises(OpsError, match="backrest info --json"):
         reach.ask(stack, ["info"])
+
+
+def test_what_the_server_told_those_who_knocked_is_not_why_it_ended(tmp_path):
+    place = Place(folder=tmp_path)
+    place.log.write_text(
+        "03:12:45 [7] FATAL:  recovery ended before configured recovery target was reached\n"
+        "03:12:45 [9] FATAL:  the database system is in recovery mode\n"
+        "03:12:45 [1] LOG:  shutting down\n"
+    )
+    assert "recovery ended before" in place.why()
+    place.log.write_text("03:12:45 [9] FATAL:  the database system is starting up\n03:12:45 [1] LOG:  redo starts\n")
+    assert "redo starts" in place.why()
 
 
 # From here on: the real pgbackrest on a real server.

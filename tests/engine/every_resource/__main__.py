@@ -54,10 +54,13 @@ do.Firewall(
     ],
 )
 ip = do.ReservedIp("ip", region="nyc3")
-do.ReservedIpAssignment("assigned", ip_address=ip.ip_address, droplet_id=number)
 do.ReservedIp("other-ip", region="nyc3", droplet_id=plain.id.apply(int) if FIRST else None)
 volume = do.Volume("disk", region="nyc3", size=10 if FIRST else 20, initial_filesystem_type="ext4", tags=["disks"])
-do.VolumeAttachment("attached", droplet_id=number, volume_id=volume.id)
+attached = do.VolumeAttachment("attached", droplet_id=number, volume_id=volume.id)
+# One after the other: a droplet does one thing at a time, and the official provider does not wait here.
+do.ReservedIpAssignment(
+    "assigned", ip_address=ip.ip_address, droplet_id=number, opts=pulumi.ResourceOptions(depends_on=[attached])
+)
 
 domain = do.Domain("zone", name="example.org")
 do.DnsRecord("apex", domain=domain.name, type="A", name="@", value=ip.ip_address, ttl=300 if FIRST else 600)
