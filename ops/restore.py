@@ -22,6 +22,7 @@ from ops.backup.spool import mebibytes, spool
 from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.sources import pg_facts
 from ops.sources.base import Difference
+from ops.sources.pg_packs import unpack
 from ops.sources.pg_restore import choose_role, foreign_owners
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
 from ops.sources.postgres import PostgresDatabase, server_version
@@ -195,6 +196,7 @@ def fetch_backup(store: Store, manifest: Manifest, folder: Path, identities: Ide
     prefix = prefix_of(manifest.name, manifest.id)
     fetcher = Fetcher(store=store, prefix=prefix, identities=identities)
     fetcher.all(manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
+    unpack(folder)
     if not (folder / "toc.dat").exists() and not (folder / STREAM_FILE).exists():
         raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ops.backup.manifest import Manifest
 from ops.backup.records import STREAM_FILE, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
+from ops.sources.pg_packs import is_pack
 
 PAGE_NAME = "RESTORE.md"
 
@@ -72,10 +73,12 @@ def _last_steps(manifest: Manifest) -> list[str]:
     record = manifest.source
     match record:
         case PostgresRecord():
+            packed = any(is_pack(entry.file) for entry in manifest.objects)
             stream = next((entry.file for entry in manifest.objects if entry.file == STREAM_FILE), None)
             archive = f'--format=custom --dbname="$NEW" {stream}' if stream else '--format=directory --dbname="$NEW" .'
             return [
                 f"# PostgreSQL {record.readable_from} or newer; roles that own something: {' '.join(record.owners)}",
+                *(['for f in small-*.tar; do tar -xf "$f" && rm "$f"; done'] if packed else []),
                 'createdb --template=template0 "$NEW"',
                 f"pg_restore --jobs=2 --exit-on-error {archive}",
             ]

@@ -21,6 +21,7 @@ from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError
 from ops.pitr.identity import identity
 from ops.restore import create_database, postgres_of, restore_grants
+from ops.sources.pg_packs import unpack
 from ops.sources.pg_tools import Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase, differences
 
@@ -50,6 +51,7 @@ def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRe
     target = PostgresDatabase(endpoint=server.on(SCRATCH_DATABASE))
     begin, loading = time.monotonic(), Loading()
     try:
+        unpack(folder)
         create_database(server, SCRATCH_DATABASE, record, any_locale=True)
         target.restore(folder, record, loading)
         restore_grants(target.endpoint, record)

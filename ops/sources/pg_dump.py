@@ -21,6 +21,7 @@ from ops.backup.records import STREAM_FILE
 from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources.base import Outbox
+from ops.sources.pg_packs import PACK, SMALL, Packer
 from ops.sources.pg_tools import Endpoint, Tool, find_tool, run_tool, tool_message
 
 TICK_SECONDS = 0.1
@@ -90,22 +91,32 @@ class RunningDump(Running):
         super().__init__(process, endpoint, folder)
         self._growing: set[Path] = set()
         self._handed: set[Path] = set()
+        self._packer = Packer(folder)
         self.spool_bytes = 0
 
     def look(self, outbox: Outbox) -> bool:
         """Hand out what is new and what is whole since the last look; say whether pg_dump still runs; see `runs`."""
         running = self.runs(outbox)
-        found = self._data_files()
-        for path in found - self._handed:
-            self._handed.add(path)
+        sizes = self._data_files()
+        for path in [path for path, size in sizes.items() if size >= SMALL]:
             self._growing.add(path)
-            outbox.begin(path)
+            self._hand_out(path, outbox)
+            del sizes[path]
         still_open = _open_files(self._process.pid) if running else set[str]()
         if still_open is not None:
             for path in [path for path in self._growing if str(path) not in still_open]:
                 self._growing.remove(path)
                 outbox.finish(path)
+            small = [path for path in sizes if str(path) not in still_open and path.stat().st_size < SMALL]
+            if sum(sizes[path] for path in small) >= PACK:
+                pack = self._packer.pack(small)
+                self._hand_out(pack, outbox)
+                outbox.finish(pack)
         return running
+
+    def _hand_out(self, path: Path, outbox: Outbox) -> None:
+        self._handed.add(path)
+        outbox.begin(path)
 
     def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
         """Return every file of the dump with what it holds, handed out or not.
@@ -116,24 +127,33 @@ class RunningDump(Running):
         listing = run_tool(find_tool("pg_restore", at_least=tool.version), ["--list", str(self._folder)], variables)
         if listing.returncode != 0:
             raise SourceError(f"{self._endpoint}: the new dump cannot be listed: {tool_message(listing.stderr)}")
-        held = {self._folder / name: what for name, what in table_files(listing.stdout).items()}
-        files = {path for path in self._folder.iterdir() if path.is_file()} | self._handed
-        lost = sorted(held.keys() - files)
+        tables = table_files(listing.stdout)
+        left = {path for path in self._folder.iterdir() if path.is_file()} - self._handed
+        small = {path for path in left if path.stat().st_size < SMALL}
+        if len(small) > 1:
+            left = left - small | {self._packer.pack(small)}
+        files, packs = left | self._handed, self._packer.packs
+        names = {path.name for path in files}.union(*packs.values())
+        lost = sorted(tables.keys() - names)
         if lost:
-            raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {held[lost[0]]}")
+            raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {tables[lost[0]]}")
         named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
-        return {path: held.get(path) or named.get(path.name) or "large objects" for path in sorted(files)}
+        held = {name: tables.get(name) or named.get(name) or "large objects" for name in names}
+        return {path: self._packer.holds(path, held) if path in packs else held[path.name] for path in sorted(files)}
 
-    def _data_files(self) -> set[Path]:
-        found, used = set[Path](), 0
+    def _data_files(self) -> dict[Path, int]:
+        """Return the files of data that were not handed out yet, with their sizes in bytes."""
+        found, used = dict[Path, int](), 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 try:
-                    used += entry.stat().st_blocks * 512
+                    status = entry.stat()
                 except FileNotFoundError:  # sent since
                     continue
-                if entry.name.endswith(".dat") and entry.name != "toc.dat":
-                    found.add(Path(entry.path))
+                used += status.st_blocks * 512
+                path = Path(entry.path)
+                if path.suffix == ".dat" and path.name != "toc.dat" and path not in self._handed:
+                    found[path] = status.st_size
         self.spool_bytes = max(self.spool_bytes, used)
         return found
 
