@@ -83,12 +83,13 @@ def published(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> str:
             subprocess.run(["docker", "exec", "-i", container, "docker", "load"], stdin=saved.stdout, check=True)
         options = "-d --name open --restart always --stop-timeout 1 -p 9999:8000"
         ssh(address, f"docker run {options} {image} python3 -m http.server 8000 >/dev/null")
-    answers = "for i in $(seq 60); do curl -sf localhost:9999 >/dev/null && exit; sleep 1; done; exit 1"
-    if ssh.try_(address, answers, timeout=120).returncode:
+    answers = "for i in $(seq 40); do curl -sfm 2 localhost:9999 >/dev/null && exit; sleep 1; done; exit 1"
+    if ssh.try_(address, answers, timeout=300).returncode:
         # Earlier tests pull the plug while Docker writes, and it may not come back by itself, as on any machine.
-        print(ssh.try_(address, "docker ps -a; journalctl -b -n 60 -u docker -u containerd").stdout)
+        seen = "docker ps -a; ip -br address; iptables -t nat -S; journalctl -b -n 60 -u docker -u containerd"
+        print(ssh.try_(address, seen, timeout=60).stdout)
         ssh(address, "systemctl restart docker && docker restart open", timeout=180)
-        ssh(address, answers, timeout=120)
+        ssh(address, answers, timeout=300)
     return address
 
 
