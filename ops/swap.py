@@ -3,26 +3,31 @@
 Neither database can be renamed while somebody is connected to it, so sessions are ended and new ones kept out for the
 moment between the two renames (milliseconds; an app that reconnects sees one refused connection). Each step is done
 from a session in the *other* database, so that no third one is needed. What was replaced keeps its data and a comment
-that says what it was; `undo` reads it.
+that says what it was; `undo` reads it. That comment is written before the first rename: whatever a killed swap has left
+can be told from names and comments, and the same command finishes it, or `undo` takes it back.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
 from psycopg import sql
 
-from ops.errors import RestoreError, RestoreRefusedError
+from ops.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import NAME_LENGTH
 from ops.sources.pg_tools import Connection, Endpoint, one_line
 
 VERIFIED = re.compile(r"ancla: restore of (\S+) begun \S+, verified")
 REPLACED = re.compile(r"ancla: was (\S+) until (\S+), replaced by (\S+)")
+ANYWHERE = ("defaultdb", "postgres", "template1")
+"""Databases that a server has, to look from when neither of the two lets us in."""
+
 QUIET_SECONDS = 15
 """How long sessions that were told to end may take."""
 
@@ -31,7 +36,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
-    """What will be renamed: `live` becomes `before`, and `copy` becomes `live`. `sessions` will be ended."""
+    """What will be renamed: `live` becomes `before`, and `copy` becomes `live`. `sessions` will be ended.
+
+    What a killed swap has done of it is not done again. `copy` is `live` where it had not renamed anything yet.
+    """
 
     live: str
     copy: str
@@ -55,19 +63,25 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
         RestoreRefusedError: the copy is not there, is the live one, or was not verified by the restore that made it.
     """
     suffix = f"_before_{now:%Y%m%d%H%M%S}"
-    with cluster.admin.on(live).connect() as connection:
+    before = live[: NAME_LENGTH - len(suffix)] + suffix
+    with _anywhere(cluster, live, copy) as connection:
         comments = _comments(connection)
         sessions = _sessions(connection, live)
     if copy == live:
         raise RestoreRefusedError(f"{copy}: is the live database already")
+    begun = max(_replaced(comments, live), default=None)  # by a swap that was killed, perhaps
+    if begun is not None and begun.name != live and live not in comments:
+        before = begun.name
+    bears_copy = copy
     if copy not in comments:
-        raise RestoreRefusedError(f"{copy}: no such database; there are: {', '.join(sorted(comments))}")
-    verified = VERIFIED.fullmatch(comments[copy])
+        if begun is None or begun.copy != copy or not VERIFIED.fullmatch(comments.get(live, "")):
+            raise RestoreRefusedError(f"{copy}: no such database; there are: {', '.join(sorted(comments))}")
+        before, bears_copy = begun.name, live
+    verified = VERIFIED.fullmatch(comments[bears_copy])
     if verified is None:
         raise RestoreRefusedError(
             f"{copy}: no restore has verified it (its comment: {comments[copy] or 'none'}); `ops restore` makes one"
         )
-    before = live[: NAME_LENGTH - len(suffix)] + suffix
     return Swap(live=live, copy=copy, before=before, backup=verified[1], sessions=sessions)
 
 
@@ -77,44 +91,58 @@ def plan_undo(cluster: Cluster, live: str) -> Swap:
     Raises:
         RestoreRefusedError: nothing was replaced.
     """
-    with cluster.admin.on(live).connect() as connection:
-        replaced = [
-            (found[2], name, found[3])
-            for name, text in _comments(connection).items()
-            if (found := REPLACED.fullmatch(text)) and found[1] == live
-        ]
+    with _anywhere(cluster, live) as connection:
+        replaced = _replaced(_comments(connection), live)
         sessions = _sessions(connection, live)
     if not replaced:
         raise RestoreRefusedError(f"{live}: no database here was replaced by it; there is nothing to undo")
-    _, former, copy = max(replaced)
-    return Swap(live=live, copy=former, before=copy, backup="", sessions=sessions)
+    last = max(replaced)
+    return Swap(live=live, copy=last.name, before=last.copy, backup="", sessions=sessions)
 
 
 def run(cluster: Cluster, swap: Swap, report: Report) -> None:
-    """Rename both. Killed or refused in between, it leaves one database too few by the live name, and says so.
+    """Rename both. Killed in between, it is finished by being run again, or taken back by `undo`.
 
     Raises:
-        RestoreError: a rename was refused; everything was put back, or the message says what to type.
+        RestoreError: a rename was refused; everything was put back, or the message says what to run.
     """
-    now = datetime.now(UTC)
-    _rename(cluster, away=swap.live, to=swap.before, via=swap.copy, report=report)
-    try:
-        _rename(cluster, away=swap.copy, to=swap.live, via=swap.before, report=report)
-    except RestoreError as error:
-        _rename(cluster, away=swap.before, to=swap.live, via=swap.copy, report=report)
-        raise RestoreError(f"{error}; {swap.live} is what it was") from None
-    undoing = not swap.backup
-    text = (
-        f"ancla: restore of an earlier backup begun {now:%Y-%m-%dT%H:%M:%SZ}, put aside"
-        if undoing
-        else f"ancla: was {swap.live} until {now:%Y-%m-%dT%H:%M:%SZ}, replaced by {swap.copy}"
-    )
-    live_text = "" if undoing else f"ancla: restored from {swap.backup}, live since {now:%Y-%m-%dT%H:%M:%SZ}"
-    with cluster.admin.on(swap.live).connect() as connection:
-        for name, value in ((swap.before, text), (swap.live, live_text)):
-            connection.execute(
-                sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(value or None))
-            )
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    with _anywhere(cluster, swap.copy, swap.before, swap.live) as connection:
+        comments = _comments(connection)
+        _open(cluster, connection, {swap.live, swap.copy, swap.before})
+    into = swap.copy != swap.live and swap.copy in comments
+    away = into and swap.live in comments
+    if into and swap.backup:
+        text = f"ancla: was {swap.live} until {stamp}, replaced by {swap.copy}"
+        _comment(cluster, swap.live if away else swap.before, text, via=swap.copy)
+    if away:
+        try:
+            _rename(cluster, away=swap.live, to=swap.before, via=swap.copy, report=report)
+        except RestoreError:
+            _comment(cluster, swap.live, comments[swap.live], via=swap.copy)
+            raise
+    if into:
+        try:
+            _rename(cluster, away=swap.copy, to=swap.live, via=swap.before, report=report)
+        except RestoreError as error:
+            if not away:
+                raise
+            _rename(cluster, away=swap.before, to=swap.live, via=swap.copy, report=report)
+            _comment(cluster, swap.live, comments[swap.live], via=swap.copy)
+            raise RestoreError(f"{error}; {swap.live} is what it was") from None
+    _conclude(cluster, swap, comments, stamp)
+
+
+def _conclude(cluster: Cluster, swap: Swap, comments: dict[str, str], stamp: str) -> None:
+    """Say of both what they are now."""
+    if swap.backup:
+        _comment(cluster, swap.live, f"ancla: restored from {swap.backup}, live since {stamp}", via=swap.live)
+        return
+    put_aside = comments.get(swap.live if swap.before not in comments else swap.before, "")
+    if not VERIFIED.fullmatch(put_aside) and not REPLACED.fullmatch(put_aside):
+        text = f"ancla: restore of an earlier backup begun {stamp}, put aside"
+        _comment(cluster, swap.before, text, via=swap.live)
+    _comment(cluster, swap.live, "", via=swap.live)
 
 
 def _rename(cluster: Cluster, *, away: str, to: str, via: str, report: Report) -> None:
@@ -134,9 +162,46 @@ def _rename(cluster: Cluster, *, away: str, to: str, via: str, report: Report) -
         raise RestoreError(f"{cluster.admin}: cannot rename {away} to {to}: {one_line(error)}") from None
 
 
+@contextmanager
+def _anywhere(cluster: Cluster, *names: str) -> Generator[Connection]:
+    """Connect to the first of these databases that lets us in, or to any other: a name may be gone for the moment."""
+    first: SourceError | None = None
+    with ExitStack() as stack:
+        for name in dict.fromkeys([*names, *ANYWHERE]):
+            try:
+                connection = stack.enter_context(cluster.admin.on(name).connect())
+            except SourceError as error:
+                first = first or error
+                if "FATAL" not in str(error):  # the server did not even answer
+                    break
+                continue
+            yield connection
+            return
+    raise first or SourceError(f"{cluster.admin}: no database lets us in")
+
+
+def _comment(cluster: Cluster, database: str, text: str, *, via: str) -> None:
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(text or None))
+    try:
+        with cluster.admin.on(via).connect() as connection:
+            connection.execute(statement)
+    except psycopg.Error as error:
+        raise RestoreError(f"{cluster.admin}: cannot comment on {database}: {one_line(error)}") from None
+
+
 def _allow(connection: Connection, database: str, *, allowed: bool) -> None:
     statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     connection.execute(statement.format(sql.Identifier(database), sql.Literal(allowed)))
+
+
+def _open(cluster: Cluster, connection: Connection, names: set[str]) -> None:
+    """Let them be connected to again, which a killed swap may have left undone."""
+    query = "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname = ANY(%s)"
+    try:
+        for (name,) in connection.execute(query, [list(names)]).fetchall():
+            _allow(connection, name, allowed=True)
+    except psycopg.Error as error:
+        raise RestoreError(f"{cluster.admin}: cannot open a database again: {one_line(error)}") from None
 
 
 def _end_sessions(cluster: Cluster, connection: Connection, database: str, via: str) -> None:
@@ -164,3 +229,17 @@ def _comments(connection: Connection) -> dict[str, str]:
         "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE NOT datistemplate"
     )
     return {str(name): str(text) for name, text in connection.execute(query).fetchall()}
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Replaced:
+    """What a comment says: this database was the live one until then, and `copy` took its place, or was about to."""
+
+    until: str
+    name: str
+    copy: str
+
+
+def _replaced(comments: dict[str, str], live: str) -> list[_Replaced]:
+    found = {name: REPLACED.fullmatch(text) for name, text in comments.items()}
+    return [_Replaced(until=m[2], name=name, copy=m[3]) for name, m in found.items() if m and m[1] == live]
