@@ -1,15 +1,27 @@
-"""SSH keys as data: the public half of a private one."""
+"""SSH keys as data: a new one, and the public half of a private one."""
 
 from __future__ import annotations
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
 from pydantic import SecretStr
 
 
 class KeyFormatError(ValueError):
     """Not a private key that can be used; the message shows nothing of it."""
+
+
+def make_key() -> SecretStr:
+    """Make an OpenSSH ed25519 private key without a passphrase."""
+    key = Ed25519PrivateKey.generate()
+    return SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
 
 
 def public_line(private_key: SecretStr) -> str:

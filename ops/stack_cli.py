@@ -15,7 +15,7 @@ from ops.errors import StackError
 from ops.options import DryRunOption, JsonOption, YesOption
 from ops.stack_init import KEYS, InitReport, init_file, init_stack
 
-stack_app = typer.Typer(help="Begin a stack, and mend one whose engine was killed.", no_args_is_help=True)
+stack_app = typer.Typer(no_args_is_help=True)
 
 StackName = Annotated[
     str | None, typer.Option("--stack", "-s", envvar=["ANCLA_STACK", "PULUMI_STACK"], help="The stack.")

@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import SecretStr
-
+from blueprint.keys import make_key
 from ops.cloud import Cloud
 from ops.errors import StackError
 from ops.stack import pulumi
@@ -37,12 +34,6 @@ class InitReport:
     backend: str | None = None
     written: Path | None = None
     notes: list[str] = field(default_factory=list)
-
-
-def make_key() -> SecretStr:
-    """Make an OpenSSH ed25519 private key without a passphrase."""
-    key = Ed25519PrivateKey.generate()
-    return SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode())
 
 
 def init_file(path: Path) -> InitReport:

@@ -16,9 +16,7 @@ from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, Ye
 from ops.stack import LoadedStack, load_stack
 from ops.watch.audit import audited
 
-swap_app = typer.Typer(
-    help="Put a verified restore in the place of the live database, by renaming; and undo it.", no_args_is_help=True
-)
+swap_app = typer.Typer(no_args_is_help=True)
 DatabaseOption = Annotated[
     str | None, typer.Option("--name", "-n", help="The live database; the stack's first when left out.")
 ]

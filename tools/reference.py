@@ -15,6 +15,7 @@ from typer.cli import get_docs_for_click
 
 from blueprint.settings import EnvironmentSettings
 from ops.cli import app
+from ops.lazy import in_full
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _HEAD = "<!-- written by `python -m tools.reference`; changes here are undone -->\n\n"
@@ -27,7 +28,7 @@ def build_pages() -> dict[str, str]:
 
 
 def _ops() -> str:
-    command = typer.main.get_command(app)
+    command = in_full(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="ops", title="ops")
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
 

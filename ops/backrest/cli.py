@@ -21,10 +21,7 @@ from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import load_stack
 from ops.watch.audit import audited, note
 
-backrest_app = typer.Typer(
-    help="Physical backups and point-in-time recovery of a PostgreSQL server of your own, by pgBackRest.",
-    no_args_is_help=True,
-)
+backrest_app = typer.Typer(no_args_is_help=True)
 DEFAULT_AGE = 26
 StanzaOption = Annotated[
     str | None, typer.Option("--stanza", metavar="NAME", help="The stanza; the stack's when it has one.")

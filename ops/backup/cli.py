@@ -12,17 +12,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops import console, reach
+from ops import amounts, console, reach
 from ops.backup import catalog, places
-from ops.backup.diff_cli import diff_command
 from ops.backup.fetch import Identities
 from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
-from ops.backup.prune_cli import prune_command
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.remote import create_there
 from ops.backup.run import BackupJob, create
-from ops.backup.verify_cli import fresh_command, verify_command
-from ops.drill import report as page
 from ops.errors import OpsError, StackError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.restore import RestoreJob, plan, run
@@ -31,12 +27,6 @@ from ops.sources.postgres import PostgresDatabase
 from ops.stack import LoadedStack, load_stack
 from ops.watch.audit import audited, note
 from ops.watch.runs import backup_run
-
-backup_app = typer.Typer(help="Make restore points, and look at them.", no_args_is_help=True)
-backup_app.command("prune")(prune_command)
-backup_app.command("verify")(verify_command)
-backup_app.command("fresh")(fresh_command)
-backup_app.command("diff")(diff_command)
 
 NameOption = Annotated[
     str | None,
@@ -55,9 +45,8 @@ SpoolOption = Annotated[
 BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backup's id, as `backup list` shows it.")]
 
 
-@backup_app.command("create")
 @audited("backup create")
-def backup_create(
+def create_command(
     name: NameOption = None,
     spool: SpoolOption = None,
     stream: Annotated[
@@ -84,7 +73,7 @@ def backup_create(
         for item in made:
             console.out.print(
                 f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
-                f"{page.size(item['bytes'])} in {item['objects']} objects",
+                f"{amounts.size(item['bytes'])} in {item['objects']} objects",
             )
 
 
@@ -123,8 +112,7 @@ def _create(
     ]
 
 
-@backup_app.command("list")
-def backup_list(
+def list_command(
     name: NameOption = None,
     store: StoreOption = None,
     stack: StackOption = None,
@@ -157,12 +145,11 @@ def backup_list(
     for entry in found:
         state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
         begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
-        table.add_row(entry.id, entry.name, begun, state, str(entry.objects), page.size(entry.size))
+        table.add_row(entry.id, entry.name, begun, state, str(entry.objects), amounts.size(entry.size))
     console.out.print(table if found else f"{place.name}: no backups yet; run `ops backup create`")
 
 
-@backup_app.command("show")
-def backup_show(
+def show_command(
     backup: BackupArgument = catalog.LATEST,
     name: OneNameOption = None,
     store: StoreOption = None,
@@ -184,11 +171,13 @@ def backup_show(
     if isinstance(record, PostgresRecord | SqliteRecord):
         table = Table("table", "rows", "hash", "method")
         for item in record.tables:
-            table.add_row(item.table, page.count(item.rows), item.hash, item.method)
+            table.add_row(item.table, amounts.count(item.rows), item.hash, item.method)
         console.out.print(table)
     objects = Table("object", "holds", "stored", "dumped", "sha256 as stored")
     for entry in manifest.objects:
-        objects.add_row(entry.key, entry.holds, page.size(entry.size), page.size(entry.file_size), entry.sha256[:16])
+        objects.add_row(
+            entry.key, entry.holds, amounts.size(entry.size), amounts.size(entry.file_size), entry.sha256[:16]
+        )
     console.out.print(objects)
     console.out.print("by hand: RESTORE.md in its folder")
 
@@ -273,8 +262,7 @@ def one_name(stack: LoadedStack, name: str | None) -> str:
     return name or known[0]
 
 
-@backup_app.command("keygen")
-def backup_keygen(
+def keygen_command(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the identity goes (mode 0600).")],
 ) -> None:
     """Make an age identity: keep the file off the machines, and put the printed recipient in the stack file."""

@@ -15,13 +15,12 @@ from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Table
 
-from ops import console, reach
+from ops import amounts, console, reach
 from ops.backup import catalog
 from ops.backup.acceptance import Acceptance, write_acceptance
 from ops.backup.keys import Signer, same_key
 from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
-from ops.drill import report as page
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
@@ -185,7 +184,7 @@ def _print_plan(plan: PrunePlan) -> None:
     for candidate, decision in plan.steps:
         word = "[green]keep[/green]" if decision.keep else "[red]delete[/red]"
         why = [*(f"[yellow]{escape(text)}[/yellow]" for text in decision.warnings), *map(escape, decision.reasons)]
-        table.add_row(candidate.id, page.size(candidate.stored_bytes), word, "\n".join(why))
+        table.add_row(candidate.id, amounts.size(candidate.stored_bytes), word, "\n".join(why))
     console.out.print(table)
 
 
@@ -195,7 +194,7 @@ def _print_outcome(runs: list[_Run], *, dry_run: bool) -> None:
         return
     doomed = [candidate for run in runs for candidate in run.plan.doomed]
     if dry_run:
-        size = page.size(sum(candidate.stored_bytes for candidate in doomed))
+        size = amounts.size(sum(candidate.stored_bytes for candidate in doomed))
         console.out.print(f"{len(doomed)} would go, {size}; nothing was changed")
         return
     done = [deletion for run in runs for deletion in run.done]

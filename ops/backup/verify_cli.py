@@ -10,10 +10,9 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from ops import console, reach
+from ops import amounts, console, reach
 from ops.backup.keys import Signer
 from ops.backup.verify import Verdict, VerifyJob, verify
-from ops.drill import report as page
 from ops.errors import KeyProblemError, StackError, StoreError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import LoadedStack, load_stack
@@ -226,7 +225,7 @@ def _print(store: str, verdict: Verdict) -> None:
     colour, word = ("red", "DAMAGED") if verdict.problems else ("green", "whole")
     console.out.print(
         f"[{colour}]{word}[/{colour}] {escape(store)}: {verdict.backups} backups, {verdict.objects} objects; "
-        f"{verdict.read} read now ({page.size(verdict.read_bytes)}), {verdict.remembered} verified before"
+        f"{verdict.read} read now ({amounts.size(verdict.read_bytes)}), {verdict.remembered} verified before"
     )
     for problem in verdict.problems:
         console.out.print(f"  {escape(problem)}")

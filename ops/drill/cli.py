@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops import console, reach
+from ops.amounts import duration
 from ops.backup import catalog
 from ops.backup.cli import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
 from ops.backup.keys import Signer, same_key
@@ -302,10 +303,10 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
             table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
         console.out.print(table)
         console.out.print(
-            f"RTO {report.duration(result.rto_seconds)} measured "
-            f"(budget {report.duration(result.rto_budget_seconds)}), "
-            f"RPO {report.duration(result.rpo_seconds)} {result.rpo_basis} "
-            f"(budget {report.duration(result.rpo_budget_seconds)})",
+            f"RTO {duration(result.rto_seconds)} measured "
+            f"(budget {duration(result.rto_budget_seconds)}), "
+            f"RPO {duration(result.rpo_seconds)} {result.rpo_basis} "
+            f"(budget {duration(result.rpo_budget_seconds)})",
         )
     damaged = [r for r in made if r.damage is not None]
     if damaged:

@@ -11,12 +11,12 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from blueprint.keys import make_key
 from ops.backup.catalog import prefix_of
 from ops.backup.keys import Signer
 from ops.backup.manifest import MANIFEST_NAME, Manifest
 from ops.backup.records import AnyRecord, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord, TableFingerprint
 from ops.errors import RestoreRefusedError
-from ops.stack_init import make_key
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
 

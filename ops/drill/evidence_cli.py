@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops import console
-from ops.drill import chain, report
+from ops.amounts import duration
+from ops.drill import chain
 from ops.drill.evidence import Evidence
 from ops.drill.verify import Verification, verify
 from ops.errors import KeyProblemError, OpsError, VerdictError
@@ -18,7 +19,7 @@ from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import LoadedStack, load_stack
 from ops.watch.runs import evidence_checked
 
-evidence_app = typer.Typer(help="What drills leave: verify it, list it.", no_args_is_help=True)
+evidence_app = typer.Typer(no_args_is_help=True)
 
 PlaceArgument = Annotated[Path, typer.Argument(metavar="[FOLDER|FILE]", help="A folder of evidence, or one document.")]
 
@@ -80,8 +81,8 @@ def list_command(place: PlaceArgument = Path("drills"), as_json: JsonOption = Fa
             f"{document.environment} {document.name}",
             document.backup or "none",
             f"[{colour}]{document.verdict}[/{colour}]{control}",
-            report.duration(document.rto_seconds),
-            report.duration(document.rpo_seconds),
+            duration(document.rto_seconds),
+            duration(document.rpo_seconds),
         )
     console.out.print(table)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ops.amounts import count, duration, size
 from ops.drill import spanish
 from ops.drill.checks import key_name
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
@@ -127,36 +128,6 @@ def ticks(total: float, said: Callable[[float | None], str] | None = None) -> li
 def share(value: float | None, budget: int) -> float | None:
     """Return how much of a budget is used, in percent, at most 100."""
     return None if value is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
-
-
-def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
-    """Return a duration as a person says it."""
-    if seconds is None:
-        return translate("not reached")
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
-    if seconds < 10:
-        return translate(f"{seconds:.1f} s")
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else translate(f"{seconds / 86400:.1f} days")
-
-
-def size(value: int) -> str:
-    """Return bytes as a person reads them."""
-    number = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
-
-
-def count(value: int | None) -> str:
-    """Return a number with its thousands apart; a dash for none."""
-    return "\u2013" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def _section(evidence: Evidence, documents: Sequence[Evidence], said: Callable[[float | None], str]) -> Section:

@@ -24,10 +24,7 @@ from ops.pitr.provider import Cluster
 from ops.stack import load_stack
 from ops.watch.audit import audited, note
 
-pitr_app = typer.Typer(
-    help="The provider's own restore points: list them, drill one in a fork, sweep up forks that were left.",
-    no_args_is_help=True,
-)
+pitr_app = typer.Typer(no_args_is_help=True)
 
 
 @pitr_app.command("list")

@@ -1,4 +1,4 @@
-"""`ops deploy` at a desk, `ops release …` on the machine. `register` hangs both on the command line."""
+"""`ops deploy` at a desk, `ops release …` on the machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,7 @@ from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan
 from ops.stack import load_stack
 
-release_app = typer.Typer(help="On the machine: what `ops deploy` runs there.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this package."""
-    app.command("deploy")(deploy_command)
-    app.add_typer(release_app, name="release")
+release_app = typer.Typer(no_args_is_help=True)
 
 
 def deploy_command(

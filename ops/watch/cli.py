@@ -20,8 +20,8 @@ from ops.watch.heartbeat import ping
 from ops.watch.notify import send
 from ops.watch.units import BACKUP_UNIT, FRESHNESS_UNIT
 
-watch_app = typer.Typer(help="Alerts about backups: which are raised, and do they get through?", no_args_is_help=True)
-audit_app = typer.Typer(help="The append-only log of what was done.", no_args_is_help=True)
+watch_app = typer.Typer(no_args_is_help=True)
+audit_app = typer.Typer(no_args_is_help=True)
 
 TOLD_BY_OPS = timedelta(minutes=10)
 """A unit that failed has said why itself when an alert of its own is that young."""

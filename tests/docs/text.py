@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import typer
-
 from ops.cli import app as ops_app
+from ops.lazy import in_full
 from policy.cli import app as policy_app
 from sandbox.cli import app as sandbox_app
 
@@ -82,7 +81,7 @@ def _is_option(word: str, known: set[str]) -> bool:
 
 @cache
 def _command(program: str) -> Any:
-    return typer.main.get_command(PROGRAMS[program])
+    return in_full(PROGRAMS[program])
 
 
 def make_verbs_of(text: str) -> set[str]:
