@@ -282,9 +282,19 @@ def _readable(target: PostgresDatabase, job: RestoreJob) -> PostgresDatabase:
 def _refuse_used(target: Endpoint) -> None:
     with target.connect() as connection:
         if not pg_facts.is_empty(connection):
-            raise RestoreRefusedError(f"{target.database}: is not empty; leave --into out for a new database")
+            mark = _mark(connection)
+            why = f" ({mark}): drop it, or" if mark else ";"
+            raise RestoreRefusedError(f"{target.database}: is not empty{why} leave --into out for a new database")
         if _others(connection):
             raise RestoreRefusedError(f"{target.database}: somebody is connected to it; leave --into out for a new one")
+
+
+def _mark(connection: Connection) -> str:
+    """Return what a restore that came to no good end has written on the database."""
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+    row = connection.execute(query).fetchone()
+    text = str(row[0]) if row else ""
+    return text if text.startswith("ancla: restore of ") and not text.endswith("verified") else ""
 
 
 def _others(connection: Connection) -> bool:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,18 @@ SLACK = 64 << 20
 """Bytes that must stay free beside the estimate."""
 
 PREFIX = "ancla-spool-"
+NEW = "ancla-new-"
+YOUNG_SECONDS = 600
+"""A new folder is left alone for so long: its run may be about to lock it."""
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
 def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
     """Make a folder of mode 0700 with at least `needed` bytes free; it is removed whatever happens.
+
+    Everything that asks for a temporary folder meanwhile gets it in this one, so that nothing outlives a kill for long.
 
     Args:
         parent: where to make it; the system's temporary folder when None.
@@ -47,6 +54,7 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
         folder, lock = _make(root)
     except OSError as error:
         raise SpoolError(f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool") from None
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield folder
     except OSError as error:
@@ -54,21 +62,23 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
             raise SpoolError(full(root)) from None
         raise
     finally:
+        tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 
 
 def _make(root: Path) -> tuple[Path, int]:
     """Make a locked folder; it has a name that others look at only when it is locked."""
-    new = Path(tempfile.mkdtemp(prefix="ancla-new-", dir=root))
+    new = Path(tempfile.mkdtemp(prefix=NEW, dir=root))
     lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    return new.rename(root / new.name.replace("ancla-new-", PREFIX)), lock
+    return new.rename(root / new.name.replace(NEW, PREFIX)), lock
 
 
 def _sweep(root: Path) -> None:
     """Remove what killed runs left."""
-    for folder in root.glob(PREFIX + "*"):
+    young = time.time() - YOUNG_SECONDS
+    for folder in [*root.glob(PREFIX + "*"), *(new for new in root.glob(NEW + "*") if _changed(new) < young)]:
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:  # another user's, or gone since
@@ -80,6 +90,13 @@ def _sweep(root: Path) -> None:
             continue
         finally:
             os.close(lock)
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:  # it has its name by now
+        return time.time()
 
 
 def full(root: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -22,7 +21,7 @@ from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources.base import Outbox
 from ops.sources.pg_packs import PACK, SMALL, Packer
-from ops.sources.pg_tools import Endpoint, Tool, find_tool, run_tool, tool_message
+from ops.sources.pg_tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
 
 TICK_SECONDS = 0.1
 COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
@@ -208,7 +207,7 @@ def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
 @contextlib.contextmanager
 def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> Generator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [*_dying_with_us(), *command],
+        [*dying_with_us(), *command],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -250,12 +249,6 @@ def table_files(listing: str) -> dict[str, str]:
         if identifier.isdigit() and words[2:4] == ["TABLE", "DATA"]:
             held[f"{identifier}.dat"] = f"table {words[4]}.{' '.join(words[5:-1])}"
     return held
-
-
-def _dying_with_us() -> list[str]:
-    """What a kill -9 of ours leaves behind must not go on to fill the disk."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
 
 
 def _open_files(pid: int) -> set[str] | None:

@@ -81,7 +81,7 @@ class Endpoint:
         Raises:
             SourceError: no answer, a wrong password, an unverified certificate, or no such database.
         """
-        with self.environment() as variables:
+        with self._authority() as certificate:
             try:
                 connection = psycopg.connect(
                     host=self.host,
@@ -90,8 +90,8 @@ class Endpoint:
                     user=self.user,
                     password=self.password.get_secret_value(),
                     dbname=self.database,
-                    sslmode=variables.get("PGSSLMODE", "prefer"),
-                    sslrootcert=variables.get("PGSSLROOTCERT", ""),
+                    sslmode="verify-full" if certificate else "prefer",
+                    sslrootcert=certificate,
                     connect_timeout=CONNECT_SECONDS,
                     application_name="ancla",
                     autocommit=autocommit,
@@ -100,6 +100,17 @@ class Endpoint:
                 raise SourceError(f"{self}: {one_line(error)}") from None
             with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
                 yield connection
+
+    @contextmanager
+    def _authority(self) -> Generator[str]:
+        """Yield the path of the certificate in a file, nothing without one. A kill may leave that file: no secret."""
+        if self.ca_certificate is None:
+            yield ""
+            return
+        with TemporaryDirectory(prefix="ancla-ca-") as folder:
+            path = Path(folder) / "ca.pem"
+            path.write_text(self.ca_certificate)
+            yield str(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +178,7 @@ def run_tool(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; the caller reads `returncode` and `stderr`."""
     return subprocess.run(
-        [tool.path, *arguments],
+        [*dying_with_us(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         input=stdin,
         capture_output=True,
@@ -183,7 +194,7 @@ def watch_tool(
     """Run a program to its end as `run_tool` does, and hand over each line of its stderr when it is written."""
     lines: list[str] = []
     with subprocess.Popen(
-        [tool.path, *arguments],
+        [*dying_with_us(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -199,6 +210,12 @@ def watch_tool(
             process.kill()
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, "", "".join(lines))
+
+
+def dying_with_us() -> list[str]:
+    """Return what to begin a command with, so that a kill -9 of ours ends it too: TERM, and it cancels its queries."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
 
 
 def one_line(error: BaseException | str) -> str:

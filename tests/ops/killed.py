@@ -23,8 +23,8 @@ AT_WORK_SECONDS = 0.6
 
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.chmod", "os.rmdir"}
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["boto3", "ops.restore", "ops.swap", "ops.backup.places", "ops.drill.run"])
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["boto3", "ops.restore", "ops.swap", "ops.backup.places", "ops.drill.run"])
 
 
 def run(work, *arguments, at=None, watched=(), seed=0):
@@ -32,8 +32,8 @@ def run(work, *arguments, at=None, watched=(), seed=0):
 
     Returns its exit code, -9 when it was killed, and the steps that it came to, the last one being the deadly one.
     """
-    reader, writer = _processes.Pipe(duplex=False)
-    process = _processes.Process(
+    reader, writer = processes.Pipe(duplex=False)
+    process = processes.Process(
         target=_work, args=(work, arguments, at, writer), kwargs={"watched": watched, "seed": seed}
     )
     process.start()
