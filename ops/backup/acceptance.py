@@ -12,16 +12,14 @@ from collections.abc import Sequence
 from pydantic import AwareDatetime, ValidationError
 
 from ops.backup.catalog import MANIFEST_LIMIT, prefix_of
-from ops.backup.keys import Signer, same_key, signed_by
-from ops.backup.manifest import Signature
-from ops.backup.records import Record
+from ops.backup.signed import Signature, SignedRecord
 from ops.errors import ObjectMissingError
 from ops.stores.base import Store
 
 ACCEPTANCE_NAME = "accepted.json"
 
 
-class Acceptance(Record):
+class Acceptance(SignedRecord):
     """Who accepted which backup, when, and what looked wrong of it."""
 
     name: str
@@ -30,23 +28,6 @@ class Acceptance(Record):
     accepted_by: str
     warnings: tuple[str, ...]
     signed: Signature | None = None
-
-    def sealed(self, signer: Signer) -> Acceptance:
-        """Return a signed copy."""
-        return self.model_copy(
-            update={"signed": Signature(key=signer.public, signature=signer.sign(self._content()))},
-        )
-
-    def counts(self, signers: Sequence[str]) -> bool:
-        """Say whether one of `signers` (OpenSSH public lines) signed it; without signers every one counts."""
-        signed = self.signed
-        return not signers or (
-            signed is not None
-            and any(same_key(key, signed.key) and signed_by(key, signed.signature, self._content()) for key in signers)
-        )
-
-    def _content(self) -> bytes:
-        return self.model_dump_json(exclude={"signed"}).encode()
 
 
 def write_acceptance(store: Store, acceptance: Acceptance) -> None:
@@ -66,4 +47,4 @@ def is_accepted(store: Store, name: str, backup_id: str, signers: Sequence[str])
             found = Acceptance.model_validate_json(body.read(MANIFEST_LIMIT))
     except (ObjectMissingError, ValidationError):
         return False
-    return (found.name, found.backup) == (name, backup_id) and found.counts(signers)
+    return (found.name, found.backup) == (name, backup_id) and found.believed(signers)

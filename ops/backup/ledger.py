@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from ops.backup.keys import Signer, same_key, signed_by
-from ops.backup.manifest import Signature
+from ops.backup.keys import Signer
 from ops.backup.records import Digest, Record
+from ops.backup.signed import Signature, SignedRecord
 from ops.errors import StoreError
 from ops.stores.base import Store
 
@@ -34,27 +34,12 @@ class Seen(Record):
     sha256: Digest
 
 
-class Ledger(Record):
+class Ledger(SignedRecord):
     """All that is known at `verified_at`, by the object's key in the store."""
 
     verified_at: AwareDatetime
     objects: dict[str, Seen] = Field(default_factory=dict)
     signed: Signature | None = None
-
-    def sealed(self, signer: Signer) -> Ledger:
-        """Return a signed copy."""
-        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signer.sign(self._content()))})
-
-    def believed(self, signers: Sequence[str]) -> bool:
-        """Say whether one of `signers` (OpenSSH public lines) signed it; without signers every one is believed."""
-        signed = self.signed
-        return not signers or (
-            signed is not None
-            and any(same_key(key, signed.key) and signed_by(key, signed.signature, self._content()) for key in signers)
-        )
-
-    def _content(self) -> bytes:
-        return self.model_dump_json(exclude={"signed"}).encode()
 
 
 def read_ledger(store: Store, signers: Sequence[str]) -> dict[str, Seen]:

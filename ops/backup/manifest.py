@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from ops.backup.keys import Signer, same_key, signed_by
 from ops.backup.records import AnyRecord, Digest, Record
+from ops.backup.signed import Signature
 from ops.errors import ManifestError
 
 MANIFEST_VERSION = 1
@@ -39,18 +40,12 @@ class ObjectRecord(Record):
     holds: str
 
 
-class Signature(Record):
-    """`signature` (base64, ed25519) is over the bytes of `digest`; `key` is the public half, one OpenSSH line."""
-
-    key: str
-    signature: str
-
-
 class Manifest(Record):
     """One restore point. Times are UTC; `snapshot_at` is the moment the data is of.
 
     `name` is what is backed up, as the stack names it; `recipients` are the age public keys it is encrypted for (none:
-    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own.
+    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own. The signature is over the
+    bytes of `digest`.
     """
 
     manifest_version: Literal[1] = MANIFEST_VERSION

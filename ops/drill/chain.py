@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ops.backup.keys import Signer
-from ops.backup.manifest import Signature
+from ops.backup.signed import Signature
 from ops.drill.evidence import Attachment, Evidence, Facts, canonical, digest, signed_content, stem
 from ops.errors import OpsError
 

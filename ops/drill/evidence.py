@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.backup.keys import Signer
-from ops.backup.manifest import Signature
+from ops.backup.signed import Signature
 
 EVIDENCE_VERSION = 2
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ops.backup.keys import same_key, signed_by
-from ops.backup.manifest import Signature
+from ops.backup.signed import Signature
 from ops.drill.chain import PATTERN, Link, head_path, read_head
 from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, signed_content
 from ops.errors import KeyProblemError, OpsError

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from ops.backup.keys import Signer
-from ops.backup.manifest import Signature
+from ops.backup.signed import Signature
 from ops.drill.evidence import Check, Facts, Phase, Status, canonical, digest, signed_content
 from ops.drill.verify import wrong_signature
 
