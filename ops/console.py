@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
 
-SECONDS_BETWEEN_LINES = 10
+from ops.meter import Advance
+
+SECONDS_BETWEEN_LINES = 5
 """Of progress, where there is no terminal."""
+
+MIB = 1 << 20
 
 out = Console(soft_wrap=True, emoji=False, highlight=False)  # `:key:` is a key here, no picture
 err = Console(stderr=True, soft_wrap=True, emoji=False, highlight=False)
+
+
+class Progress(StrEnum):
+    """How progress is shown: as bars where stderr is a terminal and lines elsewhere, as lines, or as JSON lines."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+_shown = Progress.AUTO
+
+
+def show_progress(way: Progress) -> None:
+    """Choose how this process shows progress."""
+    global _shown  # noqa: PLW0603  # one stderr, one choice
+    _shown = way
 
 
 def print_json(document: Any) -> None:
@@ -26,41 +49,109 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+@dataclass
+class _Course:
+    """How far a stretch of work has come, in bytes."""
+
+    what: str
+    total: int
+    about: bool
+    done: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since the beginning."""
+        return self.done / max(time.monotonic() - self.begun, 1e-3)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None where there is nothing to tell them by."""
+        if not self.rate or self.done > self.total:
+            return None
+        return (self.total - self.done) / self.rate
+
+    def __str__(self) -> str:
+        total = f" of {'about ' * self.about}{self.total / MIB:.0f}" if self.total else ""
+        told = f"{self.done / MIB:.0f}{total} MiB, {self.rate / MIB:.1f} MiB/s"
+        if self.left is None:
+            return told
+        return f"{told}, {f'{self.left:.0f} s' if self.left < 120 else timedelta(seconds=round(self.left))} left"
+
+    def as_json(self) -> str:
+        """Return it as one line."""
+        eta = None if self.left is None else round(self.left)
+        facts = {"what": self.what, "done": self.done, "total": self.total, "about": self.about}
+        return json.dumps(facts | {"rate": round(self.rate), "eta_seconds": eta}, ensure_ascii=False)
+
+
 @contextmanager
-def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """Show how far work of `total` bytes has come; yields what is called with the bytes that were done.
+def progress(what: str, total: int, /, *, about: bool = False) -> Generator[Advance]:
+    """Show how far work of `total` bytes has come; see `ops.meter.Meter`.
 
-    On a terminal a bar with rate and time left. Elsewhere a line now and then, as JSON where ANCLA_PROGRESS=json.
+    On a terminal a bar with rate and time left, gone at the end. Elsewhere a line now and then; as JSON one at the end
+    too.
     """
-    if err.is_terminal:
-        columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(TextColumn("[dim]·[/dim] {task.description}"), *columns, console=err, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.advance(task, done)
+    course = _Course(what=what, total=total, about=about)
+    if _shown is Progress.AUTO and err.is_interactive and err.file.isatty():
+        with _bar(course) as advance:
+            yield advance
         return
-    begun = told = time.monotonic()
-    sofar, lock = 0, threading.Lock()
+    lock, told = threading.Lock(), course.begun
 
-    def advance(done: int) -> None:
-        nonlocal sofar, told
+    def advance(done: int, /) -> None:
+        nonlocal told
         with lock:
-            sofar += done
-            now = time.monotonic()
-            if now - told < SECONDS_BETWEEN_LINES:
+            course.done += done
+            if time.monotonic() - told < SECONDS_BETWEEN_LINES:
                 return
-            told = now
-            rate = sofar / (now - begun)
-        left = max(0, total - sofar) / rate if rate else 0
-        if os.environ.get("ANCLA_PROGRESS") == "json":
-            facts = {"what": what, "done": sofar, "total": total, "rate": round(rate), "eta_seconds": round(left)}
-            err.file.write(json.dumps(facts) + "\n")
-        else:
-            mib = 1 << 20
-            step(f"{what}: {sofar / mib:.0f} of {total / mib:.0f} MiB, {rate / mib:.1f} MiB/s, {left:.0f} s left")
+            told = time.monotonic()
+            if _shown is Progress.JSON:
+                _write(course.as_json())
+            else:
+                step(f"{what}: {course}")
 
     yield advance
+    if _shown is Progress.JSON:
+        with lock:
+            _write(course.as_json())
+
+
+@contextmanager
+def _bar(course: _Course) -> Generator[Advance]:
+    # for the few commands that have a bar, which a terminal alone shows
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bars  # noqa: PLC0415
+
+    class Told(ProgressColumn):
+        """The numbers beside the bar."""
+
+        def render(self, task: Task) -> Text:
+            del task
+            return Text(str(course), no_wrap=True)
+
+    columns = (TextColumn("· {task.description}", markup=False), BarColumn(bar_width=12), Told())
+    with Bars(*columns, console=err, transient=True) as bars:
+        task = bars.add_task(course.what, total=course.total or None)
+        lock = threading.Lock()
+
+        def advance(done: int, /) -> None:
+            with lock:
+                course.done += done
+            # what passes its estimate is not done yet
+            bars.update(task, completed=course.done, total=max(course.total, course.done) or None)
+
+        yield advance
 
 
 def step(text: str) -> None:
-    """Print one line of progress."""
-    err.print(f"[dim]·[/dim] {text}")
+    """Print one line of what is being done, as it is."""
+    if _shown is Progress.JSON:
+        _write(json.dumps({"step": text}, ensure_ascii=False))
+    else:
+        err.print(Text.assemble(("· ", "dim"), text))
+
+
+def _write(line: str) -> None:
+    err.file.write(line + "\n")
+    err.file.flush()

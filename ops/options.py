@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ops.console import Progress
+
 StackOption = Annotated[
     str | None,
     typer.Option("--stack", "-s", envvar="ANCLA_STACK", help="The engine's stack; the selected one when left out."),
@@ -21,6 +23,14 @@ OutputsOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ProgressOption = Annotated[
+    Progress,
+    typer.Option(
+        "--progress",
+        envvar="ANCLA_PROGRESS",
+        help="On stderr: bars on a terminal and lines elsewhere, lines, or JSON lines.",
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 IdentityOption = Annotated[

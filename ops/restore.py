@@ -20,8 +20,10 @@ from ops.backup.manifest import Manifest
 from ops.backup.records import STREAM_FILE, PostgresRecord
 from ops.backup.spool import mebibytes, spool
 from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
+from ops.meter import Advance, Meter, ignored, unseen
 from ops.sources import pg_facts
 from ops.sources.base import Difference
+from ops.sources.pg_loading import loading
 from ops.sources.pg_packs import unpack
 from ops.sources.pg_restore import choose_role, foreign_owners
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
@@ -134,8 +136,8 @@ def plan(job: RestoreJob) -> RestorePlan:
     )
 
 
-def run(job: RestoreJob, report: Report) -> RestoreReport:
-    """Restore, then compare every table with the manifest.
+def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport:
+    """Restore, then compare every table with the manifest. `meter` is shown how much was fetched, and loaded.
 
     Raises:
         RestoreRefusedError: see `plan`; nothing was changed.
@@ -154,8 +156,9 @@ def run(job: RestoreJob, report: Report) -> RestoreReport:
     clock = Stopwatch(result.seconds)
     with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.name}") as folder:
         report(f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB")
-        with clock("fetch"):
-            fetch_backup(job.store, manifest, folder, job.identities, report)
+        with clock("fetch"), meter(f"fetching {manifest.name}", manifest.stored_bytes) as advance:
+            fetch_backup(job.store, manifest, folder, job.identities, advance)
+        report(f"fetched and verified in {result.seconds['fetch']:.1f} s")
         target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
         mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         if not planned.exists:
@@ -163,9 +166,10 @@ def run(job: RestoreJob, report: Report) -> RestoreReport:
         report(f"restoring into {planned.target} as {planned.restore_as}")
         try:
             comment(job.admin, planned.target, f"{mark}, not finished")
-            with clock("restore"):
-                target.restore(folder, record)
+            with clock("restore"), loading(folder, meter, f"loading {manifest.name}") as seen:
+                target.restore(folder, record, seen)
                 restore_grants(target.endpoint, record)
+            report(f"restored in {result.seconds['restore']:.1f} s; comparing with the backup")
             with clock("check"):
                 readable = _readable(target, job)
                 result.differences = readable.check(record)
@@ -185,8 +189,10 @@ def run(job: RestoreJob, report: Report) -> RestoreReport:
     return result
 
 
-def fetch_backup(store: Store, manifest: Manifest, folder: Path, identities: Identities, report: Report) -> None:
-    """Fetch and verify every object of a backup into `folder`.
+def fetch_backup(
+    store: Store, manifest: Manifest, folder: Path, identities: Identities, advance: Advance = ignored
+) -> None:
+    """Fetch and verify every object of a backup into `folder`; `advance` is told of the bytes.
 
     Raises:
         IntegrityError: an object is not what was written.
@@ -194,8 +200,8 @@ def fetch_backup(store: Store, manifest: Manifest, folder: Path, identities: Ide
         KeyProblemError: no identity opens it.
     """
     prefix = prefix_of(manifest.name, manifest.id)
-    fetcher = Fetcher(store=store, prefix=prefix, identities=identities)
-    fetcher.all(manifest.objects, folder, lambda entry: report(f"verified {entry.key} ({entry.holds})"))
+    fetcher = Fetcher(store=store, prefix=prefix, identities=identities, advance=advance)
+    fetcher.all(manifest.objects, folder, lambda _: None)
     unpack(folder)
     if not (folder / "toc.dat").exists() and not (folder / STREAM_FILE).exists():
         raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")

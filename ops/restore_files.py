@@ -18,6 +18,7 @@ from ops.backup.manifest import Manifest
 from ops.backup.pipeline import WORKERS
 from ops.backup.spool import mebibytes, spool
 from ops.errors import ObjectMissingError, OpsError, RestoreError
+from ops.meter import Advance, Meter, ignored, unseen
 from ops.restore import Stopwatch
 from ops.sources.base import Difference
 from ops.stores.base import Store
@@ -109,8 +110,8 @@ def plan(job: PlaceJob) -> PlacePlan:
     )
 
 
-def run(job: PlaceJob, report: Report) -> PlaceReport:
-    """Restore, then compare with the manifest.
+def run(job: PlaceJob, report: Report, meter: Meter = unseen) -> PlaceReport:
+    """Restore, then compare with the manifest. `meter` is shown how much was fetched.
 
     Raises:
         RestoreRefusedError, ObjectMissingError, ManifestError: see `plan`; nothing was changed.
@@ -125,12 +126,13 @@ def run(job: PlaceJob, report: Report) -> PlaceReport:
     clock = Stopwatch(result.seconds)
     with spool(job.spool, needed=planned.spool_bytes, what=f"the restore of {manifest.name}") as folder:
         report(f"fetching {mebibytes(planned.bytes_to_fetch)} MiB")
-        with clock("fetch"):
-            fetch(job.store, manifest, folder, job.identities)
-        report(f"restoring into {job.place.name}")
+        with clock("fetch"), meter(f"fetching {manifest.name}", planned.bytes_to_fetch) as advance:
+            fetch(job.store, manifest, folder, job.identities, advance)
+        report(f"fetched and verified in {result.seconds['fetch']:.1f} s; restoring into {job.place.name}")
         try:
             with clock("restore"):
                 job.place.restore(folder, manifest.source)
+            report(f"restored in {result.seconds['restore']:.1f} s; comparing with the backup")
             with clock("check"):
                 found = job.place.check(manifest.source)
         except OpsError as error:
@@ -144,7 +146,7 @@ def run(job: PlaceJob, report: Report) -> PlaceReport:
     return result
 
 
-def fetch(store: Store, manifest: Manifest, folder: Path, identities: Identities) -> None:
+def fetch(store: Store, manifest: Manifest, folder: Path, identities: Identities, advance: Advance = ignored) -> None:
     """Fetch and verify every object that a restore needs; those of earlier backups go into folders of their ids.
 
     Raises:
@@ -152,7 +154,8 @@ def fetch(store: Store, manifest: Manifest, folder: Path, identities: Identities
     """
 
     def one(piece: chain.Piece) -> None:
-        Fetcher(store=store, prefix=piece.prefix, identities=identities).one(piece.entry, piece.folder(folder))
+        fetcher = Fetcher(store=store, prefix=piece.prefix, identities=identities, advance=advance)
+        fetcher.one(piece.entry, piece.folder(folder))
 
     pieces = sorted(chain.pieces(store, manifest), key=lambda piece: -piece.entry.size)
     with ThreadPoolExecutor(WORKERS) as pool:

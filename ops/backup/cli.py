@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from ops import amounts, console, reach
@@ -19,8 +18,9 @@ from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.remote import create_there
 from ops.backup.run import BackupJob, create
+from ops.console import Progress
 from ops.errors import OpsError, StackError
-from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, StackOption
+from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.restore import RestoreJob, plan, run
 from ops.restore_files import PlaceJob
 from ops.sources.postgres import PostgresDatabase
@@ -52,20 +52,24 @@ def create_command(
     stream: Annotated[
         bool, typer.Option("--stream", help="Databases as one stream over one connection: slower, and needs no spool.")
     ] = False,
+    progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket, and hinders no other."""
+    console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     made: list[dict[str, Any]] = []
     with backup_run(loaded, name, made) as failures, reach.sources(loaded) as sources:
-        for chosen in reach.chosen(loaded, name):
+        wanted = reach.chosen(loaded, name)
+        for chosen in wanted:
             try:
                 made += _create(loaded, chosen, sources, spool, stream=stream)
             except OpsError as error:
                 failures[chosen] = error
-                console.step(f"{chosen}: {escape(str(error))}")
+                if len(wanted) > 1:  # of one alone the command's end tells
+                    console.step(f"{chosen}: {error}")
             note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
         if as_json:
             console.print_json({"backups": made} | ({"failures": failures} if failures else {}))
@@ -96,7 +100,7 @@ def _create(
         level=settings.level,
         spool=spool,
     )
-    manifest = create(job, console.step)
+    manifest = create(job, console.step, console.progress)
     return [
         {
             "id": manifest.id,
@@ -196,11 +200,13 @@ def restore_command(
     spool: SpoolOption = None,
     identity: IdentityOption = None,
     dry_run: DryRunOption = False,
+    progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Restore into a NEW database (file, folder, empty bucket or prefix), and compare all of it with the backup."""
+    console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
     manifest = catalog.find(place, one_name(loaded, name), backup)
@@ -223,7 +229,7 @@ def restore_command(
         if dry_run:
             _print_plan(job, as_json=as_json)
             return
-        result = run(job, console.step)
+        result = run(job, console.step, console.progress)
     if as_json:
         console.print_json(
             {

@@ -23,6 +23,7 @@ from ops.backup.growing import BLOCK, CancelledError
 from ops.backup.manifest import ObjectRecord
 from ops.backup.pipeline import WORKERS
 from ops.errors import IntegrityError, KeyProblemError
+from ops.meter import Advance, ignored
 from ops.stores.base import Store
 
 GATHERED = 256 << 10
@@ -31,12 +32,16 @@ Identities = Sequence[x25519.Identity]
 
 @dataclass(frozen=True, kw_only=True)
 class Fetcher:
-    """Fetches objects of the backup under `prefix`, and decrypts with `identities` what is encrypted."""
+    """Fetches objects of the backup under `prefix`, and decrypts with `identities` what is encrypted.
+
+    `advance` is told of the bytes as they come, of the size they are stored in.
+    """
 
     store: Store
     prefix: str
     identities: Identities = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
+    advance: Advance = ignored
 
     def all(self, objects: Iterable[ObjectRecord], folder: Path, done: Callable[[ObjectRecord], None]) -> None:
         """Fetch objects into `folder`, a few at a time, largest first.
@@ -62,7 +67,7 @@ class Fetcher:
         """Fetch one object; see `all`."""
         where = f"{self.store.name}/{self.prefix}{entry.key} ({entry.holds})"
         with self.store.open(self.prefix + entry.key) as body, (folder / entry.file).open("wb") as file:
-            stored = _Stored(body, self.cancelled)
+            stored = _Stored(body, self.cancelled, self.advance)
             plain = _Plain(file, entry)
             broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
             stored.drain()  # the digest of the whole says more than "bad frame"
@@ -103,8 +108,8 @@ def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exce
 class _Stored:
     """What comes from the store, counted and digested."""
 
-    def __init__(self, body: BinaryIO, cancelled: threading.Event) -> None:
-        self._body, self._cancelled = body, cancelled
+    def __init__(self, body: BinaryIO, cancelled: threading.Event, advance: Advance) -> None:
+        self._body, self._cancelled, self._advance = body, cancelled, advance
         self.digest, self.size = hashlib.sha256(), 0
         self.error: Exception | None = None
 
@@ -119,6 +124,7 @@ class _Stored:
             raise
         self.digest.update(block)
         self.size += len(block)
+        self._advance(len(block))
         return block
 
     def drain(self) -> None:

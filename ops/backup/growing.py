@@ -14,6 +14,7 @@ from typing import BinaryIO, Self, cast
 import zstandard
 
 from ops.errors import OpsError, SpoolError
+from ops.meter import Advance, ignored
 
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
@@ -30,13 +31,16 @@ class CancelledError(Exception):
 class Growing:
     """A file that grows at its end while it is read; it ends where it is when `whole` is set.
 
-    A pipe ends only then too, not when its writer closes it: a writer that died closes its end as well.
+    A pipe ends only then too, not when its writer closes it: a writer that died closes its end as well. `advance` is
+    told of every block.
     """
 
-    def __init__(self, path: Path, whole: threading.Event, cancelled: threading.Event) -> None:
+    def __init__(
+        self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: Advance = ignored
+    ) -> None:
         self._pipe = stat.S_ISFIFO(path.stat().st_mode)
         self._file, self._writable = _open(path, pipe=self._pipe)
-        self._path, self._whole, self._cancelled = path, whole, cancelled
+        self._path, self._whole, self._cancelled, self._advance = path, whole, cancelled, advance
         self._freed = 0
         self.size = 0
         self.error: OpsError | CancelledError | None = None
@@ -64,6 +68,7 @@ class Growing:
                 raise self._stop(SpoolError(f"{self._path}: cannot be read: {error.strerror}")) from None
             if block:
                 self.size += len(block)
+                self._advance(len(block))
                 self._give_back()
                 return block
             if whole:

@@ -23,6 +23,7 @@ from ops.backup.growing import BLOCK, CancelledError, CompressingReader, Growing
 from ops.backup.keys import parse_recipients
 from ops.backup.manifest import ObjectRecord
 from ops.errors import OpsError, StoreError
+from ops.meter import Advance, ignored
 from ops.stores.base import Store, Upload
 
 MIB = 1 << 20
@@ -52,13 +53,22 @@ class Outgoing:
         recipients: age public keys; none leaves the objects unencrypted.
         level: of zstd.
         largest: an upper estimate in bytes of the largest file, to choose the size of parts.
+        advance: told of the bytes of the dump as they are taken.
     """
 
-    def __init__(
-        self, destinations: Sequence[Destination], prefix: str, *, recipients: Sequence[str], level: int, largest: int
+    def __init__(  # noqa: PLR0913  # all by name
+        self,
+        destinations: Sequence[Destination],
+        prefix: str,
+        *,
+        recipients: Sequence[str],
+        level: int,
+        largest: int,
+        advance: Advance = ignored,
     ) -> None:
         self._destinations, self._prefix, self._level = destinations, prefix, level
         self._recipients = parse_recipients(recipients)
+        self._advance = advance
         self.part_size = part_size(largest)
         in_flight = max(1, min(PARTS_IN_FLIGHT, PARTS_MEMORY // self.part_size))
         self._cancelled = threading.Event()
@@ -127,7 +137,7 @@ class Outgoing:
 
     def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
-        with Growing(path, whole, self._cancelled) as file:
+        with Growing(path, whole, self._cancelled, self._advance) as file:
             reader = CompressingReader(file, self._compressor())
             writer = _Writer(self, self._prefix + key)
             try:

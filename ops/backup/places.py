@@ -60,7 +60,7 @@ def restore(job: PlaceJob, *, dry_run: bool, as_json: bool) -> None:
             console.out.print(f"{name.replace('_', ' ')}: {value}")
         console.out.print("nothing was changed")
         return
-    result = run(job, console.step)
+    result = run(job, console.step, console.progress)
     if as_json:
         console.print_json(asdict(result) | {"snapshot_at": result.snapshot_at.isoformat(), "differences": []})
         return

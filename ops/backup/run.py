@@ -18,6 +18,7 @@ from ops.backup.pipeline import Destination, Outgoing
 from ops.backup.records import AnyRecord
 from ops.backup.spool import mebibytes, spool
 from ops.errors import KeyProblemError, StoreError
+from ops.meter import Meter, unseen
 from ops.sources.base import Source
 from ops.stores.base import Store
 
@@ -42,8 +43,13 @@ class BackupJob:
     spool: Path | None = None
 
 
-def create(job: BackupJob, report: Report) -> Manifest:
+def create(job: BackupJob, report: Report, meter: Meter = unseen) -> Manifest:
     """Make one restore point and return its manifest, which is the same in every store.
+
+    Args:
+        job: what and where to.
+        report: told of each step.
+        meter: shown how much of the dump has gone out.
 
     Raises:
         KeyProblemError: secrets would go out in the clear.
@@ -55,7 +61,7 @@ def create(job: BackupJob, report: Report) -> Manifest:
     begun = datetime.now(UTC)
     backup_id = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     with only_run(f"backup-{job.project}-{job.environment}-{job.name}", backup_id) as died:
-        return _create(job, _Run(id=backup_id, begun=begun, died=died), report)
+        return _create(job, _Run(id=backup_id, begun=begun, died=died), report, meter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +73,12 @@ class _Run:
     died: str | None
 
 
-def _create(job: BackupJob, this: _Run, report: Report) -> Manifest:
+def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifest:
     prefix = prefix_of(job.name, this.id)
     plan = job.source.plan()
-    report(
-        f"{plan.what}: {mebibytes(plan.bytes_estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items())
-    )
+    largest = plan.bytes_estimate if plan.largest is None else plan.largest
+    estimate = plan.bytes_estimate if plan.sent is None else plan.sent
+    report(f"{plan.what}: about {mebibytes(estimate)} MiB, " + ", ".join(f"{k} {v}" for k, v in plan.details.items()))
     if plan.must_be_encrypted:
         _refuse_clear(job, report)
     destinations = [Destination(store=store) for store in job.stores]
@@ -80,18 +86,21 @@ def _create(job: BackupJob, this: _Run, report: Report) -> Manifest:
         with _noted(destination):
             _clean_up(destination.store, job.name, this.died, report)
     _any_left(destinations)
-    largest = plan.bytes_estimate if plan.largest is None else plan.largest
-    outgoing = Outgoing(destinations, prefix, recipients=job.recipients, level=job.level, largest=largest)
     try:
-        with spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder:
+        with (
+            spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder,
+            meter(f"backing up {job.name}", estimate, about=True) as advance,
+        ):
+            outgoing = Outgoing(
+                destinations, prefix, recipients=job.recipients, level=job.level, largest=largest, advance=advance
+            )
             try:
                 dump = job.source.dump(folder / "dump", outgoing)
                 report(f"dumped {len(dump.files)} files, {dump.record.rows} rows{_lain(dump.spool_bytes)}")
-                objects = outgoing.settle(
-                    dump.files, lambda o: report(f"stored {prefix}{o.key} ({o.holds}), {o.size} bytes")
-                )
+                objects = outgoing.settle(dump.files, lambda _: None)
             finally:
                 outgoing.stop()  # before the spool goes
+        report(f"stored {len(objects)} objects, {mebibytes(sum(entry.size for entry in objects))} MiB")
         manifest = Manifest(
             id=this.id,
             name=job.name,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,19 +20,11 @@ from ops.backup.ledger import Ledger, Seen, read_ledger, write_ledger
 from ops.backup.manifest import Manifest, ObjectRecord
 from ops.backup.pipeline import BLOCK
 from ops.errors import ManifestError, ObjectMissingError, StoreError
+from ops.meter import Meter, unseen
 from ops.stores.base import Store
 
 READERS = 4
 Report = Callable[[str], None]
-Meter = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Opened with what is done and how many bytes it is; gives what is called with the bytes that were done."""
-
-
-@contextmanager
-def unseen(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """Show nothing."""
-    del what, total
-    yield lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)

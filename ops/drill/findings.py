@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ops.backup.manifest import Manifest
 from ops.drill.evidence import Check, Phase, Status, TableComparison
+from ops.meter import Meter, unseen
 
 ALWAYS = ("backup", "age", "objects", "digests", "rows", "restore", "content", "rpo", "time", "clean")
 """The questions every drill asks; others are asked where there is something to ask."""
@@ -44,7 +45,7 @@ class Findings(Timed):
 
     `rto` in seconds, from the first byte fetched. `asks` names the questions that must be answered for green.
     `scratch` are the folders of what was restored; `look` says how to look into them, should they be kept.
-    `newest_row` is the time of the newest canary row in the copy.
+    `newest_row` is the time of the newest canary row in the copy. `meter` is shown how far its longer stretches are.
     """
 
     asks: set[str] = field(default_factory=lambda: set(ALWAYS))
@@ -57,6 +58,7 @@ class Findings(Timed):
     look: str = ""
     profile: str = ""
     assertions: tuple[str, ...] = ()
+    meter: Meter = unseen
     newest_row: datetime | None = None
     newest_snapshot: datetime | None = None
     stop_after: str | None = None

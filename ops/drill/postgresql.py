@@ -21,6 +21,7 @@ from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError
 from ops.pitr.identity import identity
 from ops.restore import create_database, postgres_of, restore_grants
+from ops.sources.pg_loading import loading
 from ops.sources.pg_packs import unpack
 from ops.sources.pg_tools import Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase, differences
@@ -44,24 +45,31 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
     if not found.add(checks.check_identity(system, began)):
         return False
     report("restoring into a scratch PostgreSQL")
-    return _restore(found, server, folder, record)
+    return _restore(found, server, folder, record, report)
 
 
-def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRecord) -> bool:
+def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRecord, report: Report) -> bool:
     target = PostgresDatabase(endpoint=server.on(SCRATCH_DATABASE))
-    begin, loading = time.monotonic(), Loading()
+    begin, work = time.monotonic(), Loading()
     try:
         unpack(folder)
         create_database(server, SCRATCH_DATABASE, record, any_locale=True)
-        target.restore(folder, record, loading)
+        with loading(folder, found.meter, f"loading {record.database}") as seen:
+
+            def watch(line: str) -> None:
+                work(line)
+                seen(line)
+
+            target.restore(folder, record, watch)
         restore_grants(target.endpoint, record)
     except OpsError as error:
         found.note_phase("load", begin, time.monotonic())
         found.add(checks.failed("restore", "it does not", [str(error)]))
         return False
     end = time.monotonic()  # workers load and index at once: the stretch is divided as their own time was
-    found.note_phase("load", begin, begin + (end - begin) * loading.share)
-    found.note_phase("index", begin + (end - begin) * loading.share, end)
+    found.note_phase("load", begin, begin + (end - begin) * work.share)
+    found.note_phase("index", begin + (end - begin) * work.share, end)
+    report(f"restored in {end - begin:.1f} s; comparing with the snapshot")
     tool = find_tool("pg_restore", at_least=record.readable_from)
     found.add(checks.passed("restore", f"pg_restore {tool.version}, no error"))
     with found.phase("check"):

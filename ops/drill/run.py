@@ -21,7 +21,7 @@ from ops.backup.chain import Piece, missing, own_pieces, pieces
 from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
 from ops.backup.pipeline import WORKERS
-from ops.backup.spool import spool
+from ops.backup.spool import mebibytes, spool
 from ops.drill import bucket, checks, postgresql, secrets, sqlite
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage, copy_backup, damage, link_backup, possible
 from ops.drill.evidence import Choice, Evidence, Status
@@ -37,6 +37,7 @@ from ops.errors import (
     OpsError,
     RestoreRefusedError,
 )
+from ops.meter import Meter, unseen
 from ops.stores.base import Store
 from ops.stores.folder import FolderStore
 
@@ -80,13 +81,14 @@ class DrillJob:
         return self.max_age_hours * 3600 if self.rpo_minutes is None else self.rpo_minutes * 60
 
 
-def run(job: DrillJob, report: Report, *, original: FolderStore | None = None) -> Evidence:
+def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: Meter = unseen) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
     Args:
         job: what to drill.
         report: told of each step.
         original: an untouched copy of the backup, for a negative control to begin with; fetched when None.
+        meter: shown how much was fetched, and loaded.
 
     Raises:
         StoreUnreachableError: the store does not answer; nothing can be said about the backup.
@@ -96,7 +98,7 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None) -
     for gone in sweep(job.spool):
         report(f"removed {gone}: what a killed drill had left, or a red one past its time")
     started = datetime.now(UTC)
-    findings = Findings(assertions=job.assertions)
+    findings = Findings(assertions=job.assertions, meter=meter)
     with drill_folder(job.spool) as folder:
         trial = job
         if job.damage is not None:
@@ -107,7 +109,7 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None) -
     return _evidence(job, findings, started)
 
 
-def controls(job: DrillJob, report: Report) -> list[Evidence]:
+def controls(job: DrillJob, report: Report, *, meter: Meter = unseen) -> list[Evidence]:
     """Run every negative control that the backup allows; the backup is copied for all of them once.
 
     Raises:
@@ -119,7 +121,7 @@ def controls(job: DrillJob, report: Report) -> list[Evidence]:
         copy_backup(job.store, manifest, original)
         local = replace(job, backup=manifest.id)
         kinds = possible(manifest, signer=job.signer)
-        return [run(replace(local, damage=kind), report, original=original) for kind in kinds]
+        return [run(replace(local, damage=kind), report, original=original, meter=meter) for kind in kinds]
 
 
 def _damaged(job: DrillJob, kind: Damage, folder: Path, original: FolderStore | None) -> DrillJob:
@@ -153,7 +155,7 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
     wanted = _wanted(job, manifest)
     needed = sum(piece.entry.file_size for piece in wanted)
     with spool(folder, needed=needed, what=f"the drill of {job.name}") as files, contextlib.ExitStack() as stack:
-        report(f"fetching {len(wanted)} objects for {manifest.id}")
+        report(f"fetching {len(wanted)} objects for {manifest.id}, {mebibytes(_stored(wanted))} MiB")
         if _fetch(job, found, wanted, files, report) and not found.enough:
             rehearse = REHEARSALS.get(manifest.source.kind)
             if rehearse is None:
@@ -219,6 +221,10 @@ def _wanted(job: DrillJob, manifest: Manifest) -> list[Piece]:
         return own_pieces(manifest)
 
 
+def _stored(wanted: list[Piece]) -> int:
+    return sum(piece.entry.size for piece in wanted)
+
+
 def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, report: Report) -> bool:
     """Fetch, decrypt and decompress every object; say whether all of them are right."""
     manifest = found.manifest
@@ -229,7 +235,7 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
 
     def one(piece: Piece) -> float:
         begun = time.monotonic()
-        fetcher = Fetcher(store=store, prefix=piece.prefix, identities=job.identities)
+        fetcher = Fetcher(store=store, prefix=piece.prefix, identities=job.identities, advance=advance)
         try:
             fetcher.one(piece.entry, piece.folder(folder))
         except KeyProblemError as error:
@@ -239,14 +245,14 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
         return time.monotonic() - begun
 
     begin = time.monotonic()
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with found.meter(f"fetching {job.name}", _stored(wanted)) as advance, ThreadPoolExecutor(WORKERS) as pool:
         busy = sum(pool.map(one, sorted(wanted, key=lambda piece: -piece.entry.size)))
     end = time.monotonic()
     # the threads fetch and decrypt at once: the stretch is divided as their own time was
     turn = begin + (end - begin) * min(store.seconds / busy, 1.0) if busy else end
     found.note_phase("fetch", begin, turn)
     found.note_phase("decrypt, decompress", turn, end)
-    report(f"fetched {sum(piece.entry.size for piece in wanted)} bytes in {end - begin:.1f} s")
+    report(f"fetched {_stored(wanted)} bytes in {end - begin:.1f} s")
     if manifest.recipients:
         found.add(checks.check_key(manifest, sorted(closed)))
     found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + closed)))

@@ -16,13 +16,15 @@ from typing import Generic, Protocol, TypeVar
 class SourcePlan:
     """What a dump would do. `bytes_estimate` is what the spool must hold, `largest` the largest file's (None: no more).
 
-    `must_be_encrypted` refuses a backup without recipients, whatever the store.
+    `sent` is what goes out, where that is not what the spool must hold. `must_be_encrypted` refuses a backup without
+    recipients, whatever the store.
     """
 
     what: str
     bytes_estimate: int
     details: dict[str, str]
     largest: int | None = None
+    sent: int | None = None
     must_be_encrypted: bool = False
 
 

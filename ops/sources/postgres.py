@@ -66,6 +66,7 @@ class PostgresDatabase:
             what=f"postgresql {self.endpoint.database}",
             bytes_estimate=0 if self.stream else sum(sizes),
             largest=sum(sizes),
+            sent=sum(sizes),
             details={"server": version, "pg_dump": f"{tool.version} ({tool.path})", "role": self.endpoint.user},
         )
 
