@@ -16,6 +16,7 @@ from ops.backrest import drill, driver, info
 from ops.backrest.evidence import BackrestEvidence, write_json
 from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
+from ops.drill.options import ready
 from ops.errors import OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import load_stack
@@ -221,7 +222,7 @@ def backrest_drill(
     note(name=chosen.stanza)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
-    _ready(evidence)
+    ready(evidence)
     if chosen.here:
         job = drill.BackrestDrill(
             pgbackrest=driver.find(config),
@@ -351,13 +352,6 @@ def _moment(text: str) -> datetime | None:
             f"{text}: neither latest nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def _ready(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
 
 
 def _warn(text: str) -> None:

@@ -86,6 +86,26 @@ class Signer:
         return base64.b64encode(self._key.sign(content)).decode()
 
 
+def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = "") -> Signer:
+    """Read a signing key from its file.
+
+    Args:
+        path: an OpenSSH ed25519 private key.
+        believed: the public lines whose word counts (backup.signers); none: anybody's does.
+        otherwise: what follows when it is none of them; it ends the message.
+
+    Raises:
+        KeyProblemError: it cannot be read, is no such key, or none that is believed.
+    """
+    try:
+        signer = Signer(SecretStr(path.read_text()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
+    if believed and not any(same_key(signer.public, key) for key in believed):
+        raise KeyProblemError(f"{path}: its public half is none of backup.signers: {otherwise}")
+    return signer
+
+
 def signed_by(public: str, signature: str, content: bytes) -> bool:
     """Say whether `signature` (base64) over `content` is by the key of that OpenSSH line."""
     try:

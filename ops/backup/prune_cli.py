@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Table
 
 from ops import amounts, console, reach
 from ops.backup import catalog
 from ops.backup.acceptance import Acceptance, write_acceptance
-from ops.backup.keys import Signer, same_key
+from ops.backup.keys import Signer, read_signer
 from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
@@ -154,13 +153,7 @@ def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
                 "--accept: this environment names whose word counts (backup.signers); give --signing-key"
             )
         return None
-    try:
-        signer = Signer(SecretStr(path.read_text()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
-    if signers and not any(same_key(signer.public, key) for key in signers):
-        raise KeyProblemError(f"{path}: its public half is none of backup.signers: its word would not count")
-    return signer
+    return read_signer(path, signers, otherwise="its word would not count")
 
 
 def _accept(plan: PrunePlan, accepting: set[str], signer: Signer | None, now: datetime) -> None:

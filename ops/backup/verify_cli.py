@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 from rich.markup import escape
 
 from ops import amounts, console, reach
-from ops.backup.keys import Signer
+from ops.backup.keys import Signer, read_signer
 from ops.backup.verify import Verdict, VerifyJob, verify
-from ops.errors import KeyProblemError, StackError, StoreError, VerdictError
+from ops.errors import StackError, StoreError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
@@ -215,10 +214,7 @@ def _seal(stack: LoadedStack, path: Path | None) -> Signer | None:
     if path is None:
         key = stack.secrets.backup_signing_key
         return Signer(key) if key else None
-    try:
-        return Signer(SecretStr(path.read_text()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
+    return read_signer(path)
 
 
 def _print(store: str, verdict: Verdict) -> None:

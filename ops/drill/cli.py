@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 from rich.markup import escape
 from rich.table import Table
 
@@ -18,7 +17,6 @@ from ops import console, reach
 from ops.amounts import duration
 from ops.backup import catalog
 from ops.backup.cli import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
-from ops.backup.keys import Signer, same_key
 from ops.backup.proofs import read_proofs
 from ops.drill import chain, report
 from ops.drill import run as drilling
@@ -26,29 +24,16 @@ from ops.drill.canary import TABLE, write_canary
 from ops.drill.choose import Pick, choose
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.evidence import Choice, Evidence, Status
+from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.run import DrillJob
-from ops.errors import BackupNotFoundError, KeyProblemError, OpsError, StackError, StoreUnreachableError, VerdictError
+from ops.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
 from ops.options import IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
 from ops.watch.runs import drilled
 
-EVIDENCE = Path("drills")
-EvidenceOption = Annotated[
-    Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
-]
-SigningKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--signing-key",
-        "--sign-key",
-        envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
-        metavar="FILE",
-        help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
-    ),
-]
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)|0")
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
@@ -114,7 +99,7 @@ def drill_command(
         spool=spool,
         keep_hours=keep_hours,
     )
-    _ready(evidence)
+    ready(evidence)
     session = _Session(stack=loaded, controls=controls)
     for chosen in _names(loaded, place, name, backup):
         assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
@@ -265,31 +250,6 @@ def _hours(text: str) -> float:
     if match is None:
         raise typer.BadParameter(f"{text}: not a time: give 30m, 2h, 1d or 0", param_hint="--keep-failed")
     return float(match[1]) * _HOURS[match[2]] if match[1] else 0
-
-
-def signer_of(stack: LoadedStack, path: Path | None) -> Signer | None:
-    """Return the runner's key that signs evidence; None without one.
-
-    Raises:
-        KeyProblemError: it is no key, or one that the stack does not believe.
-    """
-    signers = stack.outputs.backup.signers
-    if path is None:
-        return None
-    try:
-        signer = Signer(SecretStr(path.read_text()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
-    if signers and not any(same_key(signer.public, key) for key in signers):
-        raise KeyProblemError(f"{path}: its public half is none of backup.signers: its evidence would not be believed")
-    return signer
-
-
-def _ready(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
 
 
 def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from ops import console
 from ops.cloud import Cloud, cloud_from_environment
-from ops.drill.cli import EVIDENCE, EvidenceOption, SigningKeyOption, signer_of
 from ops.drill.evidence import Status
+from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
 from ops.errors import KeyProblemError, OpsError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.pitr import drill, forks, provider
@@ -86,10 +86,7 @@ def pitr_drill(
         _print_plan(drill.plan(job, datetime.now(UTC)), as_json=as_json)
         return
     signer = signer_of(loaded, signing_key)
-    try:
-        evidence.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OpsError(f"{evidence}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
+    ready(evidence)
     note(stack=loaded.name)
     result = drill.run(job, console.step)
     file = keep(result, evidence, signer)

@@ -1,0 +1,50 @@
+"""What every kind of drill is told about its evidence: where it goes, and who signs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.backup.keys import Signer, read_signer
+from ops.errors import OpsError
+from ops.stack import LoadedStack
+
+EVIDENCE = Path("drills")
+EvidenceOption = Annotated[
+    Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
+]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        "--sign-key",
+        envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
+        metavar="FILE",
+        help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
+    ),
+]
+
+
+def signer_of(stack: LoadedStack, path: Path | None) -> Signer | None:
+    """Return the runner's key that signs evidence; None without one.
+
+    Raises:
+        KeyProblemError: it is no key, or one that the stack does not believe.
+    """
+    if path is None:
+        return None
+    return read_signer(path, stack.outputs.backup.signers, otherwise="its evidence would not be believed")
+
+
+def ready(folder: Path) -> None:
+    """Make the folder of the evidence.
+
+    Raises:
+        OpsError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
