@@ -136,7 +136,7 @@ class _Plain:
     """What goes into the file: decompressed, counted and digested; never more than the manifest says."""
 
     def __init__(self, file: BinaryIO, entry: ObjectRecord) -> None:
-        self._sink = _Sink(file, entry.file_size)  # which must not know of us, see `CompressingReader`
+        self._sink = _Sink(file, entry.file_size)  # which must not know of us: a circle through zstandard stays
         self._open = _opener(entry.key, cast("BinaryIO", self._sink))
         self._held: list[bytes] = []  # age hands over 8 KiB at a time
         self._bytes_held = 0

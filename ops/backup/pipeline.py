@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import pyrage
-import zstandard
 
 from ops.backup.growing import BLOCK, CancelledError, CompressingReader, Growing
 from ops.backup.keys import parse_recipients
@@ -78,7 +77,6 @@ class Outgoing:
         self._whole: dict[Path, threading.Event] = {}
         self._futures: dict[Path, Future[ObjectRecord]] = {}
         self._suffix = ".zst.age" if recipients else ".zst"
-        self._of_thread = threading.local()
         self._first_error: BaseException | None = None
 
     def begin(self, path: Path) -> None:
@@ -138,7 +136,7 @@ class Outgoing:
     def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
         with Growing(path, whole, self._cancelled, self._advance) as file:
-            reader = CompressingReader(file, self._compressor())
+            reader = CompressingReader(file, self._level)
             writer = _Writer(self, self._prefix + key)
             try:
                 if self._recipients:
@@ -162,14 +160,6 @@ class Outgoing:
             file_sha256=reader.digest,
             holds="",
         )
-
-    def _compressor(self) -> zstandard.ZstdCompressor:
-        """One for each thread: its memory costs more to get than a small file to compress."""
-        compressor = getattr(self._of_thread, "compressor", None)
-        if compressor is None:
-            compressor = zstandard.ZstdCompressor(level=self._level, write_checksum=True)
-            self._of_thread.compressor = compressor
-        return compressor
 
     def in_background(self, work: Callable[[], None]) -> Future[None]:
         """Do it as soon as one of the parts on their way has arrived."""
