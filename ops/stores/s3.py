@@ -189,17 +189,22 @@ class _Body:
         self._etag, self._body = first["ETag"], first["Body"]
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes, nothing at the end."""
+        """Return the next bytes, fewer than `size` at the end alone: a connection that breaks gives what it had."""
+        blocks: list[bytes] = []
+        missing = size
         while True:
             try:
-                block = self._body.read(None if size < 0 else size)
+                block = self._body.read(None if size < 0 else missing)
             except BROKEN:
                 self._wait()
                 self._again()
                 continue
             self._position += len(block)
             self._failures = 0
-            return block
+            blocks.append(block)
+            missing -= len(block)
+            if size < 0 or not block or not missing:
+                return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -94,6 +94,7 @@ def cluster():
             "ssl_cert_file": folder / "server.crt",
             "ssl_key_file": folder / "server.key",
             "fsync": "off",
+            "autovacuum": "off",  # it writes when it likes, into what a test says was not touched
         }
         arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         with (folder / "log").open("wb") as log:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import http.client
+import itertools
+import random
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from ops.errors import StoreError
+from ops.errors import OpsError, StoreError
 
 CALLS = {"upload", "put_bytes", "open", "list", "delete", "abort_uploads"}
 
@@ -57,7 +60,7 @@ class _FaultyUpload:
 
 
 class FaultyLine:
-    """An HTTP proxy before an S3 server. `fault(number, method)` says what happens to a request, counted from 0:
+    """An HTTP proxy before an S3 server. `fault(number, method, path)` says what happens to a request, counted from 0:
 
     None: it passes. "503", "429": so it is answered, with Retry-After: 0. "reset": the connection breaks before the
     answer; "lost": the server did it, and the answer is lost. "hang": no answer. "cut": half of the answer.
@@ -80,6 +83,62 @@ class FaultyLine:
         self._server.server_close()
 
 
+KINDS = ("503", "429", "reset", "lost", "cut", "hang")
+LASTING = ("503", "429", "reset", "hang")
+
+
+def each_once(kinds, seed):
+    """A `fault` that fails each request in turn, and lets it pass when it is made again. `failed`: what was broken."""
+    chance, asked, lock = random.Random(seed), collections.Counter(), threading.Lock()
+
+    def fault(number, method, path):
+        with lock:
+            asked[method, path] += 1
+            if asked[method, path] % 2 == 0:
+                return None
+            kind = chance.choice(kinds)
+            if kind == "cut" and method != "GET":  # there is nothing in the answer to be cut
+                kind = "lost"
+            fault.failed.append((kind, method, path))
+            return kind
+
+    fault.failed = []
+    return fault
+
+
+def from_call(at, kind):
+    """A `fault` that lasts from request `at` on, whoever asks how often. `met` says whether it came to that."""
+    numbers, lock = itertools.count(), threading.Lock()
+
+    def fault(number, method, path):
+        with lock:
+            if next(numbers) < at:
+                return None
+            fault.met = True
+            return kind
+
+    fault.met = False
+    return fault
+
+
+def red_of(line, at, kind, work):
+    """Do `work` with a line that fails for good from request `at` on; return the one line that it ends with.
+
+    None where it had ended before: how many requests there are is not always the same.
+    """
+    line.fault = from_call(at, kind)
+    red = None
+    try:
+        work()
+    except OpsError as error:
+        red = error
+    finally:
+        met, line.fault = line.fault.met, lambda number, method, path: None
+    assert met == (red is not None), f"{kind} from call {at} on, and it ended with {red or 'nothing'}"
+    assert "\n" not in str(red)
+    return red
+
+
 class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -92,7 +151,7 @@ class _Request(BaseHTTPRequestHandler):
         with line.lock:
             number = len(line.requests)
             line.requests.append((self.command, self.path))
-        what = line.fault(number, self.command)
+        what = line.fault(number, self.command, self.path)
         if what in {"503", "429"}:
             self.answer(int(what), {"Retry-After": "0", "Content-Length": "0"}, b"")
             return

@@ -150,6 +150,8 @@ def the_next_one_is_clean(begin, cluster, spool):
     assert begin("shop_next")[0] == 0
     assert state(cluster, "shop_next").endswith("verified")
     for path in spool.iterdir():  # the moment before the spool is locked, and a certificate: nothing secret
+        if path.is_file() and path.read_bytes() in (b"", b"blat"):  # Python's own try whether it may write there
+            continue
         assert path.name.startswith(("ancla-new-", "ancla-ca-")), path
         assert {inside.name for inside in path.iterdir()} <= {"ca.pem"}
 

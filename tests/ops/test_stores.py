@@ -101,7 +101,7 @@ def test_each_request_in_turn_may_fail_once_and_is_made_again(bucket, key, s3_en
     """One request more for each fault: one part again, and not the whole."""
     failed = set()
 
-    def once(number, method):
+    def once(number, method, path):
         request = line.requests[number]
         if request in failed or (fault == "cut" and method != "GET"):
             return None
@@ -122,7 +122,7 @@ def test_each_request_in_turn_may_fail_once_and_is_made_again(bucket, key, s3_en
 
 
 def test_a_store_that_stays_busy_is_given_up_in_a_bounded_time(bucket, key, s3_endpoint):
-    with FaultyLine(s3_endpoint, lambda number, method: "503" if number > 0 else None) as line:
+    with FaultyLine(s3_endpoint, lambda number, method, path: "503" if number > 0 else None) as line:
         store = S3Store(
             bucket.model_copy(update={"endpoint": line.address}), key, patience=Patience(later=1, pause=0.2)
         )
