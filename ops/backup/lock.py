@@ -1,4 +1,4 @@
-"""One run at a time, of one backup set: a lock that the kernel takes back from whoever dies, and says who died.
+"""One run at a time, of one backup set: a lock that the kernel takes back from whoever dies, and says who has failed.
 
 Machines do not share it. What two machines could back up at once is locked where it is (PostgreSQL: an advisory lock
 in the session of the dump).
@@ -17,13 +17,17 @@ from pathlib import Path
 from ops.errors import BusyError, SpoolError
 
 
+KEPT = 20
+"""Notes of failed runs. What older ones left is so old that retention clears it away."""
+
+
 @contextlib.contextmanager
 def only_run(what: str, note: str) -> Generator[str | None]:
-    """Hold the lock of `what`. Yields the note of the run before, when it died with the lock; None else.
+    """Hold the lock of `what`. Yields the notes of the runs that died or failed since one ended well; None else.
 
     Args:
         what: names the lock, such as environment and backup set.
-        note: one line that the next run gets, should this one die.
+        note: one word that the next run gets, should this one die or raise: it may not have cleaned up everywhere.
 
     Raises:
         BusyError: another run holds it.
@@ -40,10 +44,9 @@ def only_run(what: str, note: str) -> Generator[str | None]:
         except BlockingIOError:
             raise BusyError(f"{what}: another run is at work here; wait for it ({path})") from None
         file.seek(0)
-        left = file.read().strip()
-        _write(file.fileno(), note)
-        yield left or None
-        # an exception is handled by the caller's own cleaning, which happens inside of the block
+        left = file.read().split()[-KEPT:]
+        _write(file.fileno(), " ".join([*left, note]))
+        yield " ".join(left) or None
         _write(file.fileno(), "")
 
 

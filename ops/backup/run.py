@@ -66,7 +66,7 @@ def create(job: BackupJob, report: Report, meter: Meter = unseen) -> Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """This run, and the id of the backup that the run before left when it was killed."""
+    """This run, and the ids of the backups that runs may have left since one ended well."""
 
     id: str
     begun: datetime
@@ -149,16 +149,17 @@ def _refuse_clear(job: BackupJob, report: Report) -> None:
 
 
 def _clean_up(store: Store, name: str, died: str | None, report: Report) -> None:
-    """Remove what killed runs left: of the one before at once, of others when nothing can run that long."""
+    """Remove what failed runs left: of those that are known at once, of others when nothing can run that long."""
     store.abort_uploads(f"{name}/", older_than_hours=ORPHAN_HOURS)
-    if died is None or time_of(died) is None:
-        return
-    prefix = prefix_of(name, died)
-    store.abort_uploads(prefix)
-    left = [item.key for item in store.list(prefix)]
-    if left and prefix + MANIFEST_NAME not in left:
-        report(f"{store.name}/{prefix}: a killed run left {len(left)} objects; removed")
-        store.delete(left)
+    for each in (died or "").split():
+        if time_of(each) is None:
+            continue
+        prefix = prefix_of(name, each)
+        store.abort_uploads(prefix)
+        left = [item.key for item in store.list(prefix)]
+        if left and prefix + MANIFEST_NAME not in left:
+            report(f"{store.name}/{prefix}: a run that failed left {len(left)} objects; removed")
+            store.delete(left)
 
 
 @contextlib.contextmanager
