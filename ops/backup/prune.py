@@ -6,7 +6,7 @@ and the next run clears away; never a manifest whose objects are gone. What depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -110,13 +110,12 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
     return PrunePlan(store=job.store, name=job.name, steps=tuple((by_id[d.id], d) for d in decisions))
 
 
-def act(plan: PrunePlan, report: Callable[[str], None]) -> list[Deletion]:
-    """Delete what the plan says. What the store does not let go stays, and so does what that depends on.
+def act(plan: PrunePlan, report: Callable[[str], None]) -> Iterator[Deletion]:
+    """Delete what the plan says, and yield what was done. What the store keeps stays, and so does what that depends on.
 
     Raises:
         StoreError: the store does not answer; run again, and it goes on from there.
     """
-    done: list[Deletion] = []
     kept: dict[str, str] = {}  # what must stay after all, and for whom
     for candidate in _dependents_first(plan.doomed):
         if candidate.id in kept:
@@ -130,10 +129,9 @@ def act(plan: PrunePlan, report: Callable[[str], None]) -> list[Deletion]:
         if deletion.outcome is Outcome.NOT_YET:
             kept |= dict.fromkeys(candidate.depends_on, candidate.id)
         report(f"{candidate.id} of {plan.name}: {deletion.outcome} {deletion.reason}".rstrip())
-        done.append(deletion)
+        yield deletion
     if plan.doomed:
         plan.store.abort_uploads(f"{plan.name}/", older_than_hours=IN_PROGRESS.total_seconds() / 3600)
-    return done
 
 
 def _delete(store: Store, name: str, candidate: Candidate) -> Deletion:

@@ -52,6 +52,11 @@ class _Run:
     plan: PrunePlan
     done: list[Deletion] = field(default_factory=list[Deletion])
 
+    def delete(self) -> None:
+        """Do what the plan says, and keep what was done: that too which was done before the store failed."""
+        for deletion in act(self.plan, console.step):
+            self.done.append(deletion)
+
 
 @audited("backup prune")
 def prune_command(
@@ -97,7 +102,7 @@ def prune_command(
         for run in runs:
             with _noted(failures):
                 _accept(run.plan, accepting, signer, now)
-                run.done += act(run.plan, console.step)
+                run.delete()
     note(
         accepted=sorted(accepting),
         deleted=[deletion.id for run in runs for deletion in run.done if deletion.outcome is Outcome.DELETED],

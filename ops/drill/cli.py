@@ -105,7 +105,11 @@ def drill_command(
         assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
         job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
         if backup == catalog.LATEST:
-            job = _picked(job, pick, evidence, seed)
+            try:
+                job = _picked(job, pick, evidence, seed)
+            except OpsError as error:
+                session.failed(chosen, error)
+                continue
             session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
         session.drill(job)
     if session.made:
@@ -149,11 +153,19 @@ class _Session:
             if self.controls and result.backup is not None:
                 for control in drilling.controls(replace(job, backup=result.backup), self.note):
                     self._add(control)
-        except StoreUnreachableError:
-            raise
         except OpsError as error:
-            self.note(f"{job.name}: no drill: {error}")
-            self.failures.append(f"{job.name}: {error}")
+            self.failed(job.name, error)
+
+    def failed(self, name: str, error: OpsError) -> None:
+        """Keep why a drill could not be held, for `judge` to raise when what was proved is written down.
+
+        Raises:
+            StoreUnreachableError: the store does not answer, and there is nothing to write down.
+        """
+        if isinstance(error, StoreUnreachableError) and not self.made:
+            raise error
+        self.note(f"{name}: no drill: {error}")
+        self.failures.append(f"{name}: {error}")
 
     def _add(self, result: Evidence) -> None:
         for check in result.checks:
@@ -173,7 +185,8 @@ class _Session:
             what = ", ".join(f"{r.damage} of {r.backup}" for r in unseen)
             raise VerdictError(f"damage that was NOT seen, so that drills prove nothing: {what}")
         if red:
-            raise VerdictError(" — ".join(f"drill of {r.backup or r.name} is red: {r.summary()}" for r in red))
+            texts = [f"drill of {r.backup or r.name} is red: {r.summary()}" for r in red]
+            raise VerdictError(" — ".join([*texts, *self.failures]))
         if self.failures:
             raise OpsError("; ".join(self.failures))
         controls = [r for r in self.made if r.damage is not None]

@@ -114,6 +114,25 @@ def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(ops, o
     assert listed[0]["id"] == backup["id"]
 
 
+def test_what_was_proved_before_the_hour_began_has_its_evidence(ops, outputs, tmp_path, line, beyond, clock):  # noqa: PLR0917 - fixtures add up
+    outputs["backup"]["destinations"] = [beyond.model_dump()]
+    outputs["database"]["databases"] += ["postgres"]
+    file = write(tmp_path, outputs)
+    assert ops("backup", "create", "--outputs", file).returncode == 0
+    before = len(line.requests)
+    assert ops("drill", "--outputs", file, "--name", "shop", "--evidence", "first").returncode == 0
+    line.cut_off(after=len(line.requests) - before)
+    done = ops("drill", "--outputs", file, "--may-be-empty", "--evidence", "second", "--json")
+    refused(done, "postgres: s3://", "no answer")
+    assert json.loads(done.stdout)["name"] == "shop"
+    (document,) = tmp_path.glob("second/drill-*.json")
+    assert json.loads(document.read_text())["verdict"] == "green"
+    clock.sleep(HOUR)
+    done = ops("drill", "--outputs", file, "--name", "postgres", "--may-be-empty", "--evidence", "second")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("second/drill-*.json"))) == 2
+
+
 def calls_of(line, work):
     before = len(line.requests)
     work()

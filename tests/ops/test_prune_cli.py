@@ -131,6 +131,24 @@ def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, 
     assert left(folder) == left(last) == ids[1:]
 
 
+def test_what_went_before_the_store_failed_is_told_and_written_down(command, folder, tmp_path):
+    ids = [put(folder, days) for days in (4, 3, 2, 1)]
+    counting = command.stores["bucket"] = FaultyStore(folder, -1, None)
+    assert command("--dry-run").exit_code == 0
+    last = counting.calls + 2 + 2 * 5 - 1  # each of two backups: a listing, and five objects
+    command.stores["bucket"] = FaultyStore(folder, last, StoreError("no answer"))
+    done = command("--yes", "--json")
+    assert isinstance(done.exception, StoreError)
+    assert "run it again" in str(done.exception)
+    (shop,) = json.loads(done.stdout)["sets"]
+    assert [b["outcome"] for b in shop["backups"]] == [None, "deleted", None, None]
+    assert json.loads((tmp_path / "audit.jsonl").read_text().splitlines()[-1])["deleted"] == [ids[1]]
+    assert left(folder) == [ids[0], *ids[2:]], "what is left of it is told as incomplete"
+    command.stores["bucket"] = folder
+    assert command("--yes").exit_code == 0
+    assert left(folder) == ids[2:]
+
+
 def evidence(backup, day, store, *red, damage=None, **more):
     """What a drill writes down, as far as retention reads it."""
     names = ("age", "digests", "content", "time")
