@@ -22,7 +22,7 @@ from ops.backrest.scratch_copy import Place, exact_tool, running, scratch_place
 from ops.drill.evidence import Check, Phase, Status
 from ops.drill.findings import Timed
 from ops.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
-from ops.pitr.identity import identity
+from ops.sources.pg_identity import identity
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
 from ops.sources.postgres import PostgresDatabase
 

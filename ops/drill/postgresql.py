@@ -19,8 +19,8 @@ from ops.drill.findings import Findings, Report
 from ops.drill.loading import Loading
 from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError
-from ops.pitr.identity import identity
 from ops.restore import create_database, postgres_of, restore_grants
+from ops.sources.pg_identity import identity
 from ops.sources.pg_loading import loading
 from ops.sources.pg_packs import unpack
 from ops.sources.pg_tools import Endpoint, find_tool

@@ -31,11 +31,11 @@ from ops.pitr.evidence import (
     with_skipped,
 )
 from ops.pitr.forks import Patience
-from ops.pitr.identity import identity, marked, schema, schema_differences
 from ops.pitr.interrupts import held_back
 from ops.pitr.provider import Cluster, RestorePoint
 from ops.pitr.reach import fork_server
 from ops.sources import pg_facts
+from ops.sources.pg_identity import identity, marked, schema, schema_differences
 from ops.sources.pg_tools import Endpoint, find_tool, one_line
 from ops.stack import LoadedStack
 

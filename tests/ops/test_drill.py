@@ -25,7 +25,7 @@ from ops.drill.damage import CAUGHT_BY, Damage
 from ops.drill.evidence import Status
 from ops.drill.run import controls
 from ops.errors import KeyProblemError, RestoreRefusedError
-from ops.pitr.identity import identity as server_identity
+from ops.sources.pg_identity import identity as server_identity
 from ops.sources.postgres import PostgresDatabase
 from tests.ops.drill_kit import backup, drill, identity, job, make, silent
 

@@ -15,7 +15,7 @@ from ops.errors import OpsError, StackError
 from ops.pitr import drill, provider
 from ops.pitr.drill import run
 from ops.pitr.evidence import keep, verify
-from ops.pitr.identity import identity
+from ops.sources.pg_identity import identity
 from ops.stack_init import make_key
 from tests.ops.conftest import CANARY
 from tests.ops.pitr_kit import api, as_nobody, as_users, cloud, copied, copy_of, job, live_of, names, outputs
