@@ -11,16 +11,17 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 
 from ops.backrest import info
 from ops.backrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, Report, as_account, as_error
-from ops.backrest.evidence import QUESTIONS, BackrestEvidence, DatabaseFacts, Recovered, answered, complete
+from ops.backrest.evidence import QUESTIONS, BackrestEvidence, Recovered, RecoveredDatabase, answered
 from ops.backrest.info import Backup, Server, Stanza
 from ops.backrest.scratch_copy import Place, exact_tool, running, scratch_place
-from ops.drill.evidence import Check, Phase, Status
-from ops.drill.findings import Timed
+from ops.drill.evidence import Phase, Questions
+from ops.drill.findings import Asked
 from ops.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
 from ops.sources.pg_identity import identity
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
@@ -49,22 +50,14 @@ class BackrestDrill:
 
 
 @dataclass(kw_only=True)
-class _Found(Timed):
+class _Found(Asked):
     """What a drill has found so far."""
 
-    databases: list[DatabaseFacts] = field(default_factory=list[DatabaseFacts])
+    questions: ClassVar[Questions] = QUESTIONS
+    databases: list[RecoveredDatabase] = field(default_factory=list[RecoveredDatabase])
     tools: dict[str, str] = field(default_factory=dict[str, str])
     recovered: Recovered | None = None
     rto: float | None = None
-
-    def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
-        status = Status.FAILED if problems else Status.PASSED
-        self.checks.append(
-            Check(name=name, question=QUESTIONS[name], status=status, answer=answer, problems=problems or [])
-        )
-
-    def skip(self, name: str, answer: str) -> None:
-        self.checks.append(Check(name=name, question=QUESTIONS[name], status=Status.SKIPPED, answer=answer))
 
 
 def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: datetime) -> Backup:
@@ -114,7 +107,7 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
             _time(job, found)
         folder = place.folder
     found.add("clean", "both", [f"{folder}: is left; remove it"] if folder.exists() else None)
-    checks = complete(found.checks)
+    checks = QUESTIONS.in_full(found.checks)
     return BackrestEvidence(
         verdict="green" if all(map(answered, checks)) else "red",
         environment=job.environment,
@@ -227,7 +220,7 @@ def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, 
             unreadable.append(f"{name}: {error}")
             continue
         found.databases.append(
-            DatabaseFacts(
+            RecoveredDatabase(
                 database=name,
                 rows=record.rows,
                 tables=list(record.tables),

@@ -8,33 +8,29 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.backup.records import TableFingerprint
-from ops.drill.evidence import Check, Facts, Phase, Status
+from ops.drill.evidence import Check, DatabaseFacts, Document, Facts, Phase, Questions, Status
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
 
-QUESTIONS = {
-    "backup": "Is there a backup that counts, young enough?",
-    "restore": "Did pgBackRest give every file back, with its checksum?",
-    "recovery": "Did the server replay its WAL to the end that was asked for, and open?",
-    "identity": "Is it the server of the stanza, on a timeline of its own?",
-    "moment": "Is nothing in it later than the asked time?",
-    "databases": "Is every database readable to the last row?",
-    "rows": "Is there anything in it at all?",
-    "amcheck": "Does pg_amcheck find heap and B-tree indexes in order?",
-    "time": "Was it back within the budget?",
-    "clean": "Is the scratch server stopped and its folder gone?",
-}
+QUESTIONS = Questions(
+    backup="Is there a backup that counts, young enough?",
+    restore="Did pgBackRest give every file back, with its checksum?",
+    recovery="Did the server replay its WAL to the end that was asked for, and open?",
+    identity="Is it the server of the stanza, on a timeline of its own?",
+    moment="Is nothing in it later than the asked time?",
+    databases="Is every database readable to the last row?",
+    rows="Is there anything in it at all?",
+    amcheck="Does pg_amcheck find heap and B-tree indexes in order?",
+    time="Was it back within the budget?",
+    clean="Is the scratch server stopped and its folder gone?",
+)
 MAY_BE_SKIPPED = frozenset({"moment", "amcheck", "time"})
 """What is asked only where there is something to ask: a time, the program, a budget."""
 
 
-class DatabaseFacts(Facts):
+class RecoveredDatabase(DatabaseFacts):
     """One database of the copy. `unsound` names what is not valid in it, which the live one may have too."""
 
-    database: str
-    rows: int
-    tables: list[TableFingerprint]
     unsound: list[str] = Field(default_factory=list)
     not_compared: list[str] = Field(default_factory=list)
 
@@ -52,7 +48,7 @@ class Recovered(Facts):
     last_transaction: datetime | None
 
 
-class BackrestEvidence(Facts):
+class BackrestEvidence(Document):
     """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest."""
 
     evidence_version: Literal[1] = 1
@@ -77,7 +73,7 @@ class BackrestEvidence(Facts):
     size: int
     stored: int | None = None
     recovered: Recovered | None = None
-    databases: list[DatabaseFacts] = Field(default_factory=list)
+    databases: list[RecoveredDatabase] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
     checks: list[Check]
     phases: list[Phase]
@@ -87,29 +83,10 @@ class BackrestEvidence(Facts):
         """Rows of all databases."""
         return sum(database.rows for database in self.databases)
 
-    @property
-    def red(self) -> list[Check]:
-        """The checks that failed, and those that were not reached."""
-        return [check for check in self.checks if not answered(check)]
-
-    def summary(self) -> str:
-        """Return what is wrong, in one line; empty for a green drill."""
-        failed = [check for check in self.red if check.status is Status.FAILED]
-        return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in failed)
-
 
 def answered(check: Check) -> bool:
     """Say whether a check keeps a drill green."""
     return check.status is Status.PASSED or (check.status is Status.SKIPPED and check.name in MAY_BE_SKIPPED)
-
-
-def complete(checks: list[Check]) -> list[Check]:
-    """Return every question in its order; what was not asked is `skipped`, so that it is not taken for answered."""
-    asked = {check.name: check for check in checks}
-    return [
-        asked.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
-        for name, question in QUESTIONS.items()
-    ]
 
 
 def write_json(evidence: BackrestEvidence, folder: Path) -> Path:

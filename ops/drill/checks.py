@@ -4,51 +4,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ops.backup.manifest import Manifest
 from ops.backup.records import AnyRecord, PostgresRecord, SqliteRecord
-from ops.drill.evidence import Check, Status, TableComparison
+from ops.drill.evidence import Check, Questions, TableComparison
 from ops.sources.base import Difference
 
-QUESTIONS = {
-    "backup": "Is there a complete backup, and is its manifest the one that was written?",
-    "origin": "Did this environment make it? Is its manifest signed by the environment's key?",
-    "age": "Is the newest backup young enough?",
-    "objects": "Is every object there, of its size?",
-    "key": "Does the key that is kept for a bad day open it?",
-    "digests": "Is every byte the byte that was written?",
-    "rows": "Is there anything in it at all?",
-    "identity": "Is the scratch server a new one, and so none that lives?",
-    "restore": "Does it restore without an error?",
-    "content": "Is the copy equal to the snapshot: rows, content, everything that was counted?",
-    "integrity": "Are all constraints validated and all indexes valid?",
-    "assertions": "Is all true that the app says of its data?",
-    "rpo": "Would no more be lost than the recovery point objective allows?",
-    "time": "Was it back within the recovery time objective?",
-    "clean": "Is the scratch gone, or kept on purpose?",
-}
+QUESTIONS = Questions(
+    backup="Is there a complete backup, and is its manifest the one that was written?",
+    origin="Did this environment make it? Is its manifest signed by the environment's key?",
+    age="Is the newest backup young enough?",
+    objects="Is every object there, of its size?",
+    key="Does the key that is kept for a bad day open it?",
+    digests="Is every byte the byte that was written?",
+    rows="Is there anything in it at all?",
+    identity="Is the scratch server a new one, and so none that lives?",
+    restore="Does it restore without an error?",
+    content="Is the copy equal to the snapshot: rows, content, everything that was counted?",
+    integrity="Are all constraints validated and all indexes valid?",
+    assertions="Is all true that the app says of its data?",
+    rpo="Would no more be lost than the recovery point objective allows?",
+    time="Was it back within the recovery time objective?",
+    clean="Is the scratch gone, or kept on purpose?",
+)
 
 
-def passed(name: str, answer: str) -> Check:
-    """Build a check that passed."""
-    return Check(name=name, question=QUESTIONS[name], status=Status.PASSED, answer=answer)
-
-
-def failed(name: str, answer: str, problems: Iterable[str] = ()) -> Check:
-    """Build a check that failed."""
-    return Check(name=name, question=QUESTIONS[name], status=Status.FAILED, answer=answer, problems=list(problems))
-
-
-def with_skipped(checks: list[Check], asks: Iterable[str]) -> list[Check]:
-    """Return the questions in their order; what was to be asked and was not is `skipped`, and not taken for passed."""
-    answered, expected = {check.name: check for check in checks}, set(asks)
-    return [
-        answered.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
-        for name, question in QUESTIONS.items()
-        if name in answered or name in expected
-    ]
+passed, failed = QUESTIONS.passed, QUESTIONS.failed
 
 
 def check_origin(manifest: Manifest, signer: str) -> Check:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.backup.keys import Signer
+from ops.backup.records import TableFingerprint
 from ops.backup.signed import Signature
 
 EVIDENCE_VERSION = 2
@@ -44,12 +46,63 @@ class Check(Facts):
     problems: list[str] = Field(default_factory=list)
 
 
+class Questions(dict[str, str]):
+    """What a kind of drill asks: the questions by the names of their checks, in the order they are shown in."""
+
+    def passed(self, name: str, answer: str) -> Check:
+        """Build a check that passed."""
+        return Check(name=name, question=self[name], status=Status.PASSED, answer=answer)
+
+    def failed(self, name: str, answer: str, problems: Iterable[str] = ()) -> Check:
+        """Build a check that failed."""
+        return Check(name=name, question=self[name], status=Status.FAILED, answer=answer, problems=list(problems))
+
+    def skipped(self, name: str, answer: str = "not reached") -> Check:
+        """Build a check that was not made."""
+        return Check(name=name, question=self[name], status=Status.SKIPPED, answer=answer)
+
+    def in_full(self, checks: Iterable[Check], asked: Iterable[str] | None = None) -> list[Check]:
+        """Return the checks in their order; what was to be asked and was not is `skipped`, and not taken for passed.
+
+        Args:
+            checks: what was answered.
+            asked: the names of what was to be asked; all of them when left out.
+        """
+        answered = {check.name: check for check in checks}
+        expected = self.keys() if asked is None else set(asked)
+        return [answered.get(name) or self.skipped(name) for name in self if name in answered or name in expected]
+
+
 class Phase(Facts):
     """A stretch of the drill. `begin` is in seconds after the drill's start."""
 
     name: str
     begin: float
     seconds: float
+
+
+class DatabaseFacts(Facts):
+    """One database of a server that was restored whole, each table read to its last row."""
+
+    database: str
+    rows: int
+    tables: list[TableFingerprint]
+
+
+class Document(Facts):
+    """Base of what a drill leaves. Each kind names its own fields, in its own order."""
+
+    if TYPE_CHECKING:  # a field of a base would be written before theirs
+        checks: list[Check]
+
+    @property
+    def red(self) -> list[Check]:
+        """The checks that failed."""
+        return [check for check in self.checks if check.status is Status.FAILED]
+
+    def summary(self) -> str:
+        """Return what is wrong, in one line; empty for a green drill."""
+        return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red)
 
 
 class TableComparison(Facts):
@@ -76,7 +129,7 @@ class Attachment(Facts):
     sha256: str
 
 
-class Evidence(Facts):
+class Evidence(Document):
     """A drill of one backup. Times are UTC.
 
     `rto_seconds` was measured, from the first byte fetched to the last question about the copy. `rpo_seconds` is what
@@ -120,16 +173,6 @@ class Evidence(Facts):
     log: Attachment | None = None
     page: Attachment | None = None
     signed: Signature | None = None
-
-    @property
-    def red(self) -> list[Check]:
-        """The checks that failed."""
-        return [check for check in self.checks if check.status is Status.FAILED]
-
-    def summary(self) -> str:
-        """Return what is wrong, in one line; empty for a green drill."""
-        parts = [f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red]
-        return " | ".join(parts)
 
     def sealed(self, signer: Signer | None) -> Evidence:
         """Return a copy signed over all that it says; unsigned without a key."""

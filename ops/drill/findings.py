@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 from ops.backup.manifest import Manifest
-from ops.drill.evidence import Check, Phase, Status, TableComparison
+from ops.drill.evidence import Check, Phase, Questions, Status, TableComparison
 from ops.meter import Meter, unseen
 
 ALWAYS = ("backup", "age", "objects", "digests", "rows", "restore", "content", "rpo", "time", "clean")
@@ -37,6 +38,23 @@ class Timed:
     def note_phase(self, name: str, begin: float, end: float) -> None:
         """Note a stretch by its two moments of `time.monotonic`."""
         self.phases.append(Phase(name=name, begin=round(begin - self.began, 3), seconds=round(end - begin, 3)))
+
+
+@dataclass(kw_only=True)
+class Asked(Timed):
+    """The checks of a drill that asks the same questions always."""
+
+    questions: ClassVar[Questions]
+
+    def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
+        """Note an answer; with problems the check failed."""
+        self.checks.append(
+            self.questions.failed(name, answer, problems) if problems else self.questions.passed(name, answer)
+        )
+
+    def skip(self, name: str, answer: str) -> None:
+        """Note why a question is not asked."""
+        self.checks.append(self.questions.skipped(name, answer))
 
 
 @dataclass(kw_only=True)

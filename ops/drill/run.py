@@ -282,7 +282,7 @@ def _keep(job: DrillJob, found: Findings, folder: Path, report: Report) -> None:
 
 def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
     manifest = found.manifest
-    asked = checks.with_skipped(found.checks, found.asks)
+    asked = checks.QUESTIONS.in_full(found.checks, found.asks)
     loss, basis = _loss(found, started) if manifest else (None, "computed")
     unanswered = not job.damage and any(check.status is Status.SKIPPED for check in asked)  # a control stops early
     return Evidence(

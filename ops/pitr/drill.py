@@ -11,25 +11,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import psycopg
 
 from ops import reach
 from ops.cloud import Cloud, NoAnswerError
-from ops.drill.evidence import Status
-from ops.drill.findings import Timed
+from ops.drill.evidence import Questions, Status
+from ops.drill.findings import Asked
 from ops.errors import CloudError, OpsError, SourceError, SshError
 from ops.pitr import forks, provider
 from ops.pitr.cost import ForkCost, fork_cost
-from ops.pitr.evidence import (
-    DatabaseFacts,
-    ForkEvidence,
-    IdentityFacts,
-    TableFacts,
-    failed,
-    passed,
-    with_skipped,
-)
+from ops.pitr.evidence import QUESTIONS, ForkedDatabase, ForkEvidence, IdentityFacts
 from ops.pitr.forks import Patience
 from ops.pitr.interrupts import held_back
 from ops.pitr.provider import Cluster, RestorePoint
@@ -74,18 +67,16 @@ class Plan:
 
 
 @dataclass(kw_only=True)
-class _Found(Timed):
+class _Found(Asked):
     """What a drill has found so far."""
 
-    databases: list[DatabaseFacts] = field(default_factory=list)
+    questions: ClassVar[Questions] = QUESTIONS
+    databases: list[ForkedDatabase] = field(default_factory=list)
     identity: IdentityFacts | None = None
     fork: str | None = None
     version: str | None = None
     fork_seconds: float | None = None
     rto_seconds: float | None = None
-
-    def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
-        self.checks.append(failed(name, answer, problems) if problems else passed(name, answer))
 
 
 def plan(job: ForkDrill, now: datetime) -> Plan:
@@ -239,7 +230,7 @@ def _check_databases(
 
 def _read(
     live: tuple[Endpoint, Endpoint], copy: tuple[Endpoint, Endpoint], name: str
-) -> tuple[DatabaseFacts, list[str]]:
+) -> tuple[ForkedDatabase, list[str]]:
     with live[0].on(name).connect() as connection:
         shape, known = schema(connection), set(pg_facts.unsound(connection))
     source = reach.readable_database(*copy, name)
@@ -248,13 +239,12 @@ def _read(
             raise SourceError(f"{source.endpoint.user} may not read {', '.join(closed[:3])}")
         differences = schema_differences(shape, schema(connection))
     record = source.fingerprint()
-    tables = [TableFacts(table=t.table, rows=t.rows, method=t.method, hash=t.hash) for t in record.tables]
-    facts = DatabaseFacts(database=name, rows=record.rows, tables=tables, schema_differences=differences)
+    facts = ForkedDatabase(database=name, rows=record.rows, tables=list(record.tables), schema_differences=differences)
     return facts, [problem for problem in record.unsound if problem not in known]
 
 
 def _evidence(job: ForkDrill, planned: Plan, found: _Found, started: datetime) -> ForkEvidence:
-    asked = with_skipped(found.checks)
+    asked = QUESTIONS.in_full(found.checks)
     return ForkEvidence(
         verdict="green" if all(check.status is Status.PASSED for check in asked) else "red",
         environment=job.stack.outputs.environment,

@@ -12,39 +12,37 @@ from pydantic import Field
 
 from ops.backup.keys import Signer
 from ops.backup.signed import Signature
-from ops.drill.evidence import Check, Facts, Phase, Status, canonical, digest, signed_content
+from ops.drill.evidence import (
+    Check,
+    DatabaseFacts,
+    Document,
+    Facts,
+    Phase,
+    Questions,
+    canonical,
+    digest,
+    signed_content,
+)
 from ops.drill.verify import wrong_signature
 
 PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
 
-QUESTIONS = {
-    "points": "Does the provider list restore points, the newest one young enough?",
-    "online": "Did the provider make a cluster of it in time?",
-    "closed": "May only the stack's own droplets reach it?",
-    "identity": "Is it the data of this very cluster, recovered into another server?",
-    "databases": "Is every database of the stack in it, readable to the last row?",
-    "schema": "Are tables, columns, constraints and indexes those of the live databases?",
-    "rows": "Is there anything in it at all?",
-    "integrity": "Are all constraints validated and all indexes valid, as in the live databases?",
-    "clean": "Is the fork destroyed?",
-}
+QUESTIONS = Questions(
+    points="Does the provider list restore points, the newest one young enough?",
+    online="Did the provider make a cluster of it in time?",
+    closed="May only the stack's own droplets reach it?",
+    identity="Is it the data of this very cluster, recovered into another server?",
+    databases="Is every database of the stack in it, readable to the last row?",
+    schema="Are tables, columns, constraints and indexes those of the live databases?",
+    rows="Is there anything in it at all?",
+    integrity="Are all constraints validated and all indexes valid, as in the live databases?",
+    clean="Is the fork destroyed?",
+)
 
 
-class TableFacts(Facts):
-    """One table of the fork, to its last row."""
-
-    table: str
-    rows: int
-    method: str
-    hash: str
-
-
-class DatabaseFacts(Facts):
+class ForkedDatabase(DatabaseFacts):
     """One database of the fork."""
 
-    database: str
-    rows: int
-    tables: list[TableFacts]
     schema_differences: list[str] = Field(default_factory=list)
 
 
@@ -57,7 +55,7 @@ class IdentityFacts(Facts):
     fork_timeline: int
 
 
-class ForkEvidence(Facts):
+class ForkEvidence(Document):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
     `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
@@ -88,7 +86,7 @@ class ForkEvidence(Facts):
     cost_limit: float
     prices_read: str
     identity: IdentityFacts | None = None
-    databases: list[DatabaseFacts] = Field(default_factory=list)
+    databases: list[ForkedDatabase] = Field(default_factory=list)
     checks: list[Check]
     phases: list[Phase]
     previous: str | None = None
@@ -98,36 +96,6 @@ class ForkEvidence(Facts):
     def rows(self) -> int:
         """Rows of all databases."""
         return sum(database.rows for database in self.databases)
-
-    @property
-    def red(self) -> list[Check]:
-        """The checks that failed."""
-        return [check for check in self.checks if check.status is Status.FAILED]
-
-    def summary(self) -> str:
-        """Return what is wrong, in one line; empty for a green drill."""
-        return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red)
-
-
-def passed(name: str, answer: str) -> Check:
-    """Build a check that passed."""
-    return Check(name=name, question=QUESTIONS[name], status=Status.PASSED, answer=answer)
-
-
-def failed(name: str, answer: str, problems: list[str] | None = None) -> Check:
-    """Build a check that failed."""
-    return Check(
-        name=name, question=QUESTIONS[name], status=Status.FAILED, answer=answer, problems=problems or [answer]
-    )
-
-
-def with_skipped(checks: list[Check]) -> list[Check]:
-    """Return every question in its order; what was not asked is `skipped`, so that it is not taken for answered."""
-    asked = {check.name: check for check in checks}
-    return [
-        asked.get(name) or Check(name=name, question=question, status=Status.SKIPPED, answer="not reached")
-        for name, question in QUESTIONS.items()
-    ]
 
 
 def keep(evidence: ForkEvidence, folder: Path, signer: Signer | None) -> Path:
