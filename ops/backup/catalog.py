@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from ops.backup.manifest import MANIFEST_NAME, Manifest, parse_manifest, time_of
 from ops.errors import BackupNotFoundError, ManifestError, ObjectMissingError
@@ -15,14 +15,21 @@ MANIFEST_LIMIT = 64 << 20
 
 LATEST = "latest"
 
+CLOCK_SKEW = timedelta(hours=1)
+"""Clocks of two machines may differ by this before what one of them has made is no longer believed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A backup as the listing shows it. `complete` says that its manifest is there; `size` in bytes."""
+    """A backup as the listing shows it. `complete` says that its manifest is there; `size` in bytes.
+
+    `begun_at` is by the clock of the machine that made it, `stored_at` by the store's: when the last object came.
+    """
 
     id: str
     name: str
     begun_at: datetime
+    stored_at: datetime
     complete: bool
     objects: int
     size: int
@@ -47,7 +54,7 @@ def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
     """Return the manifest of a backup by its id, or of the latest complete one.
 
     Raises:
-        BackupNotFoundError: there is none, or the one that was named is not complete.
+        BackupNotFoundError: there is none, the named one is not complete, or a clock hides which is the latest.
         ManifestError: it cannot be trusted.
     """
     known = entries(store, name)
@@ -56,10 +63,26 @@ def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
         if not complete:
             raise BackupNotFoundError(f"{store.name}: no complete backup of {name}; run `ops backup create`")
         backup_id = complete[-1]
+        refuse_to_come(store, name, backup_id)
     elif backup_id not in complete:
         state = "is not complete: its manifest is missing" if any(e.id == backup_id for e in known) else "is not there"
         raise BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} {state}; `ops backup list` shows all")
     return read_manifest(store, name, backup_id)
+
+
+def refuse_to_come(store: Store, name: str, backup_id: str) -> None:
+    """Refuse to take a backup for the latest that is dated to come: it hides newer ones until its time is there.
+
+    Raises:
+        BackupNotFoundError: it is.
+    """
+    begun, now = time_of(backup_id), datetime.now(UTC)
+    if begun is not None and begun > now + CLOCK_SKEW:
+        raise BackupNotFoundError(
+            f"{store.name}: {backup_id} of {name} is dated to come, it is {now:%Y-%m-%d %H:%M} UTC here: a clock is "
+            "wrong, here or where it was made, and which backup is the latest cannot be told; "
+            "set the clock (timedatectl), or name a backup (`ops backup list` shows all)"
+        )
 
 
 def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
@@ -104,6 +127,7 @@ def _entry(name: str, backup_id: str, items: Iterable[StoredObject]) -> CatalogE
         id=backup_id,
         name=name,
         begun_at=begun,
+        stored_at=max(item.modified for item in listed),
         complete=any(item.key.endswith(f"/{MANIFEST_NAME}") for item in listed),
         objects=len(listed),
         size=sum(item.size for item in listed),

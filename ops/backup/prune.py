@@ -165,6 +165,7 @@ def _candidate(job: PruneJob, entry: CatalogEntry) -> Candidate:
     bare = Candidate(
         id=entry.id,
         begun_at=entry.begun_at,
+        stored_at=entry.stored_at,
         complete=entry.complete,
         stored_bytes=entry.size,
         verified_at=job.proofs.verified.get(entry.id),

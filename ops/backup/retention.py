@@ -31,6 +31,7 @@ FAR_LESS = 0.5
 class Candidate:
     """What retention knows of one backup. Sizes in bytes, times with a time zone.
 
+    `stored_at` is when its last object came, by the store's clock: what is young by that is young, whatever its date.
     `complete` says that its manifest is there, `faults` what is known to be wrong with it (a manifest that cannot be
     read, an object that is missing), `doubts` what may be right, and a person must look at (another signature).
     `verified_at` is when a drill last restored it equal. `immutable_until` is when the store's lock ends. `depends_on`
@@ -40,6 +41,7 @@ class Candidate:
 
     id: str
     begun_at: datetime
+    stored_at: datetime | None = None
     snapshot_at: datetime | None = None
     complete: bool = True
     faults: tuple[str, ...] = ()
@@ -96,7 +98,10 @@ class _History:
     def __post_init__(self) -> None:
         self.ordered = sorted(self.candidates, key=lambda c: (c.at, c.id))
         times = [
-            time for c in self.ordered for time in (c.begun_at, c.snapshot_at, c.verified_at, c.immutable_until) if time
+            time
+            for c in self.ordered
+            for time in (c.begun_at, c.stored_at, c.snapshot_at, c.verified_at, c.immutable_until)
+            if time
         ]
         if any(time.tzinfo is None for time in [self.now, *times]):
             raise ValueError("retention needs times with a time zone")
@@ -138,9 +143,10 @@ class _History:
             self._keep(self.base, "accepted: what came after is measured against it")
         age = timedelta(hours=self.policy.minimum_age_hours)
         for candidate in self.ordered:
-            if candidate.complete and self.now - candidate.at < age:
+            if candidate.complete and self.now - max(candidate.at, candidate.stored_at or candidate.at) < age:
                 self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
-            if not candidate.complete and self.now - candidate.begun_at < IN_PROGRESS:
+            last = max(candidate.begun_at, candidate.stored_at or candidate.begun_at)
+            if not candidate.complete and self.now - last < IN_PROGRESS:
                 self._keep(candidate, "incomplete, and may be in progress: younger than 24 h")
             if candidate.immutable_until and candidate.immutable_until > self.now:
                 self._keep(candidate, f"locked until {candidate.immutable_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC")

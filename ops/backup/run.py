@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops.backup.catalog import prefix_of
+from ops.backup.catalog import entries, prefix_of
 from ops.backup.keys import Signer
 from ops.backup.lock import only_run
 from ops.backup.manifest import MANIFEST_NAME, Manifest, time_of
@@ -85,6 +85,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
     for destination in destinations:  # also: does it answer, before the dump
         with _noted(destination):
             _clean_up(destination.store, job.name, this.died, report)
+            _warn_of_later(destination.store, job.name, this.begun, report)
     _any_left(destinations)
     try:
         with (
@@ -160,6 +161,16 @@ def _clean_up(store: Store, name: str, died: str | None, report: Report) -> None
         if left and prefix + MANIFEST_NAME not in left:
             report(f"{store.name}/{prefix}: a run that failed left {len(left)} objects; removed")
             store.delete(left)
+
+
+def _warn_of_later(store: Store, name: str, begun: datetime, report: Report) -> None:
+    """Tell of a backup that is dated after this one: it is made all the same, but will not be the latest."""
+    complete = [entry for entry in entries(store, name) if entry.complete]
+    if complete and complete[-1].begun_at > begun:
+        report(
+            f"warning: {store.name} has {complete[-1].id}, which is dated after this run: a clock is wrong, here or "
+            "where that was made; until its time has come that one, and not this, is taken for the latest"
+        )
 
 
 @contextlib.contextmanager

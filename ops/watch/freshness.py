@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from ops.backup.catalog import entries, read_manifest
+from ops.backup.catalog import CLOCK_SKEW, entries, read_manifest
 from ops.errors import ManifestError
 from ops.stores.base import Store
-
-CLOCK_SKEW = timedelta(hours=1)
-"""A backup of later than this from now is not believed: it would look fresh until its time has come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +73,9 @@ def _newest(store: Store, name: str, budget: float, signer: str | None, now: dat
             continue
         if signer is not None and not manifest.signed_by(signer):
             passed.append(f"{entry.id} is not signed by this environment")
-        elif manifest.snapshot_at > now + CLOCK_SKEW:
-            passed.append(f"{entry.id} is of the future: {manifest.snapshot_at:%Y-%m-%d %H:%M} UTC")
+        elif (dated := max(manifest.snapshot_at, entry.begun_at)) > now + CLOCK_SKEW:
+            # it would look fresh until its time has come, and hide newer ones
+            passed.append(f"{entry.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC")
         else:
             return Freshness(
                 name=name,

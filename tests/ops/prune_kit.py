@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from blueprint.backup import RetentionSettings
 from ops.backup import catalog
-from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord
+from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord, time_of
 from ops.backup.prune import PruneJob, act, make_plan
 from ops.backup.records import PostgresRecord, TableFingerprint
 from ops.errors import DeleteRefusedError
@@ -35,6 +36,21 @@ class FaultyStore:
             return attribute(*positional, **named)
 
         return call
+
+
+class DatedStore:
+    """A store in which each object came when its backup was begun: the tests put years of them in one moment."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def list(self, prefix):
+        for item in self._store.list(prefix):
+            at = time_of(item.key.split("/")[1])
+            yield replace(item, modified=at or item.modified)
 
 
 class FakeLockedStore:
@@ -114,7 +130,7 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
 
 def job(store, **more):
     more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test"} | more
-    return PruneJob(store=store, **more)
+    return PruneJob(store=DatedStore(store), **more)
 
 
 def prune(store, **more):

@@ -17,7 +17,7 @@ from ops.drill.evidence import Check, Evidence, Status
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
-from tests.ops.prune_kit import LEAST, NOW, FaultyStore, left, put
+from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
 
 
 @pytest.fixture
@@ -133,10 +133,11 @@ def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, 
 
 def test_what_went_before_the_store_failed_is_told_and_written_down(command, folder, tmp_path):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
-    counting = command.stores["bucket"] = FaultyStore(folder, -1, None)
+    dated = DatedStore(folder)
+    counting = command.stores["bucket"] = FaultyStore(dated, -1, None)
     assert command("--dry-run").exit_code == 0
     last = counting.calls + 2 + 2 * 5 - 1  # each of two backups: a listing, and five objects
-    command.stores["bucket"] = FaultyStore(folder, last, StoreError("no answer"))
+    command.stores["bucket"] = FaultyStore(dated, last, StoreError("no answer"))
     done = command("--yes", "--json")
     assert isinstance(done.exception, StoreError)
     assert "run it again" in str(done.exception)
@@ -144,7 +145,7 @@ def test_what_went_before_the_store_failed_is_told_and_written_down(command, fol
     assert [b["outcome"] for b in shop["backups"]] == [None, "deleted", None, None]
     assert json.loads((tmp_path / "audit.jsonl").read_text().splitlines()[-1])["deleted"] == [ids[1]]
     assert left(folder) == [ids[0], *ids[2:]], "what is left of it is told as incomplete"
-    command.stores["bucket"] = folder
+    command.stores["bucket"] = dated
     assert command("--yes").exit_code == 0
     assert left(folder) == ids[2:]
 
