@@ -13,11 +13,13 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
-from rich.markup import escape
 
 from ops import console
 from ops.errors import OpsError
 from ops.lazy import Lazy, lazy_group
+
+INTERRUPTED = 130
+"""Exit code."""
 
 COMMANDS = lazy_group(
     Lazy(
@@ -90,11 +92,15 @@ def main() -> NoReturn:
     try:
         app()
     except OpsError as error:
-        console.err.print(f"[bold red]error:[/bold red] {escape(' '.join(str(error).split()))}")
+        console.error(" ".join(str(error).split()))
         sys.exit(error.exit_code)
+    except SystemExit as ended:  # typer's own way to end: after a wrong command line, a no, an interrupt
+        if ended.code == INTERRUPTED:
+            console.err.print("interrupted")
+        raise
     except KeyboardInterrupt:
         console.err.print("interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the interpreter flushes stdout once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

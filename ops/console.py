@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ops.errors import OpsError
 from ops.meter import Advance
 
 SECONDS_BETWEEN_LINES = 5
@@ -150,6 +151,28 @@ def step(text: str) -> None:
         _write(json.dumps({"step": text}, ensure_ascii=False))
     else:
         err.print(Text.assemble(("· ", "dim"), text))
+
+
+def confirm(question: str) -> None:
+    """Ask a person, on stderr; stdout is for results. Ctrl-C is an interrupt, as anywhere.
+
+    Raises:
+        OpsError: the answer is no, or there is none.
+    """
+    err.print(Text(f"{question} [y/N]: "), end="")
+    answer = sys.stdin.readline()
+    if not answer:
+        raise OpsError("nobody is here to answer; give --yes. Nothing was changed")
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise OpsError("not confirmed; nothing was changed")
+
+
+def error(text: str) -> None:
+    """Print the one line that says why the command did not do it."""
+    if _shown is Progress.JSON:
+        _write(json.dumps({"error": text}, ensure_ascii=False))
+    else:
+        err.print(Text.assemble(("error:", "bold red"), " ", text))
 
 
 def _write(line: str) -> None:

@@ -122,7 +122,7 @@ def plan(job: RestoreJob) -> RestorePlan:
                 "restore into the same major version or a newer one"
             )
         runner = choose_role(job.admin.on(target), foreign_owners(connection, record), job.owner)
-        exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [target]).fetchone() is not None
+        exists = _is_ours(connection, job.admin, target)
     if exists:
         _refuse_used(job.admin.on(target))
     return RestorePlan(
@@ -161,9 +161,9 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         report(f"fetched and verified in {result.seconds['fetch']:.1f} s")
         target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
         mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        report(f"restoring into {planned.target} as {planned.restore_as}")
         if not planned.exists:
             create_database(job.admin, planned.target, record)
-        report(f"restoring into {planned.target} as {planned.restore_as}")
         try:
             comment(job.admin, planned.target, f"{mark}, not finished")
             with clock("restore"), loading(folder, meter, f"loading {manifest.name}") as seen:
@@ -176,6 +176,8 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         except BaseException as error:
             with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
                 comment(job.admin, planned.target, f"{mark}, FAILED")
+            if isinstance(error, KeyboardInterrupt):
+                report(f"interrupted: the database {planned.target} is left as it is, do not use it")
             if isinstance(error, OpsError):
                 raise RestoreError(f"{error}; the database {planned.target} is left as it is, do not use it") from None
             raise
@@ -283,6 +285,28 @@ def _readable(target: PostgresDatabase, job: RestoreJob) -> PostgresDatabase:
     with target.endpoint.connect() as connection:
         closed = pg_facts.unreadable(connection)
     return PostgresDatabase(endpoint=job.owner.on(target.endpoint.database)) if closed else target
+
+
+def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
+    """Say whether there is a database of that name.
+
+    Raises:
+        RestoreRefusedError: it is the server's own, or somebody else's.
+    """
+    query = (
+        "SELECT datistemplate OR datname = 'postgres', pg_has_role(datdba, 'MEMBER'), pg_get_userbyid(datdba)"
+        " FROM pg_database WHERE datname = %s"
+    )
+    row = connection.execute(query, [database]).fetchone()
+    if row is None:
+        return False
+    if row[0]:
+        raise RestoreRefusedError(f"{database}: is the server's own database; leave --into out for a new one")
+    if not row[1]:
+        raise RestoreRefusedError(
+            f"{database}: belongs to {row[2]}, and {admin.user} may not fill it; leave --into out for a new one"
+        )
+    return True
 
 
 def _refuse_used(target: Endpoint) -> None:

@@ -14,7 +14,7 @@ from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from ops import console
-from ops.errors import StackError, VerdictError
+from ops.errors import OpsError, StackError, VerdictError
 from ops.options import JsonOption, StackOption
 from ops.release.env_example import build_env_example
 
@@ -32,7 +32,7 @@ def cost_command(
 ) -> None:
     """Estimate what a stack file costs a month, per resource, in US dollars. Above its budget exits 3."""
     if file is None and stack is None:
-        raise StackError("cost: give a stack file, such as `ops cost Pulumi.staging.yaml`, or --stack")
+        raise typer.BadParameter("give a stack file, such as Pulumi.staging.yaml, or --stack", param_hint="FILE")
     report = estimate(_settings(file or Path(f"Pulumi.{stack}.yaml")))
     if as_json:
         lines = [{"resource": i.resource, "detail": i.detail, "monthly": i.monthly} for i in report.lines]
@@ -58,9 +58,9 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
         settings = load_stack_file(file)
     except SettingsError as error:
         if as_json:
-            console.print_json({"file": str(file), "valid": False, "problems": list(error.problems)})
+            console.print_json({"file": str(file), "valid": False, "problems": _problems(file, error)})
             raise typer.Exit(1) from None
-        for problem in error.problems:
+        for problem in _problems(file, error):
             console.err.print(f"[bold red]error:[/bold red] {file}: {escape(problem)}")
         raise typer.Exit(1) from None
     later, missing = not_built(settings), missing_secrets(settings)
@@ -93,7 +93,14 @@ def settings_env_example(
     text = build_env_example([_settings(file) for file in sorted(files)])
     if check is None:
         sys.stdout.write(text)
-    elif not check.exists() or check.read_text() != text:
+        return
+    try:
+        found = check.read_text()
+    except FileNotFoundError:
+        found = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{check}: cannot be read: {getattr(error, 'strerror', 'not text')}; give a file") from None
+    if found != text:
         names = " ".join(map(str, sorted(files)))
         raise VerdictError(f"{check}: is stale; run `ops settings env-example {names} > {check}`")
 
@@ -105,5 +112,14 @@ def _settings(file: Path) -> EnvironmentSettings:
         more = (
             f" (and {len(error.problems) - 1} more; see `ops settings check {file}`)" if len(error.problems) > 1 else ""
         )
-        first = next(iter(error.problems), "is not valid")
+        first = next(iter(_problems(file, error)), "is not valid")
         raise StackError(f"{file}: {first}{more}") from None
+
+
+def _problems(file: Path, error: SettingsError) -> list[str]:
+    """Return the problems without the file's name, which stands before them; with what to do where it is not there."""
+    found = [problem.removeprefix(f"{file}: ") for problem in error.problems]
+    if not file.is_file():
+        others = ", ".join(sorted(map(str, file.parent.glob("Pulumi.*.yaml")))) or "none here"
+        found = [f"{problem}; stack files: {others}" for problem in found]
+    return found

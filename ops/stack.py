@@ -146,8 +146,10 @@ def _read(path: Path, what: str) -> dict[str, Any]:
         raise StackError(f"{path}: no such file; give the {what} that `pulumi stack output --json` printed") from None
     except PermissionError:
         raise StackError(f"{path}: not readable by you; on the machine use sudo") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StackError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise StackError(f"{path}: cannot be read: {error.strerror}; give the file of the {what}") from None
+    except UnicodeDecodeError:
+        raise StackError(f"{path}: not JSON: not even text") from None
     except json.JSONDecodeError as error:
         raise StackError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     if not isinstance(parsed, dict):
@@ -163,6 +165,10 @@ def _reason(stderr: str) -> str:
         return f"{line}; `pulumi stack ls` lists them"
     if "passphrase" in line.lower():
         return f"{line}; set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE"
+    if "PULUMI_ACCESS_TOKEN" in line:
+        return "nobody is logged in to where the state is; `pulumi login` with its address, or open `make shell`"
+    if "no stack selected" in line:
+        return "no stack is selected; give --stack, or `pulumi stack select` one"
     if "no Pulumi.yaml" in line:
         return f"{line}; run this where Pulumi.yaml is, or in `make shell`"
     return line

@@ -77,7 +77,7 @@ def recover_command(
     if dry_run or plan.empty:
         return
     if cloud.is_real and not yes:
-        typer.confirm(f"Do this to stack {stack} at {cloud.address}?", abort=True)
+        console.confirm(f"Do this to stack {stack} at {cloud.address}?")
     recover.execute(plan, cloud, console.step)
     console.step("recovered; run `pulumi up` to go on")
 

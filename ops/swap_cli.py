@@ -64,7 +64,8 @@ def undo(
 def _cluster(stack: LoadedStack, name: str | None) -> Generator[tuple[swap.Cluster, str]]:
     known = reach.databases(stack)
     if not known or (name is not None and name not in known):
-        raise StackError(f"{stack.name}: no such database of the stack; there are: {', '.join(known) or 'none'}")
+        named = f"no database {name}" if name else "no database to swap"
+        raise StackError(f"{stack.name}: {named} in the stack's cluster; there are: {', '.join(known) or 'none'}")
     with reach.database_server(stack) as (admin, owner):
         yield swap.Cluster(admin=admin, owner=owner), name or known[0]
 
@@ -77,7 +78,7 @@ def _agreed(planned: swap.Swap, *, dry_run: bool, yes: bool) -> bool:
     if dry_run:
         return False
     if not yes:
-        typer.confirm("Swap them?", abort=True, err=True)
+        console.confirm("Swap them?")
     return True
 
 

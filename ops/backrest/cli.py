@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
-from rich.markup import escape
 
 from ops import console
 from ops.backrest import drill, driver, info
@@ -237,7 +236,7 @@ def backrest_drill(
             may_be_empty=may_be_empty,
             spool=spool,
         )
-        result = drill.run(job, lambda text: console.step(escape(text)))
+        result = drill.run(job, console.step)
     else:
         arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
         arguments += [f"--repo={repo}"] if repo else []
@@ -355,7 +354,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def _warn(text: str) -> None:
-    console.step(escape(text))
+    console.step(text)
 
 
 def _since(begun: datetime) -> float:

@@ -18,6 +18,8 @@ LATEST = "latest"
 CLOCK_SKEW = timedelta(hours=1)
 """Clocks of two machines may differ by this before what one of them has made is no longer believed."""
 
+ID_LENGTH = len("20260101T000000Z-000000")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
@@ -65,9 +67,24 @@ def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
         backup_id = complete[-1]
         refuse_to_come(store, name, backup_id)
     elif backup_id not in complete:
-        state = "is not complete: its manifest is missing" if any(e.id == backup_id for e in known) else "is not there"
-        raise BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} {state}; `ops backup list` shows all")
+        if not any(entry.id == backup_id for entry in known):
+            raise unknown(store, name, backup_id)
+        raise BackupNotFoundError(
+            f"{store.name}: backup {backup_id} of {name} is not complete: its manifest is missing; "
+            "`ops backup list` shows all"
+        )
     return read_manifest(store, name, backup_id)
+
+
+def unknown(store: Store, name: str, backup_id: str) -> BackupNotFoundError:
+    """Return the error for an id that nothing is stored under, with what may have been meant."""
+    advice = "`ops backup list` shows all"
+    for entry in entries(store):
+        if entry.name == name and entry.id.startswith(backup_id):
+            advice = f"is it {entry.id}? An id is given whole"
+        elif entry.id == backup_id:
+            advice = f"it is of {entry.name}: give --name {entry.name}"
+    return BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} is not there; {advice}")
 
 
 def refuse_to_come(store: Store, name: str, backup_id: str) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from ops import amounts, console, reach
 from ops.backup import catalog, places
 from ops.backup.fetch import Identities
-from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
+from ops.backup.keys import Signer, make_identity, read_identities, recipient_of, refuse_closed
 from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.remote import create_there
 from ops.backup.run import BackupJob, create
@@ -127,6 +127,8 @@ def list_command(
     loaded = load_stack(stack, outputs)
     place = reach.store(loaded, store)
     found = catalog.entries(place, name)
+    if not found:  # what the stack no longer names may still be stored
+        reach.chosen(loaded, name)
     if as_json:
         console.print_json(
             {
@@ -145,7 +147,10 @@ def list_command(
             }
         )
         return
-    table = Table("backup", "name", "begun (UTC)", "state", "objects", "size", title=place.name, title_justify="left")
+    table = Table(title=place.name, title_justify="left", box=None, pad_edge=False)
+    table.add_column("backup", no_wrap=True, min_width=catalog.ID_LENGTH)  # it is what other commands are given
+    for column in ("name", "begun (UTC)", "state", "objects", "size"):
+        table.add_column(column, overflow="fold")
     for entry in found:
         state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
         begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
@@ -211,8 +216,10 @@ def restore_command(
     place = reach.store(loaded, store)
     manifest = catalog.find(place, one_name(loaded, name), backup)
     note(stack=loaded.name, name=manifest.name, backup=manifest.id)
+    identities = identities_of(identity)
+    refuse_closed(manifest.recipients, identities, manifest.id, plan=dry_run)
     if target := places.place_of(loaded, manifest, into):
-        given = PlaceJob(store=place, manifest=manifest, place=target, identities=identities_of(identity), spool=spool)
+        given = PlaceJob(store=place, manifest=manifest, place=target, identities=identities, spool=spool)
         places.restore(given, dry_run=dry_run, as_json=as_json)
         return
     with reach.server_of(loaded, manifest.name) as (admin, owner):
@@ -222,7 +229,7 @@ def restore_command(
             admin=admin,
             owner=owner,
             live=reach.live(loaded),
-            identities=identities_of(identity),
+            identities=identities,
             target=into,
             spool=spool,
         )
@@ -294,6 +301,7 @@ def _print_plan(job: RestoreJob, *, as_json: bool) -> None:
         "bytes_to_fetch": planned.bytes_to_fetch,
         "spool_bytes": planned.spool_bytes,
         "pg_restore": planned.tool,
+        "identity": "given" if job.identities else "needed" if planned.manifest.recipients else "not needed",
     }
     if as_json:
         console.print_json(facts)

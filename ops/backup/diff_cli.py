@@ -12,7 +12,7 @@ import typer
 from ops import console, reach
 from ops.backup import catalog
 from ops.backup.fetch import Identities
-from ops.backup.keys import read_identities
+from ops.backup.keys import read_identities, refuse_closed
 from ops.backup.manifest import Manifest
 from ops.backup.records import SecretsRecord
 from ops.errors import StackError
@@ -53,6 +53,8 @@ def diff_command(
     place = reach.store(loaded, store)
     identities = read_identities(identity) if identity else ()
     left, right = (catalog.find(place, name, backup) for backup in (old, new))
+    for manifest in (left, right):
+        refuse_closed(manifest.recipients, identities, manifest.id, plan=True)
     found = names_diff(place, left, right, identities)
     if as_json:
         console.print_json({"old": left.id, "new": right.id, **asdict(found)})

@@ -49,8 +49,36 @@ def read_identities(path: Path) -> tuple[x25519.Identity, ...]:
     """
     try:
         return tuple(_parse(path.read_text(), str(path)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyProblemError(f"{path}: the identity cannot be read: {error}; give --identity FILE") from None
+    except OSError as error:
+        raise KeyProblemError(f"{path}: the identity cannot be read: {error.strerror}; give --identity FILE") from None
+    except UnicodeDecodeError:
+        raise KeyProblemError(f"{path}: holds no age identity: it is no text; give --identity FILE") from None
+
+
+def refuse_closed(
+    recipients: Sequence[str], identities: Sequence[x25519.Identity], what: str, *, plan: bool = False
+) -> None:
+    """Refuse, before anything is fetched, what none of the identities opens.
+
+    Args:
+        recipients: whom it is encrypted for, by its manifest; none: for nobody.
+        identities: those that were given.
+        what: names the backup.
+        plan: nothing will be opened: no identity at all is right too.
+
+    Raises:
+        KeyProblemError: none was given, or it is for others.
+    """
+    if not recipients or (plan and not identities):
+        return
+    if not identities:
+        raise KeyProblemError(f"{what}: is encrypted: give the identity that reads it with --identity FILE")
+    own = [str(identity.to_public()) for identity in identities]
+    if not set(own) & set(recipients):
+        raise KeyProblemError(
+            f"{what}: is encrypted for {', '.join(recipients)}; the identity that was given is of {', '.join(own)}: "
+            "give another with --identity FILE"
+        )
 
 
 def parse_recipients(recipients: Sequence[str]) -> list[x25519.Recipient]:
@@ -99,8 +127,11 @@ def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = ""
     """
     try:
         signer = Signer(SecretStr(path.read_text()))
+    except KeyProblemError as error:
+        raise KeyProblemError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyProblemError(f"{path}: the signing key cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise KeyProblemError(f"{path}: the signing key cannot be read: {why}; give another file") from None
     if believed and not any(same_key(signer.public, key) for key in believed):
         raise KeyProblemError(f"{path}: its public half is none of backup.signers: {otherwise}")
     return signer
@@ -130,5 +161,5 @@ def _parse(text: str, where: str) -> list[x25519.Identity]:
     except IdentityError:
         found = []
     if not found:
-        raise KeyProblemError(f"{where}: holds no age identity (AGE-SECRET-KEY-1…); `age-keygen` makes one")
+        raise KeyProblemError(f"{where}: holds no age identity (AGE-SECRET-KEY-1…); `ops backup keygen` makes one")
     return found

@@ -20,12 +20,13 @@ from ops.backup.acceptance import Acceptance, write_acceptance
 from ops.backup.keys import Signer, read_signer
 from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
-from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
+from ops.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
 
+EVIDENCE = Path("drills")
 AcceptOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,7 +71,7 @@ def prune_command(
     ] = None,
     evidence: Annotated[
         Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence of drills is.")
-    ] = Path("drills"),
+    ] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     yes: YesOption = False,
     stack: StackOption = None,
@@ -80,6 +81,7 @@ def prune_command(
     """Delete the backups that retention does not keep. A backup in doubt holds what came before it, and exits 3."""
     if as_json and not (yes or dry_run):
         raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
+    _look_for(evidence)
     loaded = load_stack(stack, outputs)
     note(stack=loaded.name)
     accepting = set(accept or ())
@@ -98,7 +100,7 @@ def prune_command(
     if not dry_run:
         doomed = sum(len(run.plan.doomed) for run in runs)
         if doomed and not yes:
-            typer.confirm(f"Delete {doomed} backups for good?", abort=True)
+            console.confirm(f"Delete {doomed} backups for good?")
         for run in runs:
             with _noted(failures):
                 _accept(run.plan, accepting, signer, now)
@@ -112,6 +114,12 @@ def prune_command(
     else:
         _print_outcome(runs, dry_run=dry_run)
     _judge(runs, failures)
+
+
+def _look_for(evidence: Path) -> None:
+    """Refuse a folder that was named and is not there: what drills proved would go as if they had not."""
+    if evidence != EVIDENCE and not evidence.is_dir():
+        raise OpsError(f"{evidence}: no folder of evidence; give the one that drills leave theirs in with --evidence")
 
 
 def _refuse_unknown(runs: list[_Run], name: str | None, accepting: set[str]) -> None:

@@ -121,7 +121,9 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
                     destination.store.put_bytes(prefix + PAGE_NAME, build_page(manifest).encode())
                     destination.store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
                     report(f"complete: {destination.store.name}/{prefix}")
-    except BaseException:  # an interrupt too: half a backup is worse than none
+    except BaseException as error:  # half a backup is worse than none
+        if isinstance(error, KeyboardInterrupt):
+            report("interrupted: removing what was sent")
         for destination in destinations:
             _remove(destination.store, prefix)
         raise

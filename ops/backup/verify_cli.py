@@ -12,8 +12,9 @@ from rich.markup import escape
 from ops import amounts, console, reach
 from ops.backup.keys import Signer, read_signer
 from ops.backup.verify import Verdict, VerifyJob, verify
+from ops.console import Progress
 from ops.errors import StackError, StoreError, VerdictError
-from ops.options import JsonOption, OutputsOption, StackOption
+from ops.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch import audit
@@ -53,6 +54,7 @@ def verify_command(
     ] = 30,
     signing_key: SigningKeyOption = None,
     metrics: MetricsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
@@ -60,6 +62,7 @@ def verify_command(
     """Hold stored objects to the size and SHA-256 that were written: those not read of late. Damage exits 3."""
     if everything and sample is not None:
         raise typer.BadParameter("is another choice than --all; give one of them", param_hint="--sample")
+    console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     audit.note(stack=loaded.name)
     settings = loaded.outputs.backup
@@ -104,6 +107,7 @@ def fresh_command(
         typer.Option(
             "--max-age",
             envvar="ANCLA_MAX_AGE_HOURS",
+            min=0,
             metavar="HOURS",
             help="The budget; the stack's backup.maxAgeHours when left out.",
         ),

@@ -18,6 +18,7 @@ from ops.amounts import duration
 from ops.backup import catalog
 from ops.backup.cli import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
 from ops.backup.proofs import read_proofs
+from ops.console import Progress
 from ops.drill import chain, report
 from ops.drill import run as drilling
 from ops.drill.canary import TABLE, write_canary
@@ -27,8 +28,8 @@ from ops.drill.evidence import Choice, Evidence, Status
 from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.run import DrillJob
-from ops.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
-from ops.options import IdentityOption, JsonOption, OutputsOption, StackOption
+from ops.errors import OpsError, StackError, StoreUnreachableError, VerdictError
+from ops.options import IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
@@ -59,13 +60,14 @@ def drill_command(
     may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
     max_age: Annotated[
         int | None,
-        typer.Option("--max-age", metavar="HOURS", help="Budget of the newest backup's age."),
+        typer.Option("--max-age", metavar="HOURS", min=1, help="Budget of the newest backup's age; the stack's else."),
     ] = None,
     rto: Annotated[
-        int | None, typer.Option("--rto", metavar="MINUTES", help="Budget of the time to recover; the stack's else.")
+        int | None,
+        typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover; the stack's else."),
     ] = None,
     rpo: Annotated[
-        int | None, typer.Option("--rpo", metavar="MINUTES", help="Budget of what may be lost; the age's else.")
+        int | None, typer.Option("--rpo", metavar="MINUTES", min=1, help="Budget of what may be lost; the age's else.")
     ] = None,
     identity: IdentityOption = None,
     evidence: EvidenceOption = EVIDENCE,
@@ -75,11 +77,14 @@ def drill_command(
     ] = "2h",
     lang: Annotated[Language, typer.Option("--lang", help="The page's language.")] = Language.EN,
     spool: SpoolOption = None,
+    progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Restore backups into scratch places, compare them with their snapshots, and keep the evidence. Red exits 3."""
+    console.show_progress(progress)
+    _refuse_both(backup, pick, seed, damage, controls=controls)
     keep_hours = _hours(keep_failed)
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
@@ -141,17 +146,17 @@ class _Session:
 
     def note(self, text: str) -> None:
         """Tell a step, and write it down."""
-        console.step(escape(text))
+        console.step(text)
         self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
     def drill(self, job: DrillJob) -> None:
         """Drill one backup, with its controls where they are wanted."""
         try:
-            result = drilling.run(job, self.note)
+            result = drilling.run(job, self.note, meter=console.progress)
             self._add(result)
             drilled(self.stack, job.name, result)
             if self.controls and result.backup is not None:
-                for control in drilling.controls(replace(job, backup=result.backup), self.note):
+                for control in drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress):
                     self._add(control)
         except OpsError as error:
             self.failed(job.name, error)
@@ -230,16 +235,24 @@ def caught(control: Evidence) -> bool:
 
 def _names(stack: LoadedStack, store: Store, name: str | None, backup: str) -> list[str]:
     """Return what to drill: the named one, the one whose backup is named, or all."""
-    if name is not None:
-        return [one_name(stack, name)]
-    one_name(stack, None)  # there is something
-    known = reach.names(stack)
+    one_name(stack, name)  # there is something, and that too
+    known = reach.names(stack) if name is None else [name]
     if backup == catalog.LATEST:
         return known
     of = [each for each in known if any(entry.id == backup for entry in catalog.entries(store, each))]
-    if not of:
-        raise BackupNotFoundError(f"{store.name}: backup {backup} is not there; `ops backup list` shows all")
+    if not of:  # an id mistyped is no red drill
+        raise catalog.unknown(store, known[0], backup)
     return of
+
+
+def _refuse_both(backup: str, pick: Pick, seed: int | None, damage: Damage | None, *, controls: bool) -> None:
+    """Refuse options of which one would be passed over without a word."""
+    if pick is not Pick.LATEST and backup != catalog.LATEST:
+        raise typer.BadParameter(f"chooses a backup, and {backup} is named; give one of them", param_hint="--pick")
+    if seed is not None and pick is not Pick.RANDOM:
+        raise typer.BadParameter("repeats a random choice; give it with --pick random", param_hint="--seed")
+    if damage is not None and controls:
+        raise typer.BadParameter("is one of those that --controls runs; give one of them", param_hint="--damage")
 
 
 def _asserted(stack: LoadedStack) -> str | None:
@@ -269,14 +282,16 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
     colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
     for result in (r for r in made if r.damage is None):
         colour = "green" if result.verdict == "green" else "red"
-        title = f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {result.backup} ({result.name})"
+        title = (
+            f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {result.backup or 'no backup'} ({result.name})"
+        )
         table = Table("", "check", "answer", title=title, title_justify="left")
         for check in result.checks:
             style = colours[check.status]
             table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
         console.out.print(table)
         console.out.print(
-            f"RTO {duration(result.rto_seconds)} measured "
+            f"RTO {duration(result.rto_seconds)}{' measured' if result.rto_seconds is not None else ''} "
             f"(budget {duration(result.rto_budget_seconds)}), "
             f"RPO {duration(result.rpo_seconds)} {result.rpo_basis} "
             f"(budget {duration(result.rpo_budget_seconds)})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -39,12 +40,14 @@ def signer_of(stack: LoadedStack, path: Path | None) -> Signer | None:
 
 
 def ready(folder: Path) -> None:
-    """Make the folder of the evidence.
+    """Make the folder of the evidence, and try it: a drill takes long, and is worth nothing without its evidence.
 
     Raises:
-        OpsError: it cannot be made.
+        OpsError: it cannot be made, or written into.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".ancla-"):
+            pass
     except OSError as error:
         raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None

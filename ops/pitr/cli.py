@@ -71,6 +71,10 @@ def pitr_drill(
     as_json: JsonOption = False,
 ) -> None:
     """Fork the cluster from a restore point, read all of it, destroy the fork. It costs money; red exits 3."""
+    if not provider.is_moment(at):
+        raise typer.BadParameter(
+            f"{at}: neither latest, oldest, nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
+        )
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
     job = drill.ForkDrill(
         stack=loaded,

@@ -117,6 +117,14 @@ def certificate_authority(cloud: Cloud, ident: str) -> str:
     return base64.b64decode(found["ca"]["certificate"]).decode()
 
 
+def is_moment(at: str) -> bool:
+    """Say whether it is a restore point by word, or a time, that `choose` would understand."""
+    try:
+        return at in (LATEST, OLDEST) or bool(_moment(at))
+    except ValueError:
+        return False
+
+
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

@@ -124,6 +124,8 @@ def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
 
 
 def _read(path: Path) -> audit.Audit:
+    if not path.exists() and path != audit.log_path():
+        raise OpsError(f"{path}: no such file; leave --log out for this computer's own")
     try:
         return audit.read(path)
     except OSError as error:
