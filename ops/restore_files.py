@@ -17,7 +17,7 @@ from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
 from ops.backup.pipeline import WORKERS
 from ops.backup.spool import mebibytes, spool
-from ops.errors import ObjectMissingError, OpsError, RestoreError
+from ops.errors import ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.meter import Advance, Meter, ignored, unseen
 from ops.restore import Stopwatch
 from ops.sources.base import Difference
@@ -41,6 +41,10 @@ class Place(Protocol):
 
     def ready(self) -> None:
         """Raise `RestoreRefusedError` unless it is empty."""
+        ...
+
+    def free(self) -> int | None:
+        """Return the bytes that are free there; None where that cannot be known."""
         ...
 
     def restore(self, folder: Path, record: Any) -> None:
@@ -92,7 +96,7 @@ def plan(job: PlaceJob) -> PlacePlan:
     """Look and refuse; change nothing.
 
     Raises:
-        RestoreRefusedError: the place is not empty.
+        RestoreRefusedError: the place is not empty, or has too little room.
         ObjectMissingError: an object of the backup, or of one it depends on, is not in the store.
         ManifestError: one it depends on cannot be trusted.
     """
@@ -102,10 +106,16 @@ def plan(job: PlaceJob) -> PlacePlan:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise ObjectMissingError(f"{job.store.name}/{problems[0]}{more}; choose another backup")
     pieces = chain.pieces(job.store, job.manifest)
+    free, needed = job.place.free(), sum(piece.entry.file_size for piece in pieces)
+    if free is not None and free < needed:
+        raise RestoreRefusedError(
+            f"{job.place.name}: about {mebibytes(needed)} MiB are needed there, {mebibytes(free)} MiB are free; "
+            "make room, or choose another place with --into"
+        )
     return PlacePlan(
         target=job.place.name,
         bytes_to_fetch=sum(piece.entry.size for piece in pieces),
-        spool_bytes=sum(piece.entry.file_size for piece in pieces),
+        spool_bytes=needed,
         depends_on=job.manifest.depends_on,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import platform
 import time
 from datetime import UTC, datetime
@@ -12,13 +14,14 @@ import psycopg
 
 from ops.backup.manifest import Manifest
 from ops.backup.records import PostgresRecord
+from ops.backup.spool import full
 from ops.drill import checks
 from ops.drill.assertions import ask
 from ops.drill.canary import read_canary
 from ops.drill.findings import Findings, Report
 from ops.drill.loading import Loading
 from ops.drill.scratch import PROFILE, how_to_look, scratch_server
-from ops.errors import OpsError
+from ops.errors import OpsError, SpoolError
 from ops.restore import create_database, postgres_of, restore_grants
 from ops.sources.pg_identity import identity
 from ops.sources.pg_loading import loading
@@ -63,6 +66,8 @@ def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRe
             target.restore(folder, record, watch)
         restore_grants(target.endpoint, record)
     except OpsError as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # of the scratch server: that says nothing of the backup
+            raise SpoolError(full(folder.parent)) from None
         found.note_phase("load", begin, time.monotonic())
         found.add(checks.failed("restore", "it does not", [str(error)]))
         return False

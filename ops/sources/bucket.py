@@ -148,6 +148,10 @@ class Bucket:
         """Refuse a place where something is. See `ops.sources.bucket_restore`."""
         bucket_restore.refuse_used(self.store)
 
+    def free(self) -> int | None:
+        """Return None: a bucket has room, or does not say."""
+        return None
+
     def restore(self, folder: Path, record: BucketRecord) -> None:
         """Put every object from its pack, with its metadata. See `ops.sources.bucket_restore`."""
         bucket_restore.put_all(self.store, folder, record)

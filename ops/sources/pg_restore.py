@@ -160,7 +160,7 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
         else:
             done = watch_tool(archive.tool, ["--verbose", *command], variables, archive.watch)
     if done.returncode != 0:
-        if says_full(done.stderr, done.returncode) and "could not extend" not in done.stderr:
+        if says_full(done.stderr, done.returncode) and "ERROR:" not in done.stderr:  # that would be the server's disk
             raise SpoolError(full(archive.folder.parent)) from OSError(errno.ENOSPC, "full")
         raise RestoreError(f"{endpoint}: pg_restore failed: {tool_message(done.stderr)}")
 

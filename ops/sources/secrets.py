@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,11 @@ class SecretFiles:
         for path in (self.root, self._partial):
             if path.exists() or path.is_symlink():
                 raise RestoreRefusedError(f"{path}: is there already; restore into a new folder with --into")
+
+    def free(self) -> int | None:
+        """Return the bytes that are free where it goes."""
+        above = next(path for path in self.root.absolute().parents if path.is_dir())
+        return shutil.disk_usage(above).free
 
     def restore(self, folder: Path, record: SecretsRecord) -> None:
         """Extract the archive into PATH.partial, with modes and (as root) owners.

@@ -116,6 +116,10 @@ class SqliteFile:
             if path.exists() or path.is_symlink():
                 raise RestoreRefusedError(f"{path}: is there already; restore into a new path with --into")
 
+    def free(self) -> int | None:
+        """Return the bytes that are free where it goes."""
+        return shutil.disk_usage(self.path.parent).free
+
     def restore(self, folder: Path, record: SqliteRecord) -> None:
         """Put the copy beside its new place, as PATH.partial, with the mode and (as root) the owner it had.
 
