@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ops import console
 from ops.backrest import drill, driver, info
-from ops.backrest.evidence import BackrestEvidence, write_json
+from ops.backrest.evidence import BackrestEvidence
 from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
-from ops.drill.options import ready
+from ops.drill.options import SigningKeyOption, ready, signer_of
+from ops.drill.series import keep
 from ops.errors import OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import load_stack
@@ -210,6 +212,7 @@ def backrest_drill(
     evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where the JSON goes.")] = Path(
         "drills"
     ),
+    signing_key: SigningKeyOption = None,
     here: HereOption = False,
     config: ConfigOption = None,
     stack: StackOption = None,
@@ -218,7 +221,8 @@ def backrest_drill(
 ) -> None:
     """Restore into a scratch server, recover to a time, read all of it, remove it. Red exits 3."""
     moment, chosen = _moment(at), _target(here, stack, outputs, stanza)
-    note(name=chosen.stanza)
+    note(name=chosen.stanza, **({"stack": chosen.stack.name} if chosen.stack else {}))
+    signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
     ready(evidence)
@@ -245,10 +249,10 @@ def backrest_drill(
         arguments += ["--may-be-empty"] if may_be_empty else []
         arguments += ["--evidence=/var/lib/ancla/drills"]
         result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
-    note(backup=result.backup)
-    file = write_json(result, evidence)
+    file = keep(result, evidence, signer)
+    note(backup=result.backup, evidence=file.name)
     if as_json:
-        console.print_json(result.model_dump(mode="json"))
+        console.print_json(json.loads(file.read_bytes()))
     else:
         print_evidence(result, file)
     if result.verdict == "red":

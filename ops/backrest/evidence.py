@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from ops.backup.signed import Signature
 from ops.drill.evidence import Check, DatabaseFacts, Document, Facts, Phase, Questions, Status
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
@@ -49,7 +49,10 @@ class Recovered(Facts):
 
 
 class BackrestEvidence(Document):
-    """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest."""
+    """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest.
+
+    `previous` is the SHA-256 of the stanza's document before.
+    """
 
     evidence_version: Literal[1] = 1
     kind: Literal["pgbackrest"] = "pgbackrest"
@@ -77,6 +80,8 @@ class BackrestEvidence(Document):
     tools: dict[str, str] = Field(default_factory=dict)
     checks: list[Check]
     phases: list[Phase]
+    previous: str | None = None
+    signed: Signature | None = None
 
     @property
     def rows(self) -> int:
@@ -87,10 +92,3 @@ class BackrestEvidence(Document):
 def answered(check: Check) -> bool:
     """Say whether a check keeps a drill green."""
     return check.status is Status.PASSED or (check.status is Status.SKIPPED and check.name in MAY_BE_SKIPPED)
-
-
-def write_json(evidence: BackrestEvidence, folder: Path) -> Path:
-    """Write the document into `folder`, under a name that sorts by time; returns its path."""
-    path = folder / f"backrest-drill-{evidence.stanza}-{evidence.started_at:%Y%m%dT%H%M%SZ}.json"
-    path.write_text(evidence.model_dump_json(indent=2) + "\n")
-    return path

@@ -11,11 +11,8 @@ settles it: `ops evidence verify --head`.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +22,7 @@ from pydantic import ValidationError
 from ops.backup.keys import Signer
 from ops.backup.signed import Signature
 from ops.drill.evidence import Attachment, Evidence, Facts, canonical, digest, signed_content, stem
-from ops.errors import OpsError
+from ops.drill.folder import locked, write
 
 PATTERN = "drill-*.json"
 
@@ -71,24 +68,24 @@ def append(
         OpsError: the folder cannot be written.
     """
     environment = new[0].environment
-    with _locked(folder):
+    with locked(folder):
         earlier = links(folder, environment)
         sequence, previous = _tail(folder, environment, earlier)
         numbered = [item.model_copy(update={"sequence": sequence + n}) for n, item in enumerate(new, start=1)]
         base = f"drill-{environment}-{numbered[0].sequence:06d}-{numbered[0].started_at:%Y%m%dT%H%M%SZ}"
-        page = _write(folder / f"{base}.html", render(numbered, [link.evidence for link in earlier]).encode())
+        page = write(folder / f"{base}.html", render(numbered, [link.evidence for link in earlier]).encode())
         kept = {
-            "log": _attached(_write(folder / f"{base}.log", log.encode())),
+            "log": _attached(write(folder / f"{base}.log", log.encode())),
             "page": _attached(page),
         }
         made: list[Link] = []
         for item in numbered:
             sealed = item.model_copy(update={**kept, "previous": previous}).sealed(signer)
-            path = _write(folder / f"{stem(sealed)}.json", sealed.to_bytes())
+            path = write(folder / f"{stem(sealed)}.json", sealed.to_bytes())
             previous = digest(sealed.to_bytes())
             made.append(Link(path=path, evidence=sealed, sha256=previous))
         head = Head(environment=environment, sequence=made[-1].evidence.sequence, sha256=made[-1].sha256)
-        _write(head_path(folder, environment), canonical(head.sealed(signer).model_dump(mode="json")))
+        write(head_path(folder, environment), canonical(head.sealed(signer).model_dump(mode="json")))
     return made, page
 
 
@@ -129,32 +126,6 @@ def _tail(folder: Path, environment: str, earlier: Sequence[Link]) -> tuple[int,
     if earlier:
         ends.append((earlier[-1].evidence.sequence, earlier[-1].sha256))
     return max(ends, key=lambda end: end[0])
-
-
-@contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be written: {error.strerror}; give --evidence") from None
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return path
 
 
 def _attached(path: Path) -> Attachment:

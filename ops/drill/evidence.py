@@ -6,16 +6,17 @@ character is seen even where it changes no fact. `ops.drill.chain` gives it its 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ops.backup.keys import Signer
+from ops.backup.keys import Signer, same_key, signed_by
 from ops.backup.records import TableFingerprint
 from ops.backup.signed import Signature
 
@@ -93,7 +94,9 @@ class Document(Facts):
     """Base of what a drill leaves. Each kind names its own fields, in its own order."""
 
     if TYPE_CHECKING:  # a field of a base would be written before theirs
+        started_at: datetime
         checks: list[Check]
+        signed: Signature | None
 
     @property
     def red(self) -> list[Check]:
@@ -103,6 +106,17 @@ class Document(Facts):
     def summary(self) -> str:
         """Return what is wrong, in one line; empty for a green drill."""
         return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red)
+
+    def sealed(self, signer: Signer | None) -> Self:
+        """Return a copy signed over all that it says; unsigned without a key."""
+        if signer is None:
+            return self.model_copy(update={"signed": None})
+        signature = signer.sign(signed_content(self.model_dump(mode="json")))
+        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signature)})
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        return canonical(self.model_dump(mode="json"))
 
 
 class TableComparison(Facts):
@@ -174,17 +188,6 @@ class Evidence(Document):
     page: Attachment | None = None
     signed: Signature | None = None
 
-    def sealed(self, signer: Signer | None) -> Evidence:
-        """Return a copy signed over all that it says; unsigned without a key."""
-        if signer is None:
-            return self.model_copy(update={"signed": None})
-        signature = signer.sign(signed_content(self.model_dump(mode="json")))
-        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signature)})
-
-    def to_bytes(self) -> bytes:
-        """Return the file's bytes."""
-        return canonical(self.model_dump(mode="json"))
-
 
 def canonical(document: Any) -> bytes:
     """Return JSON in the one way it can be written: sorted keys, no space, UTF-8, no NaN.
@@ -200,6 +203,26 @@ def canonical(document: Any) -> bytes:
 def signed_content(document: dict[str, Any]) -> bytes:
     """Return what a signature is over: the document without it."""
     return canonical({key: value for key, value in document.items() if key != "signed"})
+
+
+def wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
+    """Say what is wrong with a signature; nothing for a right one."""
+    if signed is None:
+        return "not signed"
+    if not any(same_key(signed.key, key) for key in keys):
+        return f"signed by a key that is not believed: {signed.key[:80]}"
+    exact = len(signed.key.split()) == 2 and _is_canonical_base64(signed.signature)
+    if not exact or not signed_by(signed.key, signed.signature, signed_content(document)):
+        return "changed after it was signed"
+    return ""
+
+
+def _is_canonical_base64(text: str) -> bool:
+    """Say whether a text is the one way to write its bytes: the last character has bits that decoding ignores."""
+    try:
+        return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
+    except ValueError:
+        return False
 
 
 def digest(content: bytes) -> str:

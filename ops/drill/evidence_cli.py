@@ -106,7 +106,7 @@ def _line(text: str) -> str:
 def _document(found: Verification) -> dict[str, object]:
     return {
         "verified": not found.problems,
-        "documents": len(found.links),
+        "documents": found.documents,
         "heads": {name: {"sequence": number, "sha256": sha256} for name, (number, sha256) in found.heads.items()},
         "problems": [{"file": problem.file, "problem": problem.what} for problem in found.problems],
         "absent": found.absent,
@@ -119,6 +119,6 @@ def _print(found: Verification) -> None:
     if found.absent:
         console.out.print(f"[dim]not here, and not verified: {len(found.absent)} logs and pages[/dim]")
     if not found.problems:
-        console.out.print(f"[green]verified[/green] {len(found.links)} documents: every signature and every link")
+        console.out.print(f"[green]verified[/green] {found.documents} documents: every signature and every link")
     for name, (number, sha256) in found.heads.items():
         console.out.print(f"head of {name}: {number} {sha256}")

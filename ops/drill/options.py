@@ -28,15 +28,16 @@ SigningKeyOption = Annotated[
 ]
 
 
-def signer_of(stack: LoadedStack, path: Path | None) -> Signer | None:
-    """Return the runner's key that signs evidence; None without one.
+def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
+    """Return the runner's key that signs evidence; None without one. Without a stack any key may sign.
 
     Raises:
         KeyProblemError: it is no key, or one that the stack does not believe.
     """
     if path is None:
         return None
-    return read_signer(path, stack.outputs.backup.signers, otherwise="its evidence would not be believed")
+    believed = stack.outputs.backup.signers if stack else ()
+    return read_signer(path, believed, otherwise="its evidence would not be believed")
 
 
 def ready(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ops.backup.keys import same_key, signed_by
-from ops.backup.signed import Signature
+from ops.drill import series
 from ops.drill.chain import PATTERN, Link, head_path, read_head
-from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, signed_content
+from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, wrong_signature
 from ops.errors import KeyProblemError, OpsError
 
 
@@ -33,13 +31,20 @@ class Problem:
 class Verification:
     """What was found. `heads` maps an environment to its newest sequence number and digest.
 
-    `absent` are logs and pages that are not here; they can be kept elsewhere, a document says what they must be.
+    `others` are the documents of drills of others' backups, of a series instead of the chain. `absent` are logs and
+    pages that are not here; they can be kept elsewhere, a document says what they must be.
     """
 
     links: list[Link] = field(default_factory=list[Link])
+    others: list[Path] = field(default_factory=list[Path])
     problems: list[Problem] = field(default_factory=list[Problem])
     heads: dict[str, tuple[int, str]] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
+
+    @property
+    def documents(self) -> int:
+        """How many were read, of whatever drills."""
+        return len(self.links) + len(self.others)
 
 
 def verify(place: Path, keys: Sequence[str], *, head: str | None = None) -> Verification:
@@ -58,25 +63,32 @@ def verify(place: Path, keys: Sequence[str], *, head: str | None = None) -> Veri
         raise KeyProblemError("no key is believed: name the runner's in backup.signers, or give --key")
     found = Verification()
     if place.is_dir():
-        paths = sorted(place.glob(PATTERN))
-        if not paths and not list(place.glob("chain-*.json")):
+        for path in sorted(place.glob(PATTERN)):
+            _check_document(found, path, keys)
+        _check_chains(found, place, keys)
+        _check_series(found, place, keys)
+        if not (found.links or found.others or found.problems):
             raise OpsError(f"{place}: no evidence there; give the folder that `ops drill --evidence` wrote into")
     elif place.is_file():
-        paths = [place]
+        _check_document(found, place, keys)
     else:
         raise OpsError(f"{place}: no such folder or document")
-    for path in paths:
-        link, problem = _read(path, keys)
-        if problem:
-            found.problems.append(Problem(file=path.name, what=problem))
-        if link is not None:
-            found.links.append(link)
-            _check_attachments(found, link)
-    if place.is_dir():
-        _check_chains(found, place, keys)
     if head is not None and head not in {sha256 for _, sha256 in found.heads.values()}:
         found.problems.append(Problem(file=str(place), what=f"no chain ends with {head[:16]}…"))
     return found
+
+
+def _check_document(found: Verification, path: Path, keys: Sequence[str]) -> None:
+    if series.is_of_series(path):
+        link, problem = None, series.wrong_with(path, keys)
+        found.others.append(path)
+    else:
+        link, problem = _read(path, keys)
+    if problem:
+        found.problems.append(Problem(file=path.name, what=problem))
+    if link is not None:
+        found.links.append(link)
+        _check_attachments(found, link)
 
 
 def _read(path: Path, keys: Sequence[str]) -> tuple[Link | None, str]:
@@ -102,26 +114,6 @@ def _read(path: Path, keys: Sequence[str]) -> tuple[Link | None, str]:
     return link, wrong_signature(evidence.signed, document, keys)
 
 
-def wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
-    """Say what is wrong with a signature; nothing for a right one."""
-    if signed is None:
-        return "not signed"
-    if not any(same_key(signed.key, key) for key in keys):
-        return f"signed by a key that is not believed: {signed.key[:80]}"
-    exact = len(signed.key.split()) == 2 and _is_canonical_base64(signed.signature)
-    if not exact or not signed_by(signed.key, signed.signature, signed_content(document)):
-        return "changed after it was signed"
-    return ""
-
-
-def _is_canonical_base64(text: str) -> bool:
-    """Say whether a text is the one way to write its bytes: the last character has bits that decoding ignores."""
-    try:
-        return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
-    except ValueError:
-        return False
-
-
 def _check_attachments(found: Verification, link: Link) -> None:
     def look(attachment: Attachment | None) -> None:
         if attachment is None:
@@ -137,6 +129,13 @@ def _check_attachments(found: Verification, link: Link) -> None:
 
     look(link.evidence.log)
     look(link.evidence.page)
+
+
+def _check_series(found: Verification, folder: Path, keys: Sequence[str]) -> None:
+    for name in series.series_in(folder):
+        documents, problems = series.verify(folder, name, keys)
+        found.others += documents
+        found.problems += [Problem(file=file.name, what=what) for file, what in problems]
 
 
 def _check_chains(found: Verification, folder: Path, keys: Sequence[str]) -> None:

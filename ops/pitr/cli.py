@@ -15,10 +15,11 @@ from ops import console
 from ops.cloud import Cloud, cloud_from_environment
 from ops.drill.evidence import Status
 from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
+from ops.drill.series import keep
 from ops.errors import KeyProblemError, OpsError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.pitr import drill, forks, provider
-from ops.pitr.evidence import ForkEvidence, keep, verify
+from ops.pitr.evidence import ForkEvidence, verify
 from ops.pitr.forks import Patience
 from ops.pitr.provider import Cluster
 from ops.stack import load_stack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.backup.keys import Signer
 from ops.backup.signed import Signature
+from ops.drill import series
 from ops.drill.evidence import (
     Check,
     DatabaseFacts,
@@ -19,11 +18,7 @@ from ops.drill.evidence import (
     Facts,
     Phase,
     Questions,
-    canonical,
-    digest,
-    signed_content,
 )
-from ops.drill.verify import wrong_signature
 
 PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
 
@@ -98,43 +93,7 @@ class ForkEvidence(Document):
         return sum(database.rows for database in self.databases)
 
 
-def keep(evidence: ForkEvidence, folder: Path, signer: Signer | None) -> Path:
-    """Write the document into `folder`, naming the one before and signed, under a name that sorts by time."""
-    earlier = sorted(folder.glob(_files(evidence.environment)))
-    previous = digest(earlier[-1].read_bytes()) if earlier else None
-    document = evidence.model_copy(update={"previous": previous}).model_dump(mode="json")
-    if signer is not None:
-        signature = Signature(key=signer.public, signature=signer.sign(signed_content(document)))
-        document["signed"] = signature.model_dump(mode="json")
-    path = folder / f"fork-drill-{evidence.environment}-{evidence.started_at:%Y%m%dT%H%M%SZ}.json"
-    path.write_bytes(canonical(document))
-    return path
-
-
 def verify(folder: Path, environment: str, keys: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the documents of an environment, oldest first, and what is wrong with them.
-
-    A changed character, a key that is not believed and a document taken out from between two are seen; that the newest
-    one is missing is not.
-    """
-    files, problems, previous = sorted(folder.glob(_files(environment))), list[str](), None
-    for file in files:
-        raw = file.read_bytes()
-        try:
-            evidence, document = ForkEvidence.model_validate_json(raw), json.loads(raw)
-        except ValueError:
-            problems.append(f"{file.name}: changed: not a document of a drill")
-        else:
-            wrong = wrong_signature(evidence.signed, document, keys) or (
-                "" if canonical(document) == raw else "changed"
-            )
-            if evidence.previous != previous:
-                problems.append(f"{file.name}: the one before it was changed or taken out")
-            if wrong:
-                problems.append(f"{file.name}: {wrong}")
-        previous = digest(raw)
-    return files, problems
-
-
-def _files(environment: str) -> str:
-    return f"fork-drill-{environment}-[0-9]*.json"
+    """Return the documents of an environment, oldest first, and what is wrong with them; see `ops.drill.series`."""
+    files, problems = series.verify(folder, f"fork-drill-{environment}", keys)
+    return files, [f"{file.name}: {what}" for file, what in problems]

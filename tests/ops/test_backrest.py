@@ -16,9 +16,11 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from blueprint.backup import PostgresqlSource
+from blueprint.keys import make_key, public_line
 from ops.backrest import drill, driver, info, reach
 from ops.backrest.scratch_copy import Place
 from ops.cli import app
+from ops.drill.verify import verify as verify_evidence
 from ops.errors import (
     BackupNotFoundError,
     OpsError,
@@ -31,6 +33,7 @@ from ops.errors import (
     ToolError,
 )
 from ops.sources.pg_tools import Endpoint, find_tool
+from ops.watch import audit
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LOCKED = {"backup": {"held": True}}
@@ -359,7 +362,9 @@ def rows(report, table="public.entry"):
     return next(t["rows"] for d in report["databases"] for t in d["tables"] if t["table"] == table)
 
 
-def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, ops):  # noqa: PLR0915  # one history
+def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, ops, tmp_path):  # noqa: PLR0915  # one history
+    key = make_key()
+    (tmp_path / "runner").write_text(key.get_secret_value())
     none = ops("info")
     assert (none.code, "no complete backup" in none.error) == (3, True)
     assert ops("verify").code == 3
@@ -387,7 +392,7 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert ops("verify").code == 0
 
     before = live_files(server)
-    then = ops("drill", "--at", between, "--json")
+    then = ops("drill", "--at", between, "--json", "--signing-key", "runner")
     report = json.loads(then.stdout)
     assert (then.code, report["verdict"], report["backup_type"]) == (0, "green", "full"), then.error
     assert (rows(report), rows(report, "public.wide")) == (1, 1000)
@@ -397,11 +402,17 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert asked.pop("time") == "skipped"  # no budget is given here
     assert asked.pop("amcheck") in {"passed", "skipped"}
     assert set(asked.values()) == {"passed"}
-    latest = ops("drill", "--json")  # the control: the second row is there, and is seen
+    latest = ops("drill", "--json", "--sign-key", "runner")  # the control: the second row is there, and is seen
     report = json.loads(latest.stdout)
     assert (latest.code, rows(report), report["backup_type"]) == (0, 2, "incr")
     assert report["recovered"]["system"] == report["system"]
     assert len(list(Path("drills").glob("backrest-drill-main-*.json"))) == 2
+    assert report["previous"]
+    found = verify_evidence(Path("drills"), [public_line(key)])
+    assert (found.documents, found.problems) == (2, [])
+    logged = audit.read(audit.log_path()).entries[-1]
+    assert (logged["verb"], logged["backup"]) == ("backrest drill", report["backup"])
+    assert (Path("drills") / logged["evidence"]).exists()
     assert live_files(server) == before  # live was not touched
     assert server.sql("SELECT timeline_id FROM pg_control_checkpoint()") == 1
     assert not list(Path(tempfile.gettempdir()).glob("ancla-backrest-*"))

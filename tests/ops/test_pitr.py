@@ -11,10 +11,11 @@ import pytest
 from ops.backup.keys import Signer
 from ops.drill import scratch
 from ops.drill.evidence import Status
+from ops.drill.series import keep
 from ops.errors import OpsError, StackError
 from ops.pitr import drill, provider
 from ops.pitr.drill import run
-from ops.pitr.evidence import keep, verify
+from ops.pitr.evidence import verify
 from ops.sources.pg_identity import identity
 from ops.stack_init import make_key
 from tests.ops.conftest import CANARY

@@ -1,0 +1,121 @@
+"""Evidence of drills of others' backups, the provider's and pgBackRest's: each document names the one before.
+
+::
+
+    backrest-drill-main-20261101T030000Z.json ◀─previous─ backrest-drill-main-20261108T030000Z.json
+
+A changed character, a key that is not believed and a document taken out from between two are seen. A series has no head
+as `ops.drill.chain` has: that its newest document is missing is not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from ops.backup.keys import Signer
+from ops.backup.signed import Signature
+from ops.drill.evidence import Document, canonical, digest, wrong_signature
+from ops.drill.folder import locked, write
+
+KINDS = {"provider-restore-point": ("fork-drill", "environment"), "pgbackrest": ("backrest-drill", "stanza")}
+"""What the files of a kind are called, and which of a document's fields names its series."""
+_FILE = re.compile(rf"((?:{'|'.join(prefix for prefix, _ in KINDS.values())})-.+)-\d{{8}}T\d{{6}}Z\.json")
+
+
+class _Link(BaseModel):
+    """What a series asks of a document; the rest is what its signature is over."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    started_at: datetime
+    previous: str | None
+    signed: Signature | None
+
+
+def keep(evidence: Document, folder: Path, signer: Signer | None) -> Path:
+    """Write a document at the end of its series, signed where there is a key; returns its file.
+
+    Raises:
+        OpsError: the folder cannot be written.
+    """
+    series, name = _names(evidence.model_dump(mode="json"), evidence.started_at)
+    with locked(folder):
+        earlier = files(folder, series)
+        previous = digest(earlier[-1].read_bytes()) if earlier else None
+        document = evidence.model_copy(update={"previous": previous}).sealed(signer)
+        return write(folder / name, document.to_bytes())
+
+
+def series_in(folder: Path) -> list[str]:
+    """Name the series of a folder."""
+    return sorted({match[1] for path in folder.glob("*.json") if (match := _FILE.fullmatch(path.name))})
+
+
+def files(folder: Path, series: str) -> list[Path]:
+    """Return the documents of a series, oldest first."""
+    found = [path for path in folder.glob("*.json") if (match := _FILE.fullmatch(path.name)) and match[1] == series]
+    return sorted(found)
+
+
+def verify(folder: Path, series: str, keys: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Return the documents of a series, oldest first, and what is wrong with which of them.
+
+    Args:
+        folder: where they are.
+        series: as `series_in` names it.
+        keys: public keys (OpenSSH lines) whose word counts.
+    """
+    found, problems, previous = files(folder, series), list[tuple[Path, str]](), None
+    for file in found:
+        link, wrong, sha256 = _read(file, keys)
+        if link is not None and link.previous != previous:
+            problems.append((file, "the one before it was changed or taken out"))
+        if wrong:
+            problems.append((file, wrong))
+        previous = sha256
+    return found, problems
+
+
+def wrong_with(file: Path, keys: Sequence[str]) -> str:
+    """Say what is wrong with one document, without its place in the series; nothing for a right one."""
+    return _read(file, keys)[1]
+
+
+def is_of_series(file: Path) -> bool:
+    """Say whether a file is called as a document of a series is."""
+    return _FILE.fullmatch(file.name) is not None
+
+
+def _read(file: Path, keys: Sequence[str]) -> tuple[_Link | None, str, str]:
+    """Return the document, where it is one, what is wrong with it, and its digest."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror}", ""
+    try:
+        document: Any = json.loads(raw)
+        link = _Link.model_validate(document)
+        name = _names(document, link.started_at)[1]
+    except (ValueError, KeyError, RecursionError):
+        return None, "changed: not a document of a drill", digest(raw)
+    wrong = wrong_signature(link.signed, document, keys)
+    if not wrong and canonical(document) != raw:
+        wrong = "changed"
+    if not wrong and name != file.name:
+        wrong = f"renamed: it is {name}"
+    return link, wrong, digest(raw)
+
+
+def _names(document: Mapping[str, Any], started_at: datetime) -> tuple[str, str]:
+    """Return the names of a document's series and file."""
+    prefix, by = KINDS[document["kind"]]
+    series = f"{prefix}-{document[by]}"
+    return series, f"{series}-{started_at:%Y%m%dT%H%M%SZ}.json"

@@ -1,0 +1,144 @@
+"""The evidence of `ops backrest drill` and `ops pitr drill`: signed, and each document names the one before."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ops import cli
+from ops.backrest.evidence import QUESTIONS, BackrestEvidence
+from ops.backup.keys import Signer
+from ops.drill.series import files, keep, series_in
+from ops.drill.verify import verify
+from ops.errors import OpsError
+from ops.stack_init import make_key
+
+RUNNER = Signer(make_key())
+KEYS = [RUNNER.public]
+START = datetime(2026, 11, 1, 3, tzinfo=UTC)
+
+
+def evidence(day=0, stanza="main"):
+    return BackrestEvidence(
+        verdict="green",
+        environment="staging",
+        stanza=stanza,
+        repository=1,
+        backup="20261101-030000F",
+        backup_type="full",
+        backup_stopped_at=START,
+        wal_start=None,
+        wal_stop=None,
+        system="7",
+        server_version="15",
+        asked_for=None,
+        started_at=START + timedelta(days=day),
+        finished_at=START + timedelta(days=day, minutes=2),
+        size=1,
+        checks=[QUESTIONS.passed("rows", "ñ 7 rows")],
+        phases=[],
+    )
+
+
+@pytest.fixture
+def drills(tmp_path):
+    folder = tmp_path / "drills"
+    folder.mkdir()
+    for day in range(3):
+        keep(evidence(day), folder, RUNNER)
+    return folder
+
+
+def problems(folder, keys=KEYS):
+    return [(problem.file, problem.what) for problem in verify(folder, keys).problems]
+
+
+def test_a_sound_series_verifies(drills):
+    found = verify(drills, KEYS)
+    assert (found.documents, found.problems) == (3, [])
+    first, second, _ = files(drills, "backrest-drill-main")
+    assert first.name == "backrest-drill-main-20261101T030000Z.json"
+    assert json.loads(first.read_bytes())["previous"] is None
+    assert json.loads(second.read_bytes())["previous"]
+    assert verify(second, KEYS).problems == []
+
+
+def test_one_changed_character_anywhere_is_red_and_names_the_file(drills):
+    second = files(drills, "backrest-drill-main")[1]
+    whole = second.read_bytes()
+    for at in range(0, len(whole), 5):
+        second.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert second.name in {file for file, _ in problems(drills)}, whole[max(0, at - 20) : at + 20]
+        assert verify(second, KEYS).problems
+    second.write_bytes(whole.replace(b'"green"', b'"amber"'))
+    assert (second.name, "changed after it was signed") in problems(drills)
+    second.write_bytes(whole)
+    assert problems(drills) == []
+
+
+def test_a_removed_link_is_red(drills):
+    _, second, third = files(drills, "backrest-drill-main")
+    second.unlink()
+    assert problems(drills) == [(third.name, "the one before it was changed or taken out")]
+
+
+def test_space_another_key_no_key_and_another_name_are_red(drills):
+    first, second, third = files(drills, "backrest-drill-main")
+    assert {what[:40] for _, what in problems(drills, [Signer(make_key()).public])} == {
+        "signed by a key that is not believed: ss"
+    }
+    third.write_bytes(third.read_bytes() + b"\n")
+    assert problems(drills) == [(third.name, "changed")]
+    third.rename(drills / "backrest-drill-other-20261103T030000Z.json")
+    assert any(file.startswith("backrest-drill-other") for file, _ in problems(drills))
+    for file in (first, second, *files(drills, "backrest-drill-other")):
+        file.unlink()
+    keep(evidence(), drills, None)
+    assert problems(drills) == [(first.name, "not signed")]
+
+
+def test_a_document_by_another_ones_name_is_red(tmp_path):
+    keep(evidence(), tmp_path, RUNNER).rename(tmp_path / "backrest-drill-other-20261101T030000Z.json")
+    assert problems(tmp_path) == [
+        (
+            "backrest-drill-other-20261101T030000Z.json",
+            "renamed: it is backrest-drill-main-20261101T030000Z.json",
+        )
+    ]
+
+
+def test_each_stanza_has_its_own_series(drills):
+    keep(evidence(9, "main-2"), drills, RUNNER)
+    keep(evidence(10), drills, RUNNER)
+    assert series_in(drills) == ["backrest-drill-main", "backrest-drill-main-2"]
+    assert len(files(drills, "backrest-drill-main")) == 4
+    assert problems(drills) == []
+
+
+def test_drills_that_end_at_once_wait_for_each_other(tmp_path):
+    running = [threading.Thread(target=keep, args=(evidence(0, f"s{n % 2}"), tmp_path, RUNNER)) for n in range(2)]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join()
+    assert problems(tmp_path) == []
+    with pytest.raises(OpsError, match="cannot be kept there"):
+        keep(evidence(), tmp_path / "none", RUNNER)
+
+
+def test_ops_evidence_verify_says_it(drills, monkeypatch, capsys):
+    def ops(*words):
+        monkeypatch.setattr(sys, "argv", ["ops", "evidence", "verify", str(drills), "--key", RUNNER.public, *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, capsys.readouterr()
+
+    code, told = ops("--json")
+    assert (code, json.loads(told.out)["documents"]) == (0, 3)
+    files(drills, "backrest-drill-main")[1].unlink()
+    code, told = ops()
+    assert (code, "backrest-drill-main-20261103T030000Z.json" in told.err) == (3, True)
