@@ -69,9 +69,7 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
     else:
         console.out.print(f"[green]valid[/green] {file}: {settings.project} {settings.environment}")
         for name in missing:
-            console.out.print(
-                f"  not in this file: {name} (a secret; `ops stack init`, or ANCLA_SECRETS)", highlight=False
-            )
+            console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
     if later:
         raise StackError(f"{file}: understood, and not built yet: {', '.join(later)}")
 
@@ -114,6 +112,14 @@ def _settings(file: Path) -> EnvironmentSettings:
         )
         first = next(iter(_problems(file, error)), "is not valid")
         raise StackError(f"{file}: {first}{more}") from None
+
+
+def _source_of(secret: str) -> str:
+    """Return the command that sets a secret: keys are made, what the app wants is its own."""
+    if secret.startswith("secrets.backupKeys."):
+        return f"`pulumi config set --secret --path 'ancla:{secret}.accessKey'`, then `.secretKey`"
+    own = secret.startswith(("secrets.app.", "secrets.slack"))
+    return f"`pulumi config set --secret --path 'ancla:{secret}'`" if own else "`ops stack init`"
 
 
 def _problems(file: Path, error: SettingsError) -> list[str]:

@@ -149,6 +149,12 @@ def test_a_stack_file_that_is_none_is_named_once_with_those_that_are(ops, tmp_pa
     refused(ops("settings", "env-example", ROOT / "Pulumi.prod.yaml", "--check", "/tmp"), "/tmp: cannot be read")
 
 
+def test_a_secret_that_is_missing_is_named_with_what_sets_it(ops):
+    text = ops("settings", "check", ROOT / "Pulumi.prod.yaml").stdout
+    assert "secrets.deployKey (a secret; `ops stack init`, or ANCLA_SECRETS)" in text
+    assert "`pulumi config set --secret --path 'ancla:secrets.app.JWT_PRIVATE_KEY'`" in text
+
+
 def test_the_engines_riddles_are_said_in_words():
     for riddle, told in (
         ("error: PULUMI_ACCESS_TOKEN must be set for login during non-interactive CLI sessions", "`pulumi login`"),
