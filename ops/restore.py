@@ -311,10 +311,14 @@ def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
 
 def _refuse_used(target: Endpoint) -> None:
     with target.connect() as connection:
+        mark = _mark(connection)
+        if mark:  # though it may be empty: another restore may be at work in it
+            raise RestoreRefusedError(
+                f"{target.database}: is not empty ({mark}): drop it when no restore is at work, "
+                "or leave --into out for a new database"
+            )
         if not pg_facts.is_empty(connection):
-            mark = _mark(connection)
-            why = f" ({mark}): drop it, or" if mark else ";"
-            raise RestoreRefusedError(f"{target.database}: is not empty{why} leave --into out for a new database")
+            raise RestoreRefusedError(f"{target.database}: is not empty; leave --into out for a new database")
         if _others(connection):
             raise RestoreRefusedError(f"{target.database}: somebody is connected to it; leave --into out for a new one")
 

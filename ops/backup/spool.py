@@ -62,7 +62,8 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
             raise SpoolError(full(root)) from None
         raise
     finally:
-        tempfile.tempdir = before
+        if tempfile.tempdir == str(folder):
+            tempfile.tempdir = before if before and Path(before).is_dir() else None
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
 

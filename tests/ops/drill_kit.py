@@ -33,7 +33,7 @@ def identity(tmp_path_factory):
     return path
 
 
-def make(source, identity: Path, *stores, signer: Signer | None = ENVIRONMENT, name="shop"):
+def make(source, identity: Path, *stores, signer: Signer | None = ENVIRONMENT, name="shop", recipients=None):
     return create(
         BackupJob(
             environment="staging",
@@ -41,7 +41,7 @@ def make(source, identity: Path, *stores, signer: Signer | None = ENVIRONMENT, n
             name=name,
             source=source,
             stores=stores,
-            recipients=(recipient_of(identity.read_text()),),
+            recipients=(recipient_of(identity.read_text()),) if recipients is None else recipients,
             signer=signer,
         ),
         silent,

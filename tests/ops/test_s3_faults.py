@@ -53,7 +53,7 @@ def far(line, bucket, key):
         patience = (
             Patience(at_first=60, later=60, pause=0.1) if patient else Patience(at_first=0.3, later=0.3, pause=0.1)
         )
-        return S3Store(of.model_copy(update={"endpoint": line.address}), key, patience=patience, timeout=2)
+        return S3Store(of.model_copy(update={"endpoint": line.address}), key, patience=patience, timeout=1)
 
     return store
 
