@@ -21,10 +21,12 @@ from ops.release.deploy import deploy, plan_release
 from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan
 from ops.stack import load_stack
+from ops.watch.audit import audited, note
 
 release_app = typer.Typer(no_args_is_help=True)
 
 
+@audited("deploy")
 def deploy_command(
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -36,6 +38,7 @@ def deploy_command(
     The registry's tags are read with DIGITALOCEAN_TOKEN. Nothing changed is said quickly, and changes nothing.
     """
     loaded = load_stack(stack, outputs)
+    note(stack=loaded.name)
     plan = plan_release(loaded, cloud_from_environment())
     if dry_run:
         if json_output:
@@ -49,6 +52,7 @@ def deploy_command(
         for line in error.log:
             console.err.print(f"  {line}", markup=False, highlight=False, style="dim")
         raise
+    note(outcome=report.result, release=report.release)
     if json_output:
         console.print_json(report.model_dump(mode="json"))
         return
@@ -56,6 +60,7 @@ def deploy_command(
 
 
 @release_app.command("apply", hidden=True)
+@audited("release apply")
 def apply_command() -> None:
     """Apply the plan that comes on stdin; print the report, or the error, as JSON."""
     _refuse_unless_root()
@@ -68,10 +73,12 @@ def apply_command() -> None:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         _answer_error(ReleaseError(f"the plan does not fit this machine's Ancla ({where}); run `pulumi up`"))
+    note(environment=plan.environment)
     try:
         report = Release(plan=plan, machine=Machine()).apply()
     except OpsError as error:
         _answer_error(error)
+    note(outcome=report.result, release=report.release)
     sys.stdout.write(report.model_dump_json() + "\n")
 
 
@@ -106,7 +113,7 @@ def _answer_error(error: OpsError) -> NoReturn:
     log = error.log if isinstance(error, ReleaseError) else ()
     sys.stdout.write(json.dumps({"error": str(error), "log": log}) + "\n")
     sys.stdout.flush()
-    sys.exit(error.exit_code)
+    raise typer.Exit(error.exit_code)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
