@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ops.errors import BusyError, SpoolError
 
-
 KEPT = 20
 """Notes of failed runs. What older ones left is so old that retention clears it away."""
 
