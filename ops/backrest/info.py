@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class Span(_Part):
-    """First and last WAL segment, or LSN; None for a backup of a stopped server."""
+    """First and last WAL segment; None for a backup of a stopped server."""
 
     start: str | None = None
     stop: str | None = None
@@ -71,7 +71,6 @@ class Backup(_Part):
     timestamp: Times
     info: Sizes
     archive: Span | None = None
-    lsn: Span | None = None
     prior: str | None = None
     database: Of
 
@@ -112,7 +111,6 @@ class RepositoryState(_Part):
     """One repository of the stanza."""
 
     key: int
-    cipher: str = "none"
     status: Condition
 
 
