@@ -112,7 +112,7 @@ def prune_command(
     if as_json:
         console.print_json({"dry_run": dry_run, "sets": [_as_document(run) for run in runs], "failures": failures})
     else:
-        _print_outcome(runs, dry_run=dry_run)
+        _print_outcome(runs, dry_run=dry_run, seen=not failures)
     _judge(runs, failures)
 
 
@@ -194,9 +194,10 @@ def _print_plan(plan: PrunePlan) -> None:
     console.out.print(table)
 
 
-def _print_outcome(runs: list[_Run], *, dry_run: bool) -> None:
+def _print_outcome(runs: list[_Run], *, dry_run: bool, seen: bool) -> None:
     if not runs:
-        console.out.print("no backups here")
+        if seen:  # every store has answered
+            console.out.print("no backups here")
         return
     doomed = [candidate for run in runs for candidate in run.plan.doomed]
     if dry_run:

@@ -97,7 +97,9 @@ class Endpoint:
                     autocommit=autocommit,
                 )
             except psycopg.OperationalError as error:
-                raise SourceError(f"{self}: {one_line(error)}") from None
+                text = one_line(error)
+                advice = "; the outputs have another one: run `pulumi up`" if "password authentication" in text else ""
+                raise SourceError(f"{self}: {text}{advice}") from None
             with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
                 yield connection
 

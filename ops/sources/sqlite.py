@@ -111,7 +111,9 @@ class SqliteFile:
             RestoreRefusedError: a file by that name, or what SQLite keeps beside one, is there, or there is no folder.
         """
         if not self.path.parent.is_dir():
-            raise RestoreRefusedError(f"{self.path}: there is no folder {self.path.parent}")
+            raise RestoreRefusedError(
+                f"{self.path}: there is no folder {self.path.parent}; make it, or give another --into"
+            )
         for path in (self.path, self._partial, *(self.path.with_name(self.path.name + end) for end in _SIDE_FILES)):
             if path.exists() or path.is_symlink():
                 raise RestoreRefusedError(f"{path}: is there already; restore into a new path with --into")

@@ -160,7 +160,9 @@ class S3Store:
             if code == "NoSuchBucket":
                 raise StoreUnreachableError(f"{where}: no such bucket; run `pulumi up`") from None
             if code in REFUSED:
-                raise StoreUnreachableError(f"{where}: the key pair is refused ({code})") from None
+                raise StoreUnreachableError(
+                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up` writes the outputs anew"
+                ) from None
             if code == "RequestTimeTooSkewed":
                 raise StoreError(
                     f"{where}: the clock here or there is wrong by minutes; set it (timedatectl)"

@@ -112,6 +112,20 @@ def test_names_and_files_that_are_not_there(ops, encrypted):
         refused(ops("backup", "verify", "--signing-key", key, "--outputs", file), told)
 
 
+def test_doors_that_stay_closed_say_what_to_do(ops, outputs, tmp_path):
+    file = write(tmp_path, outputs)
+    assert ops("backup", "list", "--outputs", file).returncode == 0
+    outputs["backup"]["destinations"][0]["name"] += "-x"
+    refused(ops("backup", "create", "--outputs", write(tmp_path, outputs)), "no such bucket; run `pulumi up`")
+    done = ops("backup", "prune", "--yes", "--outputs", write(tmp_path, outputs))
+    refused(done, "no such bucket")
+    assert not done.stdout, "nobody knows whether there are backups"
+    outputs["secrets"]["backup_keys"][0]["secret_key"] = "wrong"
+    refused(ops("backup", "list", "--outputs", write(tmp_path, outputs)), "the key pair is refused", "`pulumi up`")
+    outputs["secrets"] |= {"database_password": "wrong", "database_admin_password": "wrong"}
+    refused(ops("backup", "create", "--outputs", write(tmp_path, outputs)), "password", "run `pulumi up`")
+
+
 def test_evidence_that_cannot_be_kept_is_told_before_the_drill(ops, encrypted):
     file, _ = encrypted
     for folder in ("/proc", "/proc/x", file):
