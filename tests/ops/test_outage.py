@@ -78,7 +78,10 @@ def beyond(line, bucket):
     return bucket.model_copy(update={"endpoint": line.address})
 
 
-def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(ops, outputs, tmp_path, line, beyond, clock):  # noqa: PLR0917 - fixtures add up
+def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(  # noqa: PLR0917 - fixtures add up
+    ops, outputs, tmp_path, line, beyond, clock, monkeypatch
+):
+    monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))  # the alerts of this test alone
     outputs["backup"]["destinations"] = [beyond.model_dump()]
     file = write(tmp_path, outputs)
     made = ops("backup", "create", "--outputs", file, "--json")
