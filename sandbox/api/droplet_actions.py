@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from sandbox import catalog
@@ -13,6 +14,7 @@ from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, find_droplet
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
+log = logging.getLogger(__name__)
 _POWER = {"power_on": "active", "power_off": "off", "shutdown": "off", "reboot": "active", "power_cycle": "active"}
 _NOT_BUILT = frozenset({"restore", "password_reset", "rebuild", "change_kernel", "enable_ipv6"})
 
@@ -112,7 +114,13 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
     changes: Record = action["details"].get("changes", {})
     outcome = "completed"
     try:
-        _use_part(cloud, {**droplet, **changes}, action)
+        try:
+            _use_part(cloud, {**droplet, **changes}, action)
+        except PartError as error:
+            log.warning("%s of droplet %s: %s", action["type"], droplet["id"], error)
+            if action["type"] != "create":
+                raise
+            _use_part(cloud, {**droplet, **changes}, action)  # a busy machine's hiccup is not the customer's
     except PartError as error:
         cloud.jobs.problems[f"action:{action['id']}"] = str(error)
         outcome, changes = "errored", {}

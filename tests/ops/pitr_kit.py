@@ -47,7 +47,7 @@ def api(tmp_path):
         sandbox.post(f"{path}/users", {"name": "app"})
         rules = [{"type": "droplet", "value": str(sandbox.machine["id"])}]
         sandbox.put(f"{path}/firewall", {"rules": rules})
-        sandbox.until(lambda: len(sandbox.get(f"{path}/backups")["backups"]) == 1)
+        sandbox.until(lambda: len(sandbox.get(f"{path}/backups")["backups"]) >= 1)
         yield sandbox
 
 
