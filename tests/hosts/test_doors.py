@@ -17,7 +17,7 @@ import asyncio, sys
 async def probe(host, port, limit):
     async with limit:
         try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), patience)
         except (OSError, asyncio.TimeoutError):
             return None
         writer.close()
@@ -25,7 +25,7 @@ async def probe(host, port, limit):
 async def main(host, ports):
     limit = asyncio.Semaphore(800)
     print(*filter(None, await asyncio.gather(*(probe(host, port, limit) for port in ports))))
-first, last = int(sys.argv[2]), int(sys.argv[3])
+first, last, patience = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 asyncio.run(main(sys.argv[1], range(first, last + 1)))
 """
 
@@ -69,12 +69,10 @@ def from_a_stranger(staging: Staging, *command: str, script: str | None = None) 
     return done.stdout
 
 
-def open_ports(staging: Staging, first: int, last: int) -> set[int]:
-    address = staging.outputs.droplets[0].address
-    return {
-        int(port)
-        for port in from_a_stranger(staging, "python3", "-", address, str(first), str(last), script=SCAN).split()
-    }
+def open_ports(staging: Staging, first: int, last: int, patience: float = 1.0) -> set[int]:
+    """Return the ports that answer a stranger within `patience` seconds each."""
+    scan = ("python3", "-", staging.outputs.droplets[0].address, str(first), str(last), str(patience))
+    return {int(port) for port in from_a_stranger(staging, *scan, script=SCAN).split()}
 
 
 @pytest.fixture
@@ -120,7 +118,12 @@ def no_host_firewall(staging: Staging) -> Iterator[None]:
 
 
 def test_exactly_22_80_and_443_answer(staging: Staging, published: None) -> None:
-    assert open_ports(staging, 1, 20000) == {22, 80, 443}
+    meant = {22, 80, 443}
+    for patience in (1.0, 3.0, 6.0):  # a scan is believed when it sees what is open: a busy machine answers late
+        seen = open_ports(staging, 1, 20000, patience)
+        if meant <= seen:
+            break
+    assert seen == meant
 
 
 def test_the_cloud_firewall_alone_keeps_a_published_port_closed(
