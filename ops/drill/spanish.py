@@ -136,8 +136,11 @@ PHRASES = {
     "the manifest is not signed": "el manifiesto no está firmado",
     "the manifest is not signed by {}, but by {}": "el manifiesto no está firmado por {}, sino por {}",
     "{} h old, budget {} h": "{} h de antigüedad, límite {} h",
-    "the snapshot is {} h in the future: a clock or the manifest is wrong": (
-        "la instantánea está {} h en el futuro: un reloj o el manifiesto está mal"
+    "it is dated {} h in the future: a clock or the manifest is wrong": (
+        "tiene fecha de {} h en el futuro: un reloj o el manifiesto está mal"
+    ),
+    "what it is counted from is {} h in the future: a clock is wrong": (
+        "aquello desde lo que se cuenta está {} h en el futuro: un reloj está mal"
     ),
     "{} of {} objects are not right": "{} de {} objetos no están bien",
     "{} of {} objects stay closed": "{} de {} objetos siguen cerrados",

@@ -139,13 +139,14 @@ def literals():
 def answers():
     """Every answer that a check of ours gives."""
     manifest = Manifest.model_construct(
-        id="20261123T030000Z-0a1b2c", objects=(), recipients=("a",), signed=None, snapshot_at=START
+        id="20261123T030000Z-0a1b2c", objects=(), recipients=("a",), signed=None, started_at=START, snapshot_at=START
     )  # fmt: skip
     key = RUNNER.public
     return [
         checks.check_origin(manifest, key),
         checks.check_age(manifest, START + timedelta(hours=5), 4),
         checks.check_age(manifest, START - timedelta(hours=5), 4),
+        checks.check_loss(-9 * 3600, "the age of the newest snapshot", 3600),
         checks.check_objects(manifest, []),
         checks.check_objects(manifest, ["x"]),
         checks.check_key(manifest, []),

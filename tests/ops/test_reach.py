@@ -207,7 +207,7 @@ def own(cluster, app, shop, desk, tmp_path):
     return outputs
 
 
-def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops, own, machine, admin):
+def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops, own, machine, admin, tmp_path):
     loaded = load_stack(None, own)
     with reach.sources(loaded) as found:
         tunnelled = found["own"]()
@@ -220,7 +220,7 @@ def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["backups"][0]["rows"] == rows
     assert reach.live(loaded) == ("shop",)
-    live = ops("restore", "--name", "own", "--into", "shop", "--outputs", own)
+    live = ops("restore", "--name", "own", "--into", "shop", "--outputs", own, "--identity", tmp_path / "identity")
     assert (live.returncode, "is a live database" in live.stderr) == (1, True)
 
 
