@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from ops.backup.keys import Signer, same_key, signed_by
-from ops.backup.records import AnyRecord, Digest, Record
+from ops.backup.records import FILE_NAME, AnyRecord, Digest, Record
 from ops.backup.signed import Signature
 from ops.errors import ManifestError
 
@@ -34,7 +34,7 @@ class ObjectRecord(Record):
     key: str
     size: int = Field(ge=0)
     sha256: Digest
-    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")  # a manifest may not write outside its folder
+    file: str = Field(pattern=FILE_NAME)
     file_size: int = Field(ge=0)
     file_sha256: Digest
     holds: str

@@ -16,6 +16,10 @@ STREAM_FILE = "dump.pgdump"
 """The one file of a PostgreSQL dump that went out as a stream: an archive in pg_dump's custom format."""
 
 
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+"""What a file of a dump may be called: neither a manifest nor a pack may write outside its folder."""
+
+
 class Record(BaseModel):
     """Base of every group: unknown keys are errors, values never change."""
 

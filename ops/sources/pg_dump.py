@@ -20,7 +20,7 @@ from ops.backup.records import STREAM_FILE
 from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources.base import Outbox
-from ops.sources.pg_packs import PACK, SMALL, Packer
+from ops.sources.pg_packs import MOST, PACK, SMALL, Packer
 from ops.sources.pg_tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
 
 TICK_SECONDS = 0.1
@@ -106,9 +106,10 @@ class RunningDump(Running):
             for path in [path for path in self._growing if str(path) not in still_open]:
                 self._growing.remove(path)
                 outbox.finish(path)
-            small = [path for path in sizes if str(path) not in still_open and path.stat().st_size < SMALL]
-            if sum(sizes[path] for path in small) >= PACK:
-                pack = self._packer.pack(small)
+            closed = [path for path in sizes if str(path) not in still_open]
+            if len(closed) >= MOST or sum(sizes[path] for path in closed) >= PACK:
+                # By their size now: some may have grown since it was read.
+                pack = self._packer.pack(path for path in closed if path.stat().st_size < SMALL)
                 self._hand_out(pack, outbox)
                 outbox.finish(pack)
         return running

@@ -8,15 +8,17 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from ops.backup.records import FILE_NAME
 from ops.errors import IntegrityError
 
 SMALL = 1 << 20
 """Bytes from which on a file goes out by itself, while it still grows."""
 PACK = 16 << 20
 """Bytes of small files that are sent on while the dump still runs."""
+MOST = 1000
+"""So many small files are sent on too, however few their bytes: each look at the dump asks for the size of all."""
 
 NAMED = 10
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 class Packer:
@@ -61,7 +63,7 @@ def unpack(folder: Path) -> None:
             with tarfile.open(pack, "r:") as tar:
                 for member in tar:
                     content = tar.extractfile(member)
-                    if content is None or not _FILE.fullmatch(member.name):  # nothing is written outside the folder
+                    if content is None or not re.fullmatch(FILE_NAME, member.name):
                         raise IntegrityError(f"{pack.name}: {member.name!r} is no file of a dump")
                     with (folder / member.name).open("xb") as file:
                         shutil.copyfileobj(content, file)

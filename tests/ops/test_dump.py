@@ -11,6 +11,8 @@ from ops.backup.records import STREAM_FILE
 from ops.backup.run import BackupJob, create
 from ops.errors import SourceError
 from ops.restore import RestoreJob, run
+from ops.sources import pg_dump
+from ops.sources.pg_packs import is_pack
 
 
 def job(source, *stores, **more):
@@ -41,6 +43,16 @@ def test_a_stream_is_one_object_with_nothing_in_the_spool_and_restores_equal(sou
     report = restored(made, identities=read_identities(identity))
     assert report.differences == []
     assert report.rows == sum(table.rows for table in source.fingerprint().tables)
+
+
+def test_small_files_that_are_many_go_out_in_several_packs_and_restore_equal(source, folder, restored, monkeypatch):
+    together = create(job(source, folder), silent)
+    assert [entry.file for entry in together.objects if is_pack(entry.file)] == ["small-0001.tar"]
+    monkeypatch.setattr(pg_dump, "MOST", 1)
+    made = create(job(source, folder), silent)
+    assert sum(is_pack(entry.file) for entry in made.objects) > 0
+    assert len(made.objects) > len(together.objects)
+    assert restored(made).differences == []
 
 
 def test_a_stream_whose_pg_dump_fails_is_no_backup(source, folder, app, shop):
