@@ -203,7 +203,7 @@ def fetch_backup(
     """
     prefix = prefix_of(manifest.name, manifest.id)
     fetcher = Fetcher(store=store, prefix=prefix, identities=identities, advance=advance)
-    fetcher.all(manifest.objects, folder, lambda _: None)
+    fetcher.all(manifest.objects, folder)
     unpack(folder)
     if not (folder / "toc.dat").exists() and not (folder / STREAM_FILE).exists():
         raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
@@ -259,10 +259,18 @@ def restore_grants(target: Endpoint, record: PostgresRecord) -> None:
             raise RestoreError(f"{target}: cannot give the database's grants back: {one_line(error)}") from None
 
 
-def comment(admin: Endpoint, database: str, text: str) -> None:
-    """Write a comment on a database, so that a person who finds it knows what it is."""
-    with admin.on(database).connect() as connection:
-        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(text)))
+def comment(admin: Endpoint, database: str, text: str, *, via: str | None = None) -> None:
+    """Write a comment on a database, so that a person who finds it knows what it is; an empty text takes it away.
+
+    Args:
+        admin: its owner, or a member of that role.
+        database: the name.
+        text: the comment.
+        via: another database to do it from, where nobody may connect to that one.
+    """
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(text or None))
+    with admin.on(via or database).connect() as connection:
+        connection.execute(statement)
 
 
 class Stopwatch:

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from ops.errors import RestoreError, RestoreRefusedError, SourceError
-from ops.restore import NAME_LENGTH
+from ops.restore import NAME_LENGTH, comment
 from ops.sources.pg_tools import Connection, Endpoint, one_line
 
 VERIFIED = re.compile(r"ancla: restore of (\S+) begun \S+, verified")
@@ -181,10 +181,8 @@ def _anywhere(cluster: Cluster, *names: str) -> Generator[Connection]:
 
 
 def _comment(cluster: Cluster, database: str, text: str, *, via: str) -> None:
-    statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(database), sql.Literal(text or None))
     try:
-        with cluster.admin.on(via).connect() as connection:
-            connection.execute(statement)
+        comment(cluster.admin, database, text, via=via)
     except psycopg.Error as error:
         raise RestoreError(f"{cluster.admin}: cannot comment on {database}: {one_line(error)}") from None
 

@@ -16,7 +16,7 @@ from ops.backrest import drill, driver, info
 from ops.backrest.evidence import BackrestEvidence
 from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
-from ops.drill.options import SigningKeyOption, ready, signer_of
+from ops.drill.options import EVIDENCE, SigningKeyOption, ready, signer_of
 from ops.drill.series import keep
 from ops.errors import OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
@@ -209,9 +209,7 @@ def backrest_drill(
         Path | None, typer.Option("--spool", metavar="FOLDER", help="Where it is restored; TMPDIR else.")
     ] = None,
     may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
-    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where the JSON goes.")] = Path(
-        "drills"
-    ),
+    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where the JSON goes.")] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     here: HereOption = False,
     config: ConfigOption = None,

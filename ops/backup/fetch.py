@@ -43,7 +43,7 @@ class Fetcher:
     cancelled: threading.Event = field(default_factory=threading.Event)
     advance: Advance = ignored
 
-    def all(self, objects: Iterable[ObjectRecord], folder: Path, done: Callable[[ObjectRecord], None]) -> None:
+    def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
         """Fetch objects into `folder`, a few at a time, largest first.
 
         Raises:
@@ -52,11 +52,10 @@ class Fetcher:
             KeyProblemError: no identity opens it.
         """
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures = {pool.submit(self.one, entry, folder): entry for entry in sorted(objects, key=lambda e: -e.size)}
+            futures = [pool.submit(self.one, entry, folder) for entry in sorted(objects, key=lambda e: -e.size)]
             try:
                 for future in as_completed(futures):
                     future.result()
-                    done(futures[future])
             except BaseException:  # an interrupt too
                 self.cancelled.set()
                 for future in futures:

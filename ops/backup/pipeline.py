@@ -93,7 +93,7 @@ class Outgoing:
         if self._first_error is not None:
             raise self._first_error
 
-    def settle(self, files: dict[Path, str], done: Callable[[ObjectRecord], None]) -> tuple[ObjectRecord, ...]:
+    def settle(self, files: dict[Path, str]) -> tuple[ObjectRecord, ...]:
         """Send what has not been begun (`path: what it holds`), wait for all, and return the records by key.
 
         Raises:
@@ -107,9 +107,7 @@ class Outgoing:
             names = {future: files.get(path, "") for path, future in self._futures.items()}
             for future in as_completed(names):
                 self.check()
-                record = future.result().model_copy(update={"holds": names[future]})
-                records.append(record)
-                done(record)
+                records.append(future.result().model_copy(update={"holds": names[future]}))
         finally:
             self.stop()
         return tuple(sorted(records, key=lambda record: record.key))

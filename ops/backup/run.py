@@ -98,7 +98,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
             try:
                 dump = job.source.dump(folder / "dump", outgoing)
                 report(f"dumped {len(dump.files)} files, {dump.record.rows} rows{_lain(dump.spool_bytes)}")
-                objects = outgoing.settle(dump.files, lambda _: None)
+                objects = outgoing.settle(dump.files)
             finally:
                 outgoing.stop()  # before the spool goes
         report(f"stored {len(objects)} objects, {mebibytes(sum(entry.size for entry in objects))} MiB")

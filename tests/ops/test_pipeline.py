@@ -83,7 +83,7 @@ def test_a_file_goes_out_while_it_is_written_and_is_there_only_when_it_is_whole(
         assert stored(folder) == 0, "an object that is not whole is there"
         file.write(b"the end")
     out.finish(path)
-    (record,) = out.settle({path: "table public.a"}, lambda _: None)
+    (record,) = out.settle({path: "table public.a"})
     assert (record.file_size, record.holds) == (3 * PART_SIZE + 7, "table public.a")
     assert not path.exists(), "what is sent gives its space back"
 
@@ -105,7 +105,7 @@ def test_a_pipe_ends_when_it_is_said_to_and_not_when_its_writer_dies(tmp_path, f
     time.sleep(0.3)
     assert stored(folder) == 0
     out.finish(path)
-    (record,) = out.settle({path: "all"}, lambda _: None)
+    (record,) = out.settle({path: "all"})
     assert record.file_size == 9
 
 
@@ -138,7 +138,7 @@ def test_parts_are_equal_whatever_the_size(tmp_path, folder, size):
     store, path = FakeUnequalRefusingStore(folder), tmp_path / "1.dat"
     path.write_bytes(os.urandom(size))
     out = outgoing(store)
-    out.settle({path: ""}, lambda _: None)
+    out.settle({path: ""})
     assert all(sizes for sizes in store.sizes.values())
 
 
@@ -162,14 +162,14 @@ def test_what_went_out_comes_back(tmp_path, s3, identity, encrypted):
     content = os.urandom(PART_SIZE + 1000) + b"and a line that repeats\n" * 100_000
     path = tmp_path / "1.dat"
     path.write_bytes(content)
-    (record,) = outgoing(s3, recipients=recipients).settle({path: "table public.a"}, lambda _: None)
+    (record,) = outgoing(s3, recipients=recipients).settle({path: "table public.a"})
     assert record.key == ("1.dat.zst.age" if encrypted else "1.dat.zst")
     with s3.open(PREFIX + record.key) as body:
         assert (b"age-encryption.org" in body.read(100)) is encrypted
     back = tmp_path / "back"
     back.mkdir()
     identities = read_identities(identity) if encrypted else ()
-    Fetcher(store=s3, prefix=PREFIX, identities=identities).all([record], back, lambda _: None)
+    Fetcher(store=s3, prefix=PREFIX, identities=identities).all([record], back)
     assert (back / "1.dat").read_bytes() == content
 
 
@@ -177,7 +177,7 @@ def test_another_identity_or_none_opens_nothing_and_says_so(tmp_path, folder, id
     path, stranger = tmp_path / "1.dat", tmp_path / "stranger.txt"
     path.write_bytes(b"secret" * 1000)
     stranger.write_text(make_identity())
-    (record,) = outgoing(folder, recipients=[recipient_of(identity.read_text())]).settle({path: "a"}, lambda _: None)
+    (record,) = outgoing(folder, recipients=[recipient_of(identity.read_text())]).settle({path: "a"})
     for identities, says in ((read_identities(stranger), "no identity that was given opens it"), ((), "--identity")):
         with pytest.raises(KeyProblemError, match=says):
             Fetcher(store=folder, prefix=PREFIX, identities=identities).one(record, tmp_path)
@@ -189,7 +189,7 @@ def test_any_flipped_byte_is_an_integrity_error_that_names_the_object(tmp_path, 
     path = tmp_path / "1.dat"
     path.write_bytes(os.urandom(2000))
     recipients = [recipient_of(identity.read_text())] if encrypted else []
-    (record,) = outgoing(folder, recipients=recipients).settle({path: "table public.a"}, lambda _: None)
+    (record,) = outgoing(folder, recipients=recipients).settle({path: "table public.a"})
     at = folder.root / PREFIX / record.key
     content = at.read_bytes()
     fetcher = Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity))
@@ -230,11 +230,9 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path, folder, identit
     gc.disable()
     try:
         before = resident()
-        records = outgoing(folder, recipients=recipients).settle(files, lambda _: None)
+        records = outgoing(folder, recipients=recipients).settle(files)
         sent = resident()
-        Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity)).all(
-            records, tmp_path, lambda _: None
-        )
+        Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity)).all(records, tmp_path)
         fetched = resident()
     finally:
         gc.enable()
