@@ -115,11 +115,18 @@ class Docker:
         self.run("cp", "-", f"{name}:/", stdin=archive(files))
 
     def execute(
-        self, name: str, *command: str, stdin: str | None = None, user: str | None = None, check: bool = True
+        self,
+        name: str,
+        *command: str,
+        stdin: str | None = None,
+        user: str | None = None,
+        check: bool = True,
+        timeout: float = 300,
     ) -> str:
-        """Run a command in a running container and return what it printed."""
+        """Run a command in a running container and return what it printed; errors as of `run`."""
         options = (*(("--interactive",) if stdin is not None else ()), *(("--user", user) if user else ()))
-        return self.run("exec", *options, name, *command, stdin=None if stdin is None else stdin.encode(), check=check)
+        text = None if stdin is None else stdin.encode()
+        return self.run("exec", *options, name, *command, stdin=text, check=check, timeout=timeout)
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a volume if it is not there."""
