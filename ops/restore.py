@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import LiteralString
 
@@ -17,14 +18,14 @@ from psycopg import sql
 from ops.backup.catalog import missing_objects, prefix_of
 from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
-from ops.backup.records import STREAM_FILE, PostgresRecord
+from ops.backup.records import PostgresRecord
 from ops.backup.spool import mebibytes, spool
-from ops.errors import IntegrityError, ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
-from ops.meter import Advance, Meter, ignored, unseen
+from ops.errors import ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
+from ops.meter import Meter, unseen
 from ops.sources import pg_facts
 from ops.sources.base import Difference
-from ops.sources.pg_loading import loading
-from ops.sources.pg_packs import unpack
+from ops.sources.pg_arriving import Arriving, in_order
+from ops.sources.pg_loading import following
 from ops.sources.pg_restore import choose_role, foreign_owners
 from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
 from ops.sources.postgres import PostgresDatabase, server_version
@@ -154,33 +155,24 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         tables=len(record.tables),
     )
     clock = Stopwatch(result.seconds)
+    mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
+    report(
+        f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB, "
+        f"and restoring into {planned.target} as {planned.restore_as}"
+    )
     with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.name}") as folder:
-        report(f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB")
-        with clock("fetch"), meter(f"fetching {manifest.name}", manifest.stored_bytes) as advance:
-            fetch_backup(job.store, manifest, folder, job.identities, advance)
-        report(f"fetched and verified in {result.seconds['fetch']:.1f} s")
-        target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
-        mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        report(f"restoring into {planned.target} as {planned.restore_as}")
-        if not planned.exists:
-            create_database(job.admin, planned.target, record)
-        try:
-            comment(job.admin, planned.target, f"{mark}, not finished")
-            with clock("restore"), loading(folder, meter, f"loading {manifest.name}") as seen:
-                target.restore(folder, record, seen)
+        with _arriving(job, folder, clock, meter) as arriving:
+            arriving.wait_for_archive()
+            if not planned.exists:
+                create_database(job.admin, planned.target, record)
+            with _marked(job, planned, mark, arriving, report), clock("restore", without="fetch"):
+                target.restore(folder, record, arriving.loaded.hear, arriving)
+                arriving.finish()
                 restore_grants(target.endpoint, record)
-            report(f"restored in {result.seconds['restore']:.1f} s; comparing with the backup")
-            with clock("check"):
-                readable = _readable(target, job)
-                result.differences = readable.check(record)
-        except BaseException as error:
-            with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
-                comment(job.admin, planned.target, f"{mark}, FAILED")
-            if isinstance(error, KeyboardInterrupt):
-                report(f"interrupted: the database {planned.target} is left as it is, do not use it")
-            if isinstance(error, OpsError):
-                raise RestoreError(f"{error}; the database {planned.target} is left as it is, do not use it") from None
-            raise
+        report(f"fetched and restored in {sum(result.seconds.values()):.1f} s; comparing with the backup")
+        with _marked(job, planned, mark, arriving, report), clock("check"):
+            result.differences = _readable(target, job).check(record)
     if result.differences:
         comment(job.admin, planned.target, f"{mark}, DIFFERS from the backup")
         first = "; ".join(str(difference) for difference in result.differences[:3])
@@ -189,24 +181,6 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         )
     comment(job.admin, planned.target, f"{mark}, verified")
     return result
-
-
-def fetch_backup(
-    store: Store, manifest: Manifest, folder: Path, identities: Identities, advance: Advance = ignored
-) -> None:
-    """Fetch and verify every object of a backup into `folder`; `advance` is told of the bytes.
-
-    Raises:
-        IntegrityError: an object is not what was written.
-        ObjectMissingError: an object is not there.
-        KeyProblemError: no identity opens it.
-    """
-    prefix = prefix_of(manifest.name, manifest.id)
-    fetcher = Fetcher(store=store, prefix=prefix, identities=identities, advance=advance)
-    fetcher.all(manifest.objects, folder)
-    unpack(folder)
-    if not (folder / "toc.dat").exists() and not (folder / STREAM_FILE).exists():
-        raise IntegrityError(f"{store.name}/{prefix}: the manifest names no toc.dat: this is no whole dump")
 
 
 def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_locale: bool = False) -> None:
@@ -280,13 +254,55 @@ class Stopwatch:
         self._seconds = seconds
 
     @contextlib.contextmanager
-    def __call__(self, phase: str) -> Generator[None]:
-        """Measure one phase."""
-        begun = time.monotonic()
+    def __call__(self, phase: str, *, without: str | None = None) -> Generator[None]:
+        """Measure one phase, `without` what another takes of it meanwhile."""
+        begun, other = time.monotonic(), self._seconds.get(without or "", 0)
         try:
             yield
         finally:
-            self._seconds[phase] = round(self._seconds.get(phase, 0) + time.monotonic() - begun, 3)
+            spent = time.monotonic() - begun - self._seconds.get(without or "", 0) + other
+            self._seconds[phase] = round(self._seconds.get(phase, 0) + spent, 3)
+
+
+@contextlib.contextmanager
+def _arriving(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> Generator[Arriving]:
+    """Begin to fetch the backup; what is still on its way at the end is given up."""
+    manifest = job.manifest
+    prefix = prefix_of(manifest.name, manifest.id)
+    whole = sum(entry.size + entry.file_size for entry in manifest.objects)
+    with meter(f"restoring {manifest.name}", whole) as advance, following(folder, advance) as loaded:
+        fetcher = Fetcher(store=job.store, prefix=prefix, identities=job.identities, advance=advance)
+        with contextlib.closing(fetcher.arriving(in_order(manifest.objects), folder)) as fetched:
+            yield Arriving(fetched, folder, advance, loaded, waiting=partial(clock, "fetch"))
+
+
+@contextlib.contextmanager
+def _marked(job: RestoreJob, planned: RestorePlan, mark: str, arriving: Arriving, report: Report) -> Generator[None]:
+    """Write on the target what becomes of it, so that nobody takes a half of it for whole."""
+    try:
+        comment(job.admin, planned.target, f"{mark}, not finished")
+        yield
+    except BaseException as error:
+        # what goes wrong on this side before all is there leaves nothing on the other
+        if arriving.gave_up(error) and not planned.exists and _dropped(job.admin, planned.target):
+            raise
+        with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
+            comment(job.admin, planned.target, f"{mark}, FAILED")
+        if isinstance(error, KeyboardInterrupt):
+            report(f"interrupted: the database {planned.target} is left as it is, do not use it")
+        if isinstance(error, OpsError):
+            raise RestoreError(f"{error}; the database {planned.target} is left as it is, do not use it") from None
+        raise
+
+
+def _dropped(admin: Endpoint, name: str) -> bool:
+    """Drop a database that this restore has made; say whether it is gone."""
+    try:
+        with admin.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+    except (OpsError, psycopg.Error):
+        return False
+    return True
 
 
 def _readable(target: PostgresDatabase, job: RestoreJob) -> PostgresDatabase:

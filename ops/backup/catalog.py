@@ -49,7 +49,8 @@ def entries(store: Store, name: str | None = None) -> list[CatalogEntry]:
         parts = item.key.split("/")
         if len(parts) == 3 and time_of(parts[1]) is not None:
             found.setdefault((parts[0], parts[1]), []).append(item)
-    return sorted((_entry(name, key, items) for (name, key), items in found.items()), key=lambda e: (e.id, e.name))
+    listed = [_entry(name, key, items) for (name, key), items in found.items()]
+    return sorted(listed, key=lambda entry: (entry.begun_at, entry.stored_at, entry.id, entry.name))  # ids say seconds
 
 
 def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:

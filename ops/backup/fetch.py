@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
@@ -43,8 +43,10 @@ class Fetcher:
     cancelled: threading.Event = field(default_factory=threading.Event)
     advance: Advance = ignored
 
-    def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
-        """Fetch objects into `folder`, a few at a time, largest first.
+    def arriving(self, objects: Iterable[ObjectRecord], folder: Path) -> Generator[list[ObjectRecord]]:
+        """Fetch objects into `folder`, a few at a time, in their order; yields those that came since the last time.
+
+        What is fetched goes on while the caller works. A file has its name when it is whole and right.
 
         Raises:
             IntegrityError: a digest or a size differs; the message names the object and what it holds.
@@ -52,20 +54,30 @@ class Fetcher:
             KeyProblemError: no identity opens it.
         """
         with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [pool.submit(self.one, entry, folder) for entry in sorted(objects, key=lambda e: -e.size)]
+            futures = {pool.submit(self.one, entry, folder): entry for entry in objects}
             try:
-                for future in as_completed(futures):
-                    future.result()
-            except BaseException:  # an interrupt too
+                left = set(futures)
+                while left:
+                    done, left = wait(left, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                    yield [futures[future] for future in done]
+            except BaseException:  # an interrupt too, or nobody asks for more
                 self.cancelled.set()
                 for future in futures:
                     future.cancel()
                 raise
 
+    def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
+        """Fetch objects into `folder`, largest first; see `arriving`."""
+        for _ in self.arriving(sorted(objects, key=lambda entry: -entry.size), folder):
+            pass
+
     def one(self, entry: ObjectRecord, folder: Path) -> None:
-        """Fetch one object; see `all`."""
+        """Fetch one object; see `arriving`."""
         where = f"{self.store.name}/{self.prefix}{entry.key} ({entry.holds})"
-        with self.store.open(self.prefix + entry.key) as body, (folder / entry.file).open("wb") as file:
+        partial = folder / f"{entry.file}.part"
+        with self.store.open(self.prefix + entry.key) as body, partial.open("wb") as file:
             stored = _Stored(body, self.cancelled, self.advance)
             plain = _Plain(file, entry)
             broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
@@ -80,6 +92,7 @@ class Fetcher:
             raise KeyProblemError(f"{where}: {broken}")
         if broken or plain.digest != entry.file_sha256:
             raise IntegrityError(f"{where}: opens to other bytes than were dumped{f': {broken}' if broken else ''}")
+        partial.replace(folder / entry.file)
 
 
 def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exception | None:

@@ -22,29 +22,53 @@ _DATA = re.compile(r"(?:blob_)?\d+\.dat")
 @contextmanager
 def loading(folder: Path, meter: Meter, what: str) -> Generator[Callable[[str], None]]:
     """Show how much of the archive in `folder` is loaded; yields what takes each line of `pg_restore --verbose`."""
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if _DATA.fullmatch(path.name)}
-    if not sizes:  # a stream, of which all files are one
+    total = sum(path.stat().st_size for path in _data(folder))
+    if not total:  # a stream, of which all files are one
         yield lambda _: None
         return
-    stop = threading.Event()
-    with meter(what, sum(sizes.values())) as advance:
-        loaded = _Loaded(folder.resolve(), sizes, advance)
-        looking = threading.Thread(target=loaded.watch, args=(stop,), daemon=True)
-        looking.start()
-        try:
-            yield loaded.hear
-        finally:
-            stop.set()
-            looking.join()
+    with meter(what, total) as advance, following(folder, advance) as loaded:
+        loaded.expect()
+        yield loaded.hear
 
 
-class _Loaded:
+@contextmanager
+def following(folder: Path, advance: Advance) -> Generator[Loaded]:
+    """Tell `advance` of what is loaded of the files that are expected in `folder`."""
+    stop, loaded = threading.Event(), Loaded(folder.resolve(), advance)
+    looking = threading.Thread(target=loaded.watch, args=(stop,), daemon=True)
+    looking.start()
+    try:
+        yield loaded
+    finally:
+        stop.set()
+        looking.join()
+
+
+def _data(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if _DATA.fullmatch(path.name))
+
+
+class Loaded:
     """What is known of each file, in bytes. It is told by one thread and looks with another."""
 
-    def __init__(self, folder: Path, sizes: dict[str, int], advance: Advance) -> None:
-        self._folder, self._sizes, self._advance = folder, sizes, advance
-        self._read = dict.fromkeys(sizes, 0)
+    def __init__(self, folder: Path, advance: Advance) -> None:
+        self._folder, self._advance = folder, advance
+        self._sizes: dict[str, int] = {}
+        self._read: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def expect(self) -> int:
+        """Take note of the data files that are there now; returns the bytes of those that were not before."""
+        with self._lock:
+            new = {path.name: path.stat().st_size for path in _data(self._folder) if path.name not in self._sizes}
+            self._sizes |= new
+            self._read |= dict.fromkeys(new, 0)
+            return sum(new.values())
+
+    def finish(self) -> None:
+        """Take note that all of them are loaded."""
+        for name, size in list(self._sizes.items()):
+            self._note(name, size)
 
     def hear(self, line: str) -> None:
         """Take a line of pg_restore."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import itertools
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,10 @@ SESSION = {
 }
 """Settings of the sessions that load, which any role may set."""
 
+LISTING = "toc.dat"
+"""The file of a directory archive that names all the others."""
+
+_ROWS = re.compile(r"^(\d+); \d+ \d+ (TABLE DATA|BLOBS) ")
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
 
@@ -73,8 +77,9 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
     jobs: int,
     owner: Endpoint | None = None,
     watch: Callable[[str], None] | None = None,
+    arriving: Iterator[object] | None = None,
 ) -> None:
-    """Restore the directory archive `folder` into `target`.
+    """Restore the directory archive `folder` into `target`; tables are loaded as their files come.
 
     Args:
         target: an empty database.
@@ -83,6 +88,8 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
         jobs: parallel workers.
         owner: the app's own role there, for what belongs to it.
         watch: given each line that pg_restore says of its work, when it says it.
+        arriving: asked for its next when a file is not there yet; comes back when more files are, or ends. Files that
+            were waited for are removed when they are loaded.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
@@ -103,15 +110,18 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
         _make_schemas(target, record)
     parallel = f"--jobs={jobs}"
     archive = _Archive(folder=folder, tool=tool, watch=watch)
+    arriving = arriving or iter(())
     if runner == target:
         _run(archive, target, [line for line in lines if _FIRST.match(line)], [])
-        _run(archive, target, [line for line in lines if not _FIRST.match(line)], [parallel])
+        for group in _as_they_come([line for line in lines if not _FIRST.match(line)], folder, arriving):
+            _run(archive, target, group, [parallel])
         return
     rest = [line for line in lines if not _FIRST.match(line) or _is_of(line, runner.user)]
     _run(archive, target, [line for line in lines if line not in set(rest)], ["--no-owner"])
     with _lent(target, runner):
-        for own, group in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
-            _run(archive, runner if own else target, list(group), [parallel, "--no-owner"])
+        for own, of_one in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
+            for group in _as_they_come(list(of_one), folder, arriving):
+                _run(archive, runner if own else target, group, [parallel, "--no-owner"])
 
 
 def archive_in(folder: Path) -> Path:
@@ -133,6 +143,48 @@ def _make_schemas(target: Endpoint, record: PostgresRecord) -> None:
 def _is_of(line: str, role: str) -> bool:
     """Say whether a line of the listing is `role`'s to restore. Large objects' content is listed with no owner."""
     return line.rsplit(" ", 1)[-1] == role or " BLOBS " in line
+
+
+def _as_they_come(lines: list[str], folder: Path, arriving: Iterator[object]) -> Iterator[list[str]]:
+    """Divide lines of a listing into what can be restored at once; in one piece where every file is there.
+
+    What comes before the rows in an archive needs no other file, and what comes after them needs all rows.
+    """
+    if all(_is_here(line, folder) for line in lines):
+        yield lines
+        return
+    rows = [line for line in lines if _ROWS.match(line)]
+    first = lines.index(rows[0])
+    yield lines[:first]
+    left, more = rows, True
+    while left:
+        here = [line for line in left if not more or _is_here(line, folder)]
+        if here:
+            yield here
+            left = [line for line in left if line not in set(here)]
+            for path in filter(None, (_file_of(line, folder) for line in here)):
+                path.unlink(missing_ok=True)
+        else:
+            more = next(arriving, None) is not None
+    yield [line for line in lines[first:] if line not in set(rows)]
+
+
+def _is_here(line: str, folder: Path) -> bool:
+    """Say whether what a line of the listing names can be restored from what is in the folder."""
+    match = _ROWS.match(line)
+    if match is None or not archive_in(folder).is_dir():
+        return True
+    file = _file_of(line, folder)
+    if file is not None:
+        return file.exists()
+    listed = folder / "blobs.toc"
+    return listed.exists() and all((folder / entry.split()[1]).exists() for entry in listed.read_text().splitlines())
+
+
+def _file_of(line: str, folder: Path) -> Path | None:
+    """Return the file of a table's rows; None for what is in several or in none."""
+    match = _ROWS.match(line)
+    return folder / f"{match[1]}.dat" if match and match[2] == "TABLE DATA" else None
 
 
 @dataclass(frozen=True, kw_only=True)

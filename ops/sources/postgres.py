@@ -6,7 +6,7 @@ The dump and the fingerprints are of one exported snapshot, so that a copy can b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -115,9 +115,15 @@ class PostgresDatabase:
             f"--exclude-table={name}" for name in self.without_tables
         ]
 
-    def restore(self, folder: Path, record: PostgresRecord, watch: Callable[[str], None] | None = None) -> None:
+    def restore(
+        self,
+        folder: Path,
+        record: PostgresRecord,
+        watch: Callable[[str], None] | None = None,
+        arriving: Iterator[object] | None = None,
+    ) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
-        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch)
+        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch, arriving=arriving)
 
     def fingerprint(self) -> PostgresRecord:
         """Describe what is in it now."""

@@ -12,7 +12,7 @@ import pytest
 from tests.engine.kit import BareCloud, Point, points
 
 pytestmark = pytest.mark.engine
-SAMPLES = 3
+SAMPLES = 2
 
 
 @pytest.fixture(scope="module")
