@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ops.meter import Advance, Meter
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 _DONE = re.compile(r"finished item (\d+) TABLE DATA")
 _DATA = re.compile(r"(?:blob_)?\d+\.dat")
 

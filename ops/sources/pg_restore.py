@@ -148,25 +148,25 @@ def _is_of(line: str, role: str) -> bool:
 def _as_they_come(lines: list[str], folder: Path, arriving: Iterator[object]) -> Iterator[list[str]]:
     """Divide lines of a listing into what can be restored at once; in one piece where every file is there.
 
-    What comes before the rows in an archive needs no other file, and what comes after them needs all rows.
+    What comes before the rows in an archive needs no other file. What comes after them goes with the last of the rows:
+    pg_restore begins with the indexes of a table when its own rows are there.
     """
-    if all(_is_here(line, folder) for line in lines):
-        yield lines
-        return
-    rows = [line for line in lines if _ROWS.match(line)]
-    first = lines.index(rows[0])
-    yield lines[:first]
-    left, more = rows, True
-    while left:
-        here = [line for line in left if not more or _is_here(line, folder)]
+    more = True
+    while more:
+        lacking = {line for line in lines if not _is_here(line, folder)}
+        if not lacking:
+            break
+        rows = [line for line in lines if _ROWS.match(line)]
+        first = lines.index(rows[0])
+        here = lines[:first] + [line for line in rows if line not in lacking]
         if here:
             yield here
-            left = [line for line in left if line not in set(here)]
             for path in filter(None, (_file_of(line, folder) for line in here)):
                 path.unlink(missing_ok=True)
+            lines = [line for line in lines if line not in set(here)]
         else:
             more = next(arriving, None) is not None
-    yield [line for line in lines[first:] if line not in set(rows)]
+    yield lines
 
 
 def _is_here(line: str, folder: Path) -> bool:

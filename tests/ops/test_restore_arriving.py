@@ -29,14 +29,14 @@ class Held(FolderStore):
         return super().open(key)
 
 
-@pytest.fixture(params=["one role", "two roles"])
+@pytest.fixture
 def backup(request, source, app, admin, folder):
     with app.on("shop").connect() as connection:
         connection.execute(f"CREATE TABLE public.bigger AS {BIGGER}")
         connection.execute(f"CREATE TABLE audit.large AS {LARGE}")
         connection.execute("CREATE INDEX ON audit.large (a)")
         connection.execute("SELECT lo_from_bytea(0, decode(repeat('ab', 1200000), 'hex'))")
-    if request.param == "one role":
+    if getattr(request, "param", "") == "one role":
         with admin.connect() as connection:
             connection.execute("GRANT app TO doadmin")
     yield create(BackupJob(environment="staging", project="test", name="shop", source=source, stores=(folder,)), silent)
@@ -80,7 +80,11 @@ def restore(backup, folder, admin, app):
     return go
 
 
-@pytest.mark.parametrize("last", ["table public.bigger", "table audit.large", "large object"])
+@pytest.mark.parametrize(
+    ("backup", "last"),
+    [("one role", "table public.bigger"), ("two roles", "table audit.large"), ("two roles", "large object")],
+    indirect=["backup"],
+)
 def test_what_is_there_is_loaded_while_the_last_is_on_its_way(restore, backup, cluster, admin, last):
     """The last object does not come before the rows of every other one are in the database."""
     loaded = {"public.bigger": 30000, "audit.large": 20000, "public.orders": 3000}
@@ -109,7 +113,9 @@ def begun(cluster, admin, last):
     return held
 
 
-@pytest.mark.parametrize("what", ["table public.bigger", "large object"])
+@pytest.mark.parametrize(
+    ("backup", "what"), [("one role", "large object"), ("two roles", "table public.bigger")], indirect=["backup"]
+)
 def test_when_the_last_is_wrong_the_database_that_was_begun_goes(restore, backup, folder, cluster, admin, what):  # noqa: PLR0917 - fixtures add up
     flip(folder, backup, what)
     before = names(admin)
