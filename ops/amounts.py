@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 
 def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
@@ -33,3 +34,8 @@ def size(value: int) -> str:
 def count(value: int | None) -> str:
     """Return a number with its thousands apart; a dash for none."""
     return "\u2013" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def utc(moment: datetime) -> str:
+    """Return a time in UTC, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

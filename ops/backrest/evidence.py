@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
+from ops.amounts import size, utc
 from ops.backup.signed import Signature
-from ops.drill.evidence import Check, DatabaseFacts, Document, Facts, Phase, Questions, Status
+from ops.drill.evidence import (
+    Attachment,
+    Check,
+    DatabaseFacts,
+    Facts,
+    OtherDocument,
+    Phase,
+    Questions,
+    Status,
+)
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
 
@@ -48,7 +59,7 @@ class Recovered(Facts):
     last_transaction: datetime | None
 
 
-class BackrestEvidence(Document):
+class BackrestEvidence(OtherDocument):
     """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest.
 
     `previous` is the SHA-256 of the stanza's document before.
@@ -81,12 +92,42 @@ class BackrestEvidence(Document):
     checks: list[Check]
     phases: list[Phase]
     previous: str | None = None
+    page: Attachment | None = None
     signed: Signature | None = None
 
     @property
     def rows(self) -> int:
         """Rows of all databases."""
         return sum(database.rows for database in self.databases)
+
+    @property
+    def title(self) -> str:
+        """Whose backup it was, in a few words."""
+        return f"Drill of pgBackRest's backup: {self.stanza}"
+
+    @property
+    def read(self) -> Sequence[DatabaseFacts]:
+        """The databases of the copy."""
+        return self.databases
+
+    @property
+    def budget(self) -> int | None:
+        """Seconds that the recovery may take; None where no limit is set."""
+        return self.rto_budget_seconds
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person asks about the backup and the copy, by its name."""
+        last = self.recovered.last_transaction if self.recovered else None
+        return {
+            "backup": f"{self.backup} ({self.backup_type}), repository {self.repository}",
+            "ended at": utc(self.backup_stopped_at),
+            "size": size(self.size) + (f", {size(self.stored)} stored" if self.stored is not None else ""),
+            "asked for": utc(self.asked_for) if self.asked_for else "the latest",
+            "last transaction": utc(last) if last else "-",
+            "server": self.server_version,
+            **self.tools,
+        }
 
 
 def answered(check: Check) -> bool:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ops.backrest.driver import Pgbackrest
+from ops.backup.catalog import CLOCK_MISLEADS
 from ops.errors import StoreError, ToolError
-from ops.watch.freshness import CLOCK_SKEW, Freshness
+from ops.watch.freshness import Freshness
 
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
 """Codes of a repository's status; 4 to 6 and 99 are told in pgBackRest's own words."""
@@ -155,7 +156,7 @@ class Stanza(_Part):
             return f"{backup.label} is of an earlier server of this stanza"
         if backup.error:
             return f"{backup.label} has pages with wrong checksums: the server's files were damaged"
-        if backup.stopped_at > now + CLOCK_SKEW:
+        if backup.stopped_at > now + CLOCK_MISLEADS:
             return f"{backup.label} is of the future: {backup.stopped_at:%Y-%m-%d %H:%M} UTC"
         return None
 

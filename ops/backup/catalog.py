@@ -15,8 +15,10 @@ MANIFEST_LIMIT = 64 << 20
 
 LATEST = "latest"
 
-CLOCK_SKEW = timedelta(hours=1)
-"""Clocks of two machines may differ by this before what one of them has made is no longer believed."""
+CLOCK_WRONG = timedelta(minutes=5)
+"""Clocks that are kept differ by less. From here on a drill is red, and what is dated so is no reason to delete."""
+CLOCK_MISLEADS = timedelta(hours=1)
+"""From here on what a machine has made is not taken for the latest: refusing a restore is worse than a red drill."""
 
 ID_LENGTH = len("20260101T000000Z-000000")
 
@@ -95,7 +97,7 @@ def refuse_to_come(store: Store, name: str, backup_id: str) -> None:
         BackupNotFoundError: it is.
     """
     begun, now = time_of(backup_id), datetime.now(UTC)
-    if begun is not None and begun > now + CLOCK_SKEW:
+    if begun is not None and begun > now + CLOCK_MISLEADS:
         raise BackupNotFoundError(
             f"{store.name}: {backup_id} of {name} is dated to come, it is {now:%Y-%m-%d %H:%M} UTC here: a clock is "
             "wrong, here or where it was made, and which backup is the latest cannot be told; "

@@ -21,8 +21,8 @@ KEPT = 20
 
 
 @contextlib.contextmanager
-def only_run(what: str, note: str) -> Generator[str | None]:
-    """Hold the lock of `what`. Yields the notes of the runs that died or failed since one ended well; None else.
+def only_run(what: str, note: str) -> Generator[tuple[str, ...]]:
+    """Hold the lock of `what`. Yields the notes of the runs that died or failed since one ended well.
 
     Args:
         what: names the lock, such as environment and backup set.
@@ -45,7 +45,7 @@ def only_run(what: str, note: str) -> Generator[str | None]:
         file.seek(0)
         left = file.read().split()[-KEPT:]
         _write(file.fileno(), " ".join([*left, note]))
-        yield " ".join(left) or None
+        yield tuple(left)
         _write(file.fileno(), "")
 
 

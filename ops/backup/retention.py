@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from blueprint.backup import RetentionSettings
+from ops.backup.catalog import CLOCK_WRONG
 
 IN_PROGRESS = timedelta(hours=24)
 """A backup without a manifest may be one that is being made; older than this it was broken off."""
-
-CLOCK_SKEW = timedelta(minutes=5)
-"""Clocks of two machines may differ by this."""
 
 FAR_LESS = 0.5
 """A backup with less than this share of the bytes or rows before it is suspicious."""
@@ -213,7 +211,7 @@ class _History:
                     usable.discard(candidate.id)
                     broken = True
         for candidate in self.complete:
-            if max(candidate.at, candidate.begun_at) - self.now > CLOCK_SKEW:
+            if max(candidate.at, candidate.begun_at) - self.now > CLOCK_WRONG:
                 sign = f"dated {candidate.at:%Y-%m-%d %H:%M} UTC, which is to come: a clock is wrong"
                 found[candidate.id] = (*found.get(candidate.id, ()), sign)
         return found

@@ -70,7 +70,7 @@ class _Run:
 
     id: str
     begun: datetime
-    died: str | None
+    died: tuple[str, ...]
 
 
 def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifest:
@@ -151,10 +151,10 @@ def _refuse_clear(job: BackupJob, report: Report) -> None:
         report(f"warning: {job.name} has one recipient only; name a second one whose identity lies in escrow")
 
 
-def _clean_up(store: Store, name: str, died: str | None, report: Report) -> None:
+def _clean_up(store: Store, name: str, died: tuple[str, ...], report: Report) -> None:
     """Remove what failed runs left: of those that are known at once, of others when nothing can run that long."""
     store.abort_uploads(f"{name}/", older_than_hours=ORPHAN_HOURS)
-    for each in (died or "").split():
+    for each in died:
         if time_of(each) is None:
             continue
         prefix = prefix_of(name, each)

@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from ops.backup.keys import Signer
 from ops.backup.signed import Signature
-from ops.drill.evidence import Attachment, Evidence, Facts, canonical, digest, signed_content, stem
+from ops.drill.evidence import Attachment, Evidence, Facts, canonical, digest, signed_content, stem, wrong_signature
 from ops.drill.folder import locked, write
 
 PATTERN = "drill-*.json"
 
 
 class Head(Facts):
-    """How far an environment's chain goes: the newest document's sequence number and digest."""
+    """How far the chain of an environment, or a series, goes: the newest document's number and digest."""
 
     chain_version: Literal[1] = 1
     environment: str
@@ -75,8 +75,8 @@ def append(
         base = f"drill-{environment}-{numbered[0].sequence:06d}-{numbered[0].started_at:%Y%m%dT%H%M%SZ}"
         page = write(folder / f"{base}.html", render(numbered, [link.evidence for link in earlier]).encode())
         kept = {
-            "log": _attached(write(folder / f"{base}.log", log.encode())),
-            "page": _attached(page),
+            "log": attached(write(folder / f"{base}.log", log.encode())),
+            "page": attached(page),
         }
         made: list[Link] = []
         for item in numbered:
@@ -117,6 +117,18 @@ def read_head(path: Path) -> tuple[Head, dict[str, Any]] | None:
         return None
 
 
+def wrong_head(path: Path, name: str, keys: Sequence[str]) -> tuple[Head | None, str]:
+    """Return the head of an environment's chain, or of a series, and what is wrong with it by itself."""
+    read = read_head(path)
+    if read is None:
+        return None, "the head of the chain is missing or not one"
+    head, document = read
+    wrong = wrong_signature(head.signed, document, keys)
+    if not wrong and (canonical(document) != path.read_bytes() or head.environment != name):
+        wrong = "changed: not the bytes that a drill writes"
+    return head, wrong
+
+
 def _tail(folder: Path, environment: str, earlier: Sequence[Link]) -> tuple[int, str | None]:
     """Return (sequence, digest) of the newest link: a lost one leaves a gap, which is seen, and no second way on."""
     ends: list[tuple[int, str | None]] = [(0, None)]
@@ -128,5 +140,6 @@ def _tail(folder: Path, environment: str, earlier: Sequence[Link]) -> tuple[int,
     return max(ends, key=lambda end: end[0])
 
 
-def _attached(path: Path) -> Attachment:
+def attached(path: Path) -> Attachment:
+    """Name a file beside a document, by what it is."""
     return Attachment(file=path.name, sha256=digest(path.read_bytes()))

@@ -6,13 +6,11 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
+from ops.backup.catalog import CLOCK_WRONG
 from ops.backup.manifest import Manifest
 from ops.backup.records import AnyRecord, PostgresRecord, SqliteRecord
 from ops.drill.evidence import Check, Questions, TableComparison
 from ops.sources.base import Difference
-
-CLOCK_HOURS = 0.1
-"""Clocks of two machines may differ by six minutes."""
 
 QUESTIONS = Questions(
     backup="Is there a complete backup, and is its manifest the one that was written?",
@@ -51,9 +49,9 @@ def check_age(newest: Manifest, now: datetime, max_age_hours: int) -> Check:
     """Hold the newest snapshot's age against the budget; a snapshot of the future is wrong too."""
     hours = (now - newest.snapshot_at).total_seconds() / 3600
     answer = f"{hours:.1f} h old, budget {max_age_hours} h"
-    ahead = (max(newest.snapshot_at, newest.started_at) - now).total_seconds() / 3600
-    if ahead > CLOCK_HOURS:
-        wrong = f"it is dated {ahead:.1f} h in the future: a clock or the manifest is wrong"
+    ahead = max(newest.snapshot_at, newest.started_at) - now
+    if ahead > CLOCK_WRONG:
+        wrong = f"it is dated {ahead.total_seconds() / 3600:.1f} h in the future: a clock or the manifest is wrong"
         return failed("age", wrong, [f"backup {newest.id}: {wrong}, and newer ones may be hidden by it"])
     if hours > max_age_hours:
         return failed("age", answer, [f"backup {newest.id} is too old: {answer}"])
@@ -63,7 +61,7 @@ def check_age(newest: Manifest, now: datetime, max_age_hours: int) -> Check:
 def check_loss(seconds: float, basis: str, budget_seconds: int) -> Check:
     """Hold what would be lost against the budget."""
     answer = f"{seconds / 3600:.1f} h, {basis}, budget {budget_seconds / 3600:.1f} h"
-    if seconds < -CLOCK_HOURS * 3600:
+    if seconds < -CLOCK_WRONG.total_seconds():
         wrong = f"what it is counted from is {-seconds / 3600:.1f} h in the future: a clock is wrong"
         return failed("rpo", wrong, [wrong])
     return passed("rpo", answer) if seconds <= budget_seconds else failed("rpo", answer, [answer])

@@ -119,6 +119,37 @@ class Document(Facts):
         return canonical(self.model_dump(mode="json"))
 
 
+class OtherDocument(Document):
+    """Base of what a drill of somebody else's backup leaves: the provider's, pgBackRest's."""
+
+    if TYPE_CHECKING:
+        proves: str
+        verdict: Literal["green", "red"]
+        rto_seconds: float | None
+        phases: list[Phase]
+        page: Attachment | None
+
+    @property
+    def title(self) -> str:
+        """Whose backup it was, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def read(self) -> Sequence[DatabaseFacts]:
+        """The databases of the copy."""
+        raise NotImplementedError
+
+    @property
+    def budget(self) -> int | None:
+        """Seconds that the recovery may take; None where no limit is set."""
+        return None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person asks about the backup and the copy, by its name."""
+        raise NotImplementedError
+
+
 class TableComparison(Facts):
     """One table in the backup's snapshot and in the restored copy; None where it is absent."""
 

@@ -18,10 +18,10 @@ from ops.amounts import count, duration, size
 from ops.drill import spanish
 from ops.drill.checks import key_name
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
-from ops.drill.evidence import Evidence
+from ops.drill.evidence import Evidence, OtherDocument
 from ops.drill.trend import HEIGHT, WIDTH, Trend, trend
 
-TEMPLATE = "report.html.j2"
+TEMPLATE, OTHER = "report.html.j2", "other.html.j2"
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -82,6 +82,43 @@ def render(
     """
     translate = spanish.translate if language is Language.ES else str
     said = partial(duration, translate=translate)
+    drills = [item for item in new if item.damage is None]
+    controls = [_control(item) for item in new if item.damage is not None]
+    right = all(item.verdict == "green" for item in drills) and all(control.caught for control in controls)
+    return (
+        _templates(translate)
+        .get_template(TEMPLATE)
+        .render(
+            language=language.value,
+            first=new[0],
+            last=new[-1],
+            right=right,
+            sections=[_section(item, [*earlier, *new], said) for item in drills],
+            controls=controls,
+            signer=key_name(signer) if signer else None,
+            chart=(WIDTH, HEIGHT),
+        )
+    )
+
+
+def render_other(evidence: OtherDocument, *, signer: str | None = None) -> str:
+    """Return the page of a drill of somebody else's backup, in English."""
+    total = _total(evidence)
+    return (
+        _templates()
+        .get_template(OTHER)
+        .render(
+            evidence=evidence,
+            budget=evidence.budget,
+            share=share(evidence.rto_seconds, evidence.budget or 1),
+            bars=bars(evidence, total),
+            ticks=ticks(total),
+            signer=key_name(signer) if signer else None,
+        )
+    )
+
+
+def _templates(translate: Callable[[str], str] = str) -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,23 +126,18 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    said = partial(duration, translate=translate)
     templates.filters |= {"duration": said, "size": size, "count": count, "t": translate}
-    drills = [item for item in new if item.damage is None]
-    controls = [_control(item) for item in new if item.damage is not None]
-    right = all(item.verdict == "green" for item in drills) and all(control.caught for control in controls)
-    return templates.get_template(TEMPLATE).render(
-        language=language.value,
-        first=new[0],
-        last=new[-1],
-        right=right,
-        sections=[_section(item, [*earlier, *new], said) for item in drills],
-        controls=controls,
-        signer=key_name(signer) if signer else None,
-        chart=(WIDTH, HEIGHT),
-    )
+    return templates
 
 
-def bars(evidence: Evidence, total: float, said: Callable[[float | None], str] | None = None) -> list[Bar]:
+def _total(evidence: Evidence | OtherDocument) -> float:
+    return max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
+
+
+def bars(
+    evidence: Evidence | OtherDocument, total: float, said: Callable[[float | None], str] | None = None
+) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
     return [
         Bar(
@@ -131,7 +163,7 @@ def share(value: float | None, budget: int) -> float | None:
 
 
 def _section(evidence: Evidence, documents: Sequence[Evidence], said: Callable[[float | None], str]) -> Section:
-    total = max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
+    total = _total(evidence)
     trends = [trend(documents, evidence.name, goal) for goal in ("rto", "rpo")]
     return Section(
         evidence=evidence,

@@ -3,9 +3,9 @@
 ::
 
     backrest-drill-main-20261101T030000Z.json ◀─previous─ backrest-drill-main-20261108T030000Z.json
+                                                   … ◀─ series-backrest-drill-main.json (the head)
 
-A changed character, a key that is not believed and a document taken out from between two are seen. A series has no head
-as `ops.drill.chain` has: that its newest document is missing is not seen.
+A changed character, a key that is not believed and a document taken out are seen; of the head see `ops.drill.chain`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ops.backup.keys import Signer
 from ops.backup.signed import Signature
-from ops.drill.evidence import Document, canonical, digest, wrong_signature
+from ops.drill.chain import Head, attached, read_head, wrong_head
+from ops.drill.evidence import Attachment, OtherDocument, canonical, digest, wrong_signature
 from ops.drill.folder import locked, write
+from ops.drill.report import render_other
 
 KINDS = {"provider-restore-point": ("fork-drill", "environment"), "pgbackrest": ("backrest-drill", "stanza")}
 """What the files of a kind are called, and which of a document's fields names its series."""
@@ -37,26 +39,40 @@ class _Link(BaseModel):
     kind: str
     started_at: datetime
     previous: str | None
+    page: Attachment | None = None
     signed: Signature | None
 
 
-def keep(evidence: Document, folder: Path, signer: Signer | None) -> Path:
-    """Write a document at the end of its series, signed where there is a key; returns its file.
+def keep(evidence: OtherDocument, folder: Path, signer: Signer | None) -> Path:
+    """Write a document at the end of its series, signed where there is a key, with its page; returns its file.
 
     Raises:
         OpsError: the folder cannot be written.
     """
     series, name = _names(evidence.model_dump(mode="json"), evidence.started_at)
     with locked(folder):
-        earlier = files(folder, series)
-        previous = digest(earlier[-1].read_bytes()) if earlier else None
-        document = evidence.model_copy(update={"previous": previous}).sealed(signer)
-        return write(folder / name, document.to_bytes())
+        earlier, head = files(folder, series), read_head(head_path(folder, series))
+        number, previous = len(earlier), digest(earlier[-1].read_bytes()) if earlier else None
+        if head is not None:  # though its document is missing by now: that stays to be seen
+            number, previous = head[0].sequence, head[0].sha256
+        page = folder / Path(name).with_suffix(".html")
+        write(page, render_other(evidence, signer=signer.public if signer else None).encode())
+        document = evidence.model_copy(update={"previous": previous, "page": attached(page)}).sealed(signer)
+        file = write(folder / name, document.to_bytes())
+        end = Head(environment=series, sequence=number + 1, sha256=digest(document.to_bytes())).sealed(signer)
+        write(head_path(folder, series), canonical(end.model_dump(mode="json")))
+    return file
+
+
+def head_path(folder: Path, series: str) -> Path:
+    """Return where a series' head is."""
+    return folder / f"series-{series}.json"
 
 
 def series_in(folder: Path) -> list[str]:
     """Name the series of a folder."""
-    return sorted({match[1] for path in folder.glob("*.json") if (match := _FILE.fullmatch(path.name))})
+    headed = {path.stem.removeprefix("series-") for path in folder.glob("series-*.json")}
+    return sorted(headed | {match[1] for path in folder.glob("*.json") if (match := _FILE.fullmatch(path.name))})
 
 
 def files(folder: Path, series: str) -> list[Path]:
@@ -80,8 +96,16 @@ def verify(folder: Path, series: str, keys: Sequence[str]) -> tuple[list[Path], 
             problems.append((file, "the one before it was changed or taken out"))
         if wrong:
             problems.append((file, wrong))
+        if link is not None and link.page is not None:
+            page = folder / Path(link.page.file).name
+            if page.exists() and digest(page.read_bytes()) != link.page.sha256:
+                problems.append((page, f"not what {file.name} says it is: changed"))
         previous = sha256
-    return found, problems
+    path = head_path(folder, series)
+    head, wrong = wrong_head(path, series, keys)
+    if head is not None and not wrong and head.sha256 != previous:
+        wrong = f"the series goes to document {head.sequence}, which is missing or changed"
+    return found, [*problems, *([(path, wrong)] if wrong else [])]
 
 
 def wrong_with(file: Path, keys: Sequence[str]) -> str:

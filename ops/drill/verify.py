@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ops.drill import series
-from ops.drill.chain import PATTERN, Link, head_path, read_head
+from ops.drill.chain import PATTERN, Link, head_path, wrong_head
 from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, wrong_signature
 from ops.errors import KeyProblemError, OpsError
 
@@ -168,14 +168,9 @@ def _broken_links(chain: Sequence[Link]) -> Iterable[Problem]:
 
 
 def _wrong_head(path: Path, environment: str, chain: Sequence[Link], keys: Sequence[str]) -> Iterable[Problem]:
-    read = read_head(path)
-    if read is None:
-        yield Problem(file=path.name, what="the head of the chain is missing or not one")
-        return
-    head, document = read
-    wrong = wrong_signature(head.signed, document, keys)
-    if wrong or canonical(document) != path.read_bytes() or head.environment != environment:
-        yield Problem(file=path.name, what=wrong or "changed: not the bytes that a drill writes")
+    head, wrong = wrong_head(path, environment, keys)
+    if head is None or wrong:
+        yield Problem(file=path.name, what=wrong)
         return
     at = [link for link in chain if link.evidence.sequence == head.sequence]
     if not at:

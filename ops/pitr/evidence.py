@@ -9,13 +9,15 @@ from typing import Literal
 
 from pydantic import Field
 
+from ops.amounts import duration, utc
 from ops.backup.signed import Signature
 from ops.drill import series
 from ops.drill.evidence import (
+    Attachment,
     Check,
     DatabaseFacts,
-    Document,
     Facts,
+    OtherDocument,
     Phase,
     Questions,
 )
@@ -50,7 +52,7 @@ class IdentityFacts(Facts):
     fork_timeline: int
 
 
-class ForkEvidence(Document):
+class ForkEvidence(OtherDocument):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
     `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
@@ -85,12 +87,37 @@ class ForkEvidence(Document):
     checks: list[Check]
     phases: list[Phase]
     previous: str | None = None
+    page: Attachment | None = None
     signed: Signature | None = None
 
     @property
     def rows(self) -> int:
         """Rows of all databases."""
         return sum(database.rows for database in self.databases)
+
+    @property
+    def title(self) -> str:
+        """Whose backup it was, in a few words."""
+        return f"Drill of the provider's backup: {self.project} {self.environment}"
+
+    @property
+    def read(self) -> Sequence[DatabaseFacts]:
+        """The databases of the fork."""
+        return self.databases
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person asks about the backup and the fork, by its name."""
+        return {
+            "cluster": f"{self.cluster_name}, {self.region}",
+            "data of": utc(self.asked_for),
+            "newest restore point": f"{utc(self.newest_restore_point)}, budget {self.newest_budget_hours} h",
+            "oldest restore point": utc(self.first_restore_point),
+            "server": self.server_version or "-",
+            "fork": self.fork_name,
+            "online after": duration(self.fork_seconds),
+            "cost": f"at most {self.cost_at_most:.2f} US dollars, limit {self.cost_limit:.2f}",
+        }
 
 
 def verify(folder: Path, environment: str, keys: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops.backup.catalog import CLOCK_SKEW, entries, read_manifest
+from ops.backup.catalog import CLOCK_MISLEADS, entries, read_manifest
 from ops.errors import ManifestError
 from ops.stores.base import Store
 
@@ -73,7 +73,7 @@ def _newest(store: Store, name: str, budget: float, signer: str | None, now: dat
             continue
         if signer is not None and not manifest.signed_by(signer):
             passed.append(f"{entry.id} is not signed by this environment")
-        elif (dated := max(manifest.snapshot_at, entry.begun_at)) > now + CLOCK_SKEW:
+        elif (dated := max(manifest.snapshot_at, entry.begun_at)) > now + CLOCK_MISLEADS:
             # it would look fresh until its time has come, and hide newer ones
             passed.append(f"{entry.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC")
         else:

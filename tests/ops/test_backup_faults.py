@@ -131,7 +131,7 @@ def test_a_lock_dies_with_its_owner_and_says_what_it_left(own_runtime):
     code = (
         "import sys, time, pathlib\nfrom ops.backup import lock\n"
         f"lock.runtime_folder = lambda: pathlib.Path({str(own_runtime)!r})\n"
-        "with lock.only_run('a', 'the note'):\n    print('held', flush=True)\n    time.sleep(600)\n"
+        "with lock.only_run('a', 'left'):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -140,9 +140,9 @@ def test_a_lock_dies_with_its_owner_and_says_what_it_left(own_runtime):
         process.kill()
         process.wait()
     with only_run("a", "mine") as died:
-        assert died == "the note"
+        assert died == ("left",)
     with only_run("a", "") as died:
-        assert died is None
+        assert died == ()
 
 
 class FakeHalfDump:

@@ -127,7 +127,8 @@ def test_an_unsigned_drill_says_so():
 
 def literals():
     """Texts that the template gives to be translated."""
-    template = (Path(checks.__file__).parent / TEMPLATE).read_text()
+    folder = Path(checks.__file__).parent
+    template = (folder / TEMPLATE).read_text() + (folder / "parts.html.j2").read_text()
     found = set(re.findall(r'"([^"{}]+)"\|t', template))
     for group in re.findall(r"\(([^()]*)\)\|t", template):
         found |= set(re.findall(r'"([^"]+)"', group))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
@@ -10,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops import cli
-from ops.backrest.evidence import QUESTIONS, BackrestEvidence
+from ops.backrest.evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
 from ops.backup.keys import Signer
+from ops.drill.evidence import Phase
 from ops.drill.series import files, keep, series_in
 from ops.drill.verify import verify
 from ops.errors import OpsError
@@ -86,29 +89,84 @@ def test_a_removed_link_is_red(drills):
     assert problems(drills) == [(third.name, "the one before it was changed or taken out")]
 
 
+def test_the_newest_taken_away_is_red_and_stays_so_when_another_drill_follows(drills):
+    newest = files(drills, "backrest-drill-main")[-1]
+    newest.unlink()
+    assert problems(drills) == [
+        ("series-backrest-drill-main.json", "the series goes to document 3, which is missing or changed")
+    ]
+    fourth = keep(evidence(3), drills, RUNNER)
+    assert problems(drills) == [(fourth.name, "the one before it was changed or taken out")]
+    for file in files(drills, "backrest-drill-main"):
+        file.unlink()
+    assert problems(drills) == [
+        ("series-backrest-drill-main.json", "the series goes to document 4, which is missing or changed")
+    ]
+
+
+def test_a_head_that_was_changed_or_taken_away_is_red(drills):
+    head = drills / "series-backrest-drill-main.json"
+    whole = head.read_bytes()
+    for at in range(len(whole)):
+        head.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert [file for file, _ in problems(drills)] == [head.name], whole[max(0, at - 20) : at + 20]
+    head.unlink()
+    assert problems(drills) == [(head.name, "the head of the chain is missing or not one")]
+
+
+def test_the_page_is_the_documents_own(drills):
+    first = files(drills, "backrest-drill-main")[0]
+    page = first.with_suffix(".html")
+    assert json.loads(first.read_bytes())["page"]["file"] == page.name
+    page.write_text(page.read_text().replace("green", "Green"))
+    assert problems(drills) == [(page.name, f"not what {first.name} says it is: changed")]
+    page.unlink()
+    assert problems(drills) == [], "it may be kept elsewhere"
+
+
+def test_the_page_says_what_was_proved_what_is_wrong_and_how_long_it_took(tmp_path):
+    wrong = evidence().model_copy(
+        update={
+            "verdict": "red",
+            "rto_seconds": 90.0,
+            "rto_budget_seconds": 60,
+            "checks": [QUESTIONS.failed("amcheck", "3 complaints", ["index <b>orders_pkey</b>"])],
+            "phases": [Phase(name="restore", begin=0, seconds=60), Phase(name="recover", begin=60, seconds=30)],
+            "databases": [RecoveredDatabase(database="shop", rows=1234, tables=[])],
+        }
+    )
+    page = keep(wrong, tmp_path, RUNNER).with_suffix(".html").read_text()
+    text = html.unescape(" ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()))
+    assert "red Drill of pgBackRest's backup: main" in text
+    for said in (PROVES, "Does pg_amcheck find heap", "3 complaints", "90 s", "budget 60 s", "1 234", "recover"):
+        assert said in text, said
+    assert "index &lt;b&gt;orders_pkey&lt;/b&gt;" in page
+    assert RUNNER.public.split()[1][:8] in page or "SHA256:" in page
+    assert 'class="over"' in page
+    assert "http" not in page, "nothing is from elsewhere"
+
+
 def test_space_another_key_no_key_and_another_name_are_red(drills):
-    first, second, third = files(drills, "backrest-drill-main")
+    first, _, third = files(drills, "backrest-drill-main")
     assert {what[:40] for _, what in problems(drills, [Signer(make_key()).public])} == {
         "signed by a key that is not believed: ss"
     }
     third.write_bytes(third.read_bytes() + b"\n")
-    assert problems(drills) == [(third.name, "changed")]
+    assert (third.name, "changed") in problems(drills)
     third.rename(drills / "backrest-drill-other-20261103T030000Z.json")
     assert any(file.startswith("backrest-drill-other") for file, _ in problems(drills))
-    for file in (first, second, *files(drills, "backrest-drill-other")):
+    for file in drills.iterdir():
         file.unlink()
     keep(evidence(), drills, None)
-    assert problems(drills) == [(first.name, "not signed")]
+    assert problems(drills) == [(first.name, "not signed"), ("series-backrest-drill-main.json", "not signed")]
 
 
 def test_a_document_by_another_ones_name_is_red(tmp_path):
     keep(evidence(), tmp_path, RUNNER).rename(tmp_path / "backrest-drill-other-20261101T030000Z.json")
-    assert problems(tmp_path) == [
-        (
-            "backrest-drill-other-20261101T030000Z.json",
-            "renamed: it is backrest-drill-main-20261101T030000Z.json",
-        )
-    ]
+    assert (
+        "backrest-drill-other-20261101T030000Z.json",
+        "renamed: it is backrest-drill-main-20261101T030000Z.json",
+    ) in problems(tmp_path)
 
 
 def test_each_stanza_has_its_own_series(drills):

@@ -9,7 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from ops.errors import SourceError
+from ops.sources.pg_tools import Endpoint
+from ops.sources.postgres import PostgresDatabase
 from sandbox.parts.base import ClusterSpec, DatabaseUser
 from sandbox.parts.containers import ContainerParts
 from tests.sandbox.parts.conftest import eventually
@@ -88,6 +92,21 @@ def test_the_certificate_carries_the_clusters_names_alone(connect: Connect, clus
 def test_the_pool_is_a_pool(connect: Connect) -> None:
     with connect("app", 25061, "app-pool") as session:
         assert session.execute("SELECT current_user, current_database()").fetchone() == ("app", "app")
+
+
+def test_a_backup_through_the_pool_is_refused(parts: ContainerParts, cluster: ClusterSpec) -> None:
+    direct = Endpoint(
+        host=cluster.host,
+        hostaddr=cluster.public_ip,
+        port=25060,
+        user="app",
+        password=SecretStr(next(user.password for user in cluster.users if user.name == "app")),
+        database="app",
+        ca_certificate=parts.ca_certificate(),
+    )
+    PostgresDatabase(endpoint=direct).plan()
+    with pytest.raises(SourceError, match=r"a connection pooler answers there.*use the direct port \(25060\)"):
+        PostgresDatabase(endpoint=replace(direct, port=25061, database="app-pool")).plan()
 
 
 def test_trusted_sources_give_strangers_no_answer(
