@@ -115,7 +115,7 @@ _METRICS: tuple[tuple[str, str, Callable[[Run], float], float], ...] = (
     ("requests", "", lambda run: run.requests, 1),
 )
 _PAIRS = {
-    Phase.BACKUP: (OURS, ("A", "B", "C0", "C1", "C6", "D", "E")),
+    Phase.BACKUP: (OURS, ("A", "B", "C0", "C1", "D", "E")),
     Phase.RESTORE: ("R-ours", ("R-local", "R-A", "R-B", "R-C0", "R-D", "R-E")),
     Phase.HELD: ("H-ours", ("H-B",)),
     Phase.CHANGED: ("ours-2", ("D-2", "E-2")),

@@ -110,13 +110,6 @@ _BACKUPS = (
         tools=("age", "rclone"),
     ),
     Row(
-        id="C6",
-        phase=Phase.BACKUP,
-        title="pg_dump -Fd -j2 -Z6, then tar → age → upload",
-        command=f'pg_dump -Fd -j2 -Z6 -f "$SPOOL/dump" && tar -C "$SPOOL" -c dump | {_AGE} | {_PUT}',
-        tools=("age", "rclone"),
-    ),
-    Row(
         id="D",
         phase=Phase.BACKUP,
         title="pg_dump -Fc -Z0 → restic backup --stdin, first",

@@ -20,7 +20,6 @@ READY_SECONDS = 300
 """Seconds. After a kill the server first syncs every file it has, on a disk that others may be busy with."""
 
 REPLAY_SECONDS = 900
-PROBE_SECONDS = 15
 
 
 class Databases:
@@ -127,11 +126,9 @@ class Databases:
             if not self.docker.running(name):
                 logs = self.docker.run("logs", "--tail", "1", name, check=False)
                 raise PartError(f"{name}: the server ended: {logs}")
-            probe = ("pg_isready", "--host", sql.SOCKET, "--port", str(sql.PORT))
-            try:
-                return "accepting" in self.docker.execute(name, *probe, check=False, timeout=PROBE_SECONDS)
-            except PartError:  # an exec into a container that ends or starts again just then may never return
-                return False
+            return "accepting" in self.docker.execute(
+                name, "pg_isready", "--host", sql.SOCKET, "--port", str(sql.PORT), check=False
+            )
 
         try:
             eventually(ready, what=name, seconds=seconds, pause=0.2)

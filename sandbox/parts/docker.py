@@ -115,18 +115,11 @@ class Docker:
         self.run("cp", "-", f"{name}:/", stdin=archive(files))
 
     def execute(
-        self,
-        name: str,
-        *command: str,
-        stdin: str | None = None,
-        user: str | None = None,
-        check: bool = True,
-        timeout: float = 300,
+        self, name: str, *command: str, stdin: str | None = None, user: str | None = None, check: bool = True
     ) -> str:
-        """Run a command in a running container and return what it printed; errors as of `run`."""
+        """Run a command in a running container and return what it printed."""
         options = (*(("--interactive",) if stdin is not None else ()), *(("--user", user) if user else ()))
-        text = None if stdin is None else stdin.encode()
-        return self.run("exec", *options, name, *command, stdin=text, check=check, timeout=timeout)
+        return self.run("exec", *options, name, *command, stdin=None if stdin is None else stdin.encode(), check=check)
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a volume if it is not there."""

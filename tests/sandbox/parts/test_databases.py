@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ops.sources.pg_tools import Endpoint
 from ops.sources.postgres import PostgresDatabase
 from sandbox.parts.base import ClusterSpec, DatabaseUser
 from sandbox.parts.containers import ContainerParts
+from sandbox.parts.docker import File
 from tests.sandbox.parts.conftest import eventually
 
 pytestmark = pytest.mark.containers
@@ -168,7 +170,14 @@ def test_users_passwords_and_databases_follow_the_spec(
 def test_rows_survive_a_kill(parts: ContainerParts, cluster: ClusterSpec, connect: Connect) -> None:
     with connect() as session:
         session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
-    parts.docker.run("kill", parts.databases.container(cluster.id))
+    name = parts.databases.container(cluster.id)
+    parts.docker.run("restart", name)
+    parts.apply_cluster(cluster)
+    pooler = parts.docker.execute(name, "pgrep", "-x", "pgbouncer")
+    parts.docker.run("kill", name)
+    # The numbers of processes begin anew: what was PostgreSQL's may be PgBouncer's, whom it takes for another server.
+    lock = f"{pooler}\n/var/lib/postgresql/data\n{int(time.time())}\n25060\n/run/postgresql\n*\n 1 1\nready   \n"
+    parts.docker.put(name, [File(path="/var/lib/postgresql/data/postmaster.pid", text=lock)])
     parts.apply_cluster(cluster)
     with connect() as session:
         assert session.execute("SELECT answer FROM kept").fetchone() == (42,)
