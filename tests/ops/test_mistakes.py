@@ -191,7 +191,9 @@ def test_errors_are_json_lines_too_where_progress_is(ops):
 
 
 def at_a_terminal(tmp_path, arguments, *, when, keys):
-    """Run ops on a pseudo-terminal and press keys when it has written `when`; returns its exit code and what it wrote.
+    """Run ops on a pseudo-terminal and press keys when it has written `when`, or that is true of what it wrote.
+
+    Returns its exit code and what it wrote.
 
     None for `keys`: the signal that systemd sends; empty: only see that it was written.
     """
@@ -209,7 +211,7 @@ def at_a_terminal(tmp_path, arguments, *, when, keys):
         except OSError:  # Linux: the other end is closed
             break
         seen += block.decode(errors="replace")
-        if when in seen and not pressed:
+        if not pressed and (when(seen) if callable(when) else when in seen):
             pressed = True
             os.kill(pid, signal.SIGTERM) if keys is None else os.write(terminal, keys)
     _, status = os.waitpid(pid, 0)
@@ -232,10 +234,19 @@ def test_an_interrupted_backup_says_so_and_leaves_nothing(encrypted, ops, tmp_pa
     assert [entry["id"] for entry in listed["backups"]] == [backup]
 
 
-def test_an_interrupted_restore_names_what_it_leaves(encrypted, tmp_path, cluster):
+def test_an_interrupted_restore_names_what_it_leaves(encrypted, ops, tmp_path, cluster, source):
     file, _ = encrypted
+    with source.endpoint.connect() as connection:  # long enough to be interrupted in
+        connection.execute("CREATE TABLE public.long AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
+    assert ops("backup", "create", "--outputs", file).returncode == 0
+
+    def begun(_):
+        with cluster.connect() as connection:
+            query = "SELECT FROM pg_stat_activity WHERE datname = 'shop_half' AND query LIKE 'COPY public.long %'"
+            return connection.execute(query).fetchone() is not None
+
     arguments = ["restore", "--outputs", file, "-i", tmp_path / "right", "--into", "shop_half"]
-    code, seen = at_a_terminal(tmp_path, arguments, when="loading", keys=b"\x03")
+    code, seen = at_a_terminal(tmp_path, arguments, when=begun, keys=b"\x03")
     assert code == 130, seen
     assert "the database shop_half is left as it is, do not use it" in seen
     assert "Traceback" not in seen
