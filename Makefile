@@ -33,7 +33,7 @@ test: ## run the tests (sampled where trying everything takes long; the seed is 
 	@$(RUN) tools/test -m "not all"
 
 test-all: ## run every test, at every point
-	@$(RUN) tools/test
+	@$(RUN) tools/test --timeout 1800
 
 bench: ## measure backups beside the usual tools, on an idle machine (40 minutes), into docs/benchmarks
 	@$(RUN) python -m bench.backup $(BENCH)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from blueprint.fields import AgeRecipient, EnvironmentVariable, Port, PostgresName, Schedule, Slug, SshPublicKey
+from blueprint.fields import (
+    AgeRecipient,
+    EnvironmentVariable,
+    Port,
+    PostgresMajor,
+    PostgresName,
+    Schedule,
+    Slug,
+    SshPublicKey,
+)
 from blueprint.model import Settings
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*[^/\x00]$")]
@@ -33,11 +42,13 @@ class RetentionSettings(Settings):
 class PostgresqlSource(Settings):
     """A database of a PostgreSQL server of one's own, at an address that the droplet reaches.
 
-    `password` names a variable in `secrets.app`. `stanza` names the pgBackRest stanza of that server, where it has one.
+    `version` is the server's major: the droplet gets that one's client programs. `password` names a variable in
+    `secrets.app`. `stanza` names the pgBackRest stanza of that server, where it has one.
     """
 
     kind: Literal["postgresql"] = "postgresql"
     name: Slug
+    version: PostgresMajor = "15"
     host: str = "127.0.0.1"
     port: Port = 5432
     database: PostgresName
@@ -68,6 +79,20 @@ class BucketSource(Settings):
     kind: Literal["bucket"] = "bucket"
     name: Slug = "assets"
     prefix: str = ""
+
+
+TablePattern = Annotated[str, StringConstraints(pattern=r"^[^.]+\..+$")]
+
+
+class TableFilter(Settings):
+    """Of which tables the rows are backed up: those of `include` (all, where it is empty) that `exclude` does not name.
+
+    Tables are `schema.table`, as `ops backup show` names them; `*` stands for any characters, `?` for one. What is
+    defined is backed up of all. Large objects belong to no table: with `include` they are left out.
+    """
+
+    include: tuple[TablePattern, ...] = ()
+    exclude: tuple[TablePattern, ...] = ()
 
 
 SourceSettings = Annotated[
@@ -102,9 +127,19 @@ class BackupSettings(Settings):
     retention: RetentionSettings = RetentionSettings()
     destinations: tuple[BackupDestination, ...] = ()
     sources: tuple[SourceSettings, ...] = ()
+    tables: dict[str, TableFilter] = Field(
+        default_factory=dict, description="by the name of a database of the cluster, or of a PostgreSQL source"
+    )
     recipients: tuple[AgeRecipient, ...] = ()
     level: int = Field(default=3, ge=1, le=19, description="of zstd")
     max_age_hours: int = Field(default=26, ge=1)
     rto_minutes: int = Field(default=15, ge=1)
     assertions: tuple[str, ...] = ()
     signers: tuple[SshPublicKey, ...] = ()
+
+    @model_validator(mode="after")
+    def _destinations_of_one_name(self) -> BackupSettings:
+        buckets = [destination.bucket for destination in self.destinations]
+        for name in sorted({name for name in buckets if buckets.count(name) > 1}):
+            raise ValueError(f"destinations: two of them have the bucket {name}; `ops` tells them apart by it")
+        return self

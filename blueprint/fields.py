@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, core_schema
@@ -72,13 +72,27 @@ def _public_key(value: str) -> str:
     return value
 
 
+def _age_recipient(value: str) -> str:
+    """Check the Bech32 checksum (BIP 173), by which every slip in one to four characters is seen."""
+    remainder = 1
+    # what stands before the last 1 is spread over the high and the low bits of its characters
+    high, low = [ord(character) >> 5 for character in "age"], [ord(character) & 31 for character in "age"]
+    for number in [*high, 0, *low, *("qpzry9x8gf2tvdw0s3jn54khce6mua7l".index(character) for character in value[4:])]:
+        top, remainder = remainder >> 25, (remainder & 0x1FFFFFF) << 5 ^ number
+        for bit, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            remainder ^= generator if top >> bit & 1 else 0
+    if remainder != 1:
+        raise ValueError("is no age recipient: a character is wrong or out of place; copy it again")
+    return value
+
+
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
 Domain = Annotated[str, AfterValidator(_domain)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
-AgeRecipient = Annotated[str, StringConstraints(pattern=r"^age1[02-9ac-hj-np-z]{58}$")]
+AgeRecipient = Annotated[str, StringConstraints(pattern=r"^age1[02-9ac-hj-np-z]{58}$"), AfterValidator(_age_recipient)]
 Schedule = Annotated[
     str,
     StringConstraints(
@@ -92,6 +106,7 @@ Schedule = Annotated[
     ),
 ]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+PostgresMajor = Literal["13", "14", "15", "16", "17", "18"]
 PostgresName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Percent = Annotated[int, Field(ge=1, le=100)]

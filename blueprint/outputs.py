@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from blueprint.backup import RetentionSettings, SourceSettings
+from blueprint.backup import RetentionSettings, SourceSettings, TableFilter
 from blueprint.settings import ServiceSettings
 
 SCHEMA_VERSION = 1
@@ -90,6 +90,7 @@ class BackupOutput(Outputs):
 
     destinations: list[BucketOutput]
     sources: list[SourceSettings] = Field(default_factory=list)
+    tables: dict[str, TableFilter] = Field(default_factory=dict)
     recipients: list[str] = Field(default_factory=list)
     level: int = 3
     assertions: list[str] = Field(default_factory=list)

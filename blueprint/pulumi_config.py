@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -28,6 +29,7 @@ from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted
 
 SECRETS_VARIABLE = "ANCLA_SECRETS"
+PRIVATE_KEYS = ("deploy_key", "bootstrap_host_key", "host_key", "backup_signing_key")
 
 
 class SettingsError(ValueError):
@@ -78,18 +80,14 @@ def check_buildable(settings: EnvironmentSettings) -> None:
         f"`pulumi config set --secret --path '{NAMESPACE}:{path}'` sets one value"
         for path in missing_secrets(settings)
     ]
-    for name, alias in (
-        ("deploy_key", "deployKey"),
-        ("bootstrap_host_key", "bootstrapHostKey"),
-        ("host_key", "hostKey"),
-    ):
+    for name in PRIVATE_KEYS:
         value = getattr(settings.secrets, name)
         if value is None or value.get_secret_value() == OPAQUE:
             continue
         try:
             public_line(value)
         except KeyFormatError as error:
-            found.append(f"{NAMESPACE}:secrets.{alias}: {error}; `ops stack init` makes one")
+            found.append(f"{NAMESPACE}:secrets.{to_camel(name)}: {error}; `ops stack init` makes one")
     if found:
         raise SettingsError(*found)
 

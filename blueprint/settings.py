@@ -23,6 +23,7 @@ from blueprint.fields import (
     OneOf,
     Percent,
     Port,
+    PostgresMajor,
     PostgresName,
     Region,
     Slug,
@@ -110,7 +111,7 @@ class ManagedPostgresql(Settings):
     """DigitalOcean Managed PostgreSQL. `nodes` above 1 adds standbys (high availability)."""
 
     kind: Literal["managed-postgresql"] = "managed-postgresql"
-    version: Literal["13", "14", "15", "16", "17", "18"] = "15"
+    version: PostgresMajor = "15"
     size: DatabaseSize
     nodes: int = Field(default=1, ge=1, le=3)
     databases: tuple[PostgresName, ...] = Field(default=("app",), min_length=1)
@@ -364,6 +365,10 @@ class EnvironmentSettings(Settings):
         sets = [*databases, *(source.name for source in self.backup.sources)]
         for value in sorted({value for value in sets if sets.count(value) > 1}):
             raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
+        filtered = {*databases, *(source.name for source in self.backup.sources if source.kind == "postgresql")}
+        for value in sorted(self.backup.tables.keys() - filtered):
+            known = ", ".join(sorted(filtered)) or "none"
+            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
         if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
             raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
         return self

@@ -109,13 +109,18 @@ class AppDroplet(pulumi.ComponentResource):
                     host_key_public=args.credentials.bootstrap_host_public,
                 )
             ),
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                # Both are read at birth only, and a change of either would replace the machine.
-                ignore_changes=["sshKeys", "userData"],
-                additional_secret_outputs=["userData"],
-                # The provider gives up on a delete after 60 seconds otherwise.
-                custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="10m"),
+            opts=pulumi.ResourceOptions.merge(
+                args.lifecycle.options(
+                    self,
+                    Kind.MACHINE,
+                    # The provider gives up on a delete after 60 seconds otherwise.
+                    custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="10m"),
+                ),
+                pulumi.ResourceOptions(
+                    # Both are read at birth only, and a change of either would replace the machine.
+                    ignore_changes=["sshKeys", "userData"],
+                    additional_secret_outputs=["userData"],
+                ),
             ),
         )
 

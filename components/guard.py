@@ -4,6 +4,8 @@
 - A token of the sandbox is refused at the real API; a real one is refused elsewhere than at the real API.
 - The endpoint is written into the stack's state (`pinned_provider`), so that a later `pulumi destroy` in another shell
   does not take the ids of the sandbox to the real API, nor look for real resources in the sandbox.
+- Spaces have the same addresses in the sandbox and outside, so a sandbox's stack has the id of its Spaces key pinned as
+  well: with the secret half of a real one, Spaces refuse it. A real stack has not: each person has a key of their own.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ class GuardError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """The account at the other end: its UUID and the root address of its API."""
+    """The account at the other end: its UUID, the root address of its API, and the id of a sandbox's Spaces key."""
 
     uuid: str
     endpoint: str
+    spaces_access_id: str | None = None
 
 
 def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.environ) -> Account:
@@ -57,7 +60,8 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
             f"the token is of account {uuid}, and this stack belongs to {settings.account} (ancla:account); "
             "use that account's token"
         )
-    return Account(uuid=uuid, endpoint=endpoint)
+    spaces_access_id = None if is_real(endpoint) else environ.get("SPACES_ACCESS_KEY_ID")
+    return Account(uuid=uuid, endpoint=endpoint, spaces_access_id=spaces_access_id)
 
 
 def is_real(endpoint: str) -> bool:
@@ -86,7 +90,7 @@ def check_token(endpoint: str, token: str) -> None:
 
 def pinned_provider(name: str, account: Account) -> digitalocean.Provider:
     """Return the provider with its endpoint as an input; tokens and keys stay in the environment, out of the state."""
-    return digitalocean.Provider(name, api_endpoint=account.endpoint)
+    return digitalocean.Provider(name, api_endpoint=account.endpoint, spaces_access_id=account.spaces_access_id)
 
 
 def _ask(endpoint: str, token: str) -> str:

@@ -18,6 +18,7 @@ import pulumi
 class Kind(StrEnum):
     """What a resource is to an environment, where that decides how it may end."""
 
+    MACHINE = "machine"
     DATABASE = "database"
     BUCKET = "bucket"
     ZONE = "zone"
@@ -67,7 +68,7 @@ class Lifecycle:
 _ALWAYS_RETAINED = frozenset({Kind.TRUSTED_SOURCES})
 
 PRODUCTION = Lifecycle(
-    protect=frozenset({Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
+    protect=frozenset({Kind.MACHINE, Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
     retain=_ALWAYS_RETAINED,
     force_destroy=False,
 )

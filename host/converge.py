@@ -36,7 +36,7 @@ from host.firewall import firewall, lets_in
 from host.nginx import nginx
 from host.operations import ShellLines, packages
 from host.ops import ops
-from host.packages import build_packages, distribution, needs_pgdg
+from host.packages import build_packages, distribution, needs_pgdg, servers
 from host.ssh import CONFIGURATION, ssh
 from host.timers import timers
 from host.upkeep import fail2ban, logs, upgrades
@@ -74,8 +74,7 @@ def machine(document: Converge) -> None:
     """Say what the machine must be, in order. Runs while pyinfra prepares: it may ask facts, and changes nothing."""
     release: dict[str, str] = host.get_fact(OsRelease)
     kind = distribution(release.get("id", "?"), release.get("version_id", "?"))
-    database = document.outputs.get("database")
-    postgresql = str(database["version"]) if database else None
+    postgresql = servers(document.outputs)
     server.hostname(name="hostname", hostname=document.hostname)
     upgrades()
     docker_configuration()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from host.errors import ConvergeError
 
@@ -54,17 +56,23 @@ def distribution(name: str, version: str) -> Distribution:
     return found
 
 
-def build_packages(kind: Distribution, postgresql: str | None) -> list[str]:
-    """Return every package of a machine whose database is PostgreSQL `postgresql` (a major; None: no database)."""
+def servers(outputs: Mapping[str, Any]) -> list[str]:
+    """Return the major of every PostgreSQL server that the machine dumps: the cluster's, and those of the sources."""
+    database = outputs.get("database")
+    found = {str(database["version"])} if database else set[str]()
+    sources = outputs.get("backup", {}).get("sources", ())
+    return sorted(found | {str(source["version"]) for source in sources if source["kind"] == "postgresql"})
+
+
+def build_packages(kind: Distribution, postgresql: Sequence[str]) -> list[str]:
+    """Return every package of a machine that dumps servers of these majors of PostgreSQL."""
     names = [*_EVERYWHERE, f"{kind.python}-venv", *([kind.compose] if kind.compose else [])]
-    if postgresql is not None:
-        names.append(f"postgresql-client-{postgresql}")
-    return sorted(names)
+    return sorted([*names, *(f"postgresql-client-{major}" for major in postgresql)])
 
 
-def needs_pgdg(kind: Distribution, postgresql: str | None) -> bool:
-    """Whether the client of that major has to come from the PostgreSQL project's own repository.
+def needs_pgdg(kind: Distribution, postgresql: Sequence[str]) -> bool:
+    """Whether the client of one of these majors has to come from the PostgreSQL project's own repository.
 
     A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what it cannot read.
     """
-    return postgresql is not None and postgresql != kind.postgresql
+    return any(major != kind.postgresql for major in postgresql)

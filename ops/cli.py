@@ -96,10 +96,10 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except SystemExit as ended:  # typer's own way to end: after a wrong command line, a no, an interrupt
         if ended.code == INTERRUPTED:
-            console.err.print("interrupted")
+            console.interrupted()
         raise
     except KeyboardInterrupt:
-        console.err.print("interrupted")
+        console.interrupted()
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the interpreter flushes stdout once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -175,6 +175,22 @@ def error(text: str) -> None:
         err.print(Text.assemble(("error:", "bold red"), " ", text))
 
 
+def interrupted() -> None:
+    """Print that a person, or systemd, has ended the command."""
+    if _shown is Progress.JSON:
+        _write(json.dumps({"error": "interrupted"}))
+    else:
+        err.print("interrupted")
+
+
+def warning(text: str) -> None:
+    """Print one line about what could not be done beside the work, which goes on."""
+    if _shown is Progress.JSON:
+        _write(json.dumps({"warning": text}, ensure_ascii=False))
+    else:
+        err.print(Text.assemble(("warning:", "yellow"), " ", text))
+
+
 def _write(line: str) -> None:
     err.file.write(line + "\n")
     err.file.flush()

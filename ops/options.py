@@ -9,13 +9,27 @@ import typer
 
 from ops.console import Progress
 
+OUTPUTS = "ANCLA_OUTPUTS"
+GIVEN = ("COMMANDLINE", "ENVIRONMENT")
+"""Where a value came from, as click names it, when a person gave it."""
 
-def _one_of(context: typer.Context, value: Any) -> Any:
-    """Refuse --stack beside --outputs, where both were typed: they may well be of two environments."""
-    sources = [context.get_parameter_source(name) for name in ("stack", "outputs")]
-    if all(source is not None and source.name == "COMMANDLINE" for source in sources):
+
+def _one_of(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """Hold --stack against --outputs: they may well be of two environments. What was typed wins over the environment.
+
+    What is typed is parsed first, so whichever of the two is asked second knows of both.
+    """
+    other = context.get_parameter_source({"stack": "outputs", "outputs": "stack"}[str(parameter.name)])
+    own = context.get_parameter_source(str(parameter.name))
+    if value is None or other is None or own is None or other.name not in GIVEN:
+        return value
+    if own.name == other.name == "ENVIRONMENT":
+        raise typer.BadParameter(
+            "is set beside ANCLA_STACK; unset one, or give --stack or --outputs", param_hint=OUTPUTS
+        )
+    if own.name == other.name:
         raise typer.BadParameter("is another choice than --stack; give one of them", param_hint="--outputs")
-    return value
+    return value if own.name == "COMMANDLINE" else None
 
 
 StackOption = Annotated[
@@ -32,7 +46,7 @@ OutputsOption = Annotated[
     Path | None,
     typer.Option(
         "--outputs",
-        envvar="ANCLA_OUTPUTS",
+        envvar=OUTPUTS,
         metavar="FILE",
         callback=_one_of,
         help="Read the outputs from FILE (`pulumi stack output --json --show-secrets`), not from the engine.",

@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SourceSettings, SqliteSource
+from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SourceSettings, SqliteSource, TableFilter
 from ops import console, ssh
 from ops.backup.chain import base_of
 from ops.errors import SourceError, StackError
@@ -100,7 +100,8 @@ def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
     with ExitStack() as held:
         server = cache(lambda: held.enter_context(database_server(stack)))
         found: dict[str, SourceMaker] = {
-            name: (lambda name=name: readable_database(*server(), name)) for name in databases(stack)
+            name: (lambda name=name: _filtered(stack, name, readable_database(*server(), name)))
+            for name in databases(stack)
         }
         for setting in stack.outputs.backup.sources:
             if not elsewhere(stack, setting.name):
@@ -111,7 +112,8 @@ def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
 def _source(stack: LoadedStack, setting: SourceSettings, held: ExitStack) -> Source[Any]:
     match setting:
         case PostgresqlSource():
-            return PostgresDatabase(endpoint=held.enter_context(own_server(stack, setting)))
+            endpoint = held.enter_context(own_server(stack, setting))
+            return _filtered(stack, setting.name, PostgresDatabase(endpoint=endpoint))
         case SqliteSource():
             return SqliteFile(path=Path(setting.path))
         case SecretsSource():
@@ -120,9 +122,14 @@ def _source(stack: LoadedStack, setting: SourceSettings, held: ExitStack) -> Sou
             known = tuple(stores(stack).values())
             return Bucket(
                 store=assets(stack, setting.prefix),
-                base=lambda: base_of(known, setting.name),
+                base=lambda: base_of(known, setting.name, signer=stack.outputs.backup.signer),
                 say=console.step,
             )
+
+
+def _filtered(stack: LoadedStack, name: str, database: PostgresDatabase) -> PostgresDatabase:
+    tables = stack.outputs.backup.tables.get(name, TableFilter())
+    return replace(database, only_tables=tables.include, without_tables=tables.exclude)
 
 
 def _setting(stack: LoadedStack, name: str) -> SourceSettings | None:
@@ -202,11 +209,14 @@ def stores(stack: LoadedStack) -> dict[str, Store]:
     """Return the stack's stores for backups by bucket name, in their order.
 
     Raises:
-        StackError: there is none, or a key pair is missing.
+        StackError: there is none, two have one name, or a key pair is missing.
     """
     destinations = stack.outputs.backup.destinations
     if not destinations:
         raise StackError(f"{stack.name}: backup.destinations is empty; name a bucket there and run `pulumi up`")
+    buckets = [bucket.name for bucket in destinations]
+    for name in sorted({name for name in buckets if buckets.count(name) > 1}):
+        raise StackError(f"{stack.name}: backup.destinations: two of them have the bucket {name}; name another one")
     if len(stack.secrets.backup_keys) < len(destinations):
         raise StackError(f"{stack.name}: secrets.backup_keys: fewer key pairs than destinations; run `pulumi up`")
     return {

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Generator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -20,41 +19,64 @@ from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
 from ops.backup.records import PostgresRecord
 from ops.backup.spool import mebibytes, spool
-from ops.errors import ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
+from ops.errors import (
+    IntegrityError,
+    KeyProblemError,
+    ObjectMissingError,
+    OpsError,
+    RestoreError,
+    RestoreRefusedError,
+    SpoolError,
+    StoreError,
+)
 from ops.meter import Meter, unseen
-from ops.sources import pg_facts
+from ops.restore_estimate import EVIDENCE, Estimate, estimate
+from ops.restore_part import left_empty, left_out, part_of
+from ops.sources import pg_database, pg_facts
 from ops.sources.base import Difference
-from ops.sources.pg_arriving import Arriving, in_order
+from ops.sources.pg_coming import Coming, goes_straight
 from ops.sources.pg_loading import following
+from ops.sources.pg_parts import Part
 from ops.sources.pg_restore import choose_role, foreign_owners
-from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line
+from ops.sources.pg_tools import Connection, Endpoint, find_tool
 from ops.sources.postgres import PostgresDatabase, server_version
 from ops.stores.base import Store
 
 Report = Callable[[str], None]
+LEAVING_SECONDS = 5
+"""How long a session that was closed may take to be gone; PostgreSQL waits as long before it renames or drops."""
 NAME_LENGTH = 63
 """PostgreSQL cuts longer names without a word."""
 
-_PRIVILEGES: dict[str, LiteralString] = {name: name for name in ("CONNECT", "CREATE", "TEMPORARY")}
+_OURS = (IntegrityError, KeyProblemError, StoreError, SpoolError, OSError)
+"""What is wrong with the backup, or with the way to it, or with this machine's disk."""
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan:
-    """What a restore will do."""
+    """What a restore will do. `left_empty` are the tables that get no rows: they were not chosen, or not backed up."""
 
     manifest: Manifest
+    only_tables: tuple[str, ...]
+    left_empty: tuple[str, ...]
+    left_out: tuple[str, ...]
     target: str
     exists: bool
     restore_as: str
     bytes_to_fetch: int
     spool_bytes: int
+    estimate: Estimate
     tool: str
 
 
 @dataclass(kw_only=True)
 class RestoreReport:
-    """What a restore did. `seconds` by phase; `differences` is empty when the copy equals the snapshot."""
+    """What a restore did. `seconds` by phase; `differences` is empty when the copy equals the snapshot.
+
+    Where tables were chosen, `rows` and `tables` count those; `left_out` says what else than other tables' rows is not
+    there, or is not as it was.
+    """
 
     backup: str
     target: str
@@ -63,11 +85,18 @@ class RestoreReport:
     tables: int
     seconds: dict[str, float] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    only_tables: tuple[str, ...] = ()
+    left_empty: tuple[str, ...] = ()
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreJob:
-    """What to restore, from where to where. `admin` and `owner` reach the cluster; `live` is never touched."""
+    """What to restore, from where to where. `admin` and `owner` reach the cluster; `live` is never touched.
+
+    `tables` are those whose rows are restored, as fingerprints name them; none means all. `evidence` is of drills, for
+    the plan's estimate.
+    """
 
     store: Store
     manifest: Manifest
@@ -76,7 +105,14 @@ class RestoreJob:
     live: tuple[str, ...]
     identities: Identities = ()
     target: str | None = None
+    tables: tuple[str, ...] = ()
     spool: Path | None = None
+    evidence: Path = EVIDENCE
+
+    @property
+    def part(self) -> RestoreJob:
+        """The same with a manifest of the chosen tables alone. Raises `RestoreRefusedError`."""
+        return replace(self, manifest=part_of(self.manifest, self.tables))
 
 
 def postgres_of(manifest: Manifest) -> PostgresRecord:
@@ -90,22 +126,26 @@ def postgres_of(manifest: Manifest) -> PostgresRecord:
     return manifest.source
 
 
-def default_target(database: str, now: datetime) -> str:
-    """Return `<database>_restore_<time>`, within PostgreSQL's length."""
+def default_target(database: str, now: datetime, taken: Container[str] = ()) -> str:
+    """Return `<database>_restore_<time>`, within PostgreSQL's length, or that and a number where it is `taken`."""
     suffix = f"_restore_{now:%Y%m%d%H%M%S}"
-    return database[: NAME_LENGTH - len(suffix)] + suffix
+    endings = (suffix, *(f"{suffix}_{number}" for number in range(2, 100)))
+    return next(name for end in endings if (name := database[: NAME_LENGTH - len(end)] + end) not in taken)
 
 
 def plan(job: RestoreJob) -> RestorePlan:
     """Look and refuse; change nothing.
 
     Raises:
-        RestoreRefusedError: the target is live or not empty, the server is older than the dump, or nobody may restore.
+        RestoreRefusedError: the target is live or not empty, the server is older than the dump or lacks a role, nobody
+            may restore, or the backup has no such table.
         ObjectMissingError: an object of the backup is not in the store.
         ToolError: no fitting pg_restore here.
     """
+    whole, job = job.manifest, job.part
     record = postgres_of(job.manifest)
-    target = job.target or default_target(record.database, datetime.now(UTC))
+    now = datetime.now(UTC)
+    target = job.target or default_target(record.database, now)
     if not _NAME.fullmatch(target):
         raise RestoreRefusedError(f"{target}: not a database name: use a-z, 0-9 and _, at most {NAME_LENGTH}")
     if target in job.live:
@@ -116,6 +156,9 @@ def plan(job: RestoreJob) -> RestorePlan:
     if problems:
         raise ObjectMissingError(f"{job.store.name}/{problems[0]}{_more(problems)}; choose another backup")
     with job.admin.connect() as connection:
+        if not job.target:
+            taken = {name for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
+            target = default_target(record.database, now, taken)
         major, version = server_version(connection)
         if major < record.server_major:
             raise RestoreRefusedError(
@@ -123,16 +166,27 @@ def plan(job: RestoreJob) -> RestorePlan:
                 "restore into the same major version or a newer one"
             )
         runner = choose_role(job.admin.on(target), foreign_owners(connection, record), job.owner)
+        _refuse_lacking(connection, job.admin, record)
+        lost = [*record.not_restored, *pg_database.left_out(connection, record)]
         exists = _is_ours(connection, job.admin, target)
     if exists:
-        _refuse_used(job.admin.on(target))
+        lost += _refuse_used(job.admin.on(target), record)
     return RestorePlan(
-        manifest=job.manifest,
+        manifest=whole,
+        only_tables=job.tables,
+        left_empty=left_empty(record, job.tables),
+        left_out=(*(left_out(postgres_of(whole)) if job.tables else ()), *lost),
         target=target,
         exists=exists,
         restore_as=runner.user,
         bytes_to_fetch=job.manifest.stored_bytes,
-        spool_bytes=sum(entry.file_size for entry in job.manifest.objects),
+        spool_bytes=sum(entry.file_size for entry in job.manifest.objects if not goes_straight(entry)),
+        estimate=estimate(
+            job.manifest,
+            job.evidence,
+            stored=job.manifest.stored_bytes,
+            dumped=sum(entry.file_size for entry in job.manifest.objects),
+        ),
         tool=find_tool("pg_restore", at_least=record.readable_from).version,
     )
 
@@ -146,91 +200,49 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         RestoreError: pg_restore failed, or the copy differs. The target stays, marked by its comment.
     """
     planned = plan(job)
+    job = job.part
     manifest, record = job.manifest, postgres_of(job.manifest)
+    part = Part(tables=job.tables) if job.tables else None
     result = RestoreReport(
         backup=manifest.id,
         target=planned.target,
         snapshot_at=manifest.snapshot_at,
         rows=record.rows,
-        tables=len(record.tables),
+        tables=len(job.tables or record.tables),
+        only_tables=planned.only_tables,
+        left_empty=planned.left_empty,
     )
     clock = Stopwatch(result.seconds)
-    mark = f"ancla: restore of {manifest.id} begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    mark = f"ancla: restore of {manifest.id} ({manifest.name}) begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     target = PostgresDatabase(endpoint=job.admin.on(planned.target), owner=job.owner.on(planned.target))
     report(
         f"fetching {len(manifest.objects)} objects, {mebibytes(manifest.stored_bytes)} MiB, "
         f"and restoring into {planned.target} as {planned.restore_as}"
     )
     with spool(job.spool, needed=planned.spool_bytes, what=f"the dump of {manifest.name}") as folder:
-        with _arriving(job, folder, clock, meter) as arriving:
-            arriving.wait_for_archive()
+        with _coming(job, folder, clock, meter) as coming:
             if not planned.exists:
-                create_database(job.admin, planned.target, record)
-            with _marked(job, planned, mark, arriving, report), clock("restore", without="fetch"):
-                target.restore(folder, record, arriving.loaded.hear, arriving)
-                arriving.finish()
-                restore_grants(target.endpoint, record)
+                pg_database.create_database(job.admin, planned.target, record)
+            with _marked(job, planned, mark, report), clock("restore", without="fetch"):
+                comment(job.admin, planned.target, f"{mark}, not finished")
+                target.restore(folder, record, coming.loaded.hear, coming, part)
+                result.left_out += [*planned.left_out, *pg_database.restore_grants(target.endpoint, record)]
+                coming.loaded.finish()
         report(f"fetched and restored in {sum(result.seconds.values()):.1f} s; comparing with the backup")
-        with _marked(job, planned, mark, arriving, report), clock("check"):
+        with _marked(job, planned, mark, report), clock("check"):
             result.differences = _readable(target, job).check(record)
+    result.left_out += part.left_out if part else ()
     if result.differences:
         comment(job.admin, planned.target, f"{mark}, DIFFERS from the backup")
         first = "; ".join(str(difference) for difference in result.differences[:3])
         raise RestoreError(
             f"{planned.target}: restored, but not equal to {manifest.id}: {first}; it is left for a look"
         )
-    comment(job.admin, planned.target, f"{mark}, verified")
+    with _marked(job, planned, mark, report):
+        pg_database.restore_limit(target.endpoint, record)
+    verified = f"verified in part: rows of {', '.join(job.tables)} alone" if job.tables else "verified"
+    comment(job.admin, planned.target, f"{mark}, {verified}")
     return result
-
-
-def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_locale: bool = False) -> None:
-    """Create an empty database with the encoding and locale of the source.
-
-    Args:
-        admin: a role that may create databases.
-        name: the new database.
-        record: what the source was like.
-        any_locale: take the server's own locale where it lacks the source's (a scratch server).
-
-    Raises:
-        RestoreError: the server refused.
-    """
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-        sql.Identifier(name), sql.Literal(record.encoding)
-    )
-    locale = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(record.collate), sql.Literal(record.ctype))
-    with admin.connect() as connection:
-        try:
-            connection.execute(statement + locale)
-        except psycopg.Error as error:
-            if not any_locale or not isinstance(
-                error, psycopg.errors.WrongObjectType | psycopg.errors.InvalidParameterValue
-            ):
-                raise RestoreError(f"{admin}: cannot create the database {name}: {one_line(error)}") from None
-            connection.execute(statement + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
-
-
-def restore_grants(target: Endpoint, record: PostgresRecord) -> None:
-    """Give back what pg_dump leaves out: privileges on the database itself, and its options.
-
-    Raises:
-        RestoreError: the server refused.
-    """
-    database = sql.Identifier(target.database)
-    with target.connect() as connection:
-        try:
-            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-            for grant in record.grants:
-                grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
-                privileges = sql.SQL(", ").join(sql.SQL(_PRIVILEGES[name]) for name in grant.privileges)
-                connection.execute(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(privileges, database, grantee))
-            for option in record.options:
-                name, _, value = option.partition("=")
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
-                setting = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
-                connection.execute(sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT").format(database, setting))
-        except (psycopg.Error, KeyError) as error:  # KeyError: the manifest names no privilege of a database
-            raise RestoreError(f"{target}: cannot give the database's grants back: {one_line(error)}") from None
 
 
 def comment(admin: Endpoint, database: str, text: str, *, via: str | None = None) -> None:
@@ -265,26 +277,29 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def _arriving(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> Generator[Arriving]:
+def _coming(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> Generator[Coming]:
     """Begin to fetch the backup; what is still on its way at the end is given up."""
     manifest = job.manifest
-    prefix = prefix_of(manifest.name, manifest.id)
     whole = sum(entry.size + entry.file_size for entry in manifest.objects)
     with meter(f"restoring {manifest.name}", whole) as advance, following(folder, advance) as loaded:
-        fetcher = Fetcher(store=job.store, prefix=prefix, identities=job.identities, advance=advance)
-        with contextlib.closing(fetcher.arriving(in_order(manifest.objects), folder)) as fetched:
-            yield Arriving(fetched, folder, advance, loaded, waiting=partial(clock, "fetch"))
+        fetcher = Fetcher(
+            store=job.store,
+            prefix=prefix_of(manifest.name, manifest.id),
+            identities=job.identities,
+            advance=advance,
+        )
+        with Coming(fetcher, manifest.objects, folder, loaded, waiting=partial(clock, "fetch")) as coming:
+            yield coming
 
 
 @contextlib.contextmanager
-def _marked(job: RestoreJob, planned: RestorePlan, mark: str, arriving: Arriving, report: Report) -> Generator[None]:
-    """Write on the target what becomes of it, so that nobody takes a half of it for whole."""
+def _marked(job: RestoreJob, planned: RestorePlan, mark: str, report: Report) -> Generator[None]:
+    """Write on the target when it fails, so that nobody takes a half of it for whole."""
     try:
-        comment(job.admin, planned.target, f"{mark}, not finished")
         yield
     except BaseException as error:
-        # what goes wrong on this side before all is there leaves nothing on the other
-        if arriving.gave_up(error) and not planned.exists and _dropped(job.admin, planned.target):
+        # what goes wrong on this side leaves nothing on the other
+        if isinstance(error, _OURS) and not planned.exists and _dropped(job.admin, planned.target):
             raise
         with contextlib.suppress(OpsError, psycopg.Error):  # the first error is the one to tell
             comment(job.admin, planned.target, f"{mark}, FAILED")
@@ -333,7 +348,18 @@ def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
     return True
 
 
-def _refuse_used(target: Endpoint) -> None:
+def _refuse_lacking(connection: Connection, admin: Endpoint, record: PostgresRecord) -> None:
+    """Refuse where a role is missing that grants name; the owner of the database may be missing, which is said."""
+    lacking = pg_database.missing_roles(connection, {*record.named_roles} - ({record.owner} - {*record.roles}))
+    if lacking:
+        raise RestoreRefusedError(
+            f"{admin}: there is no role {', '.join(lacking)}, which grants in the backup name; "
+            + "; ".join(f"run `CREATE ROLE {role}`" for role in lacking)
+        )
+
+
+def _refuse_used(target: Endpoint, record: PostgresRecord) -> list[str]:
+    """Refuse unless it is empty and nobody's; return in what it cannot be like the source."""
     with target.connect() as connection:
         mark = _mark(connection)
         if mark:  # though it may be empty: another restore may be at work in it
@@ -345,6 +371,7 @@ def _refuse_used(target: Endpoint) -> None:
             raise RestoreRefusedError(f"{target.database}: is not empty; leave --into out for a new database")
         if _others(connection):
             raise RestoreRefusedError(f"{target.database}: somebody is connected to it; leave --into out for a new one")
+        return pg_database.unlike(connection, record)
 
 
 def _mark(connection: Connection) -> str:
@@ -357,7 +384,12 @@ def _mark(connection: Connection) -> str:
 
 def _others(connection: Connection) -> bool:
     query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    return connection.execute(query).fetchone() is not None
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while connection.execute(query).fetchone() is not None:
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _more(problems: list[str]) -> str:

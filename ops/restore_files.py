@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from ops.backup.spool import mebibytes, spool
 from ops.errors import ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.meter import Advance, Meter, ignored, unseen
 from ops.restore import Stopwatch
+from ops.restore_estimate import EVIDENCE, Estimate, estimate
 from ops.sources.base import Difference
 from ops.stores.base import Store
 
@@ -62,13 +63,14 @@ class Place(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceJob:
-    """What to restore, from where, and into which place."""
+    """What to restore, from where, and into which place. `evidence` is of drills, for the plan's estimate."""
 
     store: Store
     manifest: Manifest
     place: Place
     identities: Identities = ()
     spool: Path | None = None
+    evidence: Path = EVIDENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,13 @@ class PlacePlan:
     bytes_to_fetch: int
     spool_bytes: int
     depends_on: tuple[str, ...]
+    estimate: Estimate
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same by name."""
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "estimate"}
+        return own | self.estimate.facts
 
 
 @dataclass(kw_only=True)
@@ -112,11 +121,13 @@ def plan(job: PlaceJob) -> PlacePlan:
             f"{job.place.name}: about {mebibytes(needed)} MiB are needed there, {mebibytes(free)} MiB are free; "
             "make room, or choose another place with --into"
         )
+    stored = sum(piece.entry.size for piece in pieces)
     return PlacePlan(
         target=job.place.name,
-        bytes_to_fetch=sum(piece.entry.size for piece in pieces),
+        bytes_to_fetch=stored,
         spool_bytes=needed,
         depends_on=job.manifest.depends_on,
+        estimate=estimate(job.manifest, job.evidence, stored=stored, dumped=needed),
     )
 
 

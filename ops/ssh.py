@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from ops.backup.spool import temporary_folder
 from ops.errors import RemoteCommandError, SshError, ToolError
 
 CONNECT_SECONDS = 15
@@ -157,13 +158,14 @@ def connect(target: SshTarget) -> Generator[SshSession]:
 
     Raises:
         ToolError: there is no OpenSSH client here.
+        SpoolError: there is no temporary folder for the key.
         SshError: no answer, another host key than the pinned one, or the deploy key is refused.
     """
     program = shutil.which("ssh")
     if program is None:
         raise ToolError("ssh: not found on PATH; install the OpenSSH client (apt-get install openssh-client)")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ancla-")))  # mode 0700
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ancla-", dir=temporary_folder())))
         key = folder / "key"
         key.touch(mode=0o600)
         key.write_text(target.deploy_key.get_secret_value().rstrip("\n") + "\n")
@@ -191,7 +193,10 @@ def explain(target: SshTarget, stderr: str) -> str:
             "if the droplet was replaced run `pulumi up`, else do not log in: somebody may be in between"
         )
     if "Permission denied" in stderr:
-        return f"{target}: the deploy key is refused; run `pulumi up` so that the machine gets the stack's key"
+        return (
+            f"{target}: the deploy key is refused; take the outputs of today, or put its public half back into the "
+            "machine's authorized_keys by the provider's console"
+        )
     line = _last_line(stderr)
     return f"{target}: no connection: {line or 'no answer'}; check that the droplet is on and that 22 is open to you"
 

@@ -24,6 +24,9 @@ from ops.ssh import SshTarget
 MACHINE_OUTPUTS = Path("/etc/ancla/outputs.json")
 """Where `host/` places the reduced outputs on a machine."""
 
+CONVERGE_AGAIN = "`pulumi up --target-replace '**-converge-command'`"
+"""What brings a machine back to what `host/` says: a plain `pulumi up` sees no change in what it asks of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedStack:
@@ -55,16 +58,20 @@ class LoadedStack:
 
 
 def load_stack(stack: str | None = None, outputs_file: Path | None = None) -> LoadedStack:
-    """Read a stack's outputs: from `outputs_file`, else from the engine's stack, else from the machine's own file.
+    """Read a stack's outputs: from `outputs_file`, else on a machine from its own file, else from the engine's stack.
 
     Raises:
-        StackError: no such stack or file, nothing exported yet, a wrong passphrase, or another schema version.
+        StackError: no such stack or file, a stack that this machine is none of, nothing exported yet, a wrong
+            passphrase, or another schema version.
         ToolError: the engine is not installed.
     """
-    if outputs_file is None and stack is None and MACHINE_OUTPUTS.exists():
-        outputs_file = MACHINE_OUTPUTS
     if outputs_file is not None:
         return _from_file(outputs_file)
+    if MACHINE_OUTPUTS.exists():
+        loaded = _from_file(MACHINE_OUTPUTS)
+        if stack is not None and stack.rsplit("/", 1)[-1] != loaded.name:
+            raise StackError(f"{stack}: this is a machine of {loaded.name}, and knows no other; leave --stack out")
+        return loaded
     raw = pulumi_json(["stack", "output", "--json", "--show-secrets"], stack=stack)
     return _parsed(stack or str(raw.get("environment", "the selected stack")), raw)
 
@@ -135,7 +142,7 @@ def _parsed(name: str, raw: dict[str, Any], where: Path | None = None) -> Loaded
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise StackError(f"{path}: {key}: {first['msg']}; run `pulumi up` so that it is written anew") from None
+            raise StackError(f"{path}: {key}: {first['msg']}; at a desk {CONVERGE_AGAIN} writes it anew") from None
     return LoadedStack(name=outputs.environment, outputs=outputs, secrets=outputs.secrets)
 
 

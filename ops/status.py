@@ -16,13 +16,15 @@ from typing import Any
 import httpx
 
 from ops import reach, ssh
-from ops.backup import catalog
-from ops.errors import OpsError
+from ops.errors import OpsError, StackError, ToolError
 from ops.sources.pg_tools import Endpoint
 from ops.ssh import SshSession
 from ops.stack import LoadedStack
+from ops.stores.base import Store
+from ops.watch.freshness import Freshness, hours, look
 
 COMPOSE = ["docker", "compose", "--file", "/opt/ancla/app/compose.yaml", "ps", "--all", "--format", "json"]
+COMPOSE_SECONDS = 60
 URL_SECONDS = 10
 
 
@@ -91,10 +93,15 @@ def _guarded(part: str, name: str, ask: Callable[[], list[Probe]]) -> list[Probe
 
 def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
     if session is not None:
-        result = session.run(["sudo", "-n", *COMPOSE], timeout=60, check=False)
+        result = session.run(["sudo", "-n", *COMPOSE], timeout=COMPOSE_SECONDS, check=False)
         code, text, error = result.returncode, result.stdout, result.stderr
     else:
-        done = subprocess.run(COMPOSE, capture_output=True, text=True, timeout=60, check=False)
+        try:
+            done = subprocess.run(COMPOSE, capture_output=True, text=True, timeout=COMPOSE_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"docker: no answer within {COMPOSE_SECONDS} s; `systemctl status docker`") from None
+        except OSError as error:
+            raise ToolError(f"docker: cannot be run: {error.strerror}") from None
         code, text, error = done.returncode, done.stdout, done.stderr
     if code != 0:
         hint = "no release yet; run `ops deploy`" if "no such file" in error.lower() else " ".join(error.split())
@@ -145,23 +152,34 @@ def _ask_database(endpoint: Endpoint) -> Probe:
 
 
 def _backups(stack: LoadedStack) -> list[Probe]:
-    if stack.outputs.database is None or not stack.outputs.backup.destinations:
+    """Ask every store for the newest backup of every set, as `ops backup fresh` does."""
+    names = reach.names(stack)
+    if not names or not stack.outputs.backup.destinations:
         return []
-    names = stack.outputs.database.databases
-    return [probe for name in names for probe in _guarded("backup", name, lambda n=name: [_backup(stack, n)])]
+    try:
+        stores = reach.stores(stack).values()
+    except StackError as error:
+        return [Probe(part="backup", name="all", state=State.DOWN, detail=str(error))]
+    return [
+        probe for place in stores for probe in _guarded("backup", place.name, lambda p=place: _kept(stack, p, names))
+    ]
 
 
-def _backup(stack: LoadedStack, database: str) -> Probe:
-    place = reach.store(stack)
-    complete = [entry for entry in catalog.entries(place, database) if entry.complete]
-    if not complete:
-        detail = f"none in {place.name} yet; run `ops backup create`"
-        return Probe(part="backup", name=database, state=State.ATTENTION, detail=detail)
-    hours = (datetime.now(UTC) - complete[-1].begun_at).total_seconds() / 3600
-    budget = stack.outputs.backup.max_age_hours
-    state = State.OK if hours <= budget else State.DOWN
-    detail = f"{complete[-1].id}, {hours:.1f} h old (budget {budget} h), {len(complete)} in {place.name}"
-    return Probe(part="backup", name=database, state=state, detail=detail)
+def _kept(stack: LoadedStack, place: Store, names: list[str]) -> list[Probe]:
+    backup = stack.outputs.backup
+    found = look(place, names, budget_hours=backup.max_age_hours, signer=backup.signer, now=datetime.now(UTC))
+    return [judge_backup(item) for item in found]
+
+
+def judge_backup(found: Freshness) -> Probe:
+    """Say how the backups of one set in one store are. None at all is that of a new stack, or of a new store."""
+    if found.fresh and found.age is not None:
+        detail = f"{found.backup} in {found.store}, {hours(found.age)} old (budget {hours(found.budget)})"
+        return Probe(part="backup", name=found.name, state=State.OK, detail=detail)
+    if found.age is None and not found.passed_over:
+        detail = f"none in {found.store} yet; run `ops backup create`"
+        return Probe(part="backup", name=found.name, state=State.ATTENTION, detail=detail)
+    return Probe(part="backup", name=found.name, state=State.DOWN, detail=str(found))
 
 
 def _address(stack: LoadedStack) -> list[Probe]:

@@ -23,8 +23,10 @@ from ops.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import NAME_LENGTH, comment
 from ops.sources.pg_tools import Connection, Endpoint, one_line
 
-VERIFIED = re.compile(r"ancla: restore of (\S+) begun \S+, verified")
-REPLACED = re.compile(r"ancla: was (\S+) until (\S+), replaced by (\S+)")
+VERIFIED = re.compile(r"ancla: restore of (\S+)(?: \((\S+)\))? begun \S+, verified")
+"""Its backup, and whose that is; an older Ancla did not write that down."""
+REPLACED = re.compile(r"ancla: was (\S+) until (\S+), replaced by (\S+)(?:; its comment was: (.+))?", re.DOTALL)
+"""The live name, until when, what replaced it, and the comment that it had."""
 ANYWHERE = ("defaultdb", "postgres", "template1")
 """Databases that a server has, to look from when neither of the two lets us in."""
 
@@ -56,11 +58,19 @@ class Cluster:
     owner: Endpoint
 
 
-def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
+def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime, *, named: bool = True) -> Swap:
     """Look and refuse; change nothing.
 
+    Args:
+        cluster: how to reach it.
+        live: the live database.
+        copy: what is to take its place.
+        now: the time here.
+        named: whether a person has said that it is `live` that is to be replaced; else the copy must say so.
+
     Raises:
-        RestoreRefusedError: the copy is not there, is the live one, or was not verified by the restore that made it.
+        RestoreRefusedError: the copy is not there, is the live one, was not verified by the restore that made it, or is
+            of another database.
     """
     suffix = f"_before_{now:%Y%m%d%H%M%S}"
     before = live[: NAME_LENGTH - len(suffix)] + suffix
@@ -78,10 +88,18 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
             raise RestoreRefusedError(f"{copy}: no such database; there are: {', '.join(sorted(comments))}")
         before, bears_copy = begun.name, live
     verified = VERIFIED.fullmatch(comments[bears_copy])
+    if verified is None and ", verified in part: " in comments[bears_copy]:
+        raise RestoreRefusedError(
+            f"{copy}: has the rows of chosen tables alone; `ops restore` without --table makes a whole one"
+        )
     if verified is None:
         raise RestoreRefusedError(
             f"{copy}: no restore has verified it (its comment: {comments[copy] or 'none'}); `ops restore` makes one"
         )
+    if verified[2] is None and not named:
+        raise RestoreRefusedError(f"{copy}: does not say of which database it is; give the live one with --name")
+    if verified[2] not in (None, live):
+        raise RestoreRefusedError(f"{copy}: is of {verified[2]}, and may not take the place of {live}; give --name")
     return Swap(live=live, copy=copy, before=before, backup=verified[1], sessions=sessions)
 
 
@@ -113,8 +131,11 @@ def run(cluster: Cluster, swap: Swap, report: Report) -> None:
     into = swap.copy != swap.live and swap.copy in comments
     away = into and swap.live in comments
     if into and swap.backup:
+        former = swap.live if away else swap.before
         text = f"ancla: was {swap.live} until {stamp}, replaced by {swap.copy}"
-        _comment(cluster, swap.live if away else swap.before, text, via=swap.copy)
+        if own := _own_comment(comments[former]):
+            text += f"; its comment was: {own}"
+        _comment(cluster, former, text, via=swap.copy)
     if away:
         try:
             _rename(cluster, away=swap.live, to=swap.before, via=swap.copy, report=report)
@@ -142,7 +163,14 @@ def _conclude(cluster: Cluster, swap: Swap, comments: dict[str, str], stamp: str
     if not VERIFIED.fullmatch(put_aside) and not REPLACED.fullmatch(put_aside):
         text = f"ancla: restore of an earlier backup begun {stamp}, put aside"
         _comment(cluster, swap.before, text, via=swap.live)
-    _comment(cluster, swap.live, "", via=swap.live)
+    replaced = comments[swap.copy] if swap.copy in comments else comments.get(swap.live, "")
+    _comment(cluster, swap.live, _own_comment(replaced), via=swap.live)
+
+
+def _own_comment(text: str) -> str:
+    """Return the comment that a database had before a swap wrote its own over it."""
+    replaced = REPLACED.fullmatch(text)
+    return text if replaced is None else replaced[4] or ""
 
 
 def _rename(cluster: Cluster, *, away: str, to: str, via: str, report: Report) -> None:

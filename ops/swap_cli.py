@@ -35,9 +35,11 @@ def promote(
 ) -> None:
     """Rename the live database away and the copy into its place. The app's sessions are ended; the old data stays."""
     now = datetime.now(UTC)
-    with _cluster(load_stack(stack, outputs), name) as (cluster, live):
-        planned = swap.plan_promote(cluster, live, copy, now)
-        if _agreed(planned, dry_run=dry_run, yes=yes):
+    loaded = load_stack(stack, outputs)
+    with _cluster(loaded, name) as (cluster, live):
+        named = name is not None or reach.databases(loaded) == [live]
+        planned = swap.plan_promote(cluster, live, copy, now, named=named)
+        if _agreed(planned, loaded.name, dry_run=dry_run, yes=yes):
             swap.run(cluster, planned, console.step)
     _print(planned, done=not dry_run, as_json=as_json)
 
@@ -53,9 +55,10 @@ def undo(
     as_json: JsonOption = False,
 ) -> None:
     """Put back what the last `promote` replaced. What was written since stays in the database that is put aside."""
-    with _cluster(load_stack(stack, outputs), name) as (cluster, live):
+    loaded = load_stack(stack, outputs)
+    with _cluster(loaded, name) as (cluster, live):
         planned = swap.plan_undo(cluster, live)
-        if _agreed(planned, dry_run=dry_run, yes=yes):
+        if _agreed(planned, loaded.name, dry_run=dry_run, yes=yes):
             swap.run(cluster, planned, console.step)
     _print(planned, done=not dry_run, as_json=as_json)
 
@@ -70,15 +73,15 @@ def _cluster(stack: LoadedStack, name: str | None) -> Generator[tuple[swap.Clust
         yield swap.Cluster(admin=admin, owner=owner), name or known[0]
 
 
-def _agreed(planned: swap.Swap, *, dry_run: bool, yes: bool) -> bool:
+def _agreed(planned: swap.Swap, environment: str, *, dry_run: bool, yes: bool) -> bool:
     console.err.print(
-        f"{planned.live} becomes {planned.before}, {planned.copy} becomes {planned.live}; "
+        f"{environment}: {planned.live} becomes {planned.before}, {planned.copy} becomes {planned.live}; "
         f"{planned.sessions} sessions of {planned.live} are ended"
     )
     if dry_run:
         return False
     if not yes:
-        console.confirm("Swap them?")
+        console.confirm(f"Swap them in {environment}?")
     return True
 
 

@@ -17,7 +17,7 @@ from policy.preview import UNKNOWN, Preview, Resource
 
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 _SSH_PORT = 22
-_DATA = ("DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain")
+_DATA = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain")
 _TAGGED = ("Droplet", "DatabaseCluster", "Volume")
 _IN_PROJECT = ("Droplet", "DatabaseCluster", "SpacesBucket", "Domain")
 _WRITES = (

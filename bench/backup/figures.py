@@ -95,7 +95,8 @@ def figures(results: Results) -> list[Figure]:
         Figure(name="drill ÷ the restore it contains", value=ratio(wall("drill"), contained), limit=1.25),
         Figure(name="peak memory of the backup", value=memory(OURS), limit=MEMORY_LIMIT, unit=" MiB"),
         Figure(name="peak memory of the backup, 4× the data", value=memory("ours-4x"), limit=MEMORY_LIMIT, unit=" MiB"),
-        Figure(name="time of 2× the data ÷ 1×", value=ratio(wall("ours-2x"), ours), limit=2.05),
+        # the changed data is doubled, and measured just before; the first backup lies half an hour back
+        Figure(name="time of 2× the data ÷ 1×, just before", value=ratio(wall("ours-2x"), wall("ours-2")), limit=2.05),
         Figure(name="time of 4× the data ÷ 2×", value=ratio(wall("ours-4x"), wall("ours-2x")), limit=2.05),
     ]
 

@@ -16,12 +16,14 @@ from ops.backrest import drill, driver, info
 from ops.backrest.evidence import BackrestEvidence
 from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
-from ops.drill.options import EVIDENCE, SigningKeyOption, ready, signer_of
+from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.drill.report import Language
 from ops.drill.series import keep
 from ops.errors import OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
 from ops.stack import load_stack
 from ops.watch.audit import audited, note
+from ops.watch.runs import judged
 
 backrest_app = typer.Typer(no_args_is_help=True)
 DEFAULT_AGE = 26
@@ -209,8 +211,9 @@ def backrest_drill(
         Path | None, typer.Option("--spool", metavar="FOLDER", help="Where it is restored; TMPDIR else.")
     ] = None,
     may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
-    evidence: Annotated[Path, typer.Option("--evidence", metavar="FOLDER", help="Where the JSON goes.")] = EVIDENCE,
+    evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
+    lang: LangOption = Language.EN,
     here: HereOption = False,
     config: ConfigOption = None,
     stack: StackOption = None,
@@ -224,37 +227,39 @@ def backrest_drill(
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
     ready(evidence)
-    if chosen.here:
-        job = drill.BackrestDrill(
-            pgbackrest=driver.find(config),
-            stanza=chosen.stanza,
-            environment=chosen.stack.outputs.environment if chosen.stack else None,
-            at=moment,
-            repository=repo,
-            user=user,
-            max_age_hours=budget,
-            rto_minutes=rto,
-            wait_minutes=wait,
-            may_be_empty=may_be_empty,
-            spool=spool,
-        )
-        result = drill.run(job, console.step)
-    else:
-        arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
-        arguments += [f"--repo={repo}"] if repo else []
-        arguments += [f"--rto={rto}"] if rto else []
-        arguments += [f"--spool={spool}"] if spool else []
-        arguments += ["--may-be-empty"] if may_be_empty else []
-        arguments += ["--evidence=/var/lib/ancla/drills"]
-        result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
-    file = keep(result, evidence, signer)
-    note(backup=result.backup, evidence=file.name)
-    if as_json:
-        console.print_json(json.loads(file.read_bytes()))
-    else:
-        print_evidence(result, file)
-    if result.verdict == "red":
-        raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
+    with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
+        if chosen.here:
+            job = drill.BackrestDrill(
+                pgbackrest=driver.find(config),
+                stanza=chosen.stanza,
+                environment=chosen.stack.outputs.environment if chosen.stack else None,
+                at=moment,
+                repository=repo,
+                user=user,
+                max_age_hours=budget,
+                rto_minutes=rto,
+                wait_minutes=wait,
+                may_be_empty=may_be_empty,
+                spool=spool,
+            )
+            result = drill.run(job, console.step)
+        else:
+            arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
+            arguments += [f"--repo={repo}"] if repo else []
+            arguments += [f"--rto={rto}"] if rto else []
+            arguments += [f"--spool={spool}"] if spool else []
+            arguments += ["--may-be-empty"] if may_be_empty else []
+            arguments += [f"--lang={lang}"] if lang is not Language.EN else []
+            arguments += ["--evidence=/var/lib/ancla/drills"]
+            result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
+        file = keep(result, evidence, signer, lang)
+        note(backup=result.backup, evidence=file.name)
+        if as_json:
+            console.print_json(json.loads(file.read_bytes()))
+        else:
+            print_evidence(result, file)
+        if result.verdict == "red":
+            raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
 
 
 def _target(here: bool, stack: str | None, outputs: Path | None, stanza: str | None) -> Target:

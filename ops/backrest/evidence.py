@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -59,10 +58,10 @@ class Recovered(Facts):
     last_transaction: datetime | None
 
 
-class BackrestEvidence(OtherDocument):
+class BackrestEvidence(OtherDocument[RecoveredDatabase]):
     """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest.
 
-    `previous` is the SHA-256 of the stanza's document before.
+    `sequence` counts the stanza's documents from 1, `previous` is the SHA-256 of the one before.
     """
 
     evidence_version: Literal[1] = 1
@@ -91,24 +90,15 @@ class BackrestEvidence(OtherDocument):
     tools: dict[str, str] = Field(default_factory=dict)
     checks: list[Check]
     phases: list[Phase]
+    sequence: int = 0
     previous: str | None = None
     page: Attachment | None = None
     signed: Signature | None = None
 
     @property
-    def rows(self) -> int:
-        """Rows of all databases."""
-        return sum(database.rows for database in self.databases)
-
-    @property
     def title(self) -> str:
         """Whose backup it was, in a few words."""
         return f"Drill of pgBackRest's backup: {self.stanza}"
-
-    @property
-    def read(self) -> Sequence[DatabaseFacts]:
-        """The databases of the copy."""
-        return self.databases
 
     @property
     def budget(self) -> int | None:

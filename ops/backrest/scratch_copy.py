@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ops.backrest.driver import Pgbackrest, as_account
+from ops.drill.scratch import bare_environment
 from ops.errors import SourceError, ToolError
 from ops.sources.pg_tools import Endpoint, Tool, find_tool
 
@@ -60,6 +61,7 @@ SETTINGS = {
     "client_encoding": "UTF8",  # of a SQL_ASCII database, text would come as bytes
     "default_transaction_read_only": "off",
 }
+_OF_PGBACKREST = ("PGBACKREST_", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _LIMITS = {"max_connections": 100, "max_prepared_transactions": 0, "max_locks_per_transaction": 64}
 _CONTROL = {
     "max_connections": "max_connections setting",
@@ -164,7 +166,7 @@ def running(pgbackrest: Pgbackrest, place: Place, version: str, user: str, wait_
             stdout=log,
             stderr=log,
             cwd=place.folder,
-            env=pgbackrest.environment(),
+            env=_environment(pgbackrest, place),
             start_new_session=True,  # Ctrl-C is for us; we end the server
         )
         stack.callback(_stop, process)
@@ -173,6 +175,12 @@ def running(pgbackrest: Pgbackrest, place: Place, version: str, user: str, wait_
         )
         _wait(endpoint, process, place, wait_seconds)
         yield endpoint
+
+
+def _environment(pgbackrest: Pgbackrest, place: Place) -> dict[str, str]:
+    """Return what the server may see: beside the usual only what its restore_command needs to fetch WAL."""
+    needed = {name: value for name, value in pgbackrest.environment().items() if name.startswith(_OF_PGBACKREST)}
+    return bare_environment(place.folder) | needed
 
 
 def _limits(pgbackrest: Pgbackrest, place: Place, version: str) -> dict[str, str]:

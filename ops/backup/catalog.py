@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ops.backup.manifest import MANIFEST_NAME, Manifest, parse_manifest, time_of
+from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, parse_manifest, time_of
 from ops.errors import BackupNotFoundError, ManifestError, ObjectMissingError
 from ops.stores.base import Store, StoredObject
 
@@ -25,9 +25,10 @@ ID_LENGTH = len("20260101T000000Z-000000")
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A backup as the listing shows it. `complete` says that its manifest is there; `size` in bytes.
+    """A backup as the listing shows it: `complete` where its manifest is there, `page` where its RESTORE.md is.
 
     `begun_at` is by the clock of the machine that made it, `stored_at` by the store's: when the last object came.
+    `size` is in bytes.
     """
 
     id: str
@@ -35,6 +36,7 @@ class CatalogEntry:
     begun_at: datetime
     stored_at: datetime
     complete: bool
+    page: bool
     objects: int
     size: int
 
@@ -105,6 +107,22 @@ def refuse_to_come(store: Store, name: str, backup_id: str) -> None:
         )
 
 
+def why_not_latest(manifest: Manifest, signer: str | None, now: datetime) -> str:
+    """Say why a backup's date says nothing of how much would be lost; nothing where it does.
+
+    Args:
+        manifest: of the backup.
+        signer: the environment's key (OpenSSH public line); None where it names none.
+        now: the time here.
+    """
+    if signer is not None and not manifest.signed_by(signer):
+        return f"{manifest.id} is not signed by this environment"
+    dated = max(manifest.snapshot_at, time_of(manifest.id) or manifest.snapshot_at)
+    if dated > now + CLOCK_MISLEADS:  # it would look fresh until its time has come, and hide newer ones
+        return f"{manifest.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC"
+    return ""
+
+
 def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
     """Read and check one manifest.
 
@@ -149,6 +167,7 @@ def _entry(name: str, backup_id: str, items: Iterable[StoredObject]) -> CatalogE
         begun_at=begun,
         stored_at=max(item.modified for item in listed),
         complete=any(item.key.endswith(f"/{MANIFEST_NAME}") for item in listed),
+        page=any(item.key.endswith(f"/{PAGE_NAME}") for item in listed),
         objects=len(listed),
         size=sum(item.size for item in listed),
     )

@@ -43,7 +43,7 @@ def pieces(store: Store, manifest: Manifest) -> list[Piece]:
     """
     found = own_pieces(manifest)
     for earlier in manifest.depends_on:
-        base = read_manifest(store, manifest.name, earlier)
+        base = _earlier(store, manifest, earlier)
         needed = _needed(manifest, earlier)
         if lost := sorted(needed - {entry.file for entry in base.objects}):
             raise ManifestError(f"{store.name}: {manifest.id} needs {lost[0]} of {earlier}, which holds no such pack")
@@ -60,7 +60,7 @@ def missing(store: Store, manifest: Manifest) -> list[str]:
     problems = missing_objects(store, manifest)
     for earlier in manifest.depends_on:
         try:
-            base = read_manifest(store, manifest.name, earlier)
+            base = _earlier(store, manifest, earlier)
         except ManifestError as error:
             problems.append(f"{error}: {manifest.id} depends on it")
             continue
@@ -70,10 +70,11 @@ def missing(store: Store, manifest: Manifest) -> list[str]:
     return problems
 
 
-def base_of(stores: Iterable[Store], name: str) -> Base:
+def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) -> Base:
     """Find the newest backup that every store has, whole and with all that it depends on.
 
-    A store that does not answer is left out: the backup goes red for it, and finds no base there the next time.
+    A store that does not answer is left out: the backup goes red for it, and finds no base there the next time. With
+    `signer` (the environment's key, an OpenSSH public line) only what it has signed is built on.
     """
     answering: list[Store] = []
     complete: list[set[str]] = []
@@ -93,14 +94,30 @@ def base_of(stores: Iterable[Store], name: str) -> Base:
         problems = [problem for store, m in zip(answering, manifests, strict=True) for problem in missing(store, m)]
     except (ManifestError, BackupNotFoundError, StoreError) as error:
         return Base(id=newest, why=f"{newest} cannot be built on: {error}")
-    if problems:
-        return Base(id=newest, why=f"{newest} is not whole: {problems[0]}")
     first = manifests[0]
-    if any(manifest.digest != first.digest for manifest in manifests):
-        return Base(id=newest, why=f"{newest} is not the same in every store")
-    if not isinstance(first.source, BucketRecord):
-        return Base(id=newest, why=f"{newest} is of another kind")
-    return Base(id=newest, record=first.source)
+    if problems:
+        why = f"not whole: {problems[0]}"
+    elif any(manifest.digest != first.digest for manifest in manifests):
+        why = "not the same in every store"
+    elif signer is not None and not first.signed_by(signer):
+        why = "not signed by this environment"
+    elif isinstance(first.source, BucketRecord):
+        return Base(id=newest, record=first.source)
+    else:
+        why = "of another kind"
+    return Base(id=newest, why=f"{newest} is {why}")
+
+
+def _earlier(store: Store, manifest: Manifest, earlier: str) -> Manifest:
+    """Read the manifest of a backup that another depends on; of a signed one only what the same key has signed.
+
+    Raises:
+        ManifestError: it is missing, or cannot be trusted.
+    """
+    base = read_manifest(store, manifest.name, earlier)
+    if manifest.signer is not None and not base.signed_by(manifest.signer):
+        raise ManifestError(f"{store.name}: {earlier} is not signed by the key that signed {manifest.id}")
+    return base
 
 
 def _needed(manifest: Manifest, earlier: str) -> set[str]:

@@ -55,6 +55,10 @@ def diff_command(
     left, right = (catalog.find(place, name, backup) for backup in (old, new))
     for manifest in (left, right):
         refuse_closed(manifest.recipients, identities, manifest.id, plan=True)
+        if (signer := loaded.outputs.backup.signer) is not None and not manifest.signed_by(signer):
+            console.step(
+                f"{manifest.id}: this environment's key has not signed it: somebody else may have put it there"
+            )
     found = names_diff(place, left, right, identities)
     if as_json:
         console.print_json({"old": left.id, "new": right.id, **asdict(found)})

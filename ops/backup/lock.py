@@ -10,10 +10,10 @@ import contextlib
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+from ops.backup.spool import temporary_folder
 from ops.errors import BusyError, SpoolError
 
 KEPT = 20
@@ -61,7 +61,7 @@ def runtime_folder() -> Path:
         folder = Path("/run/ancla")
     else:
         base = os.environ.get("XDG_RUNTIME_DIR")
-        folder = Path(base) / "ancla" if base else Path(tempfile.gettempdir()) / f"ancla-{os.geteuid()}"
+        folder = Path(base) / "ancla" if base else temporary_folder() / f"ancla-{os.geteuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 

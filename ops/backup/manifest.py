@@ -6,6 +6,7 @@ The model is versioned. A reader refuses a manifest newer than itself, and one w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -15,13 +16,15 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from ops.backup.keys import Signer, same_key, signed_by
-from ops.backup.records import FILE_NAME, AnyRecord, Digest, Record
+from ops.backup.records import BACKUP_ID, FILE_NAME, AnyRecord, BackupId, Digest, Record
 from ops.backup.signed import Signature
-from ops.errors import ManifestError
+from ops.errors import ManifestError, RestoreRefusedError
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-_ID = re.compile(r"(\d{8}T\d{6}Z)-[0-9a-f]{6}")
+PAGE_NAME = "RESTORE.md"
+"""Written just before the manifest, and deleted before it: where it is alone, the manifest was lost."""
+_ID = re.compile(BACKUP_ID)
 
 
 class ObjectRecord(Record):
@@ -31,7 +34,7 @@ class ObjectRecord(Record):
     a person would miss: a table, the large objects, the archive's table of contents, a pack of a bucket's objects.
     """
 
-    key: str
+    key: str = Field(pattern=FILE_NAME)
     size: int = Field(ge=0)
     sha256: Digest
     file: str = Field(pattern=FILE_NAME)
@@ -44,12 +47,12 @@ class Manifest(Record):
     """One restore point. Times are UTC; `snapshot_at` is the moment the data is of.
 
     `name` is what is backed up, as the stack names it; `recipients` are the age public keys it is encrypted for (none:
-    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own. The signature is over the
-    bytes of `digest`.
+    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own; `page_sha256` is of
+    RESTORE.md, which a person runs (None: an older Ancla wrote it). The signature is over the bytes of `digest`.
     """
 
     manifest_version: Literal[1] = MANIFEST_VERSION
-    id: str = Field(pattern=_ID.pattern)
+    id: BackupId
     name: str
     environment: str
     project: str
@@ -60,7 +63,8 @@ class Manifest(Record):
     compression: Literal["zstd"] = "zstd"
     recipients: tuple[str, ...] = ()
     objects: tuple[ObjectRecord, ...]
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[BackupId, ...] = ()
+    page_sha256: Digest | None = Field(default=None, exclude_if=lambda value: value is None)  # as older digests are
     digest: str = ""
     signed: Signature | None = None
 
@@ -79,6 +83,11 @@ class Manifest(Record):
             and same_key(signed.key, key)
             and signed_by(key, signed.signature, self.digest.encode())
         )
+
+    @property
+    def signer(self) -> str | None:
+        """The key that signed it (one OpenSSH public line); None where none did, or it was changed since."""
+        return self.signed.key if self.signed is not None and self.signed_by(self.signed.key) else None
 
     def intact(self) -> bool:
         """Say whether `digest` is of the content."""
@@ -134,7 +143,28 @@ def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None) -> M
     return manifest
 
 
+def refuse_stranger(manifest: Manifest, signer: str | None) -> None:
+    """Refuse a backup that the environment has not signed: whoever may write to the bucket can put one there.
+
+    Args:
+        manifest: of the backup.
+        signer: the environment's key (OpenSSH public line); None where it names none, and all are taken.
+
+    Raises:
+        RestoreRefusedError: it is not signed, or by another key.
+    """
+    if signer is None or manifest.signed_by(signer):
+        return
+    how = "is signed by another key than this environment's" if manifest.signer else "is not signed"
+    raise RestoreRefusedError(
+        f"{manifest.id}: {how}, so whoever can write to the bucket may have put it there; "
+        "name another backup (`ops backup list`), or give --unsigned if you know who made it"
+    )
+
+
 def time_of(backup_id: str) -> datetime | None:
     """Return when a backup was begun, by its name; None for a name that is not one."""
-    match = _ID.fullmatch(backup_id)
-    return datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) if match else None
+    with contextlib.suppress(ValueError):  # it has the form, and is no time
+        if _ID.fullmatch(backup_id):
+            return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return None

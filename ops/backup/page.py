@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from ops.backup import page_postgres
 from ops.backup.manifest import Manifest
-from ops.backup.records import STREAM_FILE, BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
-from ops.sources.pg_packs import is_pack
-
-PAGE_NAME = "RESTORE.md"
+from ops.backup.records import BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
 
 _CHECK = "jq -r '.objects[] | .sha256 + \"  \" + .key' manifest.json | sha256sum --check --quiet"
 _NEW = {
@@ -27,6 +25,7 @@ def build_page(manifest: Manifest) -> str:
         "",
         *_keys(manifest),
         "",
+        *_left_out(manifest),
         "Download this folder, go into it, and run this with `bash`; it needs jq, coreutils, "
         + ("age, " if manifest.recipients else "")
         + "zstd and what its last lines name. Set first:",
@@ -69,19 +68,23 @@ def _keys(manifest: Manifest) -> list[str]:
     ]
 
 
+def _left_out(manifest: Manifest) -> list[str]:
+    if not isinstance(manifest.source, PostgresRecord) or not manifest.source.partial:
+        return []
+    left = manifest.source.left_out
+    return [
+        "The stack file chose whose rows are in it; these tables are defined and empty:",
+        "",
+        *([f"- `{name if name.isprintable() else ascii(name)}`" for name in left] or ["- none"]),
+        "",
+    ]
+
+
 def _last_steps(manifest: Manifest) -> list[str]:
     record = manifest.source
     match record:
         case PostgresRecord():
-            packed = any(is_pack(entry.file) for entry in manifest.objects)
-            stream = next((entry.file for entry in manifest.objects if entry.file == STREAM_FILE), None)
-            archive = f'--format=custom --dbname="$NEW" {stream}' if stream else '--format=directory --dbname="$NEW" .'
-            return [
-                f"# PostgreSQL {record.readable_from} or newer; roles that own something: {' '.join(record.owners)}",
-                *(['for f in small-*.tar; do tar -xf "$f" && rm "$f"; done'] if packed else []),
-                'createdb --template=template0 "$NEW"',
-                f"pg_restore --jobs=2 --exit-on-error {archive}",
-            ]
+            return page_postgres.last_steps(record, [entry.file for entry in manifest.objects])
         case SqliteRecord():
             return ["# SQLite; the app must be stopped while the file is put in its place", 'mv database.sqlite "$NEW"']
         case SecretsRecord():
@@ -96,10 +99,16 @@ def _last_steps(manifest: Manifest) -> list[str]:
                 ],
                 *[f"(cd ../{other} && {_CHECK} && {' && '.join(_open(manifest))})" for other in manifest.depends_on],
                 'mkdir "$NEW"',
-                f"jq -r '.source.objects[] | [{where}, .pack, (.key | @base64)] | @tsv' manifest.json |",
-                "  while IFS=$'\\t' read -r d p k; do",
-                '    k=$(base64 -d <<<"$k"; echo x); k=${k%x}  # one that is no path lies under its SHA-256',
-                '    tar -xf "$d/$p" -C "$NEW" -- "$k" 2>/dev/null ||',
-                '      tar -xf "$d/$p" -C "$NEW" -- ".ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)"',
+                'jq -r \'(reduce (.source.objects[].key / "/") as $p ({}; reduce range(1; $p | length) as $n',
+                '  (.; .[$p[:$n] | join("/")] = 1))) as $folders | .source.objects[] |',
+                f"  [{where}, .pack, (.key | @base64), ($folders[.key] // 0)] | @tsv' manifest.json |",
+                "  while IFS=$'\\t' read -r d p k f; do",
+                '    k=$(base64 -d <<<"$k"; echo x); k=${k%x}',
+                "    # one that is no path, or is a folder of another, lies under its SHA-256",
+                '    h=.ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)',
+                '    if [ "$f" = 1 ]; then mkdir -p "$NEW/.ancla-keys"',
+                '      tar -xO --no-recursion -f "$d/$p" -- "$k" 2>/dev/null >"$NEW/$h" && continue',
+                '    else tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue; fi',
+                '    tar -xf "$d/$p" -C "$NEW" -- "$h"',
                 "  done",
             ]

@@ -52,9 +52,9 @@ def restore(job: PlaceJob, *, dry_run: bool, as_json: bool) -> None:
         OpsError: see `ops.restore_files.run`.
     """
     if dry_run:
-        planned = asdict(plan(job))
+        planned = {"backup": job.manifest.id, "signed_by": job.manifest.signer, **plan(job).facts}
         if as_json:
-            console.print_json({"backup": job.manifest.id, **planned})
+            console.print_json(planned)
             return
         for name, value in planned.items():
             console.out.print(f"{name.replace('_', ' ')}: {value}")
@@ -62,7 +62,10 @@ def restore(job: PlaceJob, *, dry_run: bool, as_json: bool) -> None:
         return
     result = run(job, console.step, console.progress)
     if as_json:
-        console.print_json(asdict(result) | {"snapshot_at": result.snapshot_at.isoformat(), "differences": []})
+        console.print_json(
+            asdict(result)
+            | {"signed_by": job.manifest.signer, "snapshot_at": result.snapshot_at.isoformat(), "differences": []}
+        )
         return
     units = {"sqlite": "rows", "secrets": "files", "bucket": "objects"}[job.manifest.source.kind]
     console.out.print(

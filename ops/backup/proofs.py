@@ -1,17 +1,21 @@
 """What drills have proved of each backup, by the evidence they left in a folder.
 
 A drill that is red for a budget alone (too old, too slow) has still restored the backup equal. What is not evidence is
-passed over: a file too few keeps a backup less, and never one that the policy keeps.
+passed over: a file too few keeps a backup less, and never one that the policy keeps. Where the environment names whose
+evidence counts, what is signed by nobody of them is passed over too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from ops.backup.signed import Signature
+from ops.drill.evidence import wrong_signature
 
 BUDGETS = frozenset({"age", "time", "rpo", "clean"})
 """Checks that say nothing of the backup itself."""
@@ -27,14 +31,14 @@ class Proofs:
     refuted: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def read_proofs(folder: Path, store: str) -> Proofs:
-    """Read the evidence in a folder, which need not be there.
+def read_proofs(folder: Path, store: str, signers: Sequence[str] = ()) -> Proofs:
+    """Read the evidence in a folder, which need not be there; with `signers` (OpenSSH public lines) theirs alone.
 
     A backup is the same bytes in every store: one that was restored equal from anywhere is verified. What went wrong
     counts for the store of that name alone.
     """
     found = Proofs()
-    for drill in sorted(_drills(folder), key=lambda each: each.at):
+    for drill in sorted(_drills(folder, signers), key=lambda each: each.at):
         if drill.problems and drill.store == store:
             found.verified.pop(drill.backup, None)
             found.refuted[drill.backup] = f"the drill of {drill.at:%Y-%m-%d %H:%M} UTC was red: {drill.problems}"
@@ -54,11 +58,13 @@ class _Drill:
     problems: str
 
 
-def _drills(folder: Path) -> Iterable[_Drill]:
+def _drills(folder: Path, signers: Sequence[str]) -> Iterable[_Drill]:
     for path in folder.glob("*.json"):
         try:
             document: Any = json.loads(path.read_bytes())
             if document["damage"] is not None:  # a negative control: it is red on purpose
+                continue
+            if signers and wrong_signature(Signature.model_validate(document["signed"]), document, signers):
                 continue
             status = {check["name"]: check["status"] for check in document["checks"]}
             yield _Drill(

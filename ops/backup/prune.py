@@ -1,7 +1,9 @@
 """Retention put to work on one store: what is there, what `retention` says of it, and the deleting.
 
-A backup is deleted manifest first. Whatever interrupts that leaves an incomplete backup, which nothing restores from
-and the next run clears away; never a manifest whose objects are gone. What depends on others goes before them.
+A backup is deleted page first, then manifest, then the rest. Whatever interrupts that leaves an incomplete backup, from
+which nothing restores and which the next run clears away; never a manifest whose objects are gone. What has a page and
+no manifest was left by no prune: its manifest was lost, and a person must look. What depends on others goes before
+them.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from blueprint.backup import RetentionSettings
 from ops.backup import catalog
 from ops.backup.acceptance import is_accepted
 from ops.backup.catalog import CatalogEntry, prefix_of
-from ops.backup.manifest import MANIFEST_NAME, Manifest
+from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
 from ops.backup.proofs import Proofs
 from ops.backup.records import PostgresRecord, SqliteRecord
-from ops.backup.retention import IN_PROGRESS, Candidate, Decision, decide
+from ops.backup.retention import IN_PROGRESS, UNSIGNED, Candidate, Decision, decide
 from ops.errors import DeleteRefusedError, ManifestError, ObjectMissingError
 from ops.stores.base import Store
+
+LOST = f"its {MANIFEST_NAME} is lost: {PAGE_NAME}, which is written just before it, is there"
 
 
 @runtime_checkable
@@ -71,7 +75,7 @@ class PrunePlan:
     @property
     def in_doubt(self) -> list[Decision]:
         """What a person must look at before anything up to it may go."""
-        return [decision for candidate, decision in self.steps if decision.warnings and not candidate.accepted]
+        return [decision for _, decision in self.steps if decision.in_doubt]
 
 
 class Outcome(StrEnum):
@@ -141,7 +145,7 @@ def _delete(store: Store, name: str, candidate: Candidate) -> Deletion:
     if not candidate.complete and manifest in keys:
         return Deletion(id=candidate.id, outcome=Outcome.NOT_YET, reason="was completed in the meantime")
     try:
-        for key in sorted(keys, key=lambda key: (key != manifest, key)):
+        for key in sorted(keys, key=lambda key: (key != prefix + PAGE_NAME, key != manifest, key)):
             store.delete([key])
     except DeleteRefusedError as error:
         return Deletion(id=candidate.id, outcome=Outcome.NOT_YET, reason=str(error))
@@ -170,8 +174,9 @@ def _candidate(job: PruneJob, entry: CatalogEntry) -> Candidate:
         stored_bytes=entry.size,
         verified_at=job.proofs.verified.get(entry.id),
     )
-    if not entry.complete:
-        return bare
+    if not entry.complete:  # a word in the store is of when it was complete, and says another thing
+        lost = (LOST,) if entry.page else ()
+        return replace(bare, accepted=entry.id in job.accepted, doubts=lost)
     accepted = entry.id in job.accepted or is_accepted(job.store, job.name, entry.id, job.signers)
     try:
         manifest = catalog.read_manifest(job.store, job.name, entry.id)
@@ -196,6 +201,6 @@ def _doubts(job: PruneJob, manifest: Manifest) -> Iterable[str]:
     if theirs != ours:
         yield f"of {theirs}, not of {ours}"
     if job.signer is not None and not manifest.signed_by(job.signer):
-        yield "not signed with the environment's key"
+        yield UNSIGNED
     if manifest.id in job.proofs.refuted:
         yield job.proofs.refuted[manifest.id]

@@ -21,12 +21,23 @@ from ops.backup.keys import Signer, read_signer
 from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
 from ops.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
-from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
+from ops.options import GIVEN, DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
+from ops.watch.runs import judged
 
 EVIDENCE = Path("drills")
+
+
+def _look_for(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """Refuse a folder that was named and is not there: what drills proved would go as if they had not."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name in GIVEN and not value.is_dir():
+        raise OpsError(f"{value}: no folder of evidence; give the one that drills leave theirs in with --evidence")
+    return value
+
+
 AcceptOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,7 +81,8 @@ def prune_command(
         str | None, typer.Option("--store", metavar="BUCKET", help="One destination; each of them when left out.")
     ] = None,
     evidence: Annotated[
-        Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence of drills is.")
+        Path,
+        typer.Option("--evidence", metavar="FOLDER", callback=_look_for, help="Where the evidence of drills is."),
     ] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     yes: YesOption = False,
@@ -81,7 +93,6 @@ def prune_command(
     """Delete the backups that retention does not keep. A backup in doubt holds what came before it, and exits 3."""
     if as_json and not (yes or dry_run):
         raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
-    _look_for(evidence)
     loaded = load_stack(stack, outputs)
     note(stack=loaded.name)
     accepting = set(accept or ())
@@ -113,19 +124,15 @@ def prune_command(
         console.print_json({"dry_run": dry_run, "sets": [_as_document(run) for run in runs], "failures": failures})
     else:
         _print_outcome(runs, dry_run=dry_run, seen=not failures)
-    _judge(runs, failures)
-
-
-def _look_for(evidence: Path) -> None:
-    """Refuse a folder that was named and is not there: what drills proved would go as if they had not."""
-    if evidence != EVIDENCE and not evidence.is_dir():
-        raise OpsError(f"{evidence}: no folder of evidence; give the one that drills leave theirs in with --evidence")
+    whole = name is None and store is None
+    with judged(None if dry_run else loaded, "prune", "retention", "backup-in-doubt", whole=whole):
+        _judge(runs, failures)
 
 
 def _refuse_unknown(runs: list[_Run], name: str | None, accepting: set[str]) -> None:
     if name and not runs:
         raise BackupNotFoundError(f"no backup of {name} in any store; `ops backup list` shows all")
-    if unknown := accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete}:
+    if unknown := accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete or c.doubts}:
         raise BackupNotFoundError(f"--accept: no complete backup {', '.join(sorted(unknown))} in any store")
 
 
@@ -150,7 +157,7 @@ def _jobs(stack: LoadedStack, place: Store, name: str | None, accepting: set[str
             project=stack.outputs.project,
             signer=backup.signer,
             signers=backup.signers,
-            proofs=read_proofs(evidence, place.name),
+            proofs=read_proofs(evidence, place.name, backup.signers),
             accepted=accepting,
         )
         for each in names
@@ -171,7 +178,7 @@ def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
 
 def _accept(plan: PrunePlan, accepting: set[str], signer: Signer | None, now: datetime) -> None:
     for candidate, decision in plan.steps:
-        if candidate.id in accepting and decision.keep:
+        if candidate.id in accepting and decision.keep and candidate.complete:
             word = Acceptance(
                 name=plan.name,
                 backup=candidate.id,

@@ -5,6 +5,10 @@ A record is what a restored copy is held to; it holds names, counts and digests,
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -15,15 +19,38 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in
 STREAM_FILE = "dump.pgdump"
 """The one file of a PostgreSQL dump that went out as a stream: an archive in pg_dump's custom format."""
 
+LISTING = "toc.dat"
+"""The file of a dump in pg_dump's directory format that names all the others."""
+
+ROWS_FILE = re.compile(r"\d+\.dat")
+"""What the file of one table's rows is called there."""
 
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 """What a file of a dump may be called: neither a manifest nor a pack may write outside its folder."""
+
+
+BACKUP_ID = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$"
+BackupId = Annotated[str, Field(pattern=BACKUP_ID)]
+"""What a backup is called. Its id is a folder's name too, in the store and where it is restored."""
+
+
+def takes(table: str, only: Sequence[str], without: Sequence[str]) -> bool:
+    """Say whether patterns take a table (`schema.table`): `only` none, or one of them fits, and none of `without` does.
+
+    `*` stands for any characters, `?` for one.
+    """
+    fits = partial(fnmatchcase, table)
+    return (not only or any(map(fits, only))) and not any(map(fits, without))
 
 
 class Record(BaseModel):
     """Base of every group: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _unsaid(value: object) -> bool:
+    return not value
 
 
 class TableFingerprint(Record):
@@ -38,6 +65,10 @@ class TableFingerprint(Record):
     rows: int = Field(ge=0)
     method: Literal["record", "text", "sha256"]
     hash: str
+
+    def emptied(self) -> TableFingerprint:
+        """Return what the table is like without its rows."""
+        return self.model_copy(update={"rows": 0, "hash": "0"})
 
 
 class SequenceState(Record):
@@ -58,12 +89,22 @@ class Grant(Record):
     privileges: tuple[str, ...]
 
 
+class RoleOption(Record):
+    """What `ALTER ROLE … IN DATABASE … SET` has set in the database, as `name=value`."""
+
+    role: str
+    option: str
+
+
 class PostgresRecord(Record):
     """A PostgreSQL database as it was dumped.
 
     `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
-    `not_compared` names what differs by nature. `only_tables` and `without_tables` are the patterns that it was dumped
-    with, as pg_dump's --table and --exclude-table take them: where there are any, it is not of the whole database.
+    `not_compared` names what differs by nature, `not_restored` what no restore brings back. `only_tables` and
+    `without_tables` are the patterns that it was dumped with: where there are any, the rows of `left_out` are not in
+    it, though the tables are.
+    From `owner` on, nothing stands in an older manifest, nor in a newer one where there is nothing to say: a field with
+    its default would change the digest of every manifest before it.
     """
 
     kind: Literal["postgresql"] = "postgresql"
@@ -88,11 +129,30 @@ class PostgresRecord(Record):
     not_compared: tuple[str, ...] = ()
     only_tables: tuple[str, ...] = ()
     without_tables: tuple[str, ...] = ()
+    owner: str | None = Field(default=None, exclude_if=_unsaid)
+    connection_limit: int = Field(default=-1, exclude_if=lambda limit: limit == -1)
+    role_options: tuple[RoleOption, ...] = Field(default=(), exclude_if=_unsaid)
+    comment: str | None = Field(default=None, exclude_if=_unsaid)
+    not_restored: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
+    locale_provider: Literal["libc", "icu", "builtin"] | None = Field(default=None, exclude_if=_unsaid)
+    locale: str | None = Field(default=None, exclude_if=_unsaid)
+    icu_rules: str | None = Field(default=None, exclude_if=_unsaid)
+    tablespaces: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
+
+    @property
+    def named_roles(self) -> tuple[str, ...]:
+        """Roles that its objects or the grants on the database name."""
+        return tuple(sorted({*self.roles, *(grant.grantee for grant in self.grants)} - {""}))
 
     @property
     def partial(self) -> bool:
         """Whether something was left out on purpose."""
         return bool(self.only_tables or self.without_tables)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The tables whose rows were left out on purpose."""
+        return tuple(t.table for t in self.tables if not takes(t.table, self.only_tables, self.without_tables))
 
     @property
     def readable_from(self) -> str:
@@ -104,6 +164,11 @@ class PostgresRecord(Record):
     def rows(self) -> int:
         """Rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+    def with_rows_of(self, tables: Collection[str]) -> PostgresRecord:
+        """Return what a copy is like that has the rows of these tables alone: the others are there, and empty."""
+        kept = tuple(table if table.table in tables else table.emptied() for table in self.tables)
+        return self.model_copy(update={"tables": kept, "large_objects": None})
 
 
 class SqliteRecord(Record):
@@ -183,8 +248,8 @@ class BucketObject(Record):
     content_language: str | None = None
     public: bool | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
-    backup: str | None = None
-    pack: str
+    backup: BackupId | None = None
+    pack: str = Field(pattern=f"^$|{FILE_NAME}", description="empty until it is in one")
 
 
 class BucketRecord(Record):
@@ -197,7 +262,7 @@ class BucketRecord(Record):
     kind: Literal["bucket"] = "bucket"
     bucket: str
     prefix: str
-    based_on: str | None
+    based_on: BackupId | None
     generation: int = Field(ge=0)
     objects: tuple[BucketObject, ...]
     deleted: tuple[str, ...] = ()

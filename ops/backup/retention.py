@@ -5,7 +5,8 @@ those before it. Only good ones fill the places of the policy. What looks wrong 
 anything before it, until a person has said that it is right (`--accept ID`): a source that was emptied by mistake must
 not push out the last backups that still hold the data.
 
-Accepting a backup measures anew from it: a database that was halved on purpose is told once.
+Accepting a backup measures anew from it: a database that was halved on purpose is told once. What looks wrong before it
+holds nothing from then on, and is still not good: it does not take the place of one that holds the data.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ FAR_LESS = 0.5
 """A backup with less than this share of the bytes or rows before it is suspicious."""
 
 
+UNSIGNED = "not signed with the environment's key"
+"""The one doubt that an accepted backup ends for all before it: the key was changed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """What retention knows of one backup. Sizes in bytes, times with a time zone.
 
     `stored_at` is when its last object came, by the store's clock: what is young by that is young, whatever its date.
     `complete` says that its manifest is there, `faults` what is known to be wrong with it (a manifest that cannot be
-    read, an object that is missing), `doubts` what may be right, and a person must look at (another signature).
+    read, an object that is missing), `doubts` what may be right, and a person must look at (another signature; of one
+    without a manifest, that it had one).
     `verified_at` is when a drill last restored it equal. `immutable_until` is when the store's lock ends. `depends_on`
     are backups whose objects it needs. `tables` and `rows` are None where the kind of source has none, or nothing is
     known. `accepted` says that a person has looked at it.
@@ -60,12 +66,16 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What becomes of it. `reasons` are all that keep it, or the one it goes for; `warnings` say why it is not good."""
+    """What becomes of it. `reasons` are all that keep it, or the one it goes for; `warnings` say why it is not good.
+
+    `in_doubt` says that a person must look at it before anything up to it may go.
+    """
 
     id: str
     keep: bool
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    in_doubt: bool = False
 
 
 def decide(candidates: Iterable[Candidate], policy: RetentionSettings, now: datetime) -> list[Decision]:
@@ -108,12 +118,15 @@ class _History:
             raise ValueError("retention needs every backup once: two have the same id")
         self.reasons = {candidate.id: [] for candidate in self.ordered}
         self.complete = [candidate for candidate in self.ordered if candidate.complete]
-        self.warnings = self._faults()
+        self.warnings = self._faults() | self._lost()
         self.base = max((c for c in self._sound() if c.accepted), key=lambda c: (c.at, c.id), default=None)
         self.warnings |= _suspicious(self._sound(), self.base)
-        self.good = self._sound()
-        doubted = [c for c in self.complete if c.id in self.warnings and not c.accepted]
+        doubted = [c for c in self.ordered if c.id in self.warnings and not c.accepted]
+        self.in_doubt = {candidate.id for candidate in doubted}
         self.doubted = doubted[-1] if doubted else None
+        passed, self.beside = _passed_over(self._sound(), self.base)
+        self.warnings |= passed
+        self.good = self._sound()
 
     def keep_by_policy(self) -> None:
         """Give the good ones the places of the policy, newest first; in each hour, day, … the newest has the place."""
@@ -143,8 +156,7 @@ class _History:
         for candidate in self.ordered:
             if candidate.complete and self.now - max(candidate.at, candidate.stored_at or candidate.at) < age:
                 self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
-            last = max(candidate.begun_at, candidate.stored_at or candidate.begun_at)
-            if not candidate.complete and self.now - last < IN_PROGRESS:
+            if not candidate.complete and self._may_be_in_progress(candidate):
                 self._keep(candidate, "incomplete, and may be in progress: younger than 24 h")
             if candidate.immutable_until and candidate.immutable_until > self.now:
                 self._keep(candidate, f"locked until {candidate.immutable_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
@@ -170,16 +182,21 @@ class _History:
                     if not self.reasons[needed]:
                         waiting.append(self.by_id[needed])
                     self._keep(self.by_id[needed], f"{candidate.id} depends on it")
+            if larger := self.beside.get(candidate.id):  # else the next run would find nothing wrong with it
+                if not self.reasons[larger]:
+                    waiting.append(self.by_id[larger])
+                self._keep(self.by_id[larger], f"{candidate.id} is measured against it")
 
     def decision(self, candidate: Candidate) -> Decision:
         """Return what was gathered for one backup."""
         warnings = self.warnings.get(candidate.id, ())
         if reasons := self.reasons[candidate.id]:
-            return Decision(id=candidate.id, keep=True, reasons=tuple(reasons), warnings=warnings)
+            doubted = candidate.id in self.in_doubt
+            return Decision(id=candidate.id, keep=True, reasons=tuple(reasons), warnings=warnings, in_doubt=doubted)
         if not candidate.complete:
             reason = "incomplete, and older than 24 h"
         elif warnings:
-            reason = "no good one, and a person has looked at it"
+            reason = f"no good one, and a person has looked at {'it' if candidate.accepted else 'a later one'}"
         else:
             reason = "no rule keeps it"
         return Decision(id=candidate.id, keep=False, reasons=(reason,), warnings=warnings)
@@ -189,7 +206,7 @@ class _History:
 
     def _hold(self, doubted: Candidate) -> None:
         """Keep everything up to what is in doubt; when that is the newest backup, everything."""
-        newest = doubted is self.complete[-1]
+        newest = doubted is self.complete[-1] if self.complete else True
         self._keep(doubted, f"in doubt: look at it, then --accept {doubted.id}")
         for candidate in self.ordered:
             if candidate is not doubted and (newest or (candidate.at, candidate.id) < (doubted.at, doubted.id)):
@@ -197,6 +214,17 @@ class _History:
 
     def _sound(self) -> list[Candidate]:
         return [candidate for candidate in self.complete if candidate.id not in self.warnings]
+
+    def _may_be_in_progress(self, candidate: Candidate) -> bool:
+        return self.now - max(candidate.begun_at, candidate.stored_at or candidate.begun_at) < IN_PROGRESS
+
+    def _lost(self) -> dict[str, tuple[str, ...]]:
+        """Name the incomplete ones that were complete once: who lost a manifest has not asked for the rest to go."""
+        return {
+            c.id: c.doubts
+            for c in self.ordered
+            if not c.complete and c.doubts and not c.accepted and not self._may_be_in_progress(c)
+        }
 
     def _faults(self) -> dict[str, tuple[str, ...]]:
         """Name what is wrong with complete ones, however they look beside others: faults, broken chains, the clock."""
@@ -230,6 +258,36 @@ def _suspicious(sound: Sequence[Candidate], base: Candidate | None) -> dict[str,
         if not candidate.depends_on:
             insort(sizes, candidate.stored_bytes)
     return found
+
+
+def _passed_over(
+    sound: Sequence[Candidate], base: Candidate | None
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Name what is wrong with those before the newest accepted one, and by which earlier one that is seen.
+
+    Small beside an earlier one *and* beside the accepted one: what a source had before it grew, or after it was halved
+    on purpose, is right. Whether one is good does not change when others go: the one that shows it stays with it.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    beside: dict[str, str] = {}
+    most: dict[str, tuple[int, str]] = {}
+    ends = _measures(base) if base else {}
+    for candidate in sound[: sound.index(base)] if base else ():
+        signs = [doubt for doubt in candidate.doubts if doubt != UNSIGNED]
+        for name, value in _measures(candidate).items():
+            most_before, larger = most.get(name, (0, ""))
+            if _is_far_less(name, value, most_before) and _is_far_less(name, value, ends.get(name, 0)):
+                signs.append(f"{value} {name}, {most_before} in {larger}")
+                beside.setdefault(candidate.id, larger)
+            if value > most_before:
+                most[name] = (value, candidate.id)
+        if signs and not candidate.accepted:
+            found[candidate.id] = tuple(signs)
+    return found, {name: larger for name, larger in beside.items() if name in found}
+
+
+def _is_far_less(measure: str, value: int, other: int) -> bool:
+    return value < (other if measure == "tables" else FAR_LESS * other)
 
 
 def _signs(candidate: Candidate, before: Candidate | None, sizes: Sequence[int]) -> Iterable[str]:

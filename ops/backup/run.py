@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops.backup.catalog import entries, prefix_of
+from ops.backup.catalog import MANIFEST_LIMIT, entries, prefix_of
+from ops.backup.chain import missing
 from ops.backup.keys import Signer
 from ops.backup.lock import only_run
-from ops.backup.manifest import MANIFEST_NAME, Manifest, time_of
-from ops.backup.page import PAGE_NAME, build_page
+from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, time_of
+from ops.backup.page import build_page
 from ops.backup.pipeline import Destination, Outgoing
 from ops.backup.records import AnyRecord
 from ops.backup.spool import mebibytes, spool
-from ops.errors import KeyProblemError, StoreError
+from ops.errors import DeleteRefusedError, KeyProblemError, SourceError, StoreError
 from ops.meter import Meter, unseen
 from ops.sources.base import Source
 from ops.stores.base import Store
@@ -114,12 +116,16 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
             recipients=job.recipients,
             objects=objects,
             depends_on=dump.depends_on,
-        ).sealed(job.signer)
+        )
+        page = build_page(manifest).encode()
+        manifest = manifest.model_copy(update={"page_sha256": hashlib.sha256(page).hexdigest()}).sealed(job.signer)
+        raw = _readable(manifest)
         for destination in destinations:
             if destination.error is None:
                 with _noted(destination):
-                    destination.store.put_bytes(prefix + PAGE_NAME, build_page(manifest).encode())
-                    destination.store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
+                    _refuse_torn(destination.store, manifest)
+                    destination.store.put_bytes(prefix + PAGE_NAME, page)
+                    destination.store.put_bytes(prefix + MANIFEST_NAME, raw)
                     report(f"complete: {destination.store.name}/{prefix}")
     except BaseException as error:  # half a backup is worse than none
         if isinstance(error, KeyboardInterrupt):
@@ -135,6 +141,31 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
         texts = "; ".join(str(destination.error) for destination in failures)
         raise StoreError(f"{texts}; {kept} of {len(destinations)} stores have the backup {this.id}")
     return manifest
+
+
+def _readable(manifest: Manifest) -> bytes:
+    """Return the manifest as it is stored.
+
+    Raises:
+        SourceError: it is larger than what will be read.
+    """
+    raw = manifest.to_bytes()
+    if len(raw) > MANIFEST_LIMIT:
+        raise SourceError(
+            f"{manifest.name}: its manifest would have {mebibytes(len(raw))} MiB, {mebibytes(MANIFEST_LIMIT)} MiB are "
+            "read: too many objects for one backup; name several sources with a prefix each in backup.sources"
+        )
+    return raw
+
+
+def _refuse_torn(store: Store, manifest: Manifest) -> None:
+    """Refuse to call a backup complete in a store that lacks what it is built on: it was silent when that was chosen.
+
+    Raises:
+        StoreError: it lacks something.
+    """
+    if manifest.depends_on and (problems := missing(store, manifest)):
+        raise StoreError(f"{store.name}: lacks what this backup is built on ({problems[0]}); run it again")
 
 
 def _lain(spool_bytes: int | None) -> str:
@@ -161,8 +192,13 @@ def _clean_up(store: Store, name: str, died: tuple[str, ...], report: Report) ->
         store.abort_uploads(prefix)
         left = [item.key for item in store.list(prefix)]
         if left and prefix + MANIFEST_NAME not in left:
-            report(f"{store.name}/{prefix}: a run that failed left {len(left)} objects; removed")
-            store.delete(left)
+            what = f"{store.name}/{prefix}: a run that failed left {len(left)} objects"
+            try:
+                store.delete(left)
+            except DeleteRefusedError as error:  # a write-once store: no reason to go without a backup there
+                report(f"{what}, which stay until they may go: {error}")
+            else:
+                report(f"{what}; removed")
 
 
 def _warn_of_later(store: Store, name: str, begun: datetime, report: Report) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,7 +26,23 @@ NEW = "ancla-new-"
 YOUNG_SECONDS = 600
 """A new folder is left alone for so long: its run may be about to lock it."""
 
+_HALF_A_BLOCK = re.compile(r"wrote only \d+ of \d+ bytes")
+"""PostgreSQL's words where a part of its last block still went in."""
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def temporary_folder() -> Path:
+    """Return the folder for temporary files: the system's, or the spool while there is one.
+
+    Raises:
+        SpoolError: none can be written.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # Python's words for whatever kept it from writing some bytes into each
+        tried = str(error.strerror).partition("[")[2].rstrip("]").replace("'", "")
+        raise SpoolError(f"no temporary folder can be written ({tried}): is the disk full?") from None
 
 
 @contextmanager
@@ -42,7 +59,7 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
     Raises:
         SpoolError: the folder cannot be made, there is not enough room, or the disk filled up during the work.
     """
-    root = parent or Path(tempfile.gettempdir())
+    root = parent or temporary_folder()
     try:
         _sweep(root)
         free = shutil.disk_usage(root).free
@@ -116,5 +133,6 @@ def says_full(text: str, returncode: int) -> bool:
         os.strerror(errno.ENOSPC) in text
         or os.strerror(errno.EFBIG) in text
         or os.strerror(errno.EDQUOT) in text
+        or _HALF_A_BLOCK.search(text) is not None
         or returncode in (-25, 128 + 25)  # SIGXFSZ
     )

@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ops.backup.catalog import entries, prefix_of, read_manifest
-from ops.backup.keys import Signer
+from ops.backup.catalog import CatalogEntry, entries, prefix_of, read_manifest
+from ops.backup.keys import Signer, same_key
 from ops.backup.ledger import Ledger, Seen, read_ledger, write_ledger
-from ops.backup.manifest import Manifest, ObjectRecord
+from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
 from ops.backup.pipeline import BLOCK
+from ops.backup.retention import IN_PROGRESS
 from ops.errors import ManifestError, ObjectMissingError, StoreError
 from ops.meter import Meter, unseen
 from ops.stores.base import Store
 
 READERS = 4
+PAGE_LIMIT = 1 << 20
+"""Bytes. A larger RESTORE.md is not ours."""
 Report = Callable[[str], None]
 
 
@@ -48,7 +51,10 @@ class VerifyJob:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What came of it. `problems` name each object or manifest that is not what was written; sizes in bytes."""
+    """What came of it. `problems` name each object or manifest that is not what was written; sizes in bytes.
+
+    `remembered` of those that were not read are known from an earlier run.
+    """
 
     backups: int = 0
     objects: int = 0
@@ -68,22 +74,30 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     verdict = Verdict()
     known = read_ledger(job.store, job.signers)
     present: dict[str, ObjectRecord] = {}
-    complete = [entry for entry in entries(job.store, job.name) if entry.complete]
+    listed = entries(job.store, job.name)
+    complete = [entry for entry in listed if entry.complete]
+    lost = [prefix_of(entry.name, entry.id) for entry in listed if _is_lost(entry, known, now)]
+    verdict.problems += [f"{job.store.name}/{each}{MANIFEST_NAME}: missing, but {PAGE_NAME} is there" for each in lost]
     for entry in complete:
         verdict.backups += 1
         manifest = _manifest(job, entry.name, entry.id, verdict)
         if manifest is not None:
             present |= _present(job.store, manifest, verdict)
+            _check_page(job.store, manifest, verdict, report)
             gone = sorted(set(manifest.depends_on) - {other.id for other in complete if other.name == entry.name})
             verdict.problems += [
                 f"{job.store.name}/{entry.name}/{entry.id}: needs {other}, which is gone" for other in gone
             ]
     verdict.objects = len(present)
     due = _due(job, known, present, now)
-    verdict.remembered = len(present) - len(due)
+    verdict.remembered = len({key for key in present if _is_known(known, key, present[key])} - set(due))
     report(f"{job.store.name}: {verdict.backups} backups, {len(present)} objects, {len(due)} to read")
     # What is gone is forgotten only when all of the store was looked at.
-    seen = {key: item for key, item in known.items() if key in present or job.name is not None}
+    seen = {
+        key: item
+        for key, item in known.items()
+        if key in present or job.name is not None or key.startswith(tuple(lost))
+    }
     try:
         with meter(f"verifying {job.store.name}", sum(present[key].size for key in due)) as advance:
             for key, record, problem in _read(job.store, [(key, present[key]) for key in due], advance):
@@ -95,7 +109,9 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
                     seen.pop(key, None)
                     verdict.problems.append(problem)
     finally:
-        if verdict.read:
+        if verdict.read and not _is_believed(job):
+            report("what was read is not remembered: no key of backup.signers signs its ledger; give --signing-key")
+        elif verdict.read:
             try:
                 write_ledger(job.store, Ledger(verified_at=now, objects=seen), job.seal)
             except StoreError as error:  # a key that only reads is enough to verify
@@ -103,6 +119,25 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     if present.keys() <= seen.keys():
         verdict.oldest = min((seen[key].at for key in present), default=None)
     return verdict
+
+
+def _is_believed(job: VerifyJob) -> bool:
+    """Say whether a later run will believe the ledger of this one; one that is not only pushes out those that are."""
+    return not job.signers or (job.seal is not None and any(same_key(job.seal.public, key) for key in job.signers))
+
+
+def _is_known(known: dict[str, Seen], key: str, record: ObjectRecord) -> bool:
+    return key in known and known[key].sha256 == record.sha256
+
+
+def _is_lost(entry: CatalogEntry, known: Iterable[str], now: datetime) -> bool:
+    """Say whether a backup has lost its manifest: it is not being made, and no prune has begun with it."""
+    prefix = prefix_of(entry.name, entry.id)
+    return (
+        not entry.complete
+        and entry.page
+        and (now - max(entry.begun_at, entry.stored_at) >= IN_PROGRESS or any(key.startswith(prefix) for key in known))
+    )
 
 
 def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Manifest | None:
@@ -116,6 +151,21 @@ def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Ma
         where = f"{job.store.name}/{prefix_of(name, backup_id)}"
         verdict.problems.append(f"{where}: the manifest is not signed by this environment's key")
     return manifest
+
+
+def _check_page(store: Store, manifest: Manifest, verdict: Verdict, report: Report) -> None:
+    """Hold the page that a person runs to what was written. Without it the backup is whole: a prune takes it first."""
+    if manifest.page_sha256 is None:
+        return
+    where = prefix_of(manifest.name, manifest.id) + PAGE_NAME
+    try:
+        with store.open(where) as body:
+            raw = body.read(PAGE_LIMIT)
+    except ObjectMissingError:
+        report(f"{store.name}/{where}: missing; by hand it is restored as another backup's page says")
+        return
+    if hashlib.sha256(raw).hexdigest() != manifest.page_sha256:
+        verdict.problems.append(f"{store.name}/{where}: changed; do not run it")
 
 
 def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, ObjectRecord]:

@@ -218,7 +218,7 @@ def _seal(stack: LoadedStack, path: Path | None) -> Signer | None:
     if path is None:
         key = stack.secrets.backup_signing_key
         return Signer(key) if key else None
-    return read_signer(path)
+    return read_signer(path, stack.outputs.backup.signers, otherwise="its ledger would not be believed")
 
 
 def _print(store: str, verdict: Verdict) -> None:
@@ -226,6 +226,7 @@ def _print(store: str, verdict: Verdict) -> None:
     console.out.print(
         f"[{colour}]{word}[/{colour}] {escape(store)}: {verdict.backups} backups, {verdict.objects} objects; "
         f"{verdict.read} read now ({amounts.size(verdict.read_bytes)}), {verdict.remembered} verified before"
+        + (f", {never} not yet" if (never := verdict.objects - verdict.read - verdict.remembered) else "")
     )
     for problem in verdict.problems:
         console.out.print(f"  {escape(problem)}")
@@ -237,7 +238,8 @@ def _as_document(verdict: Verdict) -> dict[str, Any]:
         "objects": verdict.objects,
         "read": verdict.read,
         "read_bytes": verdict.read_bytes,
-        "not_read": verdict.remembered,
+        "not_read": verdict.objects - verdict.read,
+        "verified_before": verdict.remembered,
         "oldest": verdict.oldest.isoformat() if verdict.oldest else None,
         "problems": verdict.problems,
     }

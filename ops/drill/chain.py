@@ -143,3 +143,8 @@ def _tail(folder: Path, environment: str, earlier: Sequence[Link]) -> tuple[int,
 def attached(path: Path) -> Attachment:
     """Name a file beside a document, by what it is."""
     return Attachment(file=path.name, sha256=digest(path.read_bytes()))
+
+
+def is_changed(path: Path, attachment: Attachment) -> bool:
+    """Say whether an attached file is here and not what it was; it may be kept elsewhere."""
+    return path.exists() and digest(path.read_bytes()) != attachment.sha256

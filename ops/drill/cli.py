@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +19,8 @@ from ops import console, reach
 from ops.amounts import duration
 from ops.backup import catalog
 from ops.backup.cli import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
-from ops.backup.proofs import read_proofs
+from ops.backup.keys import Signer
+from ops.backup.proofs import Proofs, read_proofs
 from ops.console import Progress
 from ops.drill import chain, report
 from ops.drill import run as drilling
@@ -25,7 +28,7 @@ from ops.drill.canary import TABLE, write_canary
 from ops.drill.choose import Pick, choose
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.evidence import Choice, Evidence, Status
-from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
+from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.run import DrillJob
 from ops.errors import OpsError, StackError, StoreUnreachableError, VerdictError
@@ -33,10 +36,12 @@ from ops.options import IdentityOption, JsonOption, OutputsOption, ProgressOptio
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
-from ops.watch.runs import drilled
+from ops.watch.runs import controlled, drilled, not_held
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)|0")
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+MOST_HOURS = 365 * 24
+"""How long a red drill's scratch may stay; a date beyond what can be written would be found out after a long drill."""
 
 
 @audited("drill")
@@ -75,7 +80,7 @@ def drill_command(
     keep_failed: Annotated[
         str, typer.Option("--keep-failed", metavar="TIME", help="How long a red drill's scratch stays: 30m, 2h, 1d, 0.")
     ] = "2h",
-    lang: Annotated[Language, typer.Option("--lang", help="The page's language.")] = Language.EN,
+    lang: LangOption = Language.EN,
     spool: SpoolOption = None,
     progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
@@ -88,13 +93,18 @@ def drill_command(
     keep_hours = _hours(keep_failed)
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
-    signer = signer_of(loaded, signing_key)
-    place = reach.store(loaded, store)
+    one_name(loaded, name)  # there is something, and that too
+    names = reach.names(loaded) if name is None else [name]
+    with _held(loaded, names):
+        signer = signer_of(loaded, signing_key)
+        place = reach.store(loaded, store)
+        identities = identities_of(identity)
+        ready(evidence)
     base = DrillJob(
         environment=loaded.outputs.environment,
         project=loaded.outputs.project,
         name="",
-        identities=identities_of(identity),
+        identities=identities,
         store=place,
         max_age_hours=max_age or settings.max_age_hours,
         rto_minutes=rto or settings.rto_minutes,
@@ -104,33 +114,25 @@ def drill_command(
         spool=spool,
         keep_hours=keep_hours,
     )
-    ready(evidence)
     session = _Session(stack=loaded, controls=controls)
-    for chosen in _names(loaded, place, name, backup):
-        assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
-        job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
-        if backup == catalog.LATEST:
-            try:
-                job = _picked(job, pick, evidence, seed)
-            except OpsError as error:
-                session.failed(chosen, error)
-                continue
-            session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
-        session.drill(job)
-    if session.made:
-        note(stack=loaded.name, backups=[made.backup for made in session.made if made.damage is None])
-        links, html = chain.append(
-            evidence,
-            session.made,
-            log="".join(f"{line}\n" for line in session.log),
-            render=partial(report.render, language=lang, signer=signer.public if signer else None),
-            signer=signer,
-        )
-        documents = [link.evidence.model_dump(mode="json") for link in links]
-        if as_json:
-            console.print_json(documents[0] if len(documents) == 1 else documents)
-        else:
-            _print(session.made, html, signed=signer is not None)
+    wanted = _holding(place, names, backup)
+    try:
+        for number, chosen in enumerate(wanted):
+            session.left = wanted[number:]
+            assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
+            job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
+            if backup == catalog.LATEST:
+                try:
+                    job = _picked(job, pick, read_proofs(evidence, place.name, settings.signers), seed)
+                except OpsError as error:
+                    session.failed(chosen, error)
+                    continue
+                session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
+            session.drill(job)
+        session.left = []
+    finally:  # an interrupt too: what was found until then is kept, and red stays red
+        if session.made:
+            session.keep(evidence, signer, lang, as_json=as_json)
     session.judge()
 
 
@@ -143,6 +145,33 @@ class _Session:
     made: list[Evidence] = field(default_factory=list[Evidence])
     log: list[str] = field(default_factory=list[str])
     failures: list[str] = field(default_factory=list[str])
+    left: list[str] = field(default_factory=list[str])
+    """What is being drilled, and what is to be drilled after it."""
+
+    def keep(self, evidence: Path, signer: Signer | None, language: Language, *, as_json: bool) -> None:
+        """Write down what was found, and print it where all was drilled.
+
+        Raises:
+            OpsError: the folder cannot be written.
+        """
+        if self.left:
+            rest = f"; not drilled: {', '.join(self.left[1:])}" if self.left[1:] else ""
+            self.note(f"broken off at {self.left[0]}{rest}")
+        note(stack=self.stack.name, backups=[made.backup for made in self.made if made.damage is None])
+        links, html = chain.append(
+            evidence,
+            self.made,
+            log="".join(f"{line}\n" for line in self.log),
+            render=partial(report.render, language=language, signer=signer.public if signer else None),
+            signer=signer,
+        )
+        documents = [link.evidence.model_dump(mode="json") for link in links]
+        if self.left:
+            console.step(f"evidence until then: {html}")
+        elif as_json:
+            console.print_json(documents[0] if len(documents) == 1 else documents)
+        else:
+            _print(self.made, html, signed=signer is not None)
 
     def note(self, text: str) -> None:
         """Tell a step, and write it down."""
@@ -156,8 +185,10 @@ class _Session:
             self._add(result)
             drilled(self.stack, job.name, result)
             if self.controls and result.backup is not None:
-                for control in drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress):
+                made = drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
+                for control in made:
                     self._add(control)
+                controlled(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
         except OpsError as error:
             self.failed(job.name, error)
 
@@ -167,6 +198,7 @@ class _Session:
         Raises:
             StoreUnreachableError: the store does not answer, and there is nothing to write down.
         """
+        not_held(self.stack, [name], error)
         if isinstance(error, StoreUnreachableError) and not self.made:
             raise error
         self.note(f"{name}: no drill: {error}")
@@ -201,6 +233,16 @@ class _Session:
             )
 
 
+@contextmanager
+def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
+    """Tell what keeps all drills from being held: a key or a folder that is wrong."""
+    try:
+        yield
+    except OpsError as error:
+        not_held(stack, names, error)
+        raise
+
+
 def canary_command(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="One database of the cluster; each of them when left out.")
@@ -233,15 +275,13 @@ def caught(control: Evidence) -> bool:
     return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
 
 
-def _names(stack: LoadedStack, store: Store, name: str | None, backup: str) -> list[str]:
-    """Return what to drill: the named one, the one whose backup is named, or all."""
-    one_name(stack, name)  # there is something, and that too
-    known = reach.names(stack) if name is None else [name]
+def _holding(store: Store, names: list[str], backup: str) -> list[str]:
+    """Return what to drill: all of these, or the one whose backup is named."""
     if backup == catalog.LATEST:
-        return known
-    of = [each for each in known if any(entry.id == backup for entry in catalog.entries(store, each))]
+        return names
+    of = [each for each in names if any(entry.id == backup for entry in catalog.entries(store, each))]
     if not of:  # an id mistyped is no red drill
-        raise catalog.unknown(store, known[0], backup)
+        raise catalog.unknown(store, names[0], backup)
     return of
 
 
@@ -261,9 +301,9 @@ def _asserted(stack: LoadedStack) -> str | None:
     return next(iter([*reach.databases(stack), *own]), None)
 
 
-def _picked(job: DrillJob, pick: Pick, evidence: Path, seed: int | None) -> DrillJob:
+def _picked(job: DrillJob, pick: Pick, proofs: Proofs, seed: int | None) -> DrillJob:
     complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
-    backup, choice = choose(complete, pick, read_proofs(evidence, job.store.name).verified, seed=seed)
+    backup, choice = choose(complete, pick, proofs.verified, seed=seed)
     return replace(job, backup=backup, choice=choice)
 
 
@@ -275,7 +315,10 @@ def _hours(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise typer.BadParameter(f"{text}: not a time: give 30m, 2h, 1d or 0", param_hint="--keep-failed")
-    return float(match[1]) * _HOURS[match[2]] if match[1] else 0
+    hours = float(match[1]) * _HOURS[match[2]] if match[1] else 0
+    if hours > MOST_HOURS:
+        raise typer.BadParameter(f"{text}: give at most {MOST_HOURS // 24}d", param_hint="--keep-failed")
+    return hours
 
 
 def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,24 +119,28 @@ class Document(Facts):
         return canonical(self.model_dump(mode="json"))
 
 
-class OtherDocument(Document):
+DatabaseT = TypeVar("DatabaseT", bound=DatabaseFacts)
+
+
+class OtherDocument(Document, Generic[DatabaseT]):
     """Base of what a drill of somebody else's backup leaves: the provider's, pgBackRest's."""
 
     if TYPE_CHECKING:
         proves: str
         verdict: Literal["green", "red"]
         rto_seconds: float | None
+        databases: list[DatabaseT]
         phases: list[Phase]
         page: Attachment | None
 
     @property
-    def title(self) -> str:
-        """Whose backup it was, in a few words."""
-        raise NotImplementedError
+    def rows(self) -> int:
+        """Rows of all databases."""
+        return sum(database.rows for database in self.databases)
 
     @property
-    def read(self) -> Sequence[DatabaseFacts]:
-        """The databases of the copy."""
+    def title(self) -> str:
+        """Whose backup it was, in a few words."""
         raise NotImplementedError
 
     @property

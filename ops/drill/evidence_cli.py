@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from pydantic import AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from ops import console
 from ops.amounts import duration
-from ops.drill import chain
-from ops.drill.evidence import Evidence
+from ops.drill.chain import PATTERN
+from ops.drill.options import EVIDENCE
+from ops.drill.series import is_of_series
 from ops.drill.verify import Verification, verify
 from ops.errors import KeyProblemError, OpsError, VerdictError
 from ops.options import JsonOption, OutputsOption, StackOption
@@ -26,7 +28,7 @@ PlaceArgument = Annotated[Path, typer.Argument(metavar="[FOLDER|FILE]", help="A 
 
 @evidence_app.command("verify")
 def verify_command(
-    place: PlaceArgument = Path("drills"),
+    place: PlaceArgument = EVIDENCE,
     key: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,35 +64,54 @@ def verify_command(
 
 
 @evidence_app.command("list")
-def list_command(place: PlaceArgument = Path("drills"), as_json: JsonOption = False) -> None:
+def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -> None:
     """List the drills, oldest first. It believes what it reads: verify first."""
-    environments = {path.stem.removeprefix("chain-") for path in place.glob("chain-*.json")}
-    documents = [link.evidence for environment in sorted(environments) for link in chain.links(place, environment)]
-    if not documents:
+    if not place.exists():
+        raise OpsError(f"{place}: no such folder or document")
+    files = [place] if place.is_file() else [p for p in place.glob("*.json") if p.match(PATTERN) or is_of_series(p)]
+    rows = sorted(filter(None, map(_row, files)), key=lambda row: (row.started_at, row.sequence or 0))
+    if not rows:
         raise OpsError(f"{place}: no evidence there; `ops drill` leaves some")
     if as_json:
-        console.print_json([_row(document) for document in documents])
+        console.print_json([row.model_dump(mode="json", exclude={"started_at"}) for row in rows])
         return
     table = Table("#", "when (UTC)", "what", "backup", "verdict", "RTO", "RPO")
-    for document in documents:
-        colour = "green" if document.verdict == "green" else "red"
-        control = f" [dim](control: {document.damage})[/dim]" if document.damage else ""
+    for row in rows:
+        colour = "green" if row.verdict == "green" else "red"
+        control = f" [dim](control: {row.damage})[/dim]" if row.damage else ""
         table.add_row(
-            str(document.sequence),
-            f"{document.started_at:%Y-%m-%d %H:%M}",
-            f"{document.environment} {document.name}",
-            document.backup or "none",
-            f"[{colour}]{document.verdict}[/{colour}]{control}",
-            duration(document.rto_seconds),
-            duration(document.rpo_seconds),
+            "" if row.sequence is None else str(row.sequence),
+            f"{row.started_at:%Y-%m-%d %H:%M}",
+            escape(" ".join(filter(None, [row.environment, row.name]))),
+            escape(row.backup or "none"),
+            f"[{colour}]{row.verdict}[/{colour}]{control}",
+            duration(row.rto_seconds),
+            duration(row.rpo_seconds),
         )
     console.out.print(table)
 
 
-def _row(document: Evidence) -> dict[str, object]:
-    wanted = {"sequence", "environment", "name", "backup", "verdict", "damage", "finished_at"}
-    wanted |= {"rto_seconds", "rpo_seconds"}
-    return document.model_dump(mode="json", include=wanted)
+class _Row(BaseModel):
+    """What is listed of a drill's document, of whatever kind: ours, pgBackRest's, the provider's."""
+
+    sequence: int | None = None
+    environment: str | None
+    name: str = Field(validation_alias=AliasChoices("name", "stanza", "cluster_name"))
+    backup: str | None = Field(validation_alias=AliasChoices("backup", "fork_name"))
+    verdict: Literal["green", "red"]
+    damage: str | None = None
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    rto_seconds: float | None = None
+    rpo_seconds: float | None = None
+
+
+def _row(file: Path) -> _Row | None:
+    """Read a document; what is none is left to `verify` to name."""
+    try:
+        return _Row.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What every kind of drill is told about its evidence: where it goes, and who signs it."""
+"""What every kind of drill is told about its evidence: where it goes, who signs it, and its page's language."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ops.backup.keys import Signer, read_signer
+from ops.drill.report import Language
 from ops.errors import OpsError
 from ops.stack import LoadedStack
 
@@ -26,6 +27,7 @@ SigningKeyOption = Annotated[
         help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
     ),
 ]
+LangOption = Annotated[Language, typer.Option("--lang", help="The page's language.")]
 
 
 def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:

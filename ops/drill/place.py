@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
+from ops.backup.spool import temporary_folder
 from ops.errors import SpoolError
 
 PREFIX = "ancla-drill-"
@@ -73,33 +74,38 @@ def is_kept(folder: Path) -> bool:
 def sweep(parent: Path | None, now: datetime | None = None) -> list[Path]:
     """Remove what killed drills have left, and what was kept and is past its time; returns the folders."""
     moment = now or datetime.now(UTC)
-    gone: list[Path] = []
-    for folder in sorted(_parent(parent).glob(f"{PREFIX}*")):
-        if folder.is_dir() and not folder.is_symlink() and _is_left(folder, moment):
-            shutil.rmtree(folder, ignore_errors=True)
-            gone.append(folder)
-    return [folder for folder in gone if not folder.exists()]
+    there = [folder for folder in sorted(_parent(parent).glob(f"{PREFIX}*")) if not folder.is_symlink()]
+    for folder in there:
+        _remove_left(folder, moment)
+    return [folder for folder in there if not folder.exists()]
 
 
-def _is_left(folder: Path, now: datetime) -> bool:
+def _remove_left(folder: Path, now: datetime) -> None:
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
     except FileNotFoundError:
-        return _age(folder, now) > YOUNG_SECONDS
+        if folder.is_dir() and _age(folder, now) > YOUNG_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
     except OSError:  # somebody else's
-        return False
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        kept = Kept.model_validate_json((folder / KEPT).read_bytes())
+        if _is_past(folder, now):  # locked until it is gone, so that no drill takes it for its own meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:  # at work
-        return False
+        return
+    finally:
+        os.close(lock)
+
+
+def _is_past(folder: Path, now: datetime) -> bool:
+    try:
+        return Kept.model_validate_json((folder / KEPT).read_bytes()).expires_at <= now
     except FileNotFoundError:
         return True
     except (OSError, ValidationError):  # a note that nobody can read keeps nothing for ever
         return _age(folder, now) > YOUNG_SECONDS
-    finally:
-        os.close(lock)
-    return kept.expires_at <= now
 
 
 def _age(folder: Path, now: datetime) -> float:
@@ -116,11 +122,12 @@ def _make(parent: Path) -> tuple[Path, int]:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a sweep was quicker, and removes it
-            os.close(lock)
-            continue
-        return folder, lock
+            if (folder / LOCK).exists():
+                return folder, lock
+        except BlockingIOError:
+            pass
+        os.close(lock)  # a sweep was quicker, and removes it
 
 
 def _parent(parent: Path | None) -> Path:
-    return parent or Path(tempfile.gettempdir())
+    return parent or temporary_folder()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import platform
 import time
 from datetime import UTC, datetime
@@ -14,20 +12,23 @@ import psycopg
 
 from ops.backup.manifest import Manifest
 from ops.backup.records import PostgresRecord
-from ops.backup.spool import full
+from ops.backup.spool import full, says_full
 from ops.drill import checks
 from ops.drill.assertions import ask
 from ops.drill.canary import read_canary
 from ops.drill.findings import Findings, Report
+from ops.drill.loader import ADVICE, LIMITS, make_loader, restorable, script_of
 from ops.drill.loading import Loading
 from ops.drill.scratch import PROFILE, how_to_look, scratch_server
 from ops.errors import OpsError, SpoolError
-from ops.restore import create_database, postgres_of, restore_grants
+from ops.restore import postgres_of
+from ops.sources.pg_database import create_database, not_in_scratch, restore_grants
 from ops.sources.pg_identity import identity
 from ops.sources.pg_loading import loading
 from ops.sources.pg_packs import unpack
+from ops.sources.pg_restore import restore_archive
 from ops.sources.pg_tools import Endpoint, find_tool
-from ops.sources.postgres import PostgresDatabase, differences
+from ops.sources.postgres import JOBS, PostgresDatabase, differences
 
 SCRATCH_DATABASE = "drill"
 
@@ -37,10 +38,11 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
     record = postgres_of(manifest)
     found.profile = PROFILE
     found.asks |= {"identity", "integrity"} | ({"assertions"} if found.assertions else set())
-    found.not_compared = list(record.not_compared)
+    found.not_compared = [*record.not_compared, *record.not_restored, *not_in_scratch(record)]
     began = datetime.now(UTC)
     with found.phase("start scratch server"):
-        server = stack.enter_context(scratch_server(record.server_version, roles=record.roles, parent=folder.parent))
+        scratch = scratch_server(record.server_version, roles=record.named_roles, parent=folder.parent)
+        server = stack.enter_context(scratch)
     found.scratch.append(Path(server.host))
     found.look = how_to_look(server, record.server_version, SCRATCH_DATABASE)
     with server.connect() as connection:
@@ -52,24 +54,35 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
 
 
 def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRecord, report: Report) -> bool:
-    target = PostgresDatabase(endpoint=server.on(SCRATCH_DATABASE))
+    loader = make_loader(server, SCRATCH_DATABASE, record.named_roles)
+    target = PostgresDatabase(endpoint=loader.endpoint)
     begin, work = time.monotonic(), Loading()
+
+    def prepare(lines: list[str]) -> list[str]:
+        kept, left_out = restorable(lines)
+        loader.prepare(script_of(folder, record, lines), record.extensions)
+        found.not_compared += left_out
+        return kept
+
     try:
         unpack(folder)
-        create_database(server, SCRATCH_DATABASE, record, any_locale=True)
+        found.not_compared += create_database(server, SCRATCH_DATABASE, record, any_locale=True)
+        loader.take()
         with loading(folder, found.meter, f"loading {record.database}") as seen:
 
             def watch(line: str) -> None:
                 work(line)
                 seen(line)
 
-            target.restore(folder, record, watch)
-        restore_grants(target.endpoint, record)
+            restore_archive(target.endpoint, folder, record, jobs=JOBS, watch=watch, prepare=prepare)
+        found.not_compared += restore_grants(target.endpoint, record, by=server)
+        loader.close()
     except OpsError as error:
-        if os.strerror(errno.ENOSPC) in str(error):  # of the scratch server: that says nothing of the backup
+        if says_full(str(error), 0):  # of the scratch server: that says nothing of the backup
             raise SpoolError(full(folder.parent)) from None
         found.note_phase("load", begin, time.monotonic())
-        found.add(checks.failed("restore", "it does not", [str(error)]))
+        text = str(error) + (f"; {ADVICE}" if any(limit in str(error) for limit in LIMITS) else "")
+        found.add(checks.failed("restore", "it does not", [text]))
         return False
     end = time.monotonic()  # workers load and index at once: the stretch is divided as their own time was
     found.note_phase("load", begin, begin + (end - begin) * work.share)
@@ -78,7 +91,7 @@ def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRe
     tool = find_tool("pg_restore", at_least=record.readable_from)
     found.add(checks.passed("restore", f"pg_restore {tool.version}, no error"))
     with found.phase("check"):
-        copy = target.fingerprint()
+        copy = target.fingerprint(record)
         found.tables = checks.compare_tables(copy, record)
         found.add(checks.check_content(record, differences(copy, record)))
         known = set(record.unsound)  # what was NOT VALID in the source already is so in the copy

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -30,6 +31,9 @@ class Language(StrEnum):
 
     EN = "en"
     ES = "es"
+
+
+_TRANSLATE: dict[Language, Callable[[str], str]] = {Language.EN: str, Language.ES: spanish.translate}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,45 +84,42 @@ def render(
         language: of everything but names, and what programs said.
         signer: the public key the documents are signed with.
     """
-    translate = spanish.translate if language is Language.ES else str
-    said = partial(duration, translate=translate)
+    said = partial(duration, translate=_TRANSLATE[language])
     drills = [item for item in new if item.damage is None]
     controls = [_control(item) for item in new if item.damage is not None]
     right = all(item.verdict == "green" for item in drills) and all(control.caught for control in controls)
-    return (
-        _templates(translate)
-        .get_template(TEMPLATE)
-        .render(
-            language=language.value,
-            first=new[0],
-            last=new[-1],
-            right=right,
-            sections=[_section(item, [*earlier, *new], said) for item in drills],
-            controls=controls,
-            signer=key_name(signer) if signer else None,
-            chart=(WIDTH, HEIGHT),
-        )
+    return _page(
+        TEMPLATE,
+        language,
+        verdict="green" if right else "red",
+        started_at=new[0].started_at,
+        first=new[0],
+        last=new[-1],
+        sections=[_section(item, [*earlier, *new], said) for item in drills],
+        controls=controls,
+        signer=key_name(signer) if signer else None,
+        chart=(WIDTH, HEIGHT),
     )
 
 
-def render_other(evidence: OtherDocument, *, signer: str | None = None) -> str:
-    """Return the page of a drill of somebody else's backup, in English."""
-    total = _total(evidence)
-    return (
-        _templates()
-        .get_template(OTHER)
-        .render(
-            evidence=evidence,
-            budget=evidence.budget,
-            share=share(evidence.rto_seconds, evidence.budget or 1),
-            bars=bars(evidence, total),
-            ticks=ticks(total),
-            signer=key_name(signer) if signer else None,
-        )
+def render_other(evidence: OtherDocument[Any], *, language: Language = Language.EN, signer: str | None = None) -> str:
+    """Return the page of a drill of somebody else's backup; see `render`."""
+    total, said = _total(evidence), partial(duration, translate=_TRANSLATE[language])
+    return _page(
+        OTHER,
+        language,
+        verdict=evidence.verdict,
+        started_at=evidence.started_at,
+        evidence=evidence,
+        share=share(evidence.rto_seconds, evidence.budget),
+        bars=bars(evidence, total, said),
+        ticks=ticks(total, said),
+        signer=key_name(signer) if signer else None,
     )
 
 
-def _templates(translate: Callable[[str], str] = str) -> Environment:
+def _page(template: str, language: Language, **values: Any) -> str:
+    translate = _TRANSLATE[language]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -127,22 +128,24 @@ def _templates(translate: Callable[[str], str] = str) -> Environment:
         lstrip_blocks=True,
     )
     said = partial(duration, translate=translate)
-    templates.filters |= {"duration": said, "size": size, "count": count, "t": translate}
-    return templates
+    templates.filters |= {"duration": said, "size": partial(_size, translate), "count": count, "t": translate}
+    return templates.get_template(template).render(language=language.value, **values)
 
 
-def _total(evidence: Evidence | OtherDocument) -> float:
+def _size(translate: Callable[[str], str], value: int) -> str:
+    return translate(size(value))
+
+
+def _total(evidence: Evidence | OtherDocument[Any]) -> float:
     return max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
 
 
-def bars(
-    evidence: Evidence | OtherDocument, total: float, said: Callable[[float | None], str] | None = None
-) -> list[Bar]:
+def bars(evidence: Evidence | OtherDocument[Any], total: float, said: Callable[[float | None], str]) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
     return [
         Bar(
             name=phase.name,
-            took=(said or duration)(phase.seconds),
+            took=said(phase.seconds),
             left=round(phase.begin / total * 100, 2),
             width=round(phase.seconds / total * 100, 2),
         )
@@ -150,16 +153,16 @@ def bars(
     ]
 
 
-def ticks(total: float, said: Callable[[float | None], str] | None = None) -> list[tuple[float, str]]:
+def ticks(total: float, said: Callable[[float | None], str]) -> list[tuple[float, str]]:
     """Return (percent, text) of the time axis: three to six round steps."""
     step = next((step for step in _STEPS if total / step <= 5), total / 5)
     count_of = math.floor(total / step) + 1
-    return [(round(i * step / total * 100, 2), (said or duration)(i * step)) for i in range(count_of)]
+    return [(round(i * step / total * 100, 2), said(i * step)) for i in range(count_of)]
 
 
-def share(value: float | None, budget: int) -> float | None:
+def share(value: float | None, budget: int | None) -> float | None:
     """Return how much of a budget is used, in percent, at most 100."""
-    return None if value is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
+    return None if value is None or budget is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
 
 
 def _section(evidence: Evidence, documents: Sequence[Evidence], said: Callable[[float | None], str]) -> Section:

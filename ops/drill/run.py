@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
-from ops.backup.catalog import LATEST, CatalogEntry, entries, find, read_manifest
+from ops.backup.catalog import LATEST, CatalogEntry, entries, find, read_manifest, why_not_latest
 from ops.backup.chain import Piece, missing, own_pieces, pieces
 from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
@@ -146,9 +146,11 @@ def _private(folder: Path) -> Path:
 
 def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, report: Report) -> None:
     with found.phase("manifest"):
-        manifest = _look(job, found, started)
+        manifest = _look(job, found, started, report)
     if manifest is None or found.enough:
         return
+    if job.damage is None and "origin" in {check.name for check in found.red}:
+        return  # what somebody else may have made is not even fetched; a control is of a copy, and loses its signature
     if manifest.recipients and not job.identities:
         raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
     begun = time.monotonic()
@@ -175,12 +177,12 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
         found.add(checks.failed("clean", "something is left", left) if left else checks.passed("clean", "removed"))
 
 
-def _look(job: DrillJob, found: Findings, started: datetime) -> Manifest | None:
+def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> Manifest | None:
     """Ask what can be known without fetching; return the manifest where one can be trusted."""
     if job.signer is not None:
         found.asks.add("origin")
     try:
-        manifest, newest = _manifests(job)
+        manifest, newest = _manifests(job, started, report)
     except (BackupNotFoundError, ManifestError) as error:
         found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
         return None
@@ -195,16 +197,25 @@ def _look(job: DrillJob, found: Findings, started: datetime) -> Manifest | None:
     return manifest
 
 
-def _manifests(job: DrillJob) -> tuple[Manifest, Manifest]:
-    """Return the manifest to drill, and that of the newest complete backup, whose age counts."""
+def _manifests(job: DrillJob, started: datetime, report: Report) -> tuple[Manifest, Manifest]:
+    """Return the manifest to drill, and that of the newest complete backup that can be trusted, whose age counts."""
     known = entries(job.store, job.name)
     complete = [entry.id for entry in known if entry.complete]
     if job.backup == LATEST and not complete:
         raise BackupNotFoundError(f"{job.store.name}: no complete backup of {job.name}; run `ops backup create`")
     wanted = complete[-1] if job.backup == LATEST else _known(job, known)
     manifest = read_manifest(job.store, job.name, wanted)
-    newest = manifest if wanted == complete[-1] else read_manifest(job.store, job.name, complete[-1])
-    return manifest, newest
+    later = complete[complete.index(wanted) + 1 :] if wanted in complete else complete
+    for each in reversed(later):
+        try:
+            newest = read_manifest(job.store, job.name, each)
+            why = why_not_latest(newest, job.signer, started)
+        except ManifestError as error:
+            newest, why = manifest, str(error)
+        if not why:
+            return manifest, newest
+        report(f"its age does not count: {why}")
+    return manifest, manifest
 
 
 def _known(job: DrillJob, known: list[CatalogEntry]) -> str:

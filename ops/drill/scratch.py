@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -42,6 +42,7 @@ SETTINGS = {
     "shared_buffers": "128MB",
     "maintenance_work_mem": "128MB",
     "logging_collector": "off",
+    "lo_compat_privileges": "on",  # large objects are read whoever may: they are loaded and compared by no superuser
 }
 
 
@@ -67,7 +68,9 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
             raise ToolError(f"{folder}: too long a path for a socket; give a short --spool, such as /var/tmp")
         account = _account()
         password = SecretStr(secrets.token_urlsafe(24))
-        _initialize(initdb, folder, account, password)
+        roles = tuple(roles)
+        superuser = free_name(SUPERUSER, roles)
+        _initialize(initdb, folder, account, password, superuser)
         log = stack.enter_context((folder / "log").open("w+b"))
         options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
         process = subprocess.Popen(
@@ -76,11 +79,11 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
             stdout=log,
             stderr=log,
             cwd=folder,
-            env=_clean(),
+            env=bare_environment(folder),
             start_new_session=True,  # Ctrl-C is for us; we end the server
         )
         stack.callback(_stop, process)
-        endpoint = Endpoint(host=str(folder), port=5432, user=SUPERUSER, password=password, database="postgres")
+        endpoint = Endpoint(host=str(folder), port=5432, user=superuser, password=password, database="postgres")
         _wait(endpoint, process, folder / "log")
         with endpoint.connect() as connection:
             for role in roles:
@@ -101,21 +104,23 @@ def _discard(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _initialize(initdb: Tool, folder: Path, account: pwd.struct_passwd | None, password: SecretStr) -> None:
+def _initialize(
+    initdb: Tool, folder: Path, account: pwd.struct_passwd | None, password: SecretStr, superuser: str = SUPERUSER
+) -> None:
     passfile = folder / "password"
     passfile.touch(mode=0o600)
     passfile.write_text(password.get_secret_value())
     if account is not None:
         for path in (folder, passfile):
             os.chown(path, account.pw_uid, account.pw_gid)
-    arguments = ["-D", folder / "data", "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={passfile}"]
-    arguments += ["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+    arguments = ["-D", folder / "data", "-U", superuser, "--auth=scram-sha-256", f"--pwfile={passfile}"]
+    arguments += ["--encoding=UTF8", "--locale=C", "--no-sync"]
     done = subprocess.run(
         [*_as(account, dies_with_us=True), initdb.path, *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
-        env=_clean(),
+        env=bare_environment(folder),
         check=False,
     )
     passfile.unlink()
@@ -149,8 +154,15 @@ def _as(account: pwd.struct_passwd | None, *, dies_with_us: bool = False) -> lis
     return [*command, "--"] if len(command) > 1 else []
 
 
-def _clean() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
+def free_name(name: str, roles: Collection[str]) -> str:
+    """Return a name for a role of ours that no recorded role has."""
+    return f"{name}_{secrets.token_hex(4)}" if name in roles else name
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """Return what a server's process may see of our environment, which has keys and tokens."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    return kept | {"LC_ALL": "C", "HOME": str(home)}
 
 
 def _wait(endpoint: Endpoint, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -2,10 +2,12 @@
 
 ::
 
-    backrest-drill-main-20261101T030000Z.json ◀─previous─ backrest-drill-main-20261108T030000Z.json
+    backrest-drill-main-000001-20261101T030000Z.json ◀─previous─ backrest-drill-main-000002-20261108T030000Z.json
                                                    … ◀─ series-backrest-drill-main.json (the head)
 
 A changed character, a key that is not believed and a document taken out are seen; of the head see `ops.drill.chain`.
+They are numbered as they were written: one that began first may end last, and clocks are set. An older Ancla did not
+number them.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from pydantic import BaseModel, ConfigDict
 
 from ops.backup.keys import Signer
 from ops.backup.signed import Signature
-from ops.drill.chain import Head, attached, read_head, wrong_head
+from ops.drill.chain import Head, attached, is_changed, read_head, wrong_head
 from ops.drill.evidence import Attachment, OtherDocument, canonical, digest, wrong_signature
 from ops.drill.folder import locked, write
-from ops.drill.report import render_other
+from ops.drill.report import Language, render_other
 
 KINDS = {"provider-restore-point": ("fork-drill", "environment"), "pgbackrest": ("backrest-drill", "stanza")}
 """What the files of a kind are called, and which of a document's fields names its series."""
-_FILE = re.compile(rf"((?:{'|'.join(prefix for prefix, _ in KINDS.values())})-.+)-\d{{8}}T\d{{6}}Z\.json")
+_PREFIXES = "|".join(prefix for prefix, _ in KINDS.values())
+_FILE = re.compile(rf"((?:{_PREFIXES})-.+?)(?:-(\d{{6}}))?-\d{{8}}T\d{{6}}Z\.json")
 
 
 class _Link(BaseModel):
@@ -38,25 +41,32 @@ class _Link(BaseModel):
 
     kind: str
     started_at: datetime
+    sequence: int = 0
     previous: str | None
     page: Attachment | None = None
     signed: Signature | None
 
 
-def keep(evidence: OtherDocument, folder: Path, signer: Signer | None) -> Path:
+def keep(evidence: OtherDocument[Any], folder: Path, signer: Signer | None, language: Language = Language.EN) -> Path:
     """Write a document at the end of its series, signed where there is a key, with its page; returns its file.
+
+    `language` is the page's; the document is in English always.
 
     Raises:
         OpsError: the folder cannot be written.
     """
-    series, name = _names(evidence.model_dump(mode="json"), evidence.started_at)
+    series = _series(evidence.model_dump(mode="json"))
     with locked(folder):
         earlier, head = files(folder, series), read_head(head_path(folder, series))
-        number, previous = len(earlier), digest(earlier[-1].read_bytes()) if earlier else None
+        number = max([len(earlier), *(_number(path) for path in earlier)])
+        previous = digest(earlier[-1].read_bytes()) if earlier else None
         if head is not None:  # though its document is missing by now: that stays to be seen
             number, previous = head[0].sequence, head[0].sha256
+        evidence = evidence.model_copy(update={"sequence": number + 1})
+        name = _name(series, number + 1, evidence.started_at)
         page = folder / Path(name).with_suffix(".html")
-        write(page, render_other(evidence, signer=signer.public if signer else None).encode())
+        html = render_other(evidence, language=language, signer=signer.public if signer else None)
+        write(page, html.encode())
         document = evidence.model_copy(update={"previous": previous, "page": attached(page)}).sealed(signer)
         file = write(folder / name, document.to_bytes())
         end = Head(environment=series, sequence=number + 1, sha256=digest(document.to_bytes())).sealed(signer)
@@ -78,7 +88,7 @@ def series_in(folder: Path) -> list[str]:
 def files(folder: Path, series: str) -> list[Path]:
     """Return the documents of a series, oldest first."""
     found = [path for path in folder.glob("*.json") if (match := _FILE.fullmatch(path.name)) and match[1] == series]
-    return sorted(found)
+    return sorted(found, key=lambda path: (_number(path), path.name))
 
 
 def verify(folder: Path, series: str, keys: Sequence[str]) -> tuple[list[Path], list[tuple[Path, str]]]:
@@ -98,7 +108,7 @@ def verify(folder: Path, series: str, keys: Sequence[str]) -> tuple[list[Path], 
             problems.append((file, wrong))
         if link is not None and link.page is not None:
             page = folder / Path(link.page.file).name
-            if page.exists() and digest(page.read_bytes()) != link.page.sha256:
+            if is_changed(page, link.page):
                 problems.append((page, f"not what {file.name} says it is: changed"))
         previous = sha256
     path = head_path(folder, series)
@@ -127,7 +137,7 @@ def _read(file: Path, keys: Sequence[str]) -> tuple[_Link | None, str, str]:
     try:
         document: Any = json.loads(raw)
         link = _Link.model_validate(document)
-        name = _names(document, link.started_at)[1]
+        name = _name(_series(document), link.sequence, link.started_at)
     except (ValueError, KeyError, RecursionError):
         return None, "changed: not a document of a drill", digest(raw)
     wrong = wrong_signature(link.signed, document, keys)
@@ -138,8 +148,18 @@ def _read(file: Path, keys: Sequence[str]) -> tuple[_Link | None, str, str]:
     return link, wrong, digest(raw)
 
 
-def _names(document: Mapping[str, Any], started_at: datetime) -> tuple[str, str]:
-    """Return the names of a document's series and file."""
+def _series(document: Mapping[str, Any]) -> str:
     prefix, by = KINDS[document["kind"]]
-    series = f"{prefix}-{document[by]}"
-    return series, f"{series}-{started_at:%Y%m%dT%H%M%SZ}.json"
+    return f"{prefix}-{document[by]}"
+
+
+def _name(series: str, sequence: int, started_at: datetime) -> str:
+    """Return the name of a document's file."""
+    number = f"-{sequence:06d}" if sequence else ""
+    return f"{series}{number}-{started_at:%Y%m%dT%H%M%SZ}.json"
+
+
+def _number(path: Path) -> int:
+    """Return a document's place in its series, by its name; 0 where an older Ancla wrote it."""
+    match = _FILE.fullmatch(path.name)
+    return int(match[2] or 0) if match else 0

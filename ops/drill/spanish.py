@@ -1,9 +1,14 @@
-"""The page in Spanish: every text of ours as it is in English, with its translation; `{}` stands for a value."""
+"""The pages in Spanish: every text of ours as it is in English, with its translation.
+
+`{}` stands for a value, `{:t}` for one that is a text of ours too, or several with semicolons between them.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import cache
+
+from ops.drill.spanish_others import OTHERS
 
 PHRASES = {
     # verdicts and states
@@ -11,7 +16,7 @@ PHRASES = {
     "red": "rojo",
     "passed": "superado",
     "failed": "fallido",
-    "skipped": "no alcanzado",
+    "skipped": "omitido",
     "not reached": "no alcanzado",
     "caught": "detectado",
     "not seen": "no detectado",
@@ -95,7 +100,34 @@ PHRASES = {
     ),
     "owners of files: only root may give them": "dueños de archivos: solo root puede darlos",
     "{}: materialized view, filled anew by a restore": "{}: vista materializada, la restauración la llena de nuevo",
+    "{}: rows left out by the stack file": "{}: filas excluidas por el archivo de la pila",
     "{}: foreign table, its rows are elsewhere": "{}: tabla foránea, sus filas están en otro sitio",
+    "event trigger {}: it needs a superuser, and would fire meanwhile": (
+        "disparador de eventos {}: exige un superusuario, y se dispararía mientras tanto"
+    ),
+    "subscription {}: its copy would take over the slot": "suscripción {}: su copia se quedaría con la ranura",
+    "tablespace {} of the database itself: a copy is in the default one of its server": (
+        "tablespace {} de la propia base de datos: una copia está en el predeterminado de su servidor"
+    ),
+    "tablespaces {}: the scratch server has its default one": (
+        "tablespaces {}: el servidor de pruebas tiene el predeterminado"
+    ),
+    "owner {} of the database, and its limit of connections: the scratch one is the drill's": (
+        "dueño {} de la base de datos y su límite de conexiones: la de pruebas es del simulacro"
+    ),
+    "options of role {} in the database: the scratch server has no such role": (
+        "opciones del rol {} en la base de datos: el servidor de pruebas no tiene ese rol"
+    ),
+    "publication {}: not restored, some are a superuser's to make": (
+        "publicación {}: no se restaura, algunas solo las crea un superusuario"
+    ),
+    "grants on {}: not restored, it is PostgreSQL's own or an extension's": (
+        "permisos de {}: no se restauran, es de PostgreSQL o de una extensión"
+    ),
+    "option {}: {}": "opción {}: {}",
+    "of role {}: option {}: {}": "del rol {}: opción {}: {}",
+    "locale: the server here has no {}, only {}": "localización: este servidor no tiene {}, solo {}",
+    "locale: the server here has no {}; the copy has C": "localización: este servidor no tiene {}; la copia tiene C",
     # phases
     "fetch": "descargar",
     "decrypt, decompress": "descifrar, descomprimir",
@@ -174,8 +206,26 @@ PHRASES = {
     "kept for {} h, because the drill is red": "se conserva {} h, porque el simulacro está en rojo",
     "something is left": "queda algo",
     "removed": "eliminado",
+    # what is wrong
+    "the backup holds no row": "la copia no contiene ninguna fila",
+    "backup {}: the manifest is not signed": "copia {}: el manifiesto no está firmado",
+    "backup {}: the manifest is not signed by {}, but by {}": (
+        "copia {}: el manifiesto no está firmado por {}, sino por {}"
+    ),
+    "backup {} is too old: {}": "la copia {} es demasiado antigua: {:t}",
+    "backup {}: it is dated {} h in the future: a clock or the manifest is wrong, and newer ones may be hidden by it": (
+        "copia {}: tiene fecha de {} h en el futuro: un reloj o el manifiesto está mal, y puede tapar otras más nuevas"
+    ),
+    "server {} is older than the drill: nothing was restored into it": (
+        "el servidor {} es más antiguo que el simulacro: no se restauró nada en él"
+    ),
+    "constraint {} is not validated": "la restricción {} no está validada",
+    "index {} is not valid": "el índice {} no es válido",
     "{} days": "{} días",
     "{} s": "{} s",
+    "{} KiB": "{} KiB",
+    "{} MiB": "{} MiB",
+    "{} GiB": "{} GiB",
     # damage
     "one bit of one object is flipped": "un bit de un objeto está invertido",
     "one object has lost its second half": "un objeto ha perdido su segunda mitad",
@@ -189,9 +239,10 @@ PHRASES = {
     ),
     "the snapshot is older than the budget": "la instantánea es más antigua que el límite",
     "the drill has another key than those it was encrypted for": "el simulacro tiene otra clave que las del cifrado",
+    **OTHERS,
 }
 
-_DECIMAL = re.compile(r"(\d)\.(\d+ (?:h|s|min|días)\b)")
+_DECIMAL = re.compile(r"(\d)\.(\d+ (?:h|s|min|días|KiB|MiB|GiB|dólares)\b)")
 """A number with its unit, and no version."""
 
 
@@ -202,12 +253,29 @@ def translate(text: str) -> str:
     for pattern, spanish in _patterns():
         match = pattern.fullmatch(text)
         if match:
-            return _DECIMAL.sub(r"\1,\2", spanish.format(*match.groups()))
+            return _DECIMAL.sub(r"\1,\2", spanish.format(*map(_Value, match.groups())))
     return text
+
+
+class _Value(str):
+    """What stands for `{}`; as `{:t}` it is translated."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str, /) -> str:
+        if not spec:
+            return str(self)
+        whole = translate(self)
+        return whole if whole != self else "; ".join(map(translate, self.split("; ")))
 
 
 @cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    """Return those with values, the longest first: `{} h old` before `{}`."""
+    """Return those with values, the longest first: `{} h old` before `{}`. A number at the beginning has no space."""
     templates = sorted((text for text in PHRASES if "{}" in text), key=len, reverse=True)
-    return [(re.compile("(.+?)".join(map(re.escape, text.split("{}")))), PHRASES[text]) for text in templates]
+    found: list[tuple[re.Pattern[str], str]] = []
+    for text in templates:
+        first, *rest = map(re.escape, text.split("{}"))
+        value = r"(\S+)" if text.startswith("{} ") else "(.+?)"
+        found.append((re.compile(first + value + "(.+?)".join(rest)), PHRASES[text]))
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ops.drill import series
-from ops.drill.chain import PATTERN, Link, head_path, wrong_head
+from ops.drill.chain import PATTERN, Link, head_path, is_changed, wrong_head
 from ops.drill.evidence import EVIDENCE_VERSION, Attachment, Evidence, canonical, digest, wrong_signature
 from ops.errors import KeyProblemError, OpsError
 
@@ -122,7 +122,7 @@ def _check_attachments(found: Verification, link: Link) -> None:
         if not path.exists():
             if attachment.file not in found.absent:
                 found.absent.append(attachment.file)
-        elif digest(path.read_bytes()) != attachment.sha256:
+        elif is_changed(path, attachment):
             problem = Problem(file=path.name, what=f"not what {link.path.name} says it is: changed")
             if problem.file not in {known.file for known in found.problems}:
                 found.problems.append(problem)

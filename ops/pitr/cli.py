@@ -14,7 +14,8 @@ from rich.table import Table
 from ops import console
 from ops.cloud import Cloud, cloud_from_environment
 from ops.drill.evidence import Status
-from ops.drill.options import EVIDENCE, EvidenceOption, SigningKeyOption, ready, signer_of
+from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.drill.report import Language
 from ops.drill.series import keep
 from ops.errors import KeyProblemError, OpsError, VerdictError
 from ops.options import DryRunOption, JsonOption, OutputsOption, StackOption
@@ -24,6 +25,7 @@ from ops.pitr.forks import Patience
 from ops.pitr.provider import Cluster
 from ops.stack import load_stack
 from ops.watch.audit import audited, note
+from ops.watch.runs import judged
 
 pitr_app = typer.Typer(no_args_is_help=True)
 
@@ -66,6 +68,7 @@ def pitr_drill(
     ] = False,
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
+    lang: LangOption = Language.EN,
     dry_run: DryRunOption = False,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -93,15 +96,16 @@ def pitr_drill(
     signer = signer_of(loaded, signing_key)
     ready(evidence)
     note(stack=loaded.name)
-    result = drill.run(job, console.step)
-    file = keep(result, evidence, signer)
-    note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
-    if as_json:
-        console.print_json(json.loads(file.read_bytes()))
-    else:
-        _print_evidence(result, file)
-    if result.verdict == "red":
-        raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
+    with judged(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
+        result = drill.run(job, console.step)
+        file = keep(result, evidence, signer, lang)
+        note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
+        if as_json:
+            console.print_json(json.loads(file.read_bytes()))
+        else:
+            _print_evidence(result, file)
+        if result.verdict == "red":
+            raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
 
 
 @pitr_app.command("verify")

@@ -52,11 +52,12 @@ class IdentityFacts(Facts):
     fork_timeline: int
 
 
-class ForkEvidence(OtherDocument):
+class ForkEvidence(OtherDocument[ForkedDatabase]):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
     `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
-    `rto_seconds` until the last table was read. `previous` is the SHA-256 of the environment's document before.
+    `rto_seconds` until the last table was read. `sequence` counts the environment's documents from 1, `previous` is the
+    SHA-256 of the one before.
     """
 
     evidence_version: Literal[1] = 1
@@ -86,24 +87,15 @@ class ForkEvidence(OtherDocument):
     databases: list[ForkedDatabase] = Field(default_factory=list)
     checks: list[Check]
     phases: list[Phase]
+    sequence: int = 0
     previous: str | None = None
     page: Attachment | None = None
     signed: Signature | None = None
 
     @property
-    def rows(self) -> int:
-        """Rows of all databases."""
-        return sum(database.rows for database in self.databases)
-
-    @property
     def title(self) -> str:
         """Whose backup it was, in a few words."""
         return f"Drill of the provider's backup: {self.project} {self.environment}"
-
-    @property
-    def read(self) -> Sequence[DatabaseFacts]:
-        """The databases of the fork."""
-        return self.databases
 
     @property
     def facts(self) -> dict[str, str]:

@@ -80,12 +80,15 @@ class Release:
             ReleaseError: it failed, and the former release is back (or it could not be put back, and that is said).
         """
         started = time.monotonic()
-        with self.machine.locked(f"release {self.plan.digest[:12]} of {self.plan.environment}"):
-            if self._is_released():
-                result = "unchanged"
-            else:
-                self._release()
-                result = "released"
+        try:
+            with self.machine.locked(f"release {self.plan.digest[:12]} of {self.plan.environment}"):
+                if self._is_released():
+                    result = "unchanged"
+                else:
+                    self._release()
+                    result = "released"
+        except OSError as error:
+            raise ReleaseError(_refused(error)) from None
         services = tuple(ReleasedService(name=s.name, version=s.version, image=s.image) for s in self.plan.services)
         return ReleaseReport(
             result=result,
@@ -95,14 +98,16 @@ class Release:
             seconds=round(time.monotonic() - started, 1),
         )
 
-    def _contents(self) -> dict[str, str | None]:
-        return {
+    def _contents(self) -> dict[str, bytes | None]:
+        # Bytes, as they are on the disk: reading text would take the carriage returns out of a secret.
+        texts = {
             "compose.yaml": self.plan.compose,
             ".env": self.plan.dotenv.get_secret_value(),
             "ca.crt": self.plan.ca_certificate,
             "upstreams.conf": self.plan.upstreams,
             "routes.conf": self.plan.routes,
         }
+        return {name: None if text is None else text.encode() for name, text in texts.items()}
 
     def _is_released(self) -> bool:
         """Whether this very release was recorded, its files are untouched, and it still works."""
@@ -112,9 +117,9 @@ class Release:
                 return False
         except (OSError, ValueError, KeyError):
             return False
-        for name, text in self._contents().items():
+        for name, content in self._contents().items():
             path, _ = layout.files[name]
-            if (path.read_text() if path.exists() else None) != text:
+            if (path.read_bytes() if path.exists() else None) != content:
                 self.progress(f"{path}: was changed by hand")
                 return False
         states = self.machine.running()
@@ -143,8 +148,9 @@ class Release:
         except BaseException as error:
             log = self._last_words()
             outcome = self._put_back()
-            if isinstance(error, OpsError):
-                raise ReleaseError(f"{self._redacted(str(error))}; {outcome}", log) from None
+            if isinstance(error, OpsError | OSError):
+                text = _refused(error) if isinstance(error, OSError) else str(error)
+                raise ReleaseError(f"{self._redacted(text)}; {outcome}", log) from None
             self.progress(outcome)
             raise
         record = {
@@ -152,7 +158,12 @@ class Release:
             "released": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "services": [service.model_dump() for service in self.plan.services],
         }
-        write_file(self.machine.layout.record, json.dumps(record, indent=2) + "\n", 0o600)
+        try:
+            write_file(self.machine.layout.record, f"{json.dumps(record, indent=2)}\n".encode(), 0o600)
+        except ReleaseError as error:
+            raise ReleaseError(
+                f"{error}; the new release runs, and is not recorded: make room, and run `ops deploy` again"
+            ) from None
         self._drop_old_images()
 
     def _pull(self) -> None:
@@ -172,8 +183,8 @@ class Release:
             new.mkdir(mode=0o700, parents=True)
             for name, (path, mode) in layout.files.items():
                 if path.exists():
-                    write_file(new / name, path.read_text(), mode)
-            write_file(new / "release.json", layout.record.read_text(), 0o600)
+                    write_file(new / name, path.read_bytes(), mode)
+            write_file(new / "release.json", layout.record.read_bytes(), 0o600)
             shutil.rmtree(layout.former, ignore_errors=True)
             new.rename(layout.former)
             layout.record.unlink()
@@ -182,17 +193,17 @@ class Release:
             path, mode = layout.files["routes.conf"]
             layout.former.mkdir(mode=0o700, parents=True)
             if path.exists():
-                write_file(layout.former / "routes.conf", path.read_text(), mode)
+                write_file(layout.former / "routes.conf", path.read_bytes(), mode)
 
     def _write(self, *names: str) -> None:
         contents = self._contents()
         for name in names:
             path, mode = self.machine.layout.files[name]
-            text = contents[name]
-            if text is None:
+            content = contents[name]
+            if content is None:
                 path.unlink(missing_ok=True)
             else:
-                write_file(path, text, mode)
+                write_file(path, content, mode)
 
     def _put_back(self) -> str:
         """Put the former release back; return the half-sentence that says what runs now."""
@@ -205,14 +216,14 @@ class Release:
             for name, (path, mode) in layout.files.items():
                 kept = layout.former / name
                 if kept.exists():
-                    write_file(path, kept.read_text(), mode)
+                    write_file(path, kept.read_bytes(), mode)
                 else:
                     path.unlink(missing_ok=True)
             if record.exists():
                 self.machine.up()
             self.machine.reload_nginx()
             if record.exists():
-                write_file(layout.record, record.read_text(), 0o600)
+                write_file(layout.record, record.read_bytes(), 0o600)
         except (OpsError, OSError) as error:
             return (
                 f"and the former release could not be put back ({self._redacted(str(error))}): run `ops deploy` again"
@@ -278,6 +289,11 @@ class Release:
             kept |= {str(service["image"]) for service in json.loads(former.read_text())["services"]}
         ours = f"{self.plan.registry}/"
         self.machine.remove_images(sorted(i for i in self.machine.images() if i.startswith(ours) and i not in kept))
+
+
+def _refused(error: OSError) -> str:
+    """Say what the system refused, of which file."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _said(answer: int | str) -> str:

@@ -47,9 +47,9 @@ def deploy(stack: LoadedStack, plan: ReleasePlan, progress: Callable[[str], None
         answer = json.loads(result.stdout)
     except json.JSONDecodeError:
         detail = result.stderr.strip().splitlines()[-1:] or ["no message"]
+        hint = "; if it is not on the machine, run `pulumi up`" if "not found" in detail[0] else ""
         raise ReleaseError(
-            f"{session.target}: `ops release apply` gave no answer (exit {result.returncode}): {detail[0]}; "
-            "if it is not on the machine, run `pulumi up`"
+            f"{session.target}: `ops release apply` gave no answer (exit {result.returncode}): {detail[0]}{hint}"
         ) from None
     if "error" in answer:
         raise ReleaseError(f"{session.target}: {answer['error']}", tuple(answer.get("log", ())))

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from ops.errors import ReleaseError
 from ops.release.compose import PROJECT
+from ops.stack import CONVERGE_AGAIN
 
 PULL_SECONDS = 600
 UP_SECONDS = 180
@@ -198,22 +199,30 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise ReleaseError(f"{' '.join(command[:2])}: no end after {timeout:g} s") from None
         except FileNotFoundError:
-            raise ReleaseError(f"{command[0]}: not on this machine; run `pulumi up` so that it is converged") from None
+            raise ReleaseError(f"{command[0]}: not on this machine; at a desk run {CONVERGE_AGAIN}") from None
 
 
-def write_file(path: Path, text: str, mode: int) -> None:
-    """Write a file whole or not at all, with its mode from the first byte on."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all, with its mode from the first byte on.
+
+    Raises:
+        ReleaseError: it cannot be written.
+    """
     new = path.with_name(f"{path.name}.ancla-new")
-    with suppress(FileNotFoundError):
-        new.unlink()
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w") as file:
-        os.fchmod(file.fileno(), mode)  # past the umask
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # past the umask
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)  # half of it would take room on a full disk
+        raise ReleaseError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def last_line(text: str) -> str:

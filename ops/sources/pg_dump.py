@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from ops.backup.records import STREAM_FILE
+from ops.backup.records import LISTING, STREAM_FILE
 from ops.backup.spool import full, says_full
 from ops.errors import SourceError, SpoolError
 from ops.sources.base import Outbox
@@ -129,7 +128,7 @@ class RunningDump(Running):
             raise SourceError(f"{self._endpoint}: the new dump cannot be listed: {tool_message(listing.stderr)}")
         tables = table_files(listing.stdout)
         left = {path for path in self._folder.iterdir() if path.is_file()} - self._handed
-        small = {path for path in left if path.stat().st_size < SMALL}
+        small = {path for path in left if path.name != LISTING and path.stat().st_size < SMALL}
         if len(small) > 1:
             left = left - small | {self._packer.pack(small)}
         files, packs = left | self._handed, self._packer.packs
@@ -137,7 +136,7 @@ class RunningDump(Running):
         lost = sorted(tables.keys() - names)
         if lost:
             raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {tables[lost[0]]}")
-        named = {"toc.dat": "table of contents of the dump", "blobs.toc": "list of the large objects"}
+        named = {LISTING: "table of contents of the dump", "blobs.toc": "list of the large objects"}
         held = {name: tables.get(name) or named.get(name) or "large objects" for name in names}
         return {path: self._packer.holds(path, held) if path in packs else held[path.name] for path in sorted(files)}
 
@@ -152,7 +151,7 @@ class RunningDump(Running):
                     continue
                 used += status.st_blocks * 512
                 path = Path(entry.path)
-                if path.suffix == ".dat" and path.name != "toc.dat" and path not in self._handed:
+                if path.suffix == ".dat" and path.name != LISTING and path not in self._handed:
                     found[path] = status.st_size
         self.spool_bytes = max(self.spool_bytes, used)
         return found
@@ -222,23 +221,6 @@ def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> G
         except BaseException:
             process.terminate()  # and not kill: it then cancels what its workers ask of the server
             raise
-
-
-def choose(tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], options: list[str]) -> set[tuple[str, str]]:
-    """Return what pg_dump would dump with these options, as (kind, schema.name), by its own rules for patterns.
-
-    Raises:
-        SourceError: pg_dump refuses, as for a pattern that fits no table.
-    """
-    with TemporaryDirectory(prefix="ancla-chosen-") as folder:
-        archive = f"{folder}/schema"
-        command = ["--format=custom", "--schema-only", f"--file={archive}", *COMMON, *options]
-        for step, arguments in ((tool, command), (find_tool("pg_restore", at_least=tool.version), ["--list", archive])):
-            done = run_tool(step, arguments, variables)
-            if done.returncode != 0:
-                raise SourceError(f"{endpoint}: {step.path.name} failed: {tool_message(done.stderr)}")
-    lines = [line.partition("; ")[2].split() for line in done.stdout.splitlines() if not line.startswith(";")]
-    return {(words[2], f"{words[3]}.{' '.join(words[4:-1])}") for words in lines if words[2] in {"TABLE", "SEQUENCE"}}
 
 
 def table_files(listing: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Self
 
@@ -16,17 +16,17 @@ from ops.sources.pg_tools import Connection
 
 
 class Fingerprints:
-    """Begins at once; the connections are its own until `result` has returned."""
+    """Begins at once; the connections are its own until `result` has returned. `as_record` chooses the hash."""
 
     def __init__(
         self,
         connections: Sequence[Connection],
         tables: Sequence[pg_facts.Table],
-        server_major: int,
+        as_record: Callable[[pg_facts.Table], bool],
         *,
         large_objects: bool = True,
     ) -> None:
-        self._connections, self._major = connections, server_major
+        self._connections, self._as_record = connections, as_record
         self._todo = queue.SimpleQueue[pg_facts.Table | None]()
         if large_objects:
             self._todo.put(None)  # first, because no catalogue says their size
@@ -68,4 +68,4 @@ class Fingerprints:
             if table is None:
                 self._large_objects = pg_facts.large_objects(connection)
             else:
-                self._done[table.name] = pg_facts.fingerprint(connection, table, self._major)
+                self._done[table.name] = pg_facts.fingerprint(connection, table, as_record=self._as_record(table))

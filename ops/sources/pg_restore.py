@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import itertools
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,9 @@ from psycopg import sql
 from ops.backup.records import STREAM_FILE, PostgresRecord
 from ops.backup.spool import full, says_full
 from ops.errors import RestoreError, RestoreRefusedError, SpoolError
+from ops.sources.pg_database import keeps_tablespaces
+from ops.sources.pg_parts import Part
+from ops.sources.pg_rows import Delivery, Rows, pouring, rows_of
 from ops.sources.pg_tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message, watch_tool
 
 SESSION = {
@@ -36,10 +39,12 @@ SESSION = {
 }
 """Settings of the sessions that load, which any role may set."""
 
-LISTING = "toc.dat"
-"""The file of a directory archive that names all the others."""
-
 _ROWS = re.compile(r"^(\d+); \d+ \d+ (TABLE DATA|BLOBS) ")
+_LARGE_OBJECTS = re.compile(r"^\d+; \d+ \d+ BLOB METADATA ")
+"""Makes empty ones, among the rows of tables, since 17; what went before has a BLOB for each, before all rows."""
+_SCHEMA = re.compile(r"^\d+; \d+ \d+ SCHEMA ")
+_PUBLIC = re.compile(r"^\d+; \d+ \d+ SCHEMA - public (.*)$")
+"""Gives it an owner. Where that one is not recorded it is who made the cluster, as in the clusters before 15."""
 _FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
 _NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
 
@@ -69,7 +74,7 @@ def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) ->
     )
 
 
-def restore_archive(  # noqa: PLR0913  # the last three have names at every call
+def restore_archive(  # noqa: PLR0913  # all but three have names at every call
     target: Endpoint,
     folder: Path,
     record: PostgresRecord,
@@ -77,9 +82,11 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
     jobs: int,
     owner: Endpoint | None = None,
     watch: Callable[[str], None] | None = None,
-    arriving: Iterator[object] | None = None,
+    delivery: Delivery | None = None,
+    part: Part | None = None,
+    prepare: Callable[[list[str]], list[str]] | None = None,
 ) -> None:
-    """Restore the directory archive `folder` into `target`; tables are loaded as their files come.
+    """Restore the directory archive `folder` into `target`.
 
     Args:
         target: an empty database.
@@ -88,40 +95,53 @@ def restore_archive(  # noqa: PLR0913  # the last three have names at every call
         jobs: parallel workers.
         owner: the app's own role there, for what belongs to it.
         watch: given each line that pg_restore says of its work, when it says it.
-        arriving: asked for its next when a file is not there yet; comes back when more files are, or ends. Files that
-            were waited for are removed when they are loaded.
+        delivery: brings what is not in `folder`, where the list of the archive is.
+        part: the tables whose rows are restored, where it is not all; told what is left out with the others.
+        prepare: asked with the archive's list, when only empty schemas are there; returns what of it is restored.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
+        IntegrityError: the archive has no rows of a table of `part`.
         RestoreError: pg_restore failed.
         ToolError: no pg_restore that reads the archive.
     """
     with target.connect() as connection:
         foreign = foreign_owners(connection, record)
+        options = () if keeps_tablespaces(connection, record) else ("--no-tablespaces",)
     runner = choose_role(target, foreign, owner)
     # an archive needs a pg_restore as new as the pg_dump that made it
     tool = find_tool("pg_restore", at_least=record.readable_from)
     with target.environment() as variables:
         listing = run_tool(tool, ["--list", str(archive_in(folder))], variables)
-    if listing.returncode != 0:
-        raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
-    lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
-    if record.only_tables:
-        _make_schemas(target, record)
-    parallel = f"--jobs={jobs}"
-    archive = _Archive(folder=folder, tool=tool, watch=watch)
-    arriving = arriving or iter(())
+        if listing.returncode != 0:
+            raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
+        lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
+        lines = [line for line in lines if not (public := _PUBLIC.match(line)) or public[1] in record.owners]
+        if part is not None:
+            lines = part.of(lines, tool, archive_in(folder), variables)
+    archive = _Archive(
+        folder=folder,
+        tool=tool,
+        options=options,
+        watch=watch,
+        jobs=jobs,
+        rows=_straight(tool, folder, delivery, target),
+        delivery=delivery,
+    )
+    if prepare is not None:
+        schemas = [line for line in lines if _SCHEMA.match(line)]
+        _run(archive, target, schemas, [])
+        lines = [line for line in prepare(lines) if line not in schemas]
     if runner == target:
         _run(archive, target, [line for line in lines if _FIRST.match(line)], [])
-        for group in _as_they_come([line for line in lines if not _FIRST.match(line)], folder, arriving):
-            _run(archive, target, group, [parallel])
+        _load(archive, target, [line for line in lines if not _FIRST.match(line)], [])
         return
     rest = [line for line in lines if not _FIRST.match(line) or _is_of(line, runner.user)]
-    _run(archive, target, [line for line in lines if line not in set(rest)], ["--no-owner"])
+    of_runner = set(rest)
+    _run(archive, target, [line for line in lines if line not in of_runner], ["--no-owner"])
     with _lent(target, runner):
         for own, of_one in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
-            for group in _as_they_come(list(of_one), folder, arriving):
-                _run(archive, runner if own else target, group, [parallel, "--no-owner"])
+            _load(archive, runner if own else target, list(of_one), ["--no-owner"])
 
 
 def archive_in(folder: Path) -> Path:
@@ -130,70 +150,65 @@ def archive_in(folder: Path) -> Path:
     return stream if stream.exists() else folder
 
 
-def _make_schemas(target: Endpoint, record: PostgresRecord) -> None:
-    """Make the schemas of chosen tables, for the owners to make them in: `pg_dump --table` leaves schemas out."""
-    owners = sql.SQL(", ").join(sql.Identifier(owner) for owner in record.owners)
-    with target.connect() as connection:
-        for name in sorted({table.table.partition(".")[0] for table in record.tables} - {"public"}):
-            schema = sql.Identifier(name)
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-            connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(schema, owners))
-
-
 def _is_of(line: str, role: str) -> bool:
-    """Say whether a line of the listing is `role`'s to restore. Large objects' content is listed with no owner."""
-    return line.rsplit(" ", 1)[-1] == role or " BLOBS " in line
+    """Say whether a line of the listing is `role`'s to restore. Before 17 large objects' content has no owner there."""
+    return line.rsplit(" ", 1)[-1] == role or " BLOBS - BLOBS " in line
 
 
-def _as_they_come(lines: list[str], folder: Path, arriving: Iterator[object]) -> Iterator[list[str]]:
-    """Divide lines of a listing into what can be restored at once; in one piece where every file is there.
-
-    What comes before the rows in an archive needs no other file. What comes after them goes with the last of the rows:
-    pg_restore begins with the indexes of a table when its own rows are there.
-    """
-    more = True
-    while more:
-        lacking = {line for line in lines if not _is_here(line, folder)}
-        if not lacking:
-            break
-        rows = [line for line in lines if _ROWS.match(line)]
-        first = lines.index(rows[0])
-        here = lines[:first] + [line for line in rows if line not in lacking]
-        if here:
-            yield here
-            for path in filter(None, (_file_of(line, folder) for line in here)):
-                path.unlink(missing_ok=True)
-            lines = [line for line in lines if line not in set(here)]
-        else:
-            more = next(arriving, None) is not None
-    yield lines
+def _straight(tool: Tool, folder: Path, delivery: Delivery | None, target: Endpoint) -> dict[str, Rows]:
+    """Return the rows that go straight into their table; what cannot is put into `folder`."""
+    if delivery is None or not delivery.pours:
+        return {}
+    with target.environment() as variables:
+        rows = rows_of(tool, folder, delivery.pours, variables)
+    for file in delivery.pours.keys() - rows.keys():
+        with (folder / file).open("wb") as written:
+            delivery.pours[file](written.write)
+    return rows
 
 
-def _is_here(line: str, folder: Path) -> bool:
-    """Say whether what a line of the listing names can be restored from what is in the folder."""
+def _load(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
+    """Restore lines in parallel; rows that go straight into their table between what is before and after all rows."""
+    parallel = [f"--jobs={archive.jobs}", *options]
+    rows = [line for line in lines if _ROWS.match(line)]
+    if archive.delivery is None or not rows:
+        _run(archive, endpoint, lines, parallel)
+        return
+    first, files = lines.index(rows[0]), set(map(_file_of, rows))
+    rest = [line for line in lines[first:] if not _ROWS.match(line)]
+    empty = [line for line in rest if _LARGE_OBJECTS.match(line)]
+    _run(archive, endpoint, lines[:first] + empty, parallel)
+    straight = [of_one for file, of_one in archive.rows.items() if file in files]
+    # one more at once than processors are counted on: the table that is last is then seldom left alone
+    with pouring(endpoint, straight, jobs=archive.jobs + 1, session=SESSION) as check:
+
+        def watch(line: str) -> None:
+            check()
+            if archive.watch is not None:
+                archive.watch(line)
+
+        archive.delivery.files(check)
+        _run(replace(archive, watch=watch), endpoint, [r for r in rows if _file_of(r) not in archive.rows], parallel)
+    _run(archive, endpoint, [line for line in rest if line not in empty], parallel)
+
+
+def _file_of(line: str) -> str | None:
+    """Return the name of the file of a table's rows; None for what is in several or in none."""
     match = _ROWS.match(line)
-    if match is None or not archive_in(folder).is_dir():
-        return True
-    file = _file_of(line, folder)
-    if file is not None:
-        return file.exists()
-    listed = folder / "blobs.toc"
-    return listed.exists() and all((folder / entry.split()[1]).exists() for entry in listed.read_text().splitlines())
-
-
-def _file_of(line: str, folder: Path) -> Path | None:
-    """Return the file of a table's rows; None for what is in several or in none."""
-    match = _ROWS.match(line)
-    return folder / f"{match[1]}.dat" if match and match[2] == "TABLE DATA" else None
+    return f"{match[1]}.dat" if match and match[2] == "TABLE DATA" else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Archive:
-    """What is restored from, with what, and who wants to know of each table."""
+    """What is restored from, with what and how, who wants to know of each table, and the rows that are in no file."""
 
     folder: Path
     tool: Tool
+    options: tuple[str, ...]
     watch: Callable[[str], None] | None
+    jobs: int
+    rows: Mapping[str, Rows]
+    delivery: Delivery | None
 
 
 def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
@@ -204,7 +219,14 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
         chosen.write_text("\n".join(lines) + "\n")
         path = archive_in(archive.folder)
         form = "directory" if path.is_dir() else "custom"
-        command = [f"--format={form}", "--exit-on-error", "--no-password", f"--use-list={chosen}", *options]
+        command = [
+            f"--format={form}",
+            "--exit-on-error",
+            "--no-password",
+            f"--use-list={chosen}",
+            *archive.options,
+            *options,
+        ]
         command += [f"--dbname={endpoint.database}", str(path)]
         variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
         if archive.watch is None:

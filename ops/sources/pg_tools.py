@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from pydantic import SecretStr
 
+from ops.backup.spool import temporary_folder
 from ops.errors import SourceError, ToolError
 
 CONNECT_SECONDS = 20
@@ -51,7 +52,7 @@ class Endpoint:
     @contextmanager
     def environment(self) -> Generator[dict[str, str]]:
         """Yield what libpq reads, the password in a file of mode 0600 that is gone after the block."""
-        with TemporaryDirectory(prefix="ancla-pg-") as folder:
+        with TemporaryDirectory(prefix="ancla-pg-", dir=temporary_folder()) as folder:
             secret = self.password.get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
             passfile = Path(folder) / "pgpass"
             passfile.touch(mode=0o600)
@@ -80,6 +81,7 @@ class Endpoint:
 
         Raises:
             SourceError: no answer, a wrong password, an unverified certificate, or no such database.
+            SpoolError: there is no temporary folder for the certificate.
         """
         with self._authority() as certificate:
             try:
@@ -94,12 +96,17 @@ class Endpoint:
                     sslrootcert=certificate,
                     connect_timeout=CONNECT_SECONDS,
                     application_name="ancla",
-                    autocommit=autocommit,
+                    client_encoding="UTF8",  # of a SQL_ASCII database, text would come as bytes
+                    autocommit=True,
                 )
+                # a default for others; not by the parameter `options`: old poolers refuse that, in words of their own
+                connection.execute("SET default_transaction_read_only = off")
+                connection.autocommit = autocommit
             except psycopg.OperationalError as error:
                 text = one_line(error)
-                advice = "; the outputs have another one: run `pulumi up`" if "password authentication" in text else ""
-                raise SourceError(f"{self}: {text}{advice}") from None
+                if "password authentication" in text:
+                    text += "; the outputs have another one: run `pulumi up --refresh`"
+                raise SourceError(f"{self}: {text}") from None
             with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
                 yield connection
 
@@ -109,7 +116,7 @@ class Endpoint:
         if self.ca_certificate is None:
             yield ""
             return
-        with TemporaryDirectory(prefix="ancla-ca-") as folder:
+        with TemporaryDirectory(prefix="ancla-ca-", dir=temporary_folder()) as folder:
             path = Path(folder) / "ca.pem"
             path.write_text(self.ca_certificate)
             yield str(path)

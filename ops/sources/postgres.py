@@ -6,7 +6,7 @@ The dump and the fingerprints are of one exported snapshot, so that a copy can b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,16 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint
+from ops.backup.records import PostgresRecord, SequenceState, TableFingerprint, takes
 from ops.errors import BusyError, SourceError
-from ops.sources import pg_facts
+from ops.sources import pg_facts, pg_filters
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
-from ops.sources.pg_dump import choose, dumping, streaming
+from ops.sources.pg_database import database_facts
+from ops.sources.pg_dump import dumping, streaming
 from ops.sources.pg_fingerprints import Fingerprints
+from ops.sources.pg_parts import Part
 from ops.sources.pg_restore import restore_archive
+from ops.sources.pg_rows import Delivery
 from ops.sources.pg_tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
 
 JOBS = 2
@@ -34,7 +37,8 @@ DUMP_LOCK = 0x616E636C61
 class PostgresDatabase:
     """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it.
 
-    `only_tables` and `without_tables` are patterns of pg_dump; `stream` dumps over one connection with no spool.
+    `only_tables` and `without_tables` are patterns of tables whose rows are dumped, or not; `stream` dumps over one
+    connection with no spool.
     """
 
     endpoint: Endpoint
@@ -60,7 +64,7 @@ class PostgresDatabase:
                     f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
                     f"run `GRANT <its owner> TO {self.endpoint.user}` as its owner or the administrator"
                 )
-            sizes = [table.bytes for table in pg_facts.tables(connection) if table.kind == "r"]
+            sizes = [table.bytes for table in self._taken(connection, pg_facts.tables(connection))]
             _jobs(connection, self.endpoint)
         return SourcePlan(
             what=f"postgresql {self.endpoint.database}",
@@ -83,16 +87,17 @@ class PostgresDatabase:
             _lock(connection, self.endpoint)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
-            found, sequences, options = pg_facts.tables(connection), None, [f"--snapshot={snapshot}", *self._patterns]
-            if self._patterns:
-                chosen = choose(tool, self.endpoint, variables, options)
-                found = [table for table in found if ("TABLE", table.name) in chosen]
-                sequences = {name for kind, name in chosen if kind == "SEQUENCE"}
+            # before pg_dump reads them: they stand outside of snapshots, and a copy must not be behind what is recorded
+            sequences = pg_facts.sequences(connection)
+            found, as_record = pg_facts.tables(connection), _as_record(major)
+            taken = self._taken(connection, found)
+            left = [table for table in found if table.kind == "r" and table not in taken]
+            options = [f"--snapshot={snapshot}", *pg_filters.options(left, self.only_tables)]
             jobs, helpers = _jobs(connection, self.endpoint)
             with contextlib.ExitStack() as stack:
                 sessions = [connection, *(stack.enter_context(self._session(snapshot)) for _ in range(helpers))]
                 objects_too = not self.only_tables
-                prints = stack.enter_context(Fingerprints(sessions, found, major, large_objects=objects_too))
+                prints = stack.enter_context(Fingerprints(sessions, taken, as_record, large_objects=objects_too))
                 running = stack.enter_context(
                     streaming(tool, self.endpoint, variables, folder, options, outbox)
                     if self.stream
@@ -102,44 +107,45 @@ class PostgresDatabase:
                     prints.check()
                     running.wait()
                 tables, objects = prints.result()
-                record = self._record(connection, tool, found, tables, objects)
-            if sequences is not None:
-                kept = tuple(state for state in record.sequences if state.sequence in sequences)
-                record = record.model_copy(update={"sequences": kept})
+                tables += tuple(pg_filters.empty(table, as_record=as_record(table)) for table in left)
+                tables = tuple(sorted(tables, key=lambda table: table.table))
+                record = self._record(connection, tool, found, tables, objects, sequences)
             files = running.conclude(tool, variables)
         return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
 
-    @property
-    def _patterns(self) -> list[str]:
-        return [f"--table={name}" for name in self.only_tables] + [
-            f"--exclude-table={name}" for name in self.without_tables
-        ]
+    def _taken(self, connection: Connection, found: list[pg_facts.Table]) -> list[pg_facts.Table]:
+        return pg_filters.taken(connection, self.endpoint, found, self.only_tables, self.without_tables)
 
     def restore(
         self,
         folder: Path,
         record: PostgresRecord,
         watch: Callable[[str], None] | None = None,
-        arriving: Iterator[object] | None = None,
+        delivery: Delivery | None = None,
+        part: Part | None = None,
     ) -> None:
         """Fill this empty database from `folder`; see `ops.sources.pg_restore`."""
-        restore_archive(self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch, arriving=arriving)
+        restore_archive(
+            self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch, delivery=delivery, part=part
+        )
 
-    def fingerprint(self) -> PostgresRecord:
-        """Describe what is in it now."""
+    def fingerprint(self, like: PostgresRecord | None = None) -> PostgresRecord:
+        """Describe what is in it now, hashed as in the record that it is to be compared with."""
         with self._session() as connection:
             major, _ = server_version(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, _ = _export(connection)
-            found = pg_facts.tables(connection)
-            with self._session(snapshot) as second, Fingerprints((connection, second), found, major) as fingerprints:
-                tables, objects = fingerprints.result()
-            tool = find_tool("pg_restore", at_least=str(major))
-            return self._record(connection, tool, found, tables, objects)
+            found, sequences = pg_facts.tables(connection), pg_facts.sequences(connection)
+            if like is not None:
+                sequences = _as_spelled(found, sequences, like)
+            as_record = _as_record(major, like)
+            with self._session(snapshot) as second, Fingerprints((connection, second), found, as_record) as prints:
+                tables, objects = prints.result()
+            return self._record(connection, None, found, tables, objects, sequences)
 
     def check(self, expected: PostgresRecord) -> list[Difference]:
         """Compare tables, rows, hashes, sequences and large objects with `expected`."""
-        return differences(self.fingerprint(), expected)
+        return differences(self.fingerprint(expected), expected)
 
     @contextlib.contextmanager
     def _session(self, snapshot: str | None = None) -> Generator[Connection]:
@@ -155,16 +161,16 @@ class PostgresDatabase:
             except psycopg.Error as error:
                 raise SourceError(f"{self.endpoint}: {one_line(error)}") from None
 
-    def _record(
+    def _record(  # noqa: PLR0913, PLR0917  # what a dump learns at different moments
         self,
         connection: Connection,
-        tool: Tool,
+        tool: Tool | None,
         found: list[pg_facts.Table],
         tables: tuple[TableFingerprint, ...],
         objects: TableFingerprint | None,
+        sequences: list[SequenceState],
     ) -> PostgresRecord:
         major, version = server_version(connection)
-        facts = pg_facts.database_facts(connection)
         owners, roles = pg_facts.roles(connection)
         # what differs by nature is named, so that nobody takes it for compared
         left_out = {"m": "materialized view, filled anew by a restore", "f": "foreign table, its rows are elsewhere"}
@@ -172,24 +178,28 @@ class PostgresDatabase:
             database=self.endpoint.database,
             server_version=version,
             server_major=major,
-            dump_tool=f"{tool.path.name} {tool.version}",
-            dump_major=tool.major,
+            dump_tool=f"{tool.path.name} {tool.version}" if tool else "",
+            dump_major=tool.major if tool else major,
             dumped_as=self.endpoint.user,
-            encoding=facts["encoding"],
-            collate=facts["collate"],
-            ctype=facts["ctype"],
             owners=owners,
             roles=roles,
             extensions=pg_facts.extensions(connection),
-            grants=facts["grants"],
-            options=facts["options"],
             tables=tables,
             only_tables=self.only_tables,
             without_tables=self.without_tables,
-            sequences=tuple(pg_facts.sequences(connection)),
+            sequences=tuple(sequences),
             large_objects=objects,
             unsound=pg_facts.unsound(connection),
-            not_compared=tuple(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
+            not_compared=(
+                *(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
+                *(
+                    f"{t.name}: rows left out by the stack file"
+                    for t in found
+                    if t.kind == "r" and not takes(t.name, self.only_tables, self.without_tables)
+                ),
+            ),
+            not_restored=pg_facts.never_restored(connection),
+            **database_facts(connection),
         )
 
 
@@ -210,6 +220,29 @@ def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
         raise SourceError(
             f"{endpoint}: a connection pooler answers there, which cannot share a snapshot; use the direct port (25060)"
         )
+
+
+def _as_record(major: int, like: PostgresRecord | None = None) -> Callable[[pg_facts.Table], bool]:
+    """Choose how a table is hashed: hash_record_extended came with 14, and what is compared needs one way."""
+    texts = {table.table for table in like.tables if table.method == "text"} if like else set[str]()
+    return lambda table: table.hashable and major >= 14 and table.name not in texts
+
+
+def _as_spelled(
+    tables: list[pg_facts.Table], sequences: list[SequenceState], like: PostgresRecord
+) -> list[SequenceState]:
+    """Call tables and sequences as a manifest does that was written before odd names were quoted."""
+    known = {table.table for table in like.tables}
+    for table in tables:
+        if table.name not in known and table.plain in known:
+            table.name = table.plain
+    known = {state.sequence for state in like.sequences}
+    result: list[SequenceState] = []
+    for state in sequences:
+        plain = pg_facts.plain_name(state.sequence)
+        renamed = state.sequence not in known and plain in known
+        result.append(state.model_copy(update={"sequence": plain}) if renamed else state)
+    return result
 
 
 def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Difference]:

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,10 +55,10 @@ class SecretFiles:
     root: Path = Path("/")
 
     def plan(self) -> SourcePlan:
-        """Look whether each file can be read.
+        """Look whether each file can be read. A link stands for what it leads to, be it a file or a folder.
 
         Raises:
-            SourceError: one is missing, may not be read, or is no file.
+            SourceError: one is missing, may not be read, has a name that is no UTF-8, or a link leads nowhere.
         """
         files = self._read()
         return SourcePlan(
@@ -90,7 +90,7 @@ class SecretFiles:
     def _read(self) -> list[Held]:
         found: dict[str, Held] = {}
         for path in self.paths:
-            for file in sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]:
+            for file in _files(path, ()):
                 found[str(file)] = _hold(file)
         if not found:
             raise SourceError(f"{', '.join(map(str, self.paths))}: no file there; see backup.sources of the stack file")
@@ -284,7 +284,30 @@ def _closed(value: str) -> bool:
     return quote in rest
 
 
+def _files(path: Path, above: tuple[Path, ...]) -> Generator[Path]:
+    """Yield a file, or the files under a folder; `above` are the real folders that the walk came through."""
+    try:
+        if not path.is_dir():
+            yield path
+            return
+        real = path.resolve()
+        if real in above:
+            raise SourceError(f"{path}: the link leads back to a folder that it is in; name the folders one by one")
+        for item in sorted(path.iterdir()):
+            if item.is_symlink() and not item.exists():
+                raise SourceError(f"{item}: is a link to {item.readlink()}, and there is nothing; remove or mend it")
+            if item.is_dir() or item.is_file():  # sockets, pipes and devices hold nothing
+                yield from _files(item, (*above, real))
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}; see backup.sources of the stack file") from None
+
+
 def _hold(path: Path, name: str | None = None) -> Held:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="backslashreplace")
+        raise SourceError(f"{shown}: a name that is no UTF-8 cannot be written down; rename the file") from None
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

@@ -26,7 +26,10 @@ class _FolderUpload:
         if number == 1:
             self._size = len(part)
         with _explained(self._path):
-            os.pwrite(self._file, part, (number - 1) * self._size)
+            left, offset = memoryview(part), (number - 1) * self._size
+            while left:  # a disk that is nearly full takes a piece, and then says that it is full
+                written = os.pwrite(self._file, left, offset)
+                left, offset = left[written:], offset + written
 
     def complete(self) -> None:
         with _explained(self._path):

@@ -8,12 +8,15 @@ What is tried again is one request, so one part and never the whole: see `ops.st
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import boto3
 from botocore.config import Config
@@ -27,6 +30,7 @@ from ops.stores.patience import BROKEN, Patience
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+Answer = TypeVar("Answer")
 CONCURRENCY = 4
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
 BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
@@ -43,6 +47,7 @@ class S3Store:
         self._bucket = bucket.name
         self._prefix = bucket.prefix.strip("/") + "/" if bucket.prefix.strip("/") else ""
         self._endpoint = bucket.endpoint
+        self._wants_md5 = False
         self._client: S3Client = boto3.session.Session().client(
             "s3",
             region_name=bucket.region,
@@ -72,7 +77,22 @@ class S3Store:
     def put_bytes(self, key: str, content: bytes) -> None:
         """Put a small object in one request."""
         with self.explained(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content)
+            self.send(self._client.put_object, content, Bucket=self._bucket, Key=self._prefix + key)
+
+    def send(self, request: Callable[..., Answer], body: bytes, **address: str | int) -> Answer:
+        """Ask with a body, and with its MD5 once the bucket has asked for one: where it has Object Lock, AWS and B2 do.
+
+        It is not given unasked: it costs a processor a second for each GB, and our own SHA-256 is in the manifest.
+        """
+        if not self._wants_md5:
+            try:
+                return request(Body=body, **address)
+            except ClientError as error:
+                if not _asks_for_md5(error):
+                    raise
+                self._wants_md5 = True
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return request(Body=body, ContentMD5=base64.b64encode(digest).decode(), **address)
 
     @contextmanager
     def open(self, key: str) -> Generator[BinaryIO]:
@@ -158,10 +178,12 @@ class S3Store:
             if code in MISSING:
                 raise ObjectMissingError(f"{where}: no such object") from None
             if code == "NoSuchBucket":
-                raise StoreUnreachableError(f"{where}: no such bucket; run `pulumi up`") from None
+                raise StoreUnreachableError(
+                    f"{where}: no such bucket; if it was deleted, `pulumi up --refresh`"
+                ) from None
             if code in REFUSED:
                 raise StoreUnreachableError(
-                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up` writes the outputs anew"
+                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up --refresh` makes another"
                 ) from None
             if code == "RequestTimeTooSkewed":
                 raise StoreError(
@@ -178,6 +200,12 @@ def _keeps(error: ClientError) -> bool:
     """Say whether the store heard us well and keeps the object: each one has another code for what is locked."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
+
+
+def _asks_for_md5(error: ClientError) -> bool:
+    """Say whether the store refused a request for want of an MD5; the code is InvalidRequest or MissingContentMD5."""
+    said = error.response.get("Error", {})
+    return re.search("content-?md5", f"{said.get('Code')} {said.get('Message')}", re.IGNORECASE) is not None
 
 
 class _Body:
@@ -256,8 +284,13 @@ class _S3Upload:
 
     def _put(self, upload: str, number: int, part: bytes) -> None:
         with self._store.explained(f"{self._key} part {number}"):
-            done = self._store.client.upload_part(
-                Bucket=self._bucket, Key=self._name, UploadId=upload, PartNumber=number, Body=part
+            done = self._store.send(
+                self._store.client.upload_part,
+                part,
+                Bucket=self._bucket,
+                Key=self._name,
+                UploadId=upload,
+                PartNumber=number,
             )
         self._etags[number], self._sizes[number] = done["ETag"], len(part)
 

@@ -20,7 +20,15 @@ from ops.watch.state import AlertState, WatchState, home_of, remembered
 
 REMIND_AFTER = timedelta(hours=24)
 RUNBOOKS = frozenset(
-    {"backup-failed", "backup-missing", "drill-red", "evidence-broken", "store-unreachable", "verify-damaged"}
+    {
+        "backup-failed",
+        "backup-in-doubt",
+        "backup-missing",
+        "drill-red",
+        "evidence-broken",
+        "store-unreachable",
+        "verify-damaged",
+    }
 )
 """The pages of `docs/runbooks/` that an alert may name."""
 
@@ -33,7 +41,6 @@ class Watch:
     state: WatchState
     now: datetime
     raised: list[str] = field(default_factory=list[str])
-    recovered: list[AlertState] = field(default_factory=list[AlertState])
 
     def wrong(self, key: str, text: str, runbook: str) -> None:
         """Note that something is wrong. `key` is what it is about, such as `backup/app`."""
@@ -47,14 +54,15 @@ class Watch:
             seen_at=self.now,
             told_at=known.told_at if known else None,
         )
+        self.state.over.pop(key, None)
         self.raised.append(key)
 
     def fine(self, *keys: str) -> None:
         """Note that it is right, or right again."""
         for key in keys:
             gone = self.state.alerts.pop(key, None)
-            if gone is not None:
-                self.recovered.append(gone)
+            if gone is not None and gone.told_at is not None:  # nobody waits for the end of what was not told
+                self.state.over[key] = gone
 
     def forget(self, prefix: str, kept: Iterable[str]) -> None:
         """Drop alerts about what the stack does not have any more: nothing will ever say that they are over."""
@@ -70,10 +78,10 @@ class Watch:
         if due and self._sent(f"[ancla {where}] {_title(due)}", "\n\n".join(map(_line, due))):
             for alert in due:
                 alert.told_at = self.now
-        over = [alert for alert in self.recovered if alert.told_at is not None]
-        if over:
-            lines = [f"Was, since {_time(alert.since)}: {alert.text}" for alert in over]
-            self._sent(f"[ancla {where}] recovered: {_title(over)}", "\n\n".join(lines))
+        over = list(self.state.over.values())
+        lines = [f"Was, since {_time(alert.since)}: {alert.text}" for alert in over]
+        if over and self._sent(f"[ancla {where}] recovered: {_title(over)}", "\n\n".join(lines)):
+            self.state.over.clear()
 
     def _sent(self, title: str, body: str) -> bool:
         addresses = self.stack.secrets.notifications

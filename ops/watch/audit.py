@@ -31,6 +31,8 @@ from ops.watch.state import state_folder, warn
 
 FIRST = "0" * 64
 """`previous` of the first line."""
+ROTATED = 100
+"""So many files the machine's logrotate keeps beside the log; with fewer it has not yet removed a line."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -123,13 +125,17 @@ def read(path: Path) -> Audit:
     """
     found = Audit()
     lines: list[tuple[dict[str, Any], str]] = []
-    for file in sorted(path.parent.glob(f"{path.name}*")):
-        for number, raw in enumerate(_lines(file), 1):
-            entry = _parsed(raw)
-            if entry is None:
-                found.torn += 1
-            else:
-                lines.append((entry, f"{file.name}:{number}"))
+    files = _files(path)
+    for file in files:
+        own = [(f"{file.name}:{number}", _parsed(raw)) for number, raw in enumerate(_lines(file), 1)]
+        whole = [(entry, where) for where, entry in own if entry is not None]
+        found.torn += len(own) - len(whole)
+        if own and not whole:
+            found.problems.append(f"{file.name}: holds no line of an audit log")
+        lines += whole
+    first = min((entry["number"] for entry, _ in lines), default=1)
+    if first != 1 and len(files) <= ROTATED:
+        found.problems.append(f"{path.name}: begins at line {first}; what came before was removed, or is not beside it")
     previous: dict[str, Any] | None = None
     for entry, where in sorted(lines, key=lambda line: line[0]["number"]):
         problem = _broken(entry, previous)
@@ -147,7 +153,7 @@ def read(path: Path) -> Audit:
 
 
 def _broken(entry: dict[str, Any], previous: dict[str, Any] | None) -> str | None:
-    """Say how a line does not follow the one before; the first that is left may follow one that was rotated away."""
+    """Say how a line does not follow the one before; the first that is there may follow one that is gone."""
     number = entry["number"]
     if entry["digest"] != _digest(entry):
         return f"line {number} was changed"
@@ -208,6 +214,15 @@ def _last(path: Path) -> tuple[dict[str, Any] | None, bool]:
         return None, False
     entries = [entry for raw in tail.split(b"\n") if (entry := _parsed(raw)) is not None]
     return (entries[-1] if entries else None), bool(tail) and not tail.endswith(b"\n")
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the log and what was rotated away from it. A folder that may not be read is an error, not an empty one."""
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208  # Path.glob passes over what it may not read
+    except FileNotFoundError:
+        return []
+    return [path.parent / name for name in sorted(names) if name.startswith(path.name)]
 
 
 def _lines(file: Path) -> Iterator[bytes]:

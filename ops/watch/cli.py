@@ -64,9 +64,13 @@ def watch_failed(
             for key, alert in watch.state.alerts.items()
             if key.startswith(KINDS.get(unit, ())) and watch.now - alert.seen_at < TOLD_BY_OPS
         ]
+        busy = watch.state.busy_at
+        if unit == BACKUP_UNIT and busy is not None and watch.now - busy < TOLD_BY_OPS:
+            return
         if not young:
             result = os.environ.get("MONITOR_SERVICE_RESULT", "failed")
-            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); `journalctl -u {unit}` says more", "backup-failed")
+            runbook = "backup-missing" if unit == FRESHNESS_UNIT else "backup-failed"
+            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); `journalctl -u {unit}` says more", runbook)
 
 
 @watch_app.command("test")
@@ -124,9 +128,9 @@ def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
 
 
 def _read(path: Path) -> audit.Audit:
-    if not path.exists() and path != audit.log_path():
-        raise OpsError(f"{path}: no such file; leave --log out for this computer's own")
     try:
+        if not path.exists() and path != audit.log_path():
+            raise OpsError(f"{path}: no such file; leave --log out for this computer's own")
         return audit.read(path)
     except OSError as error:
         raise OpsError(f"{path}: cannot be read: {error.strerror}; on the machine use sudo") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ops.backup.catalog import CLOCK_MISLEADS, entries, read_manifest
+from ops.backup.catalog import entries, read_manifest, why_not_latest
 from ops.errors import ManifestError
 from ops.stores.base import Store
 
@@ -71,11 +71,8 @@ def _newest(store: Store, name: str, budget: float, signer: str | None, now: dat
         except ManifestError as error:
             passed.append(str(error))
             continue
-        if signer is not None and not manifest.signed_by(signer):
-            passed.append(f"{entry.id} is not signed by this environment")
-        elif (dated := max(manifest.snapshot_at, entry.begun_at)) > now + CLOCK_MISLEADS:
-            # it would look fresh until its time has come, and hide newer ones
-            passed.append(f"{entry.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC")
+        if why := why_not_latest(manifest, signer, now):
+            passed.append(why)
         else:
             return Freshness(
                 name=name,

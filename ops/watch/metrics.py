@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ HELP = {
     "backup_stored_bytes": "Bytes of its objects as stored.",
     "backup_rows": "Rows, files or objects in it.",
     "backup_failures_total": "Runs here that made no complete backup of the set.",
-    "backup_age_seconds": "Age of the newest complete backup in the store, when it was last looked for.",
+    "backup_age_seconds": "Age of the newest complete backup in the store, when it was last looked for; +Inf: none.",
     "backup_age_budget_seconds": "How old it may be.",
     "drill_green": "1 when the last drill was green, else 0.",
     "drill_timestamp_seconds": "When the last drill ended.",
@@ -53,7 +54,8 @@ def build_metrics(stack: LoadedStack, state: WatchState) -> bytes:
         page.put("backup_rows", item.rows, name=name)
         page.put("backup_failures_total", item.failures, name=name)
     for copy in state.copies:
-        page.put("backup_age_seconds", copy.age, name=copy.name, store=copy.store)
+        # one that was looked for and is not there is older than any budget; left out, no rule would see it
+        page.put("backup_age_seconds", math.inf if copy.age is None else copy.age, name=copy.name, store=copy.store)
         page.put("backup_age_budget_seconds", copy.budget, name=copy.name, store=copy.store)
     for name, drill in state.drills.items():
         page.put("drill_green", int(drill.green), name=name)

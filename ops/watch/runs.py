@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from ops import reach
 from ops.drill.evidence import Evidence
-from ops.errors import OpsError, StoreError
+from ops.errors import BusyError, OpsError, StoreError
 from ops.stack import LoadedStack
-from ops.watch.alerts import unattended, watching
+from ops.watch.alerts import Watch, unattended, watching
 from ops.watch.state import DrillState, SetState
 from ops.watch.units import BACKUP_UNIT
 
@@ -61,6 +61,46 @@ def drilled(stack: LoadedStack, name: str, evidence: Evidence) -> None:
             watch.wrong(f"drill/{name}", f"the drill of {name} is red: {evidence.summary()}", "drill-red")
 
 
+def not_held(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
+    """Take note of why drills could not be held: nothing is known then of what they were to prove."""
+    with watching(stack) as watch:
+        for name in names:
+            watch.wrong(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
+
+
+def controlled(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
+    """Take note of the negative controls of a drill; `unseen` are those that did not turn red."""
+    with watching(stack) as watch:
+        if unseen:
+            text = f"drills of {name} prove nothing, for damage was not seen: {', '.join(unseen)}"
+            watch.wrong(f"control/{name}", text, "drill-red")
+        else:
+            watch.fine(f"control/{name}")
+
+
+@contextmanager
+def judged(stack: LoadedStack | None, key: str, what: str, runbook: str, *, whole: bool = True) -> Generator[None]:
+    """Watch the end of other work: an error is an alert about `key`, and no error is the end of that alert.
+
+    Args:
+        stack: whose; with None nothing is watched.
+        key: what it is about, such as `prune`.
+        what: the alert's first words.
+        runbook: the page for what is not the store's fault.
+        whole: whether all of it was done, so that no error says that all is right.
+    """
+    try:
+        yield
+    except OpsError as error:
+        if stack is not None:
+            with watching(stack) as watch:
+                watch.wrong(key, f"{what}: {error}", _runbook(error, runbook))
+        raise
+    if stack is not None and whole:
+        with watching(stack) as watch:
+            watch.fine(key)
+
+
 def evidence_checked(stack: LoadedStack, problem: str | None) -> None:
     """Take note of whether the evidence of drills verifies; `problem` says in one line what does not."""
     with watching(stack) as watch:
@@ -68,6 +108,10 @@ def evidence_checked(stack: LoadedStack, problem: str | None) -> None:
             watch.fine("evidence")
         else:
             watch.wrong("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
+
+
+def _runbook(error: BaseException, otherwise: str) -> str:
+    return "store-unreachable" if isinstance(error, StoreError) else otherwise
 
 
 def _raise(failures: dict[str, OpsError]) -> None:
@@ -83,7 +127,7 @@ def _names(made: Sequence[dict[str, Any]]) -> set[str]:
 
 def _note(stack: LoadedStack, made: Sequence[dict[str, Any]], failed: dict[str, BaseException]) -> None:
     with watching(stack) as watch:
-        watch.forget("backup/", reach.names(stack))
+        _forget_the_gone(watch, reach.names(stack))
         for item in made:
             known = watch.state.sets.get(item["name"])
             watch.state.sets[item["name"]] = SetState(
@@ -96,11 +140,24 @@ def _note(stack: LoadedStack, made: Sequence[dict[str, Any]], failed: dict[str, 
             )
             watch.fine(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
         for name, error in failed.items():
+            if isinstance(error, BusyError):  # the run that is at work tells how it ended
+                watch.state.busy_at = watch.now
+                continue
             watch.state.sets.setdefault(name, SetState()).failures += 1
-            runbook = "store-unreachable" if isinstance(error, StoreError) else "backup-failed"
-            watch.wrong(f"backup/{name}", f"no backup of {name} was made: {_reason(error)}", runbook)
+            text = f"no backup of {name} was made: {_reason(error)}"
+            watch.wrong(f"backup/{name}", text, _runbook(error, "backup-failed"))
         if not failed:
             watch.fine(f"unit/{BACKUP_UNIT}")
+
+
+def _forget_the_gone(watch: Watch, names: list[str]) -> None:
+    """Drop alerts and figures of sets that the stack does not have any more."""
+    for prefix in ("backup/", "drill/", "control/"):
+        watch.forget(prefix, names)
+    state = watch.state
+    state.sets = {name: item for name, item in state.sets.items() if name in names}
+    state.drills = {name: item for name, item in state.drills.items() if name in names}
+    state.copies = [copy for copy in state.copies if copy.name in names]
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
-from rich.markup import escape
 
 from ops import console
 from ops.stack import LoadedStack
@@ -39,7 +38,7 @@ class SetState(_State):
 
 
 class CopyState(_State):
-    """The newest complete backup of a set in one store, when it was last looked for. Ages in seconds."""
+    """The newest complete backup of a set in one store, when last looked for. Ages in seconds; None: there is none."""
 
     name: str
     store: str
@@ -83,6 +82,10 @@ class WatchState(_State):
     copies: list[CopyState] = Field(default_factory=list[CopyState])
     drills: dict[str, DrillState] = Field(default_factory=dict[str, DrillState])
     verified: dict[str, VerifyState] = Field(default_factory=dict[str, VerifyState])
+    over: dict[str, AlertState] = Field(default_factory=dict[str, AlertState])
+    """Alerts whose end no notification has told yet."""
+    busy_at: AwareDatetime | None = None
+    """When a run last left a set to another run that was at it."""
     alerts: dict[str, AlertState] = Field(default_factory=dict[str, AlertState])
 
 
@@ -150,7 +153,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int) -> None:
 
 def warn(text: str) -> None:
     """Say in one line on stderr what the watch could not do; it never fails the work that it watches."""
-    console.err.print(f"[yellow]warning:[/yellow] {escape(' '.join(text.split()))}")
+    console.warning(" ".join(text.split()))
 
 
 def _read(path: Path) -> WatchState:

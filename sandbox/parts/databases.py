@@ -61,6 +61,7 @@ class Databases:
         self.docker.put(name, self._pools(cluster))
         self.docker.execute(name, "sh", "-c", f"cd {SETTINGS} && chown postgres:postgres pgbouncer.ini users.txt")
         self.docker.execute(name, "pkill", "-HUP", "-x", "pgbouncer", check=False)
+        self._wait(name, READY_SECONDS, host="127.0.0.1", port=sql.POOL_PORT)
 
     def _make(self, cluster: ClusterSpec) -> None:
         name = self.container(cluster.id)
@@ -121,13 +122,13 @@ class Databases:
     def _limits(cluster: ClusterSpec) -> list[str]:
         return ["--cpus", str(min(cluster.vcpus, os.cpu_count() or 1))]
 
-    def _wait(self, name: str, seconds: float) -> None:
+    def _wait(self, name: str, seconds: float, *, host: str = sql.SOCKET, port: int = sql.PORT) -> None:
         def ready() -> bool:
             if not self.docker.running(name):
                 logs = self.docker.run("logs", "--tail", "1", name, check=False)
                 raise PartError(f"{name}: the server ended: {logs}")
             return "accepting" in self.docker.execute(
-                name, "pg_isready", "--host", sql.SOCKET, "--port", str(sql.PORT), check=False
+                name, "pg_isready", "--host", host, "--port", str(port), check=False
             )
 
         try:

@@ -104,10 +104,24 @@ class Instance:
         """Where the page of the first reserved IP is published."""
         return self.port + 2
 
+    @property
+    def _addresses(self) -> Path:
+        return self.home / "addresses.json"
+
+    @property
+    def planned(self) -> bool:
+        """Whether its block was chosen before."""
+        return self._addresses.exists()
+
+    def choose_again(self) -> None:
+        """Forget the block; `plan` looks for one that is free by now."""
+        self._addresses.unlink(missing_ok=True)
+        self.__dict__.pop("plan", None)
+
     @cached_property
     def plan(self) -> Plan:
         """The instance's block: kept in its home, so that addresses live as long as the data."""
-        file = self.home / "addresses.json"
+        file = self._addresses
         if file.exists():
             return Plan(ipaddress.IPv4Network(json.loads(file.read_text())["block"]))
         taken = networks_in_use()

@@ -6,7 +6,7 @@ import ipaddress
 
 from sandbox.parts.base import PartError, VpcSpec
 from sandbox.parts.docker import Docker, label_options
-from sandbox.parts.instance import Instance, networks_in_use
+from sandbox.parts.instance import BENCHMARK, Instance, networks_in_use
 
 VPC_POOL = ipaddress.IPv4Network("10.100.0.0/14")
 """Where ranges are picked from: inside 10.0.0.0/8, away from the low ones that offices and Docker use."""
@@ -34,9 +34,16 @@ class Networks:
 
     def ensure_infrastructure(self) -> None:
         """Create the public network and the backbone if they are not there."""
-        plan = self.instance.plan
-        self._ensure(self.public, str(plan.public), internal=False)
-        self._ensure(self.backbone, str(plan.backbone), internal=True)
+        kept = self.instance.planned
+        try:
+            self._ensure(self.public, str(self.instance.plan.public), internal=False)
+        except PartError as error:
+            if kept or "overlaps" not in str(error):
+                raise
+            # Another sandbox that starts at this moment has chosen the same block, and was the first to take it.
+            self.instance.choose_again()
+            self._ensure(self.public, str(self.instance.plan.public), internal=False)
+        self._ensure(self.backbone, str(self.instance.plan.backbone), internal=True)
 
     def create_vpc(self, vpc: VpcSpec) -> None:
         """Create a VPC's network if it is not there."""
@@ -59,10 +66,8 @@ class Networks:
                 )
             return
         options = ("--internal",) if internal else ()
-        self.docker.run(
-            "network", "create", "--driver", "bridge", "--subnet", subnet, *options,
-            *label_options(self.instance.labels), name,
-        )  # fmt: skip
+        command = ["network", "create", "--driver", "bridge", "--subnet", subnet, *options]
+        self.docker.run(*command, *label_options(self.instance.labels), name)
 
     def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
         """As `Parts.free_public_ip`."""
@@ -76,7 +81,11 @@ class Networks:
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         """As `Parts.free_vpc_range`."""
         used = [*networks_in_use(), *(ipaddress.IPv4Network(cidr, strict=False) for cidr in taken)]
-        for candidate in VPC_POOL.subnets(new_prefix=20):
+        # Each sandbox begins elsewhere: Docker knows of a range only when the network is made, and two sandboxes that
+        # choose at once would choose the same.
+        pool = list(VPC_POOL.subnets(new_prefix=20))
+        start = list(BENCHMARK.subnets(new_prefix=20)).index(self.instance.plan.block) * 2 % len(pool)
+        for candidate in pool[start:] + pool[:start]:
             if not any(candidate.overlaps(network) for network in used):
                 return str(candidate)
         raise PartError(f"VPC: no free /20 in {VPC_POOL}")

@@ -123,14 +123,15 @@ def test_a_value_encrypted_outside_secrets_is_refused_before_it_is_used():
     assert "canary-value" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["deployKey", "bootstrapHostKey", "hostKey", "backupSigningKey"])
 @pytest.mark.parametrize(
     "bad", ["canary-value", "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary-value\n-----END OPENSSH PRIVATE KEY-----\n"]
 )
-def test_a_key_that_is_no_key_is_one_line_without_it(bad: str):
+def test_a_key_that_is_no_key_is_one_line_without_it(name: str, bad: str):
     pulumi.runtime.set_all_config(engine("staging"), [])
 
-    with pytest.raises(SettingsError, match=r"ancla:secrets\.hostKey: is not an OpenSSH private key") as caught:
-        load_program(environ={"ANCLA_SECRETS": json.dumps({**SECRETS, "hostKey": bad})})
+    with pytest.raises(SettingsError, match=rf"ancla:secrets\.{name}: is not an OpenSSH private key") as caught:
+        load_program(environ={"ANCLA_SECRETS": json.dumps({**SECRETS, name: bad})})
 
     assert "canary-value" not in str(caught.value)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pyrage import x25519
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
@@ -110,6 +111,11 @@ def test_stack_files_name_the_schema_for_editors():
             "cdn: { domain: a.example.org }",
             ["ancla:assets.cdn: domain and certificate go together"],
         ),
+        (
+            "- bucket: nextgentech-backups",
+            "- bucket: nextgentech-backups\n      - { bucket: nextgentech-backups, endpoint: https://s3.example.org }",
+            ["ancla:backup: destinations: two of them have the bucket nextgentech-backups"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_path_finding_and_what_is_allowed(
@@ -119,6 +125,22 @@ def test_a_mistake_is_one_line_with_path_finding_and_what_is_allowed(
 
     for part in expected:
         assert part in line
+
+
+def test_a_mistyped_recipient_is_seen_wherever_the_slip_is(tmp_path: Path):
+    """Otherwise the first backup finds it, at night."""
+    recipient = str(x25519.Identity.generate().to_public())
+    schedule = 'schedule: "*-*-* 03:00:00"'
+
+    def told(text: str) -> Path:
+        return changed(tmp_path, schedule, f"{schedule}\n    recipients: [{text}]")
+
+    assert load_stack_file(told(recipient), environ={}).backup.recipients == (recipient,)
+    for place in range(len("age1"), len(recipient), 9):
+        other = "q" if recipient[place] != "q" else "p"
+        line = refusal(told(recipient[:place] + other + recipient[place + 1 :]))
+        assert line.startswith("ancla:backup.recipients[0]: ")
+        assert "is no age recipient" in line
 
 
 def test_several_mistakes_are_a_line_each(tmp_path: Path):
@@ -235,3 +257,20 @@ def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.Monke
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml")
 
     assert (settings.region.value, settings.domain) == ("nyc3", "nextgentech.mx")
+
+
+def filtered(tmp_path: Path, tables: str) -> Path:
+    return changed(tmp_path, "    maxAgeHours: 26", f"    tables: {tables}\n    maxAgeHours: 26")
+
+
+def test_filters_of_tables_are_of_a_database_that_is_backed_up(tmp_path: Path):
+    settings = load_stack_file(filtered(tmp_path, "{ app: { exclude: [public.logs, 'audit.*'] } }"), environ={})
+    assert settings.backup.tables["app"].exclude == ("public.logs", "audit.*")
+    assert not load_stack_file(ROOT / "Pulumi.prod.yaml", environ={}).backup.tables
+    told = refusal(filtered(tmp_path, "{ assets: { exclude: [public.logs] } }"))
+    assert "backup.tables: assets is no PostgreSQL database that is backed up; there are: app" in told
+
+
+@pytest.mark.parametrize("name", ["logs", "public.", ".logs"])
+def test_a_table_is_named_with_its_schema(tmp_path: Path, name: str):
+    assert "exclude" in refusal(filtered(tmp_path, f"{{ app: {{ exclude: ['{name}'] }} }}"))

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from components import guard
-from components.guard import REAL_API, GuardError, account_of, check_token, is_real
+from components.guard import REAL_API, GuardError, account_of, check_token, is_real, pinned_provider
 from tests.components.conftest import load
+from tests.components.kit import run_program
 
 MADE_UP = "sandbox-token"
 REAL_SHAPE = "dop_v1_" + "0123456789abcdef" * 4  # made here: it is nobody's
@@ -110,6 +112,25 @@ def test_the_real_api_needs_that_accounts_token(monkeypatch: pytest.MonkeyPatch)
 def test_no_token_is_one_clear_line():
     with pytest.raises(GuardError, match="DIGITALOCEAN_TOKEN is not set"):
         account_of(load("staging"), {})
+
+
+def test_a_sandboxs_stack_holds_the_id_of_its_spaces_key_and_no_secret(api: Api):
+    keys = {"SPACES_ACCESS_KEY_ID": "of-the-sandbox", "SPACES_SECRET_ACCESS_KEY": "canary"}
+    account = account_of(load("staging"), environ(api) | keys)
+
+    def program() -> dict[str, Any]:
+        pinned_provider("pinned", account)
+        return {}
+
+    inputs = run_program(program).one("digitalocean").inputs
+    assert inputs["spacesAccessId"] == "of-the-sandbox"
+    assert "canary" not in str(inputs)
+
+
+def test_a_real_stack_does_not_as_each_person_has_a_key(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
+    variables = {"DIGITALOCEAN_TOKEN": REAL_SHAPE, "SPACES_ACCESS_KEY_ID": "of-a-person"}
+    assert account_of(load("prod", {"account": UUID}), variables).spaces_access_id is None
 
 
 def test_an_unreachable_sandbox_is_one_clear_line():

@@ -11,7 +11,7 @@ from components.content import ROOT
 from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, Kind, lifecycle_of
 from tests.components.kit import Recording
 
-KEPT = ("DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp", "ContainerRegistries")
+KEPT = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp", "ContainerRegistries")
 
 
 def test_what_holds_data_in_prod_is_protected(prod: Recording):

@@ -44,8 +44,7 @@ def main(home: str, token: str) -> None:
         moto.start()
     host, port = moto.get_host_and_port()
     spaces = f"http://{host}:{port}"
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))  # who reads the address may ask at once: it waits for the app
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     print(json.dumps({"api": base_url, "spaces": spaces}), flush=True)
     app = create_app(home=Path(home), parts=PartsWithBuckets(spaces), base_url=base_url, token=token)

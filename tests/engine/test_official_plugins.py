@@ -131,7 +131,7 @@ def live(home: Path, folders: list[str], certificate: str) -> Life:
         pulumi("destroy", "--yes", "--skip-preview", step=3)
     finally:
         cloud.terminate()
-        cloud.wait(10)
+        cloud.wait(60)
     names = _names(states)
     journal = [json.loads(line) for line in (cloud_home / "journal.jsonl").read_text().splitlines()]
     return Life(_calls(journal, names), _outputs(states[1], names), space)
@@ -173,7 +173,8 @@ def _names(states: list[Any]) -> dict[str, str]:
             ]
             for key, value in generated:
                 if isinstance(value, str) and len(value) > 4 and (key != "name" or re.search("-[0-9a-f]{7}$", value)):
-                    names.setdefault(value, f"{told} {key}>")
+                    # a tag's id is its name, which others may have too: the state's order is not the same each time
+                    names[value] = min(f"{told} {key}>", names.get(value, "~"))
     return names
 
 

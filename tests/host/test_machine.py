@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
+from blueprint.backup import PostgresqlSource
 from blueprint.settings import DropletSettings
 from host.docker import local_compose
 from host.documents import private_key, public_key
 from host.errors import ConvergeError, DocumentError
 from host.ops import build_archive
-from host.packages import DISTRIBUTIONS, build_packages, distribution, needs_pgdg
+from host.packages import DISTRIBUTIONS, build_packages, distribution, needs_pgdg, servers
 from host.ssh import build_authorized_keys
 
 PERSON = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aB ana@laptop extra words"
@@ -63,14 +64,26 @@ def test_an_unknown_distribution_is_refused_by_name():
 
 def test_the_client_is_the_servers_major():
     kind = DISTRIBUTIONS["ubuntu", "24.04"]
-    assert "postgresql-client-15" in build_packages(kind, "15")
-    assert needs_pgdg(kind, "15")
-    assert not needs_pgdg(kind, "16")
-    assert not needs_pgdg(kind, None)
+    assert "postgresql-client-15" in build_packages(kind, ["15"])
+    assert needs_pgdg(kind, ["15"])
+    assert needs_pgdg(kind, ["15", "16"])
+    assert not needs_pgdg(kind, ["16"])
+    assert not needs_pgdg(kind, [])
+
+
+def test_a_server_of_ones_own_gets_a_client_of_its_major_with_a_cluster_and_without():
+    own = PostgresqlSource(name="own", version="17", database="own", user="u", password="P").model_dump(mode="json")
+    backup = {"sources": [own, {"kind": "secrets", "name": "secrets", "paths": ["/x"]}]}
+    assert servers({"database": None, "backup": backup}) == ["17"]
+    assert servers({"database": {"version": "15"}, "backup": backup}) == ["15", "17"]
+    assert servers({"database": {"version": "17"}, "backup": backup}) == ["17"]
+    packages = build_packages(DISTRIBUTIONS["debian", "12"], ["15", "17"])
+    assert {"postgresql-client-15", "postgresql-client-17"} <= set(packages)
 
 
 def test_a_machine_without_a_database_gets_no_client():
-    assert not [name for name in build_packages(DISTRIBUTIONS["debian", "12"], None) if "postgresql" in name]
+    names = build_packages(DISTRIBUTIONS["debian", "12"], servers({"database": None}))
+    assert not [name for name in names if "postgresql" in name]
 
 
 def test_compose_comes_from_the_desk_where_there_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -62,6 +62,14 @@ def test_docker_is_never_upgraded_at_night():
     assert '"^docker"; "^containerd"; "^runc";' in render("apt-upgrades.conf")
 
 
+def test_clients_of_postgresqls_own_repository_follow_the_servers_minor():
+    """A backup by older ones is refused, and the provider upgrades a cluster by itself."""
+    pattern = re.compile(r'^Unattended-Upgrade::Origins-Pattern \{ "([^"]*)"; \};$', re.MULTILINE)
+    assert pattern.findall(render("apt-upgrades.conf")) == [
+        "origin=apt.postgresql.org,codename=${distro_codename}-pgdg"
+    ]
+
+
 def test_every_template_ends_in_a_newline():
     for path in Path("host/templates").iterdir():
         assert path.read_text().endswith("\n"), path

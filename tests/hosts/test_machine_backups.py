@@ -74,6 +74,8 @@ def test_the_machine_cannot_read_the_backup_it_made(staging: Staging, made: dict
     done = staging.on_droplet("ops drill --name app --evidence /tmp/drill 2>&1 || echo exit $?; rm -rf /tmp/drill")
     assert "exit 1" in done, done
     assert "give the identity" in done
+    alerts = json.loads(staging.on_droplet("ops watch alerts --json || true; rm -f /var/lib/ancla/watch.json"))
+    assert [alert["runbook"] for alert in alerts["alerts"]] == ["drill-red"], "a drill that cannot be held is told"
 
 
 def test_who_holds_the_identity_reads_it(staging: Staging, sealed: bytes) -> None:

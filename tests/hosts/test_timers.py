@@ -151,5 +151,10 @@ def test_a_failing_backup_is_told_with_its_cause_and_the_machine_cannot_hide_it(
     assert [path for _, path, _ in listener() if path == "/beat"] == []
     # Killed before ops can say anything: systemd tells.
     staging.on_droplet("rm -rf /run/systemd/system/ancla-*.d; systemctl daemon-reload; systemctl start ancla-backup")
-    staging.on_droplet("systemctl start --no-block ancla-backup; sleep 1; systemctl kill --signal=KILL ancla-backup")
+    drop_in(staging, "backup.service", "[Service]\nExecStartPre=/bin/sleep 600")  # there until it is killed
+    staging.on_droplet(
+        "systemctl start --no-block ancla-backup\n"
+        "while systemctl show --property=ControlPID --value ancla-backup | grep -qx 0; do sleep 0.2; done\n"
+        "systemctl kill --signal=KILL ancla-backup"
+    )
     until("systemd did not tell", lambda: any("ancla-backup.service failed" in text for text in titles(listener())))

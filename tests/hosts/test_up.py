@@ -25,9 +25,9 @@ def mutating_calls(staging: Staging) -> list[str]:
 def test_up_ends_with_an_address_whose_page_shows_rows_of_the_database(staging: Staging) -> None:
     address = re.findall(r"^http://\S+$", staging.transcript, re.MULTILINE)[0]
 
-    page = httpx.get(address, trust_env=False).text
+    page = httpx.get(address, trust_env=False, timeout=60).text
 
-    rows = json.loads(httpx.get(f"{address}api/visits", trust_env=False).text)
+    rows = json.loads(httpx.get(f"{address}api/visits", trust_env=False, timeout=60).text)
     assert rows["visits"], "the app has rows to show"
     for row in rows["visits"]:
         assert row["visitor"] in page
@@ -38,7 +38,7 @@ def test_the_asset_on_the_page_is_served_by_the_cdn(staging: Staging) -> None:
     work, outputs = staging.work, staging.outputs
     assert outputs.assets is not None
     trust = ssl.create_default_context(cafile=work.environment["SSL_CERT_FILE"])
-    with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=trust) as client:
+    with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=trust, timeout=60) as client:
         assert client.get(f"{outputs.assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
         assert client.get(f"{outputs.assets.url}/no-such-object").status_code in (403, 404)
         assert client.put(f"{outputs.assets.url}/intruder", content=b"x").status_code in (403, 405)

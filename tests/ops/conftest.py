@@ -8,58 +8,28 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
 import paramiko
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from blueprint.keys import public_line
 from blueprint.outputs import BucketKey, BucketOutput
 from ops import ssh
-from ops.drill import scratch
 from ops.errors import ToolError
-from ops.sources.pg_tools import Endpoint, find_tool
+from ops.sources.pg_tools import find_tool
 from ops.sources.postgres import PostgresDatabase
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
 from ops.stores.s3 import S3Store
-
-CANARY = "c4n4ry:pa\\ss'word"
-"""A password with what passfiles and SQL must quote."""
-
-
-def certificate(folder: Path) -> str:
-    """Make a certificate for `localhost` that is its own authority; returns it as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = made.public_bytes(Encoding.PEM).decode()
-    (folder / "server.crt").write_text(pem)
-    (folder / "server.key").touch(mode=0o600)
-    (folder / "server.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return pem
+from sandbox.parts.authority import cache_folder
+from tests.ops.pg_server import as_role, free_port, serving
 
 
 @pytest.fixture(autouse=True)
@@ -70,78 +40,24 @@ def runtime(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A PostgreSQL server with TLS, with `doadmin`, who is no superuser, and `app`, as at DigitalOcean.
-
-    Yields the superuser's endpoint.
-    """
+    """A PostgreSQL server of this machine's own version; see `tests.ops.pg_server.serving`."""
     try:
         initdb, postgres = find_tool("initdb", at_least="14"), find_tool("postgres", at_least="14")
         find_tool("pg_dump", at_least="14")
     except ToolError as error:
         pytest.skip(f"no PostgreSQL server programs: {error}")
-    account, password, port = scratch._account(), SecretStr("superuser"), free_port()
-    with tempfile.TemporaryDirectory(prefix="ancla-test-") as name:
-        folder = Path(name)
-        pem = certificate(folder)
-        scratch._initialize(initdb, folder, account, password)
-        if account is not None:
-            for path in folder.iterdir():
-                os.chown(path, account.pw_uid, account.pw_gid)
-        options = {
-            "listen_addresses": "127.0.0.1",
-            "port": port,
-            "ssl": "on",
-            "ssl_cert_file": folder / "server.crt",
-            "ssl_key_file": folder / "server.key",
-            "fsync": "off",
-            "autovacuum": "off",  # it writes when it likes, into what a test says was not touched
-        }
-        arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    *scratch._as(account, dies_with_us=True),
-                    postgres.path,
-                    "-D",
-                    folder / "data",
-                    "-k",
-                    folder,
-                    *arguments,
-                ],
-                cwd=folder,
-                env=scratch._clean(),
-                stdout=log,
-                stderr=log,
-            )
-        endpoint = Endpoint(
-            host="localhost",
-            hostaddr="127.0.0.1",
-            port=port,
-            user=scratch.SUPERUSER,
-            password=password,
-            database="postgres",
-            ca_certificate=pem,
-        )
-        try:
-            scratch._wait(endpoint, process, folder / "log")
-            with endpoint.connect() as connection:
-                quoted = CANARY.replace("'", "''")
-                connection.execute(f"CREATE ROLE doadmin LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD '{quoted}'")
-                connection.execute(f"CREATE ROLE app LOGIN PASSWORD '{quoted}'")
-                connection.execute("CREATE ROLE reporting NOLOGIN")
-            yield endpoint
-        finally:
-            scratch._stop(process)
+    with serving(initdb, postgres) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
 def admin(cluster):
-    return replace(cluster, user="doadmin", password=SecretStr(CANARY))
+    return as_role(cluster, "doadmin")
 
 
 @pytest.fixture
 def app(cluster):
-    return replace(cluster, user="app", password=SecretStr(CANARY))
+    return as_role(cluster, "app")
 
 
 SHOP = """
@@ -203,16 +119,9 @@ def source(app, shop):
     return PostgresDatabase(endpoint=app.on(shop))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def cached_gateway():
     """The one that tools/ built for the sandbox."""
-    cache = Path(os.environ.get("ANCLA_CACHE", Path.home() / ".cache" / "ancla"))
-    return next(iter(sorted(map(str, cache.glob("tools/versitygw-*/versitygw")), reverse=True)), None)
+    return next(iter(sorted(map(str, cache_folder().glob("tools/versitygw-*/versitygw")), reverse=True)), None)
 
 
 @pytest.fixture(scope="session")
@@ -251,7 +160,7 @@ def s3_endpoint(tmp_path_factory):
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 KEY = BucketKey(access_key="AKIATEST", secret_key=SecretStr("secret-of-the-test"))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ops.backrest import evidence as backrest
 from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
 from ops.backup.run import BackupJob, create
 from ops.drill import checks
 from ops.drill.evidence import Choice, Evidence, Phase
 from ops.drill.run import DrillJob, run
+from ops.pitr import evidence as pitr
 from ops.stack_init import make_key
 
 ENVIRONMENT = Signer(make_key())
@@ -103,3 +105,74 @@ def document(**more) -> Evidence:
         "runner": "ci",
     }
     return Evidence(**{**facts, **more})
+
+
+def backrest_document(**more) -> backrest.BackrestEvidence:
+    """A drill's document of pgBackRest's backup, with no drill."""
+    moment = datetime(2026, 11, 1, 3, tzinfo=UTC)
+    ask = backrest.QUESTIONS
+    facts = {
+        "verdict": "green",
+        "environment": "staging",
+        "stanza": "main",
+        "repository": 1,
+        "backup": "20261101-030000F",
+        "backup_type": "full",
+        "backup_stopped_at": moment,
+        "wal_start": None,
+        "wal_stop": None,
+        "system": "7",
+        "server_version": "15",
+        "asked_for": moment,
+        "started_at": moment,
+        "finished_at": moment + timedelta(minutes=2),
+        "rto_seconds": 9.5,
+        "rto_budget_seconds": 60,
+        "size": 23213834,
+        "stored": 3075962,
+        "recovered": backrest.Recovered(
+            system="7", timeline=2, parent_timeline=1, ended="before 2026-11-01 03:00:00+00", last_transaction=moment
+        ),
+        "databases": [backrest.RecoveredDatabase(database="shop", rows=1234, tables=[])],
+        "tools": {"pgbackrest": "2.45", "postgres": "15.20"},
+        "checks": ask.in_full(
+            [
+                ask.passed("restore", "20261101-030000F, 22 MiB"),
+                ask.passed("time", "10 s, budget 60 s"),
+                ask.passed("rows", "1234 rows"),
+            ]
+        ),
+        "phases": [Phase(name="restore", begin=0, seconds=6), Phase(name="replay", begin=6, seconds=3)],
+    }
+    return backrest.BackrestEvidence(**{**facts, **more})
+
+
+def fork_document(**more) -> pitr.ForkEvidence:
+    """A drill's document of the provider's backup, with no drill."""
+    moment = datetime(2026, 11, 1, 3, tzinfo=UTC)
+    ask = pitr.QUESTIONS
+    facts = {
+        "verdict": "green",
+        "environment": "staging",
+        "project": "test",
+        "cluster": "c",
+        "cluster_name": "shop-db",
+        "region": "nyc3",
+        "server_version": "15.4",
+        "fork_name": "drill-c-261101030000",
+        "asked_for": moment,
+        "first_restore_point": moment - timedelta(days=7),
+        "newest_restore_point": moment,
+        "newest_budget_hours": 26,
+        "started_at": moment,
+        "finished_at": moment + timedelta(minutes=9),
+        "fork_seconds": 4.5,
+        "rto_seconds": 500.0,
+        "cost_at_most": 0.25,
+        "cost_limit": 1.0,
+        "prices_read": "2026-11-01",
+        "databases": [pitr.ForkedDatabase(database="shop", rows=1234, tables=[])],
+        "checks": ask.in_full([ask.passed("rows", "1234 rows")]),
+        "phases": [Phase(name="fork", begin=0, seconds=1), Phase(name="wait", begin=1, seconds=400)],
+    }
+    return pitr.ForkEvidence(**{**facts, **more})

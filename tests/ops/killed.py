@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+END = "the end"
 AT_WORK_SECONDS = 0.6
 """A program is killed within this time of its start."""
 
@@ -28,7 +29,7 @@ processes.set_forkserver_preload(["boto3", "ops.restore", "ops.swap", "ops.backu
 
 
 def run(work, *arguments, at=None, watched=(), seed=0):
-    """Do `work(*arguments)` and kill it before its step `at` (from 0; never when None).
+    """Do `work(*arguments)` and kill it before its step `at` (from 0, or what it is, or what says so of it; or never).
 
     Returns its exit code, -9 when it was killed, and the steps that it came to, the last one being the deadly one.
     """
@@ -54,13 +55,13 @@ def _work(work, arguments, at, writer, *, watched, seed):
 
     def step(what, wait=0.0):
         writer.send(what)
-        if next(numbers) == at:
+        if at in {next(numbers), what} or (callable(at) and at(what)):
             time.sleep(wait)
             os.kill(os.getpid(), signal.SIGKILL)
 
     _hook(step, tuple(map(str, watched)), random.Random(seed))
     work(*arguments)
-    step("the end")
+    step(END)
 
 
 def _hook(step, watched, chance):

@@ -28,7 +28,7 @@ from ops.sources.pg_tools import Endpoint, find_tool
 from ops.stack import load_stack
 from ops.stack_init import make_key
 from sandbox.parts.none import NoParts
-from tests.ops.conftest import CANARY, free_port
+from tests.ops.pg_server import as_role, free_port, started
 from tests.sandbox.conftest import TOKEN, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def fault(api, **rule):
 def copy_of(cluster, *, recovered):
     """Run a physical copy of the kit's server; yields its superuser's endpoint."""
     basebackup, postgres = find_tool("pg_basebackup", at_least="14"), find_tool("postgres", at_least="14")
-    account, port = scratch._account(), free_port()
+    account, endpoint = scratch._account(), replace(cluster, port=free_port())
     with tempfile.TemporaryDirectory(prefix="ancla-copy-") as name, cluster.environment() as variables:
         folder = Path(name)
         if account is not None:
@@ -140,26 +140,11 @@ def copy_of(cluster, *, recovered):
             (folder / "data" / "standby.signal").touch()
         shutil.copy(Path(cluster_folder(cluster)) / "server.crt", folder)
         shutil.copy(Path(cluster_folder(cluster)) / "server.key", folder)
-        if account is not None:
-            for path in [*folder.rglob("*")]:
-                os.chown(path, account.pw_uid, account.pw_gid)
-        options = {
-            "listen_addresses": "127.0.0.1", "port": port, "fsync": "off", "ssl": "on",
-            "ssl_cert_file": folder / "server.crt", "ssl_key_file": folder / "server.key",
-        }  # fmt: skip
-        arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        command = [*scratch._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([*command, *arguments], cwd=folder, env=scratch._clean(), stdout=log, stderr=log)
-        endpoint = replace(cluster, port=port)
-        try:
-            scratch._wait(endpoint, process, folder / "log")
+        with started(postgres, folder, endpoint):
             if recovered:
                 with endpoint.connect() as connection:
                     connection.execute("SELECT pg_promote()")
             yield endpoint
-        finally:
-            scratch._stop(process)
 
 
 @pytest.fixture
@@ -181,8 +166,7 @@ def as_users(endpoint):
 
     @contextmanager
     def opened(*_):
-        password = SecretStr(CANARY)
-        yield replace(endpoint, user="doadmin", password=password), replace(endpoint, user="app", password=password)
+        yield as_role(endpoint, "doadmin"), as_role(endpoint, "app")
 
     return opened
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from blueprint.backup import RetentionSettings
 from ops.backup import catalog
-from ops.backup.manifest import MANIFEST_NAME, Manifest, ObjectRecord, time_of
+from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord, time_of
 from ops.backup.prune import PruneJob, act, make_plan
 from ops.backup.records import PostgresRecord, TableFingerprint
 from ops.errors import DeleteRefusedError
@@ -81,7 +81,6 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
     contents = {f"{number}.dat.zst.age": b"x" * (100 + number) for number in range(objects)}
     for key, content in contents.items():
         store.put_bytes(prefix + key, content)
-    store.put_bytes(prefix + "RESTORE.md", b"how to")
     manifest = Manifest(
         id=backup_id,
         name=name,
@@ -124,6 +123,7 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
         depends_on=tuple(needs),
     ).sealed(signer)
     if complete:
+        store.put_bytes(prefix + PAGE_NAME, b"how to")
         store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
     return backup_id
 

@@ -15,6 +15,7 @@ from ops.backup import run as making
 from ops.backup.keys import make_identity, parse_recipients, read_identities, recipient_of
 from ops.backup.run import BackupJob, create
 from ops.restore_files import PlaceJob, run
+from ops.sources import pg_tools
 
 
 def silent(text):
@@ -59,6 +60,13 @@ def everything_in(folder):
 def lose(store):
     """The first provider is gone, with all it had."""
     shutil.rmtree(store.root)
+
+
+def by_hand_into(server, folder, name, **settings):
+    """The same of a database, into a new one of this server."""
+    tools = pg_tools.find_tool("pg_restore", at_least="13").path.parent
+    with server.environment() as variables:
+        return by_hand(folder, **{**variables, "NEW": name, "PATH": f"{tools}:{os.environ['PATH']}"}, **settings)
 
 
 def by_hand(folder, **settings):

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from blueprint.backup import PostgresqlSource
 from blueprint.keys import make_key, public_line
 from ops.backrest import drill, driver, info, reach
-from ops.backrest.scratch_copy import Place
+from ops.backrest.scratch_copy import Place, _environment
 from ops.cli import app
 from ops.drill.verify import verify as verify_evidence
 from ops.errors import (
@@ -247,6 +247,15 @@ def test_from_a_desk_the_same_command_runs_on_the_machine(target, tmp_path, monk
     monkeypatch.setenv("CODE", "1")
     with pytest.raises(OpsError, match="backrest info --json"):
         reach.ask(stack, ["info"])
+
+
+def test_the_copy_sees_of_our_environment_what_fetching_wal_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PGBACKREST_REPO1_CIPHER_PASS", "cipher")
+    monkeypatch.setenv("ANCLA_IDENTITY", "canary")
+    program = driver.Pgbackrest(program=Path("pgbackrest"), account=None)
+    seen = _environment(program, Place(folder=tmp_path))
+    assert (seen["PGBACKREST_REPO1_CIPHER_PASS"], seen["HOME"]) == ("cipher", str(tmp_path))
+    assert "ANCLA_IDENTITY" not in seen
 
 
 def test_what_the_server_told_those_who_knocked_is_not_why_it_ended(tmp_path):

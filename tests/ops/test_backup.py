@@ -7,7 +7,6 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,8 @@ from ops.reach import readable_database
 from ops.restore import RestoreJob, run
 from ops.sources import pg_tools, postgres
 from ops.sources.postgres import PostgresDatabase
+from tests.ops.faults import eventually
+from tests.ops.source_kit import by_hand_into
 
 
 def job(source, *stores, spool=None):
@@ -44,28 +45,16 @@ def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):
     assert made.intact()
 
 
-@pytest.fixture
-def stock_tools():
-    lacking = [tool for tool in ("age", "zstd", "jq", "bash", "createdb", "pg_restore") if shutil.which(tool) is None]
-    if lacking:
-        pytest.skip(f"not installed: {', '.join(lacking)}")
-
-
 @pytest.mark.parametrize("encrypted", [True, False])
-@pytest.mark.usefixtures("stock_tools")
 def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_path, encrypted):
     """By the page inside of the backup, to the letter."""
     identity = tmp_path / "identity.txt"
     identity.write_text(make_identity())
     recipients = (recipient_of(identity.read_text()),) if encrypted else ()
     made = create(replace(job(source, folder), recipients=recipients), silent)
-    here = folder.root / "shop" / made.id
-    script = (here / "RESTORE.md").read_text().partition("```sh\n")[2].partition("```")[0]
-    assert ("age -d" in script) is encrypted
-    tools = str(pg_tools.find_tool("pg_restore", at_least=made.source.readable_from).path.parent)
-    with cluster.environment() as variables:
-        variables |= {"IDENTITY": str(identity), "NEW": "shop_by_hand", "PATH": f"{tools}:{os.environ['PATH']}"}
-        subprocess.run(["bash", "-c", script], cwd=here, env=variables, check=True)
+    assert ("age -d" in (folder.root / "shop" / made.id / "RESTORE.md").read_text()) is encrypted
+    done = by_hand_into(cluster, folder.root / "shop" / made.id, "shop_by_hand", IDENTITY=identity)
+    assert (done.returncode, done.stderr) == (0, ""), done
     copy = PostgresDatabase(endpoint=cluster.on("shop_by_hand"))
     assert copy.check(made.source) == []
     with cluster.on("shop_by_hand").connect() as connection:
@@ -73,18 +62,12 @@ def test_a_person_restores_with_stock_tools_alone(source, cluster, folder, tmp_p
     assert copy.check(made.source) != [], "the comparison sees nothing"
 
 
-@pytest.mark.usefixtures("stock_tools")
-def test_a_damaged_object_stops_the_page_before_anything_is_made(source, folder, tmp_path):
+def test_a_damaged_object_stops_the_page_before_anything_is_made(source, cluster, folder):
     made = create(job(source, folder), silent)
-    here = folder.root / "shop" / made.id
-    script = (here / "RESTORE.md").read_text().partition("```sh\n")[2].partition("```")[0]
-    damaged = here / made.objects[0].key
+    damaged = folder.root / "shop" / made.id / made.objects[0].key
     with damaged.open("ab") as file:
         file.write(b"x")
-    environment = {"PATH": os.environ["PATH"], "NEW": "never"}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=here, env=environment, capture_output=True, text=True, check=False
-    )
+    done = by_hand_into(cluster, damaged.parent, "never")
     assert done.returncode != 0
     assert f"{damaged.name}: FAILED" in done.stdout
 
@@ -191,29 +174,46 @@ def test_a_wrong_password_and_an_unverified_certificate_are_one_line(source, app
 
 
 def test_writes_during_the_backup_do_not_make_it_differ(source, admin, app, shop, folder):
-    """The fingerprints are of the dump's own snapshot; of the live database they would differ here."""
-    stop = threading.Event()
+    """The fingerprints are of the dump's own snapshot; of the live database they would differ here.
+
+    Sequences stand outside of it: those of the copy may be ahead of what is recorded, never behind.
+    """
+    stop, rounds = threading.Event(), []
 
     def write():
         with app.on(shop).connect() as connection:
             while not stop.is_set():
+                connection.execute("INSERT INTO public.customers (name) VALUES ('live')")
                 connection.execute("INSERT INTO public.events SELECT '2026-02-02', i FROM generate_series(1, 50) i")
+                rounds.append(1)
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        eventually(lambda: rounds)  # it is at it when the dump begins
         made = create(job(source, folder), silent)
+        seen = len(rounds)
+        eventually(lambda: len(rounds) > seen + 1)  # and some of it came after the snapshot, however slow it was
     finally:
         stop.set()
         writer.join()
-    live = {t.table: t.rows for t in source.fingerprint().tables}
-    assert live["public.events_2026"] > {t.table: t.rows for t in made.source.tables}["public.events_2026"]
+    after, before = source.fingerprint(), made.source
+    for name in ("public.events_2026", "public.customers"):
+        assert {t.table: t.rows for t in after.tables}[name] > {t.table: t.rows for t in before.tables}[name]
     report = run(RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=(shop,)), silent)
     assert report.differences == []
 
 
-def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder):
+def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder, monkeypatch):  # noqa: PLR0917 - fixtures add up
+    """Of what is begun, and of what /proc shows meanwhile: programs that others begin, too."""
     seen, stop = set(), threading.Event()
+    begin = subprocess.Popen.__init__
+
+    def noted(process, args, *more, **options):
+        seen.add(b"\0".join(os.fsencode(arg) for arg in args))
+        begin(process, args, *more, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
 
     def watch():
         while not stop.is_set():
@@ -231,7 +231,8 @@ def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder)
     finally:
         stop.set()
         watcher.join()
-    assert any(b"pg_dump" in line for line in seen), "the watcher saw nothing at all"
+    assert Path("/proc/self/cmdline").read_bytes() in seen, "the watcher saw nothing at all"
+    assert any(b"pg_dump" in line for line in seen)
     assert any(b"pg_restore" in line for line in seen)
     assert not any(b"c4n4ry" in line for line in seen)
 
@@ -244,6 +245,11 @@ def test_a_pooler_is_known_by_the_process_id_it_makes_up(source, monkeypatch):
         source.plan()
     monkeypatch.setattr(postgres, "SESSION_PID", real)
     source.plan()
+
+
+def listens(port):
+    with socket.socket() as there:
+        return there.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="no PgBouncer here")
@@ -270,15 +276,10 @@ def test_pgbouncer_itself_is_refused(source, tmp_path_factory):
     )
     try:
         pooled = PostgresDatabase(endpoint=replace(endpoint, port=port, ca_certificate=None))
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        eventually(lambda: listens(port))
         with pytest.raises(SourceError, match="a connection pooler answers there"):
             pooled.plan()
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         shutil.rmtree(folder)

@@ -18,8 +18,8 @@ from ops.backup.lock import only_run
 from ops.backup.run import BackupJob, create
 from ops.errors import BackupNotFoundError, BusyError, OpsError, StoreError
 from ops.sources.base import SourcePlan
-from tests.ops.conftest import CANARY
 from tests.ops.faults import FaultyStore, eventually
+from tests.ops.pg_server import CANARY
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = int(os.environ.get("ANCLA_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)

@@ -14,6 +14,7 @@ import pytest
 from blueprint.keys import public_line
 from ops import cli
 from ops.stack_init import make_key
+from tests.ops.source_kit import in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +27,8 @@ def ops(tmp_path, monkeypatch, capsys):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.chdir(tmp_path)
+    for name in ("ANCLA_RUNTIME", "ANCLA_STATE", "ANCLA_AUDIT"):  # not this computer's, which other runs use too
+        monkeypatch.setenv(name, str(tmp_path / f".{name}"))
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
@@ -132,8 +135,11 @@ def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app)
         assert "PRIVATE KEY" not in done.stdout + done.stderr
 
 
-def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so(ops, outputs, tmp_path, app):
+def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so(
+    ops, outputs, tmp_path, app, monkeypatch
+):
     """Two good backups, the rows lost, two more: a policy of two would have kept the worthless ones."""
+    in_order(monkeypatch)
     outputs["backup"]["retention"] = {
         "keep_last": 2, "daily": 0, "weekly": 0, "monthly": 0, "minimum_count": 1, "minimum_age_hours": 0
     }  # fmt: skip

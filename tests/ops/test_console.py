@@ -101,8 +101,12 @@ def test_lines_are_json_where_that_is_said_and_every_one_of_them(written):
     with console.progress("x", 100) as advance:
         advance(40)
         advance(40)
-    begun, *lines = map(json.loads, written.getvalue().splitlines())
+    console.warning("not sent [/x]")
+    console.error("failed [/x]")
+    console.interrupted()
+    begun, *lines, warned, failed, ended = map(json.loads, written.getvalue().splitlines())
     assert begun == {"step": "begun [/x]"}
+    assert [warned, failed, ended] == [{"warning": "not sent [/x]"}, {"error": "failed [/x]"}, {"error": "interrupted"}]
     assert [(line["what"], line["done"], line["total"], line["about"]) for line in lines] == [
         ("x", 40, 100, False), ("x", 80, 100, False), ("x", 80, 100, False)
     ]  # fmt: skip

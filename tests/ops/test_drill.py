@@ -28,6 +28,7 @@ from ops.errors import KeyProblemError, RestoreRefusedError
 from ops.sources.pg_identity import identity as server_identity
 from ops.sources.postgres import PostgresDatabase
 from tests.ops.drill_kit import backup, drill, identity, job, make, silent
+from tests.ops.test_swap_killed import quiet
 
 __all__ = ["backup", "identity"]
 
@@ -54,7 +55,7 @@ def test_a_sound_backup_is_green_and_every_question_was_asked(backup, folder, id
         "manifest", "fetch", "decrypt, decompress", "start scratch server", "load", "index", "check"
     ]  # fmt: skip
     whole = sum(phase.seconds for phase in evidence.phases[1:])
-    assert whole == pytest.approx(evidence.rto_seconds, rel=0.25), "the phases tell where the time went"
+    assert whole == pytest.approx(evidence.rto_seconds, rel=0.25, abs=1.5), "the phases tell where the time went"
 
 
 def test_what_workers_do_at_once_is_divided_by_their_own_time(monkeypatch):
@@ -196,6 +197,7 @@ def test_live_is_not_touched(  # noqa: PLR0917  # fixtures add up
             names = connection.execute("SELECT array_agg(datname ORDER BY datname) FROM pg_database").fetchone()
             return server_identity(connection).system, names, database.fingerprint().tables, writes
 
+    quiet(cluster)  # a session of the backup is counted in the statistics when it is gone
     before = live()
     evidence = drill(folder, identity)
     assert evidence.verdict == "green"

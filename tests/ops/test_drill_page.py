@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
 import re
+import textwrap
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+import ops.backrest.cli
+import ops.backrest.drill
+import ops.backrest.evidence
+import ops.pitr.cli
+import ops.pitr.drill
+import ops.pitr.evidence
+from blueprint.outputs import OutputSecrets
+from ops.backrest import driver, info
+from ops.backrest.reach import Target
 from ops.backup.manifest import Manifest
+from ops.cli import app
 from ops.drill import checks, spanish
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.evidence import Phase, TableComparison
-from ops.drill.report import TEMPLATE, Language, render
+from ops.drill.report import Language, render, render_other
+from ops.drill.series import keep
 from ops.drill.trend import LENGTH, trend
-from tests.ops.drill_kit import RUNNER, document
+from ops.pitr import forks
+from ops.sources import pg_identity
+from ops.watch.freshness import Freshness
+from tests.ops.drill_kit import RUNNER, backrest_document, document, fork_document
 
 START = datetime(2026, 6, 1, 4, tzinfo=UTC)
 
@@ -126,13 +147,12 @@ def test_an_unsigned_drill_says_so():
 
 
 def literals():
-    """Texts that the template gives to be translated."""
-    folder = Path(checks.__file__).parent
-    template = (folder / TEMPLATE).read_text() + (folder / "parts.html.j2").read_text()
+    """Texts that the templates give to be translated."""
+    template = "".join(path.read_text() for path in Path(checks.__file__).parent.glob("*.html.j2"))
     found = set(re.findall(r'"([^"{}]+)"\|t', template))
     for group in re.findall(r"\(([^()]*)\)\|t", template):
         found |= set(re.findall(r'"([^"]+)"', group))
-    found |= set(re.findall(r'goal\(section, "\w+", "([^"]+)"', template))
+    found |= set(re.findall(r'goal(?:_and_trend)?\((?:section, "\w+", )?"([^"]+)"', template))
     found |= set(re.findall(r'"((?:measured|computed), [^"]+)"', template))
     return found
 
@@ -205,3 +225,143 @@ def test_the_spanish_page_says_its_language():
     text = " ".join(read(page).text)
     assert "Simulacro de restauración" in text
     assert not re.search(r"\b(Restore drill|budget|caught|What was proved|rows in)\b", text)
+
+
+def texts(node, named):
+    """Texts that an expression may be; a value in one is 7."""
+    match node:
+        case ast.Constant(value=str()):
+            return {node.value}
+        case ast.JoinedStr():
+            return {"".join(part.value if isinstance(part, ast.Constant) else "7" for part in node.values)}
+        case ast.Name():
+            return named[node.id]
+        case ast.IfExp():
+            return texts(node.body, named) | texts(node.orelse, named)
+        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.BoolOp(values=parts):
+            return set().union(*(texts(part, named) for part in parts))
+    return set()
+
+
+def of_ours(subject):
+    """Texts that a module or function answers, names wrong or returns, and its phases, by its source."""
+    nodes = [*ast.walk(ast.parse(textwrap.dedent(inspect.getsource(subject))))]
+    named, said = defaultdict(set), []
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                named[name] |= texts(value, named)
+            case ast.Call(func=ast.Attribute(attr="add" | "skip"), args=[_, *parts]):
+                said += parts
+            case ast.Call(func=ast.Attribute(attr="append" | "phase"), args=[part]) | ast.Return(value=part):
+                said.append(part)
+            case ast.Call(func=ast.Name(id="Phase"), keywords=words):
+                said += [word.value for word in words]
+    found = set().union(*(texts(part, named) for part in said))
+    return {text for text in found if re.search("[a-z]", text)}
+
+
+OF_A_LIVE_SERVER = {56, 57, 58, 68, 80, 82, 87}
+"""Exit codes of pgbackrest that a restore does not end with."""
+
+
+def test_every_text_of_the_other_drills_is_there_in_spanish():
+    drills = of_ours(ops.backrest.drill) | of_ours(ops.pitr.drill)
+    assert {"both", "destroyed", "there was none", "replay", "fork", "7 rows", "they could not all be asked"} <= drills
+    assert {"it is on timeline 1: it was not recovered from a backup", "exit 7", "7 s, budget 7 s"} <= drills
+    told = [info.Stanza.usable, forks.wait_online, pg_identity.schema_differences, Freshness.__str__]
+    restore = set(driver.EXIT_CODES) - driver.NOT_OF_THE_BACKUP - OF_A_LIVE_SERVER
+    wrong = {driver.as_error(driver.Done(returncode=code, stdout="", problem="x", warnings=()), "restore", "main")
+             for code in restore | {125}}  # fmt: skip
+    texts = drills.union(
+        *map(of_ours, told),
+        ops.backrest.evidence.QUESTIONS.values(),
+        ops.pitr.evidence.QUESTIONS.values(),
+        (driver.EXIT_CODES[code][1] for code in restore),
+        map(str, wrong),
+        ("shop: constraint public.orders.positive is not validated", "shop: index public.orders_at is not valid"),
+        ("no history", "no reason given", "no recovery target specified", "after 2026-11-01 03:00:00+00"),
+        ("shop: app may not read public.orders", "no end of recovery after 60 s: no message"),
+    )
+    assert {text for text in texts if spanish.translate(text) == text} == {"no", "7, 7 MiB"}, "which is Spanish too"
+
+
+def in_both(evidence):
+    """Texts that stand in the Spanish page as in the English one; times and amounts aside."""
+    english, other = (
+        read(render_other(evidence, language=language, signer=RUNNER.public)).text for language in Language
+    )
+    assert "What is wrong" in english if evidence.red else "What is wrong" not in english
+    same = {left for left, right in zip(english, other, strict=True) if left == right}
+    return {
+        text for text in same if re.search(r"[a-z]", re.sub(r"\d[\d.]* (ms|s|min|h)\b|[KMG]iB|SHA256:\S+", "", text))
+    }
+
+
+NAMES = {
+    "pgbackrest": {"shop", "pgbackrest", "postgres", "ops evidence verify"},
+    "provider-restore-point": {"shop", "shop-db, nyc3", "drill-c-261101030000", "ops evidence verify"},
+}
+
+
+BARE = {"rto_seconds": None, "databases": [], "phases": [], "server_version": "15"}
+
+
+@pytest.mark.parametrize(
+    ("made", "questions", "bare"),
+    [
+        (backrest_document, ops.backrest.evidence.QUESTIONS, BARE | {"recovered": None, "asked_for": None}),
+        (fork_document, ops.pitr.evidence.QUESTIONS, BARE | {"server_version": None, "fork_seconds": None}),
+    ],
+)
+def test_the_page_of_another_drill_leaves_nothing_in_english(made, questions, bare):
+    green = made()
+    names = NAMES[green.kind]
+    assert in_both(green) == names
+    empty = questions.failed("rows", "0 rows", ["no row in any table; say --may-be-empty if that is right"])
+    assert in_both(made(verdict="red", checks=questions.in_full([empty]), **bare)) <= names
+    unknown = in_both(made(proves="a text of tomorrow")) - names
+    assert [text[-18:] for text in unknown] == ["a text of tomorrow"], "or nothing would be found"
+
+
+def test_the_language_is_the_pages_and_not_the_documents(tmp_path):
+    for made in (backrest_document, fork_document):
+        folders = [tmp_path / f"{made.__name__}-{language}" for language in Language]
+        for folder in folders:
+            folder.mkdir()
+        left, right = map(keep, (made(), made()), folders, (RUNNER, RUNNER), Language)
+        documents = [file.read_text() for file in (left, right)]
+        assert documents[0] != documents[1], "each names its page by digest"
+        facts = [{**json.loads(text), "page": None, "signed": None} for text in documents]
+        assert facts[0] == facts[1]
+        assert '<html lang="en">' in left.with_suffix(".html").read_text()
+        page = right.with_suffix(".html").read_text()
+        assert '<html lang="es">' in page
+        assert re.fullmatch("Simulacro de la copia de.+, verde", read(page).text[0])
+
+
+def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def there(chosen, arguments, config):
+        asked.append(arguments)
+        return backrest_document().model_dump(mode="json")
+
+    budgets = SimpleNamespace(max_age_hours=26, rto_minutes=15, signers=())
+    outputs = SimpleNamespace(project="test", environment="staging", backup=budgets)
+    stack = SimpleNamespace(name="staging", on_machine=False, outputs=outputs, secrets=OutputSecrets())
+    monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(ops.backrest.cli, "_there", there)
+    monkeypatch.setattr(ops.backrest.cli, "_target", lambda *_: Target(stanza="main", stack=stack))
+    monkeypatch.setattr(ops.pitr.cli, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(ops.pitr.cli, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
+    monkeypatch.setattr(ops.pitr.drill, "run", lambda *_: fork_document())
+    for drill in ("backrest", "pitr"):
+        for language, more in (("en", ()), ("es", ("--lang", "es"))):
+            folder = tmp_path / drill / language
+            result = CliRunner().invoke(app, [drill, "drill", "--evidence", str(folder), *more])
+            assert result.exit_code == 0, result.output
+            (page,) = folder.glob("*.html")
+            assert f'<html lang="{language}">' in page.read_text()
+    assert ["--lang=es" in arguments for arguments in asked] == [False, True]

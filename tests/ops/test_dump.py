@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from ops.backup.keys import make_identity, read_identities, recipient_of
+from ops.backup.page import build_page
 from ops.backup.records import STREAM_FILE
 from ops.backup.run import BackupJob, create
-from ops.errors import SourceError
+from ops.errors import RestoreRefusedError, SourceError
 from ops.restore import RestoreJob, run
 from ops.sources import pg_dump
 from ops.sources.pg_packs import is_pack
+from tests.ops.faults import eventually
 
 
 def job(source, *stores, **more):
@@ -55,42 +57,90 @@ def test_small_files_that_are_many_go_out_in_several_packs_and_restore_equal(sou
     assert restored(made).differences == []
 
 
-def test_a_stream_whose_pg_dump_fails_is_no_backup(source, folder, app, shop):
-    with app.on(shop).connect() as connection:
-        connection.execute("CREATE VIEW public.broken AS SELECT 1 AS a")
-    broken = replace(source, stream=True, only_tables=("public.no_such_table",))
-    with pytest.raises(SourceError, match="no matching tables"):
-        create(job(broken, folder), silent)
+def test_a_stream_whose_pg_dump_fails_is_no_backup(source, folder, monkeypatch):
+    monkeypatch.setattr(pg_dump, "COMMON", ("--no-such-option",))
+    with pytest.raises(SourceError, match=r"pg_dump failed: .*unrecognized option"):
+        create(job(replace(source, stream=True), folder), silent)
     assert list(folder.list("")) == []
 
 
+def rows_in(record):
+    return {table.table for table in record.tables if table.rows}
+
+
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_backup_in_part_says_so_and_is_held_to_its_part(source, folder, restored, stream):
-    chosen = replace(source, only_tables=("audit.*", '"Odd name; x"', "public.empty"), stream=stream)
+def test_a_backup_of_some_tables_rows_says_so_and_has_all_that_is_defined(source, folder, restored, app, stream):
+    """`public.customers` has a column of a type of its own; the view and the functions are of tables left out too."""
+    chosen = replace(source, only_tables=("audit.*", "public.Odd name; ?", "public.customers"), stream=stream)
     made = create(job(chosen, folder), silent)
-    assert made.source.partial
-    assert {table.table for table in made.source.tables} == {"audit.log", "public.Odd name; x", "public.empty"}
-    assert made.source.large_objects is None
-    assert restored(made).differences == []
+    whole = source.fingerprint()
+    assert rows_in(made.source) == {"audit.log", "public.Odd name; x", "public.customers"}
+    assert set(made.source.left_out) == {"public.empty", "public.events_2026", "public.orders"}
+    assert [table.table for table in made.source.tables] == [table.table for table in whole.tables]
+    assert "public.orders: rows left out by the stack file" in made.source.not_compared
+    assert (made.source.large_objects, whole.large_objects is None) == (None, False)
+    assert "`public.orders`" in build_page(made)
+    report = restored(made)
+    assert report.differences == []
+    assert set(report.left_empty) == set(made.source.left_out)
+    with app.on(report.target).connect() as connection:
+        assert connection.execute("SELECT count(*) FROM public.totals").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM pg_constraint WHERE contype = 'f'").fetchone() == (1,)
+    with pytest.raises(RestoreRefusedError, match=r"has no rows of public\.orders"):
+        restored(made, tables=("public.orders",))
 
 
-def test_a_table_that_is_left_out_is_in_no_object_and_in_no_fingerprint(source, folder, restored):
-    made = create(job(replace(source, without_tables=("audit.log",)), folder), silent)
-    assert "audit.log" not in {table.table for table in made.source.tables}
+def test_a_table_that_is_left_out_is_in_no_object_and_its_content_in_no_fingerprint(source, folder, restored):
+    made = create(job(replace(source, without_tables=("audit.log", "nowhere.at_all")), folder), silent)
+    assert made.source.left_out == ("audit.log",)
     assert not any("audit.log" in entry.holds for entry in made.objects)
-    assert made.source.without_tables == ("audit.log",)
+    assert made.source.without_tables == ("audit.log", "nowhere.at_all")
+    assert made.source.large_objects is not None
     assert restored(made).differences == []
     whole = create(job(source, folder), silent)
-    assert not whole.source.partial
+    assert (whole.source.partial, whole.source.left_out) == (False, ())
     assert any("audit.log" in entry.holds for entry in whole.objects)
+    assert "empty:" not in build_page(whole)
+
+
+def test_rows_that_were_put_where_none_should_be_are_a_difference(source, folder, admin, app, restored):
+    made = create(job(replace(source, without_tables=("audit.log",)), folder), silent)
+    target = restored(made).target
+    with app.on(target).connect() as connection:
+        connection.execute("INSERT INTO audit.log VALUES ('from nowhere')")
+    (difference,) = replace(source, endpoint=app.on(target)).check(made.source)
+    assert str(difference) == "audit.log: found 1 rows, expected 0 rows"
+
+
+def test_patterns_that_would_break_a_restore_are_refused_before_the_dump(source, folder, app, shop):
+    with app.on(shop).connect() as connection:
+        connection.execute("CREATE TABLE public.regions (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+        connection.execute("CREATE TABLE public.regions_1 PARTITION OF public.regions FOR VALUES FROM (0) TO (10)")
+        connection.execute("CREATE TABLE public.towns (region int REFERENCES public.regions)")
+    for more, told in (
+        ({"only_tables": ("public.customers", "public.custmers")}, r"there is no table public\.custmers"),
+        ({"without_tables": ("*.customers",)}, r"rows of public\.customers out, and public\.orders refers .*_fkey"),
+        ({"without_tables": ("public.regions_1",)}, r"public\.regions_1 out, and public\.towns refers"),
+    ):
+        with pytest.raises(SourceError, match=told):
+            create(job(replace(source, **more), folder), silent)
+    assert list(folder.list("")) == []
+    both = replace(source, without_tables=("public.customers", "public.orders", "public.regions_*", "public.towns"))
+    assert rows_in(create(job(both, folder), silent).source) == {
+        "audit.log", "public.Odd name; x", "public.events_2026"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("limit", [2, 3, 4])
 def test_few_connections_are_enough_and_none_is_refused_with_the_numbers(source, cluster, folder, limit, restored):
+    ended = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'app')"
     with cluster.connect() as connection:
+        # a session that was closed counts until its process is gone
+        eventually(lambda: connection.execute(ended).fetchone() == (True,))
         connection.execute(f"ALTER ROLE app CONNECTION LIMIT {limit}")
         try:
             assert create(job(source, folder), silent).source.rows
+            eventually(lambda: connection.execute(ended).fetchone() == (True,))
             connection.execute("ALTER ROLE app CONNECTION LIMIT 1")
             with pytest.raises(SourceError, match=r"of \d+ connections none is left for app"):
                 create(job(source, folder), silent)

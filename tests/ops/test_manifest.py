@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.backup.manifest import Manifest, ObjectRecord, parse_manifest
-from ops.backup.records import PostgresRecord, TableFingerprint
+from ops.backup.manifest import Manifest, ObjectRecord, parse_manifest, time_of
+from ops.backup.records import BucketRecord, PostgresRecord, TableFingerprint
 from ops.errors import ManifestError
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
@@ -38,6 +38,14 @@ def test_a_manifest_reads_back_as_it_was_written():
     assert parse_manifest(manifest().to_bytes(), where="here", backup_id=ID) == manifest()
 
 
+def test_a_manifest_from_before_a_field_was_there_is_still_whole():
+    """Its digest is of what stood in it: a field that came later must not count where it says nothing."""
+    assert manifest().digest == "05e88dac6de55a6977db4ccbf6f16b271f970ad0730e32bb099531762289e5b0"
+    later = manifest().source.model_copy(update={"owner": "app", "connection_limit": 0})
+    assert {"owner", "connection_limit"} <= json.loads(manifest(source=later).to_bytes())["source"].keys()
+    assert parse_manifest(manifest(source=later).to_bytes(), where="here").source == later
+
+
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
@@ -67,3 +75,36 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name):
     document["objects"][0]["file"] = name
     with pytest.raises(ManifestError, match=r"objects.0.file"):
         parse_manifest(json.dumps(document).encode(), where="here")
+
+
+HOSTILE = ("..", "/etc/20990101T000000Z-000000", "20990101T000000Z-000000/..", "20990101T000000Z-000000\n", "")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_becomes_a_path_cannot_leave_its_folder(name):
+    """An id is a folder's name where a backup is restored, a key and a pack are files' names."""
+    raw = manifest().to_bytes()
+    document = json.loads(raw)
+    item = {"key": "k", "size": 1, "etag": "e", "modified": document["started_at"], "sha256": "0" * 64, "pack": "p.tar"}
+    bucket = {"kind": "bucket", "bucket": "b", "prefix": "", "based_on": None, "generation": 0, "objects": [item]}
+    assert BucketRecord.model_validate(bucket)
+
+    def refused(**changed):
+        with pytest.raises(ManifestError, match="this manifest cannot be trusted"):
+            parse_manifest(json.dumps(document | changed).encode(), where="here")
+
+    refused(id=name)
+    refused(depends_on=[name])
+    refused(objects=[document["objects"][0] | {"key": name}])
+    refused(objects=[document["objects"][0] | {"file": name}])
+    refused(source=bucket | {"based_on": name})
+    refused(source=bucket | {"objects": [item | {"backup": name}]})
+    if name:  # none: it is in no pack yet
+        refused(source=bucket | {"objects": [item | {"pack": name}]})
+    assert parse_manifest(raw, where="here")
+
+
+def test_a_name_that_is_no_time_is_no_backup():
+    assert time_of(ID) == NOW
+    for name in ("20261322T210000Z-0a1b2c", f"{ID}\n", f"x{ID}", "\uff12\uff10261122T210000Z-0a1b2c"):
+        assert time_of(name) is None

@@ -116,14 +116,19 @@ def test_doors_that_stay_closed_say_what_to_do(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
     assert ops("backup", "list", "--outputs", file).returncode == 0
     outputs["backup"]["destinations"][0]["name"] += "-x"
-    refused(ops("backup", "create", "--outputs", write(tmp_path, outputs)), "no such bucket; run `pulumi up`")
+    refused(
+        ops("backup", "create", "--outputs", write(tmp_path, outputs)),
+        "no such bucket; if it was deleted, `pulumi up --refresh`",
+    )
     done = ops("backup", "prune", "--yes", "--outputs", write(tmp_path, outputs))
     refused(done, "no such bucket")
     assert not done.stdout, "nobody knows whether there are backups"
     outputs["secrets"]["backup_keys"][0]["secret_key"] = "wrong"
-    refused(ops("backup", "list", "--outputs", write(tmp_path, outputs)), "the key pair is refused", "`pulumi up`")
+    refused(
+        ops("backup", "list", "--outputs", write(tmp_path, outputs)), "the key pair is refused", "`pulumi up --refresh`"
+    )
     outputs["secrets"] |= {"database_password": "wrong", "database_admin_password": "wrong"}
-    refused(ops("backup", "create", "--outputs", write(tmp_path, outputs)), "password", "run `pulumi up`")
+    refused(ops("backup", "create", "--outputs", write(tmp_path, outputs)), "password", "`pulumi up --refresh`")
 
 
 def test_evidence_that_cannot_be_kept_is_told_before_the_drill(ops, encrypted):
@@ -190,12 +195,14 @@ def test_errors_are_json_lines_too_where_progress_is(ops):
     assert json.loads(done.stderr)["error"].startswith("none.json: no such file")
 
 
-def at_a_terminal(tmp_path, arguments, *, when, keys):
+def at_a_terminal(tmp_path, arguments, *, when, keys, again=False):
     """Run ops on a pseudo-terminal and press keys when it has written `when`, or that is true of what it wrote.
 
     Returns its exit code and what it wrote.
 
-    None for `keys`: the signal that systemd sends; empty: only see that it was written.
+    None for `keys`: the signal that systemd sends; empty: only see that it was written. `again`: press once more, as a
+    person does, when nothing happens for 10 s: between a question and the reading of its answer Ctrl-C is lost on C's
+    `read`.
     """
     pid, terminal = pty.fork()
     if pid == 0:
@@ -204,7 +211,9 @@ def at_a_terminal(tmp_path, arguments, *, when, keys):
         os.execve(sys.executable, [sys.executable, "-m", "ops", *map(str, arguments)], environment)
     seen, pressed, deadline = "", False, time.monotonic() + 120
     while time.monotonic() < deadline:
-        if not select.select([terminal], [], [], 1)[0]:
+        if not select.select([terminal], [], [], 10)[0]:
+            if pressed and again:
+                os.write(terminal, keys)
             continue
         try:
             block = os.read(terminal, 65536)
@@ -214,6 +223,8 @@ def at_a_terminal(tmp_path, arguments, *, when, keys):
         if not pressed and (when(seen) if callable(when) else when in seen):
             pressed = True
             os.kill(pid, signal.SIGTERM) if keys is None else os.write(terminal, keys)
+    else:
+        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     assert pressed, seen
@@ -261,7 +272,7 @@ def test_a_question_answered_with_ctrl_c_changes_nothing(encrypted, ops, tmp_pat
     assert ops("restore", "--outputs", file, "-i", "right", "--into", "shop_new").returncode == 0
     before = databases(cluster)
     arguments = ["swap", "promote", "shop_new", "--outputs", file]
-    code, seen = at_a_terminal(tmp_path, arguments, when="Swap them?", keys=b"\x03")
+    code, seen = at_a_terminal(tmp_path, arguments, when="Swap them in staging?", keys=b"\x03", again=True)
     assert code == 130, seen
     assert seen.rstrip().endswith("interrupted")
     assert databases(cluster) == before

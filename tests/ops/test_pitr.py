@@ -18,7 +18,7 @@ from ops.pitr.drill import run
 from ops.pitr.evidence import verify
 from ops.sources.pg_identity import identity
 from ops.stack_init import make_key
-from tests.ops.conftest import CANARY
+from tests.ops.pg_server import CANARY
 from tests.ops.pitr_kit import api, as_nobody, as_users, cloud, copied, copy_of, job, live_of, names, outputs
 from tests.sandbox.conftest import TOKEN
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from ops.backup.acceptance import ACCEPTANCE_NAME, Acceptance, write_acceptance
 from ops.backup.keys import Signer
 from ops.backup.manifest import MANIFEST_NAME
 from ops.backup.proofs import Proofs
-from ops.backup.prune import Outcome, act, make_plan
+from ops.backup.prune import LOST, Outcome, act, make_plan
 from ops.errors import (
     StoreError,
     StoreUnreachableError,
@@ -147,9 +148,9 @@ def test_where_there_are_signers_only_their_word_counts(folder, signers):
 def test_what_the_store_does_not_let_go_is_told_and_gone_the_next_time(folder):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
     before = keys(folder)
-    locked = FakeLockedStore(folder, [f"{ids[0]}/manifest"])
+    locked = FakeLockedStore(folder, [f"{ids[0]}/"])
     done = prune(locked)
-    assert done[ids[0]] == (Outcome.NOT_YET, f"shop/{ids[0]}/manifest.json: ObjectLocked")
+    assert done[ids[0]] == (Outcome.NOT_YET, f"shop/{ids[0]}/RESTORE.md: ObjectLocked")
     assert done[ids[1]] == (Outcome.DELETED, "")
     assert keys(folder) == [key for key in before if ids[1] not in key]  # whole, manifest and all
     locked.locked = []
@@ -194,7 +195,7 @@ def test_a_write_once_bucket_keeps_its_backups_whole_and_says_why(write_once, s3
     ids = [put(write_once, days) for days in (4, 3, 2, 1)]
     why = "not deleted: Access Denied because object protected by object lock."
     assert prune(write_once) == {
-        name: (Outcome.NOT_YET, f"{write_once.name}/shop/{name}/manifest.json: {why}") for name in ids[:2]
+        name: (Outcome.NOT_YET, f"{write_once.name}/shop/{name}/RESTORE.md: {why}") for name in ids[:2]
     }
     complete_ones_are_whole(write_once)
     assert left(write_once) == ids
@@ -283,6 +284,31 @@ def test_the_check_of_torn_backups_sees_one(folder):
     folder.delete([catalog.prefix_of("shop", backup) + "1.dat.zst.age"])
     with pytest.raises(AssertionError):
         complete_ones_are_whole(folder)
+
+
+@pytest.mark.parametrize("which", [0, 3])
+def test_a_backup_that_lost_its_manifest_is_held_until_a_person_lets_it_go(folder, which):
+    """It is told from the remains of a run that was broken off."""
+    ids = [put(folder, days) for days in (5, 4, 3, 2)]
+    remains = put(folder, 6, complete=False)
+    lost = ids[which]
+    folder.delete([catalog.prefix_of("shop", lost) + MANIFEST_NAME])
+    assert [(doubt.id, doubt.warnings) for doubt in make_plan(job(folder), NOW).in_doubt] == [(lost, (LOST,))]
+    assert prune(folder).keys() == ({ids[1]} if which == 0 else set()), "what came before it is held"
+    write_acceptance(folder, Acceptance(name="shop", backup=lost, accepted_at=NOW, accepted_by="me", warnings=()))
+    assert prune(folder) == {}, "an earlier word was of a whole backup"
+    assert prune(folder, accepted={lost}).keys() == {lost, remains} | ({ids[0]} if which else set())
+    assert make_plan(job(folder), NOW).in_doubt == []
+
+
+@pytest.mark.parametrize("call", range(5))
+def test_what_a_killed_prune_has_left_of_a_backup_is_in_no_doubt(folder, call):
+    ids = [put(folder, days) for days in (4, 3, 2)]
+    plan = make_plan(job(folder), NOW)
+    with pytest.raises(Killed):
+        list(act(replace(plan, store=FaultyStore(folder, 1 + call, Killed())), lambda _: None))
+    assert make_plan(job(folder), NOW).in_doubt == []
+    assert prune(folder) == {ids[0]: (Outcome.DELETED, "")}
 
 
 def test_one_that_is_completed_between_plan_and_act_stays(folder):

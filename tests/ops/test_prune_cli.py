@@ -9,14 +9,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from blueprint.outputs import OutputSecrets
 from ops.backup import prune_cli
 from ops.backup.keys import Signer
 from ops.backup.proofs import EQUAL, Proofs, read_proofs
+from ops.backup.signed import Signature
 from ops.drill.checks import QUESTIONS
-from ops.drill.evidence import Check, Evidence, Status
+from ops.drill.evidence import Check, Evidence, Status, signed_content
 from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
+from ops.watch.state import home_of
 from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
 
 
@@ -25,14 +28,18 @@ def command(folder, monkeypatch, tmp_path):
     """Run `ops backup prune` on a stack whose only destination is the folder; today is the test's."""
     backup = SimpleNamespace(retention=LEAST, signer=None, signers=[])
     loaded = SimpleNamespace(
-        name="staging", outputs=SimpleNamespace(environment="staging", project="test", backup=backup)
+        name="staging",
+        outputs=SimpleNamespace(environment="staging", project="test", backup=backup),
+        secrets=OutputSecrets(),
+        on_machine=False,
     )
-    stores = {"bucket": folder}
+    stores = {"bucket": DatedStore(folder)}  # the folder's files came today, which is not the test's
     monkeypatch.setattr(prune_cli, "load_stack", lambda *_: loaded)
     monkeypatch.setattr(prune_cli.reach, "stores", lambda _: stores)
     monkeypatch.setattr(prune_cli.reach, "store", lambda _, name: stores[name])
     monkeypatch.setattr(prune_cli, "datetime", SimpleNamespace(now=lambda _: NOW))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
     app.command()(prune_cli.prune_command)
@@ -40,7 +47,11 @@ def command(folder, monkeypatch, tmp_path):
     def run(*arguments, **more):
         return CliRunner().invoke(app, list(arguments), **more)
 
-    run.settings, run.stores = backup, stores
+    def alerts():
+        state = json.loads((home_of(loaded) / "watch.json").read_text())
+        return {key: alert["runbook"] for key, alert in state["alerts"].items()}
+
+    run.settings, run.stores, run.alerts = backup, stores, alerts
     return run
 
 
@@ -92,7 +103,9 @@ def test_a_backup_in_doubt_is_red_until_it_is_accepted_once(command, folder):
     assert isinstance(command("--yes", "--accept", "20260101T000000Z-000000").exception, BackupNotFoundError)
     assert command("--dry-run", "--accept", small).exit_code == 0
     assert isinstance(command("--yes").exception, VerdictError)  # a dry run keeps no word
+    assert command.alerts() == {"prune": "backup-in-doubt"}
     assert command("--yes", "--accept", small).exit_code == 0
+    assert command.alerts() == {}
     assert left(folder) == [ids[2], small]
     assert command("--yes").exit_code == 0
 
@@ -122,13 +135,17 @@ def test_a_name_that_nothing_is_backed_up_under_is_told(command, folder):
 def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, folder, tmp_path):
     ids = [put(folder, days) for days in (3, 2, 1)]
     command.stores["broken"] = FaultyStore(FolderStore(tmp_path / "other"), 0, StoreError("no answer"))
-    command.stores["last"] = last = FolderStore(tmp_path / "last")
+    last = FolderStore(tmp_path / "last")
+    command.stores["last"] = DatedStore(last)
     for days in (3, 2, 1):
         put(last, days)
     done = command("--yes")
     assert isinstance(done.exception, StoreError)
     assert "no answer" in str(done.exception)
     assert left(folder) == left(last) == ids[1:]
+    assert command.alerts() == {"prune": "store-unreachable"}
+    assert command("--yes", "--store", "last").exit_code == 0
+    assert command.alerts() == {"prune": "store-unreachable"}, "of one store alone: nothing is known of the other"
 
 
 def test_what_went_before_the_store_failed_is_told_and_written_down(command, folder, tmp_path):
@@ -192,6 +209,43 @@ def test_the_evidence_of_drills_keeps_what_they_proved(command, folder, tmp_path
     done = command("--yes", "--evidence", str(drills))
     assert done.exit_code == 0, done.output
     assert left(folder) == [ids[1], *ids[3:]]
+
+
+def test_where_there_are_signers_only_their_evidence_counts(command, folder, tmp_path):
+    ours, theirs = Signer(make_key()), Signer(make_key())
+    ids = [put(folder, days) for days in (8, 7, 6, 5, 4, 3, 2, 1)]
+    drills = tmp_path / "drills"
+    drills.mkdir()
+
+    def prove(name, backup, signer, **changed):
+        document = evidence(backup, 20, folder.name)
+        if signer:
+            signed = Signature(key=signer.public, signature=signer.sign(signed_content(document)))
+            document |= {"signed": signed.model_dump()} | changed
+        (drills / name).write_text(json.dumps(document))
+
+    prove("a.json", ids[0], ours)
+    prove("b.json", ids[1], None)
+    prove("c.json", ids[2], theirs)
+    prove("d.json", ids[3], ours, store="another")
+    prove("e.json", ids[4], ours, signed=None)
+    assert set(read_proofs(drills, folder.name).verified) == set(ids[:5])  # the control: without signers all count
+    command.settings.signers = [ours.public]
+    done = command("--yes", "--evidence", str(drills))
+    assert done.exit_code == 0, done.output
+    assert left(folder) == [ids[0], *ids[6:]]
+
+
+def test_a_folder_of_evidence_that_was_named_must_be_there(command, folder, tmp_path):
+    """The name of the default too: what was typed is meant."""
+    ids = [put(folder, days) for days in (3, 2, 1)]
+    for name in ("drills", "elsewhere"):
+        done = command("--yes", "--evidence", name)
+        assert "no folder of evidence" in str(done.exception)
+        assert left(folder) == ids
+    (tmp_path / "drills").mkdir()
+    assert command("--yes", "--evidence", "drills").exit_code == 0
+    assert left(folder) == ids[1:]
 
 
 def test_what_a_real_drill_writes_down_is_what_retention_reads(tmp_path):

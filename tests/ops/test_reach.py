@@ -13,12 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 
+from blueprint.outputs import BucketKey, BucketOutput, OutputSecrets
 from ops import cli, reach
 from ops.backup.keys import make_identity, recipient_of
 from ops.errors import StackError
-from ops.stack import load_stack
+from ops.stack import LoadedStack, load_stack
 from ops.stores.s3 import S3Store
+from tests.release.conftest import make_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "c4n4ry:pa\\ss'word"
@@ -128,6 +131,7 @@ def test_every_kind_from_a_desk_and_back(ops, desk, tmp_path):
     for name, into in {"leads": tmp_path / "new.db", "secrets": tmp_path / "new", "assets": "back"}.items():
         planned = ops("restore", "--name", name, "--into", into, "--dry-run", *given)
         assert "nothing was changed" in planned.stdout, planned.stderr
+        assert "estimate basis: " in planned.stdout
         done = ops("restore", "--name", name, "--into", into, "--json", *given)
         assert done.returncode == 0, done.stderr
         again = ops("restore", "--name", name, "--into", into, *given)
@@ -229,6 +233,19 @@ def test_a_password_that_is_not_there_is_one_line(own):
     without = replace(loaded, secrets=loaded.secrets.model_copy(update={"app": {}}))
     with reach.sources(without) as found, pytest.raises(StackError, match=r"OWN_PASSWORD is not in secrets\.app"):
         found["own"]()
+
+
+def test_two_destinations_of_one_name_are_refused_and_never_become_one():
+    def stack(*buckets: str) -> LoadedStack:
+        places = [BucketOutput(name=name, region="auto", endpoint="https://s3.example.org") for name in buckets]
+        backup = make_outputs().backup.model_copy(update={"destinations": places})
+        keys = [BucketKey(access_key="a", secret_key=SecretStr("b"))] * len(places)
+        outputs = make_outputs().model_copy(update={"backup": backup})
+        return LoadedStack(name="prod", outputs=outputs, secrets=OutputSecrets(backup_keys=keys))
+
+    assert list(reach.stores(stack("copies", "other"))) == ["copies", "other"]
+    with pytest.raises(StackError, match="two of them have the bucket copies"):
+        reach.stores(stack("copies", "copies"))
 
 
 def test_what_one_source_lacks_does_not_cost_the_others_their_backup(ops, desk, tmp_path):

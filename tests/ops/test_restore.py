@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 import pytest
 
@@ -176,7 +176,24 @@ def test_owners_that_nobody_can_act_as_are_named_before_anything_is_made(restore
     assert names(admin) == before
 
 
+class Stopped(datetime):
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Stopped:
+        return cls(2026, 11, 22, 21, 0, 5, tzinfo=tz)
+
+
 def test_the_default_name_stays_within_postgresqls_length():
     name = default_target("d" * 63, datetime(2026, 11, 22, 21, 0, 5, tzinfo=UTC))
     assert len(name) == 63
     assert name.endswith("_restore_20261122210005")
+    second = default_target("d" * 63, datetime(2026, 11, 22, 21, 0, 5, tzinfo=UTC), {name})
+    assert len(second) == 63
+    assert second.endswith("_restore_20261122210005_2")
+
+
+def test_two_restores_of_the_same_second_go_into_two_databases(restore, monkeypatch):
+    monkeypatch.setattr("ops.restore.datetime", Stopped)
+    assert run(restore(), silent).target == "shop_restore_20261122210005"
+    assert run(restore(), silent).target == "shop_restore_20261122210005_2"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,7 +60,9 @@ def spool(tmp_path, monkeypatch):
     """Where everything temporary of a restore goes."""
     place = tmp_path / "spool"
     place.mkdir()
+    multiprocessing.forkserver.ensure_running()  # elsewhere: it begins processes of other tests too
     monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # Python remembers what it found, and must forget this place after
     return place
 
 
@@ -120,15 +124,20 @@ def kill_at(points, begin, cluster, admin, app, spool):  # noqa: PLR0917 - fixtu
     for at in points:
         code, steps = begin("shop_r", at)
         here = f"killed before step {at}, {steps[-1]} (ANCLA_SEED={SEED})"
+        if code == 0 and at != killed.END and at >= len(steps):  # it came to fewer steps than were counted
+            drop(cluster, "shop_r")
+            continue
         assert code == -9, here
         eventually(lambda: not programs(spool))
         nobody_works(cluster, "shop_r")
         comment = state(cluster, "shop_r")
         seen.add("nothing" if comment is None else comment.rpartition(", ")[2] or "made")
         if comment is None:
-            assert "CREATE DATABASE" not in "".join(steps[:-1]), here
+            # a step of the thread that fetches may be the deadly one while the last statement is on its way
+            answered = [step for step in steps if step.startswith("statement")][:-1]
+            assert "CREATE DATABASE" not in "".join(answered), here
         elif comment.endswith("verified"):
-            assert steps[-1] == "the end" or steps[-1].startswith(("os.", "open")), here
+            assert steps[-1] == killed.END or steps[-1].startswith(("os.", "open")), here
         else:
             refused(cluster, admin, app, begin, comment)
         drop(cluster, "shop_r")
@@ -190,7 +199,7 @@ def into_what_is_left(loaded, begin, cluster, arguments, spool, identity):  # no
 @pytest.mark.all
 @pytest.mark.timeout(1500)
 def test_killed_at_every_step_the_target_is_marked_and_the_next_one_is_clean(begin, cluster, admin, app, spool):
-    seen = kill_at(range(len(steps_of(begin, cluster))), begin, cluster, admin, app, spool)
+    seen = kill_at([*range(len(steps_of(begin, cluster))), killed.END], begin, cluster, admin, app, spool)
     assert seen >= {"nothing", "made", "not finished", "verified"}
     the_next_one_is_clean(begin, cluster, spool)
 
@@ -207,10 +216,11 @@ def test_the_programs_of_a_killed_restore_end_with_it(app, shop, source, folder,
     working = []
 
     def is_loading():
-        working[:] = programs(spool)
         with cluster.connect() as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop_r' AND query LIKE 'COPY public.slow %'"
-            return connection.execute(query).fetchone() == (1,)
+            loading = connection.execute(query).fetchone() == (1,)
+        working[:] = programs(spool)  # after it: they were not there before
+        return loading
 
     process = begin_of(backup)
     eventually(is_loading)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from blueprint.backup import RetentionSettings
-from ops.backup.retention import FAR_LESS, IN_PROGRESS, PERIODS, Candidate, decide
+from ops.backup.retention import FAR_LESS, IN_PROGRESS, PERIODS, UNSIGNED, Candidate, decide
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOTHING = RetentionSettings(
@@ -234,6 +234,46 @@ def test_a_damaged_one_that_was_looked_at_goes_and_is_never_taken_for_good():
     assert decisions["11-22"].reasons == ("no good one, and a person has looked at it",)
 
 
+LOST = {
+    "an empty one": {"rows": 0},
+    "a small one": {"rows": 100, "stored_bytes": 90},
+    "one with fewer tables": {"tables": 3},
+    "one that a drill could not restore": {"doubts": ("the drill was red",)},
+}
+
+
+@pytest.mark.parametrize("facts", LOST.values(), ids=LOST.keys())
+def test_what_was_wrong_before_an_accepted_backup_is_not_good_because_of_it(facts):
+    """The last backups that hold the data are not pushed out of the month by those that lost it."""
+    bad = daily("01-28", "01-31", **facts)
+    history = [*daily("01-10", "01-27"), *bad, *daily("02-01", "03-20")]
+    history = [replace(c, accepted=c.id == "03-01") for c in history]
+    now = datetime(2026, 3, 20, 12, tzinfo=UTC)
+    decisions = {d.id: d for d in decide(history, policy(monthly=3), now)}
+    assert {name for name, d in decisions.items() if d.keep} == {"01-27", "02-28", "03-01", "03-20"}
+    assert all(decisions[c.id].warnings and not decisions[c.id].in_doubt for c in bad)
+    assert decisions["01-31"].reasons == ("no good one, and a person has looked at a later one",)
+
+
+def test_what_keeps_a_small_one_before_an_accepted_one_keeps_what_shows_that_it_is_small():
+    history = [*daily("11-01", "11-05"), backup("11-06", rows=0, immutable_until=NOW + timedelta(hours=1))]
+    history += [backup("11-07", accepted=True), backup("11-08")]
+    assert kept(history, NOTHING)["11-01"] == ["11-06 is measured against it"]
+
+
+RIGHT = {"smaller before it grew": ({"rows": 100}, {}), "halved on purpose": ({}, {"rows": 100}),
+         "signed with a key that was changed": ({"doubts": (UNSIGNED,)}, {})}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "since"), RIGHT.values(), ids=RIGHT.keys())
+def test_what_is_right_before_an_accepted_backup_stays_good(before, since):
+    history = [*daily("10-01", "10-31", **before), *daily("11-01", "11-22", **since)]
+    history[-3] = replace(history[-3], accepted=True)
+    decisions = {d.id: d for d in decide(history, policy(monthly=2), NOW)}
+    assert not any(d.warnings for d in decisions.values())
+    assert "monthly 2026-10" in decisions["10-31"].reasons
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="same id"):
         decide([backup("11-01"), backup("11-01")], NOTHING, NOW)
@@ -270,6 +310,8 @@ WILD = [
     {"faults": ("damaged",)},
     {"faults": ("damaged",), "accepted": True},
     {"accepted": True},
+    {"doubts": (UNSIGNED,)},
+    {"doubts": ("the drill was red",)},
 ]
 """What a backup may be like. `needs` counts those before it that it depends on."""
 
@@ -342,12 +384,27 @@ def test_what_must_stay_is_never_deleted(history, numbers):
         assert candidate.immutable_until is None or candidate.immutable_until <= NOW
         if candidate.complete:
             assert NOW - candidate.at >= timedelta(hours=numbers.minimum_age_hours)
-            assert not decisions[candidate.id].warnings or candidate.accepted
+            assert not decisions[candidate.id].in_doubt
         else:
             assert NOW - candidate.begun_at >= IN_PROGRESS
     if verified := [c for c in sound if c.verified_at]:
         assert verified[-1] in left
         assert any(c.verified_at == max(v.verified_at for v in verified) for c in verified if c in left)
+
+
+@small
+@given(some, policies)
+def test_accepting_one_makes_no_other_good(history, numbers):
+    """What a drill could not restore, and what is empty between data and the data that was accepted, takes no place."""
+    decisions, _, _ = run(history, numbers)
+    sound = good(history, decisions)
+    data = [c for c in sound if c.rows]
+    base = max((n for n, c in enumerate(sound) if c.accepted), default=0)
+    for number, candidate in enumerate(sound):
+        if not candidate.accepted:
+            assert not set(candidate.doubts) - {UNSIGNED}
+        if not candidate.accepted and number < base and candidate.rows == 0 and sound[base].rows:
+            assert not any(c.at < candidate.at for c in data)
 
 
 @small
@@ -369,7 +426,16 @@ def test_run_again_at_the_same_time_it_deletes_nothing_more(history, numbers):
 @given(some, policies)
 def test_before_a_backup_in_doubt_nothing_goes_and_nothing_at_all_when_it_is_the_newest(history, numbers):
     decisions, _, deleted = run(history, numbers)
-    doubted = [c for c in history if c.complete and decisions[c.id].warnings and not c.accepted]
+    doubted = [c for c in history if decisions[c.id].in_doubt]
+    accepted = [(c.at, c.id) for c in history if c.complete and c.accepted and not decisions[c.id].warnings]
+    assert {c.id for c in doubted} >= {
+        c.id
+        for c in history
+        if c.complete
+        and decisions[c.id].warnings
+        and not c.accepted
+        and (c.at, c.id) > max(accepted, default=(c.at, ""))
+    }
     for doubt in doubted:
         assert all((c.at, c.id) > (doubt.at, doubt.id) for c in deleted)
     newest = max((c for c in history if c.complete), key=lambda c: (c.at, c.id), default=None)

@@ -45,14 +45,24 @@ def line(s3_endpoint):
         yield line
 
 
+class Impatient(Patience):
+    """Gives up soon once the line is broken for good; a pause of the machine before that is ridden out."""
+
+    def __init__(self, line):
+        super().__init__(pause=0.1)
+        self._line = line
+
+    def next_pause(self, since, tries, asked=0):
+        self.at_first = self.later = 0.3 if getattr(self._line.fault, "met", False) else 60
+        return super().next_pause(since, tries, asked)
+
+
 @pytest.fixture
 def far(line, bucket, key):
     """The store behind the line; `patient` rides out what passes, else it gives up soon."""
 
     def store(*, patient, of=bucket):
-        patience = (
-            Patience(at_first=60, later=60, pause=0.1) if patient else Patience(at_first=0.3, later=0.3, pause=0.1)
-        )
+        patience = Patience(at_first=60, later=60, pause=0.1) if patient else Impatient(line)
         return S3Store(of.model_copy(update={"endpoint": line.address}), key, patience=patience, timeout=1)
 
     return store

@@ -10,15 +10,19 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typer.testing import CliRunner
 
 from ops import cli
 from ops.backrest.evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
 from ops.backup.keys import Signer
-from ops.drill.evidence import Phase
+from ops.backup.signed import Signature
+from ops.drill.chain import Head, append
+from ops.drill.evidence import Phase, canonical, digest, signed_content
 from ops.drill.series import files, keep, series_in
 from ops.drill.verify import verify
 from ops.errors import OpsError
 from ops.stack_init import make_key
+from tests.ops.drill_kit import document, fork_document
 
 RUNNER = Signer(make_key())
 KEYS = [RUNNER.public]
@@ -64,7 +68,7 @@ def test_a_sound_series_verifies(drills):
     found = verify(drills, KEYS)
     assert (found.documents, found.problems) == (3, [])
     first, second, _ = files(drills, "backrest-drill-main")
-    assert first.name == "backrest-drill-main-20261101T030000Z.json"
+    assert first.name == "backrest-drill-main-000001-20261101T030000Z.json"
     assert json.loads(first.read_bytes())["previous"] is None
     assert json.loads(second.read_bytes())["previous"]
     assert verify(second, KEYS).problems == []
@@ -165,7 +169,7 @@ def test_a_document_by_another_ones_name_is_red(tmp_path):
     keep(evidence(), tmp_path, RUNNER).rename(tmp_path / "backrest-drill-other-20261101T030000Z.json")
     assert (
         "backrest-drill-other-20261101T030000Z.json",
-        "renamed: it is backrest-drill-main-20261101T030000Z.json",
+        "renamed: it is backrest-drill-main-000001-20261101T030000Z.json",
     ) in problems(tmp_path)
 
 
@@ -175,6 +179,33 @@ def test_each_stanza_has_its_own_series(drills):
     assert series_in(drills) == ["backrest-drill-main", "backrest-drill-main-2"]
     assert len(files(drills, "backrest-drill-main")) == 4
     assert problems(drills) == []
+
+
+def test_drills_that_overlap_and_a_clock_that_was_set_back_break_nothing(drills):
+    """The one that began first may end last; two may begin within one second."""
+    written = [keep(evidence(day), drills, RUNNER) for day in (9, 8, 8, 7, 10)]
+    assert files(drills, "backrest-drill-main")[3:] == written
+    assert len(set(written)) == 5
+    assert problems(drills) == []
+    written[2].unlink()
+    assert problems(drills) == [(written[3].name, "the one before it was changed or taken out")]
+
+
+def test_what_an_older_ancla_wrote_verifies_and_is_gone_on_from(tmp_path):
+    previous = None
+    for day in range(2):  # without a number, in the document and in its name
+        moment = evidence(day).model_copy(update={"previous": previous}).model_dump(mode="json", exclude={"sequence"})
+        signed = Signature(key=RUNNER.public, signature=RUNNER.sign(signed_content(moment)))
+        raw = canonical(moment | {"signed": signed.model_dump()})
+        (tmp_path / f"backrest-drill-main-2026110{day + 1}T030000Z.json").write_bytes(raw)
+        previous = digest(raw)
+    head = Head(environment="backrest-drill-main", sequence=2, sha256=previous).sealed(RUNNER)
+    (tmp_path / "series-backrest-drill-main.json").write_bytes(canonical(head.model_dump(mode="json")))
+    assert (series_in(tmp_path), problems(tmp_path)) == (["backrest-drill-main"], [])
+    third = keep(evidence(0), tmp_path, RUNNER)
+    assert third.name == "backrest-drill-main-000003-20261101T030000Z.json"
+    assert files(tmp_path, "backrest-drill-main")[2] == third
+    assert problems(tmp_path) == []
 
 
 def test_drills_that_end_at_once_wait_for_each_other(tmp_path):
@@ -188,6 +219,25 @@ def test_drills_that_end_at_once_wait_for_each_other(tmp_path):
         keep(evidence(), tmp_path / "none", RUNNER)
 
 
+def listed(place):
+    done = CliRunner().invoke(cli.app, ["evidence", "list", str(place), "--json"])
+    rows = json.loads(done.stdout) if done.exit_code == 0 else []
+    return [(row["sequence"], row["name"], row["backup"], row["verdict"]) for row in rows], done
+
+
+def test_ops_evidence_list_lists_drills_of_every_kind_and_one_document(drills, tmp_path):
+    rows, _ = listed(drills)
+    assert rows == [(number, "main", "20261101-030000F", "green") for number in (1, 2, 3)]
+    assert listed(files(drills, "backrest-drill-main")[0])[0] == rows[:1]
+    append(drills, [document(started_at=START)], log="", render=lambda *_: "", signer=None)
+    keep(fork_document(started_at=START - timedelta(days=9)), drills, None)
+    names = [name for _, name, _, _ in listed(drills)[0]]
+    assert (names[0], sorted(names[1:3]), names[3:]) == (fork_document().cluster_name, ["main", "shop"], ["main"] * 2)
+    (tmp_path / "other.json").write_text("{}")
+    for place, why in {tmp_path / "none": "no such folder", tmp_path / "other.json": "no evidence there"}.items():
+        assert why in str(listed(place)[1].exception)
+
+
 def test_ops_evidence_verify_says_it(drills, monkeypatch, capsys):
     def ops(*words):
         monkeypatch.setattr(sys, "argv", ["ops", "evidence", "verify", str(drills), "--key", RUNNER.public, *words])
@@ -199,4 +249,4 @@ def test_ops_evidence_verify_says_it(drills, monkeypatch, capsys):
     assert (code, json.loads(told.out)["documents"]) == (0, 3)
     files(drills, "backrest-drill-main")[1].unlink()
     code, told = ops()
-    assert (code, "backrest-drill-main-20261103T030000Z.json" in told.err) == (3, True)
+    assert (code, "backrest-drill-main-000003-20261103T030000Z.json" in told.err) == (3, True)

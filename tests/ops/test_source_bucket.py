@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
 
 from blueprint.outputs import BucketOutput
 from ops.backup import catalog, chain
+from ops.backup.records import BucketObject, BucketRecord
 from ops.errors import IntegrityError, ObjectMissingError, RestoreError, RestoreRefusedError, SourceError, StoreError
 from ops.sources import bucket as module
+from ops.sources.base import Dump, SourcePlan
 from ops.sources.bucket import Bucket, compare, cut
 from ops.sources.bucket_objects import Facts, Reader, member_name
 from ops.sources.bucket_restore import MARK, put_all
@@ -400,3 +405,47 @@ def test_a_person_restores_an_incremental_backup_with_stock_tools_alone(assets, 
     want = {member_name(key): content for key, (content, _) in OBJECTS.items() if key != "log.gz"}
     odd = {member_name("folder/"): b"", member_name("back\\slash"): b"5"}
     assert have == want | odd | {"doc.pdf": b"newer"}, "neither what was deleted nor an older version"
+
+
+@dataclass
+class Packed:
+    """A source of objects that a store on a file system, as the tests', cannot have beside one another."""
+
+    objects: dict[str, bytes]
+
+    def plan(self):
+        return SourcePlan(what="objects", bytes_estimate=0, details={})
+
+    def dump(self, folder, outbox):
+        folder.mkdir()
+        pack, now = folder / "pack-00001.tar", datetime.now(UTC)
+        items = [
+            BucketObject(
+                key=key,
+                size=len(content),
+                etag="e",
+                modified=now,
+                sha256=hashlib.sha256(content).hexdigest(),
+                pack=pack.name,
+            )
+            for key, content in self.objects.items()
+        ]
+        with module._new_tar(pack) as tar:
+            for item in items:
+                tar.addfile(module._member(item), io.BytesIO(self.objects[item.key]))
+        outbox.begin(pack)
+        outbox.finish(pack)
+        record = BucketRecord(bucket="b", prefix="", based_on=None, generation=0, objects=tuple(items))
+        return Dump(files={pack: "objects"}, record=record, snapshot_at=now)
+
+
+def test_a_person_gets_a_key_that_is_a_folder_of_another_beside_it(folder, tmp_path):
+    objects = {"a//b": b"0", "a//b/c": b"1", "docs": b"2", "docs/a.txt": b"3", "docs/a.txt/b": b"4", "zebra": b"5"}
+    made = backup(Packed(objects), folder)
+    new = tmp_path / "new"
+    done = by_hand(folder.root / "thing" / made.id, NEW=new)
+    assert done.returncode == 0, done.stderr
+    have = {str(path.relative_to(new)): path.read_bytes() for path in new.rglob("*") if path.is_file()}
+    plain = {"docs/a.txt/b", "zebra"}
+    odd = {f".ancla-keys/{hashlib.sha256(key.encode()).hexdigest()}": objects[key] for key in objects.keys() - plain}
+    assert have == odd | {key: objects[key] for key in plain}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,58 @@ def test_no_value_and_no_plain_digest_leaves_the_archive(files, tmp_path):
             assert base64.b64encode(value.encode()) not in shown
     assert b"c4n4ry" not in shown
     assert b"PASSWORD" in shown, "the names are there to be seen, or nothing was looked at"
+
+
+def paths(folder):
+    return [item.path.removeprefix(f"{folder}/") for item in SecretFiles(paths=(folder,)).fingerprint().files]
+
+
+def test_links_in_a_folder_stand_for_what_they_lead_to(files, tmp_path):
+    folder = files.paths[1]
+    (folder / "current").symlink_to("release")
+    (folder / "release").mkdir()
+    (folder / "release" / "tls.key").write_text("c4n4ry")
+    (folder / "tls.key").symlink_to("current/tls.key")
+    (folder / "null").symlink_to("/dev/null")
+    assert paths(folder) == ["current/tls.key", "jwt.pem", "release/tls.key", "tls.key"]
+    recipients, identities = keys(tmp_path)
+    store = FolderStore(tmp_path / "store")
+    backup(SecretFiles(paths=(folder,)), store, recipients=recipients)
+    restore(store, SecretFiles(root=tmp_path / "back"), identities=identities)
+    assert (tmp_path / "back" / str(folder).lstrip("/") / "current" / "tls.key").read_text() == "c4n4ry"
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "said"),
+    [("tls.key", "/nowhere/key.pem", "/nowhere/key.pem"), ("self", ".", "leads back"), ("up", "..", "leads back")],
+)
+def test_a_link_that_leads_nowhere_or_in_a_circle_is_refused_by_name(files, name, target, said):
+    link = files.paths[1] / name
+    link.symlink_to(target)
+    with pytest.raises(SourceError, match=said) as caught:
+        SecretFiles(paths=(link.parent.parent,)).plan()
+    assert f"/{name}" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name(files, monkeypatch):
+    closed = files.paths[1] / "closed"
+    closed.mkdir()
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)  # root may read everything
+    with pytest.raises(SourceError, match=f"{closed}: Permission denied"):
+        files.plan()
+
+
+def test_a_name_that_is_no_utf_8_is_refused(files):
+    Path(os.fsdecode(os.fsencode(files.paths[1]) + b"/caf\xe9.key")).write_text("c4n4ry")
+    with pytest.raises(SourceError, match=r"caf\\xe9\.key: a name that is no UTF-8"):
+        files.plan()
 
 
 def test_the_same_files_twice_have_nothing_in_common_to_compare(files, tmp_path):

@@ -47,7 +47,7 @@ def test_another_host_key_than_the_pinned_one_is_refused(machine, target):
 
 def test_a_refused_key_and_a_closed_port_say_what_to_do(machine, target):
     with (
-        pytest.raises(SshError, match="the deploy key is refused; run `pulumi up`"),
+        pytest.raises(SshError, match="the deploy key is refused; take the outputs of today"),
         ssh.connect(replace(target, deploy_key=make_key())),
     ):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from ops.backup.run import BackupJob, create
 from ops.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import RestoreJob
 from ops.restore import run as restore
+from tests.ops.test_swap_killed import quiet
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 BEFORE = "shop_before_20261123010000"
@@ -32,7 +34,7 @@ def impatient(monkeypatch):
 
 
 @pytest.fixture
-def copy(source, folder, admin, app):
+def copy(source, folder, admin, app, cluster):
     """A verified restore of `shop`, after which the live one lost its orders. Yields the copy's name."""
     made = create(
         BackupJob(environment="staging", project="test", name="shop", source=source, stores=(folder,)), silent
@@ -40,6 +42,7 @@ def copy(source, folder, admin, app):
     restore(RestoreJob(store=folder, manifest=made, admin=admin, owner=app, live=("shop",), target="shop_copy"), silent)
     with app.on("shop").connect() as connection:
         connection.execute("DELETE FROM orders")
+    quiet(cluster)  # sessions that were closed are counted, and waited for, until their server processes are gone
     return "shop_copy"
 
 
@@ -86,6 +89,25 @@ def test_what_no_restore_has_verified_is_refused(cluster_ways, copy, admin):
         swap.plan_promote(cluster_ways, "shop", "shop", NOW)
 
 
+def test_a_copy_of_another_database_is_refused(cluster_ways, copy, admin):
+    """Which it is of stands in its mark; where an older Ancla has not written that, a person must have named it."""
+
+    def mark(of):
+        with admin.on(copy).connect() as connection:
+            connection.execute(f"COMMENT ON DATABASE {copy} IS 'ancla: restore of x{of} begun y, verified'")
+
+    plan = partial(swap.plan_promote, cluster_ways, "shop", copy, NOW)
+    assert plan(named=False).live == "shop"
+    mark(" (logs)")
+    for named in (True, False):
+        with pytest.raises(RestoreRefusedError, match="is of logs, and may not take the place of shop"):
+            plan(named=named)
+    mark("")
+    assert plan().live == "shop"
+    with pytest.raises(RestoreRefusedError, match="does not say of which database it is"):
+        plan(named=False)
+
+
 def test_sessions_that_may_not_be_ended_stop_it_and_nothing_is_renamed(impatient, cluster_ways, copy, cluster, app):
     with cluster.on("shop").connect(), pytest.raises(RestoreError, match="sessions of other roles stay"):
         swap.run(cluster_ways, swap.plan_promote(cluster_ways, "shop", copy, NOW), silent)
@@ -93,12 +115,14 @@ def test_sessions_that_may_not_be_ended_stop_it_and_nothing_is_renamed(impatient
     assert orders(app) == 0, "and the app can connect again"
 
 
-def test_when_the_second_rename_is_refused_the_first_is_taken_back(impatient, cluster_ways, copy, cluster, app):
+def test_when_the_second_rename_is_refused_the_first_is_taken_back(monkeypatch, cluster_ways, copy, cluster, app):
     planned = swap.plan_promote(cluster_ways, "shop", copy, NOW)
     held = []
 
     def report(text):
-        if text.startswith(copy):  # the second one begins: somebody has connected to the copy
+        second = text.startswith(copy)  # only there somebody stays; a session of ours that ends slowly is waited for
+        monkeypatch.setattr(swap, "QUIET_SECONDS", 0.5 if second else 60)
+        if second:
             held.append(cluster.on(copy).connect())
             held[-1].__enter__()
 

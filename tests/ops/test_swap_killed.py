@@ -14,6 +14,8 @@ from tests.ops.faults import eventually
 
 SEED = int(os.environ["ANCLA_SEED"])
 MADE = "ancla: restore of 20261123T000000Z-aaaaaa begun 2026-11-23T00:10:00Z, verified"
+OWN = "the shop,\nours since 2019"
+"""The comment of a person."""
 
 
 def silent(text):
@@ -39,6 +41,8 @@ def both(shop, cluster, admin):
     with admin.connect() as connection:
         connection.execute("CREATE DATABASE shop_copy TEMPLATE template0")
         connection.execute(f"COMMENT ON DATABASE shop_copy IS '{MADE}'")
+    with cluster.connect() as connection:
+        connection.execute(f"COMMENT ON DATABASE shop IS '{OWN}'")
     for name, word in (("shop", "old"), ("shop_copy", "new")):
         with cluster.on(name).connect() as connection:
             connection.execute("CREATE TABLE public.word (word text)")
@@ -75,7 +79,7 @@ def quiet(cluster):
 def is_as_before(cluster):
     found = databases(cluster)
     assert {name: word for name, (word, _) in found.items()} == {"shop": "old", "shop_copy": "new"}
-    assert found["shop"][1] == ""
+    assert found["shop"][1] == OWN
 
 
 def is_promoted(cluster):
@@ -85,7 +89,7 @@ def is_promoted(cluster):
     (before,) = found.keys() - {"shop"}
     assert before.startswith("shop_before_")
     assert found[before][0] == "old"
-    assert found[before][1].endswith("replaced by shop_copy")
+    assert found[before][1].endswith(f"replaced by shop_copy; its comment was: {OWN}")
 
 
 def anew(cluster):
@@ -98,15 +102,21 @@ def anew(cluster):
             if name != aside:
                 connection.execute(f"ALTER DATABASE {name} RENAME TO {aside}")
         connection.execute("ALTER DATABASE shop_aside RENAME TO shop")
-        connection.execute("COMMENT ON DATABASE shop IS NULL")
+        connection.execute(f"COMMENT ON DATABASE shop IS '{OWN}'")
         connection.execute(f"COMMENT ON DATABASE shop_copy IS '{MADE}'")
+
+
+def kill(work, ways, at):
+    """Kill it before a step, or see it end before that: a session that ends slowly takes steps of its own."""
+    code, steps = killed.run(work, ways, at=at)
+    assert code == -9 or (code == 0 and len(steps) <= at), steps
+    return steps
 
 
 def kill_promote(points, cluster, ways):
     for at in points:
         for finish in (promote, undo):
-            code, steps = killed.run(promote, ways, at=at)
-            assert code == -9, steps
+            steps = kill(promote, ways, at)
             quiet(cluster)
             here = f"killed before step {at} ({steps[-1]}), then {finish.__name__} (ANCLA_SEED={SEED})"
             assert len(words(cluster)) == 2, here
@@ -132,8 +142,7 @@ def try_undo_of_nothing(cluster, ways):
 def kill_undo(points, cluster, ways):
     for at in points:
         promote(ways)
-        code, steps = killed.run(undo, ways, at=at)
-        assert code == -9, steps
+        kill(undo, ways, at)
         quiet(cluster)
         assert len(words(cluster)) == 2
         try_undo_of_nothing(cluster, ways) if words(cluster) == {"shop": "old", "shop_copy": "new"} else undo(ways)
@@ -174,10 +183,8 @@ def test_an_undo_killed_at_every_step_is_finished_by_itself(both, cluster, ways)
 def test_while_the_live_name_is_gone_another_copy_may_take_it_and_an_unverified_one_may_not(both, cluster, ways, admin):
     with admin.connect() as connection:
         connection.execute("CREATE DATABASE shop_other TEMPLATE shop_copy")
-    steps = killed.run(promote, ways)[1]
-    anew_with_other(cluster)
-    first = next(number for number, step in enumerate(steps) if "RENAME TO" in step)
-    assert killed.run(promote, ways, at=first + 1)[0] == -9
+    quiet(cluster)
+    assert killed.run(promote, ways, at=live_was_renamed)[0] == -9
     quiet(cluster)
     assert "shop" not in words(cluster)
     with pytest.raises(RestoreRefusedError, match="no restore has verified it"):
@@ -190,9 +197,6 @@ def test_while_the_live_name_is_gone_another_copy_may_take_it_and_an_unverified_
     assert words(cluster) == {"shop": "old", "shop_copy": "new", "shop_other": "new"}
 
 
-def anew_with_other(cluster):
-    with cluster.connect() as connection:
-        connection.execute("ALTER DATABASE shop_other RENAME TO other")
-    anew(cluster)
-    with cluster.connect() as connection:
-        connection.execute("ALTER DATABASE other RENAME TO shop_other")
+def live_was_renamed(step):
+    """Not by its number: a session that ends slowly takes steps before it."""
+    return 'ALTER DATABASE "shop_before_' in step and "ALLOW_CONNECTIONS true" in step

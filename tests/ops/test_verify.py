@@ -133,6 +133,22 @@ def test_a_sample_is_drawn_from_all_of_it(store, keys):
     assert run(store, sample=99).read == 4
 
 
+def test_a_manifest_that_was_lost_is_named_at_once_and_stays_named(store, keys):
+    """Its page, which is written before it, tells it from a backup that is being made, or was broken off."""
+    manifest = f"app/{IDS[0]}/manifest.json"
+    store.put_bytes(f"app/{IDS[0]}/RESTORE.md", b"how to")
+    run(store)
+    store.delete([manifest])
+    for _ in range(2):
+        assert run(store, everything=True).problems == [f"{store.name}/{manifest}: missing, but RESTORE.md is there"]
+    store.delete([item.key for item in store.list("ledger/")])
+    assert run(store).problems == [], "nobody has seen it complete: it may be in progress"
+    later = max(entry.stored_at for entry in entries(store)) + timedelta(hours=25)
+    assert len(run(store, now=later).problems) == 1
+    store.delete([f"app/{IDS[0]}/RESTORE.md"])
+    assert run(store, now=later).problems == [], "remains of a backup, or of a prune"
+
+
 @pytest.mark.parametrize("at", [0, 1500, 2999])
 def test_one_flipped_bit_is_named_and_stays_named(store, keys, at):
     flip(store, keys[2], at)
@@ -183,7 +199,9 @@ def test_one_name_does_not_forget_the_others(store, keys):
 
 
 def test_a_ledger_of_another_hand_or_of_the_future_is_not_believed(store, keys):
-    run(store, seal=Signer(make_key()))
+    another = Signer(make_key())
+    run(store, seal=another, signers=[another.public])
+    assert len(list((store.root / "ledger").iterdir())) == 1
     assert run(store, seal=None).read == 4
     assert run(store).read == 4
     assert run(store).read == 0
@@ -191,6 +209,24 @@ def test_a_ledger_of_another_hand_or_of_the_future_is_not_believed(store, keys):
     newest = max((store.root / "ledger").iterdir())
     newest.write_bytes(newest.read_bytes().replace(b'"app/', b'"apq/', 1))
     assert read_ledger(store, []) != read_ledger(store, [OURS.public]), "changed: an older one is believed"
+
+
+def test_a_ledger_that_nobody_would_believe_is_not_written(store, keys):
+    """It would push out those that are believed."""
+    run(store)
+    for seal in (Signer(make_key()), None) * KEPT:
+        assert run(store, seal=seal, everything=True).problems == []
+    assert run(store).read == 0
+    assert len(list((store.root / "ledger").iterdir())) == 1
+    run(store, seal=None, signers=[], everything=True)
+    assert len(list((store.root / "ledger").iterdir())) == 2, "where no key is named all are believed"
+
+
+def test_what_was_never_read_is_not_verified_before(store, keys):
+    verdict = run(store, sample=1)
+    assert (verdict.objects, verdict.read, verdict.remembered) == (4, 1, 0)
+    run(store)
+    assert run(store, sample=1).remembered == 3
 
 
 def test_a_ledger_is_never_written_again_and_old_ones_go(store, keys):

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import http.server
 import json
-import multiprocessing
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import typer
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketOutput, EnvironmentOutputs, OutputSecrets
 from ops.backup.keys import Signer
 from ops.backup.manifest import Manifest
 from ops.backup.records import SecretsRecord
-from ops.errors import OpsError, SourceError, StoreUnreachableError, VerdictError
+from ops.errors import OpsError, SourceError, StoreUnreachableError
 from ops.stack import LoadedStack
 from ops.stack_init import make_key
 from ops.stores.folder import FolderStore
@@ -26,10 +24,11 @@ from ops.watch.alerts import RUNBOOKS, watching
 from ops.watch.cli import watch_failed, watch_test
 from ops.watch.freshness import look
 from ops.watch.runs import backup_run
-from ops.watch.state import home_of
+from ops.watch.state import CopyState, home_of
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 TOKEN = "t0ken-c4nary"
+AGES = {"s3://b": 7.0, "s3://never": None}
 
 
 @pytest.fixture
@@ -172,6 +171,20 @@ def test_a_recovery_of_what_nobody_was_told_is_not_told(receiver):
     assert receiver.seen == []
 
 
+def test_a_recovery_that_did_not_get_through_is_tried_by_the_next_run_until_it_is_wrong_again(receiver):
+    stack = make_stack(receiver)
+    for wrong_again in (False, True):
+        receiver.status = 200
+        at(stack, NOW, "none")
+        receiver.status = 500
+        at(stack, NOW, None)
+        receiver.status = 200
+        receiver.seen.clear()
+        at(stack, NOW, "none" if wrong_again else None)
+        at(stack, NOW, "none" if wrong_again else None)
+        assert receiver.titles() == [f"[ancla shop staging] {'' if wrong_again else 'recovered: '}none"]
+
+
 def test_several_sets_are_one_message_and_a_broken_address_does_not_keep_the_others_from_it(receiver, capsys):
     stack = make_stack(
         receiver,
@@ -298,6 +311,15 @@ def test_metrics_are_whole_and_say_what_is_known_only(receiver):
     assert [path.name for path in file.parent.iterdir()] == ["ancla.prom"]
 
 
+def test_a_backup_that_never_was_is_older_than_any_budget(receiver):
+    stack = make_stack(receiver)
+    with watching(stack) as watch:
+        watch.state.copies = [CopyState(name="notes", store=store, age=age, budget=9) for store, age in AGES.items()]
+    text = (home_of(stack) / "metrics" / "ancla.prom").read_text()
+    ages = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith("ancla_backup_age_seconds{")]
+    assert ages == ["7.0", "+Inf"]
+
+
 def test_a_unit_that_failed_is_told_unless_ops_just_has(receiver, monkeypatch):
     stack = make_stack(receiver)
     monkeypatch.setattr("ops.watch.cli.load_stack", lambda *_: stack)
@@ -310,6 +332,8 @@ def test_a_unit_that_failed_is_told_unless_ops_just_has(receiver, monkeypatch):
     assert "ancla-backup.service failed" in receiver.titles()[0]
     succeeds(stack)
     assert "recovered: ancla-backup.service failed" in receiver.titles()[1]
+    watch_failed("ancla-freshness.service")
+    assert "docs/runbooks/backup-missing.md" in receiver.seen[-1][2]["message"]
 
 
 def test_trying_the_addresses_says_which_do_not_work(receiver, monkeypatch, capsys):
@@ -370,91 +394,6 @@ def test_a_backup_of_the_future_or_of_another_hand_is_not_fresh(folder):
     assert newest(folder).fresh
     assert not newest(folder, signer=ours.public).fresh
     assert newest(folder, signer=other.public).fresh
-
-
-def log(count=3):
-    for number in range(count):
-        audit.record("backup create", result="done", backup=f"b{number}")
-    return audit.log_path()
-
-
-def test_every_change_of_the_audit_log_is_seen():
-    path = log()
-    assert audit.read(path).problems == []
-    lines = path.read_text().splitlines(keepends=True)
-    edits = {
-        "a character": [lines[0], lines[1].replace('"b1"', '"b2"'), lines[2]],
-        "a line less": [lines[0], lines[2]],
-        "the first": lines[1:],
-        "the last": lines[:2],
-        "all": [],
-        "a line more": [lines[0], lines[1], lines[1], lines[2]],
-        "no JSON": [lines[0], "x" + lines[1], lines[2]],
-        "the last is no JSON": [*lines[:2], "x" + lines[2]],
-    }
-    unseen = []
-    for what, edited in edits.items():
-        path.write_text("".join(edited))
-        if not audit.read(path).problems:
-            unseen.append(what)
-    # the oldest lines go with rotation: what is left is whole, and begins where it begins
-    assert unseen == ["the first"]
-    assert [entry["number"] for entry in audit.read(path).entries] == [1, 2]
-
-
-def test_the_audit_log_goes_on_over_rotation_and_over_a_line_that_was_torn():
-    path = log()
-    path.rename(path.with_name("audit.jsonl.1"))
-    with log(2).open("ab") as file:
-        file.write(b'{"number": 6, "prev')  # a disk that filled up
-    log(1)
-    found = audit.read(path)
-    assert (found.problems, found.torn, [entry["number"] for entry in found.entries]) == ([], 1, [1, 2, 3, 4, 5, 6])
-    path.with_name("audit.jsonl.1").unlink()
-    assert audit.read(path).problems == []
-    path.with_name(".audit.jsonl.head").unlink()
-    log(1)
-    assert audit.read(path).problems == []
-
-
-def write_many(count):
-    for number in range(count):
-        audit.record("test", result="done", n=number)
-
-
-def test_many_write_the_audit_log_at_once():
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=write_many, args=(25,)) for _ in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    found = audit.read(audit.log_path())
-    assert (found.problems, found.torn, len(found.entries)) == ([], 0, 100)
-
-
-def test_a_command_leaves_one_line_however_it_ends():
-    @audit.audited("drill")
-    def command(*, name, error=None, dry_run=False):
-        audit.note(backup="b1", stack="staging")
-        if error:
-            raise error
-
-    command(name="a")
-    command(name="a", dry_run=True)
-    for error in (VerdictError("red"), SourceError("x"), typer.Exit(1), ValueError("x"), KeyboardInterrupt()):
-        with pytest.raises(type(error)):
-            command(name="b", error=error)
-    entries = audit.read(audit.log_path()).entries
-    assert [entry["result"] for entry in entries] == ["done", "red", "failed", "failed", "failed", "interrupted"]
-    assert {key: entries[0][key] for key in ("verb", "name", "backup", "stack")} == {
-        "verb": "drill",
-        "name": "a",
-        "backup": "b1",
-        "stack": "staging",
-    }
-    assert entries[0]["user"]
-    assert entries[0]["host"]
 
 
 def test_a_folder_is_a_store_for_freshness_too(tmp_path):

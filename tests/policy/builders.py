@@ -43,7 +43,12 @@ def compliant() -> dict[str, Any]:
     policy = {"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}]}
     steps = [
         step("Firewall", "firewall", {"name": "acme-prod", "tags": ["acme-prod"], "inboundRules": rules}),
-        step("Droplet", "app", {"name": "acme-prod", "tags": ["acme-prod"], "backups": True, "size": "s-1vcpu-1gb"}),
+        step(
+            "Droplet",
+            "app",
+            {"name": "acme-prod", "tags": ["acme-prod"], "backups": True, "size": "s-1vcpu-1gb"},
+            protect=True,
+        ),
         step(
             "DatabaseCluster", "db", {"name": "acme-db", "tags": ["acme-prod"], "size": "db-s-1vcpu-1gb"}, protect=True
         ),

@@ -68,6 +68,7 @@ VIOLATING: list[tuple[str, str, Change]] = [
     ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="all")),
     ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="0")),
     ("droplets-behind-firewall", "acme-prod", set_input("Firewall", "tags", ["other"])),
+    ("data-protected", "acme-prod", unprotect("Droplet")),
     ("data-protected", "acme-db", unprotect("DatabaseCluster")),
     ("data-protected", "acme-backups", unprotect("SpacesBucket")),
     ("data-protected", "example.org", unprotect("Domain")),

@@ -68,23 +68,23 @@ def make_outputs(**changes: Any) -> EnvironmentOutputs:
     return EnvironmentOutputs.model_validate(document | changes)
 
 
-def make_secrets() -> OutputSecrets:
+def make_secrets(key: str = PEM) -> OutputSecrets:
     return OutputSecrets.model_validate(
         {
             "deploy_key": "DEPLOY",
             "database_password": CANARY,
             "assets_key": {"access_key": "ACCESS", "secret_key": "SPACES-SECRET"},
-            "app": {"TOKEN": CANARY, "KEY": PEM, "UNUSED": "never"},
+            "app": {"TOKEN": CANARY, "KEY": key, "UNUSED": "never"},
         }
     )
 
 
-def make_plan(version: str = "1.0.0", *, login: str = LOGIN, **changes: Any) -> ReleasePlan:
+def make_plan(version: str = "1.0.0", *, login: str = LOGIN, key: str = PEM, **changes: Any) -> ReleasePlan:
     outputs = make_outputs(**changes)
     services = [s.model_copy(update={"image": f"{s.image.rpartition(':')[0]}:{version}"}) for s in outputs.services]
     outputs = outputs.model_copy(update={"services": services})
     digests = {service.name: f"sha256:{service.name}-{version}" for service in services}
-    return build_plan(outputs, make_secrets(), digests, login)
+    return build_plan(outputs, make_secrets(key), digests, login)
 
 
 class KilledError(BaseException):

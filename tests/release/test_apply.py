@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +106,64 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words_and_no_secret(
     assert CANARY not in text
     assert PEM.splitlines()[1] not in text
     assert_whole(machine, make_plan("1.0.0"))
+
+
+def test_a_secret_with_carriage_returns_is_unchanged_and_comes_back_as_it_was(machine: FakeMachine):
+    plan = make_plan(key=PEM.replace("\n", "\r\n") + "\r")
+    apply(plan, machine)
+    written = (machine.layout.app / ".env").read_bytes()
+    assert b"\r\n" in written
+    assert apply(plan, machine).result == "unchanged"
+    machine.broken.add("2.0.0")
+    with pytest.raises(ReleaseError, match="the former release is back"):
+        apply(make_plan("2.0.0"), machine)
+    assert (machine.layout.app / ".env").read_bytes() == written
+
+
+@pytest.mark.parametrize("name", ["former.new/compose.yaml", ".env", "release.json"])
+def test_a_full_disk_is_one_line_with_the_file_and_what_runs(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    apply(make_plan("1.0.0"), machine)
+    full = [machine.layout.app / f"{name}.ancla-new"]
+    flush = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() in full:
+            full.clear()  # what goes back is smaller, or there is room again
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ReleaseError) as found:
+        apply(make_plan("2.0.0"), machine)
+    assert f"{machine.layout.app / name}: cannot be written: No space left on device" in str(found.value)
+    left = {
+        "former.new/compose.yaml": "",
+        ".env": "; the former release is back",
+        "release.json": "the new release runs, and is not recorded: make room, and run `ops deploy` again",
+    }
+    assert str(found.value).endswith(left[name])
+    assert not list(machine.layout.app.rglob("*.ancla-new")), "it would fill the disk"
+    if name == "release.json":
+        assert apply(make_plan("2.0.0"), machine).result == "released"
+    else:
+        assert_whole(machine, make_plan("1.0.0"))
+
+
+@pytest.mark.parametrize("method", ["mkdir", "rename"])
+def test_what_else_the_disk_refuses_is_one_line_too(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch, method: str):
+    apply(make_plan("1.0.0"), machine)
+    real = getattr(Path, method)
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "former.new":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(ReleaseError, match=r"former\.new: Read-only file system"):
+        apply(make_plan("2.0.0"), machine)
 
 
 @pytest.mark.parametrize("first", [None, "1.0.0"])

@@ -80,6 +80,7 @@ def test_a_failed_release_is_an_error_with_the_apps_last_words(answer: Any, stac
     [
         ("", "sudo: /usr/local/bin/ops: command not found", "command not found; if it is not on the machine"),
         ("", "", "gave no answer"),
+        ("", "Traceback:\nMemoryError", r"\(exit 1\): MemoryError$"),
         ('{"result": "released", "new_field": 1}', "", "runs another Ancla than this desk"),
     ],
 )

@@ -29,6 +29,8 @@ SHARP = {
     "BACKSLASHES": "a\\b \\n \\\\ end\\",
     "BACKSLASH_QUOTE": "\\\"\\'",
     "LINES": PEM,
+    "LINES_OF_WINDOWS": PEM.replace("\n", "\r\n"),
+    "RETURN": "a\rb\r",
     "UNICODE": "ñandú ☃ 漢字",
     "EQUALS": "a=b=c",
     "SHELL": "$(id) ; rm -rf / & |",

@@ -77,7 +77,7 @@ class Sandbox:
         assert set(answer) == {"id", "message", "request_id"}
         return status, answer["message"]
 
-    def until(self, look: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, look: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not look():
             assert time.monotonic() < end, "waited in vain"
@@ -141,7 +141,7 @@ def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandb
     finally:
         sandbox.client.close()
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,9 @@ def test_droplets_made_at_the_same_time_share_no_address(sandbox: Sandbox):
 
     def make(number: int) -> int:
         body = DROPLET | {"name": f"web-{number}"}
-        return httpx.post(f"{sandbox.url}/v2/droplets", json=body, headers=headers, trust_env=False).status_code
+        return httpx.post(
+            f"{sandbox.url}/v2/droplets", json=body, headers=headers, trust_env=False, timeout=60
+        ).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(make, range(8))) == {202}
@@ -221,4 +223,5 @@ def test_a_destroy_that_fails_is_tried_again(sandbox: Sandbox):
     sandbox.until(lambda: "busy" in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
     del sandbox.parts.fail["delete_droplet"]
     sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
-    assert sandbox.client.get("/_sandbox/health").json()["problems"] == {}
+    # It is gone a moment before the work that removed it has ended well.
+    sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -285,6 +286,23 @@ def test_without_spaces_keys_the_message_says_which(offline: Driver, monkeypatch
         provider.create(Asked(urn=urn("SpacesBucket"), inputs=inputs))
 
 
+def test_the_id_of_a_spaces_key_may_be_an_input_while_its_secret_is_in_the_environment(
+    offline: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**given: str) -> None:
+        raise ProviderError(f"{given['access_key']}:{given['secret_key']}")
+
+    monkeypatch.setattr("sandbox.plugins.spaces.Spaces", refuse)
+    monkeypatch.setenv("SPACES_ACCESS_KEY_ID", "of-the-environment")
+    monkeypatch.setenv("SPACES_SECRET_ACCESS_KEY", "secret")
+    inputs = offline.check("SpacesBucket")
+    for given, expected in (({}, "of-the-environment:secret"), ({"spacesAccessId": "pinned"}, "pinned:secret")):
+        provider = DigitalOcean()
+        provider.configure(given, {})
+        with pytest.raises(ProviderError, match=f"^{expected}$"):
+            provider.create(Asked(urn=urn("SpacesBucket"), inputs=inputs))
+
+
 # a server that fails on purpose
 
 
@@ -396,7 +414,13 @@ def test_a_wait_ends_when_the_engine_cancels(flaky: Flaky) -> None:
     never = (200, {}, {"droplet": {"id": 17, "locked": True, **_DROPLET}})
     flaky.answers = [(202, {}, {"droplet": {"id": 17}}), *([never] * 999)]
     driver = Driver(flaky.url)
-    threading.Timer(0.3, driver.provider.cancel).start()
+
+    def cancel_while_it_waits() -> None:
+        while not any(call.startswith("GET") for call in flaky.calls):
+            time.sleep(0.01)
+        driver.provider.cancel()
+
+    threading.Thread(target=cancel_while_it_waits, daemon=True).start()
     with pytest.raises(IncompleteError, match="cancelled"):
         driver.create("Droplet", image="x", size="s", region="nyc3")
 

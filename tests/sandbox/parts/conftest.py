@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import subprocess
@@ -15,8 +16,12 @@ import pytest
 from sandbox.parts.base import ClusterSpec, DatabaseUser, DropletSpec, PoolSpec, VpcSpec
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
+from sandbox.parts.network import VPC_POOL
 
-VPC = VpcSpec(id="vpc-1", name="default-nyc3", ip_range="10.103.224.0/20")
+
+def inside(vpc: VpcSpec, number: int) -> str:
+    """The address of a number in a VPC's range."""
+    return str(ipaddress.IPv4Network(vpc.ip_range)[number])
 
 
 def free_ports(count: int) -> int:
@@ -40,7 +45,7 @@ class Key:
     public: str
 
 
-def eventually(check: Callable[[], bool], seconds: float = 120) -> None:
+def eventually(check: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, "not in time"
@@ -59,13 +64,17 @@ class Ssh:
         return done.stdout.strip()
 
     def try_(
-        self, address: str, command: str, user: str = "root", timeout: float = 30
+        self, address: str, command: str, user: str = "root", timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        options = ["BatchMode=yes", "StrictHostKeyChecking=no", f"UserKnownHostsFile={self.known}", "ConnectTimeout=2"]
+        # The connection's limit holds for the exchange of keys too, for which a busy sshd may need seconds.
+        options = ["BatchMode=yes", "StrictHostKeyChecking=no", f"UserKnownHostsFile={self.known}", "ConnectTimeout=20"]
         arguments = ["ssh", "-i", str(self.key.private), *(part for option in options for part in ("-o", option))]
-        return subprocess.run(
-            [*arguments, f"{user}@{address}", command], capture_output=True, text=True, timeout=timeout, check=False
-        )
+        arguments += [f"{user}@{address}", command]
+        try:
+            return subprocess.run(arguments, capture_output=True, text=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            # A machine that goes down or comes up may take a login and leave it hanging.
+            return subprocess.CompletedProcess(arguments, 124, "", f"{command}: no end after {timeout:g} s")
 
     def wait(self, address: str, user: str = "root") -> None:
         eventually(lambda: self.try_(address, "true", user).returncode == 0)
@@ -103,13 +112,21 @@ def taken() -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def droplet(parts: ContainerParts, key: Key, ssh: Ssh, taken: set[str]) -> Iterator[DropletSpec]:
+def vpc(parts: ContainerParts) -> VpcSpec:
+    """A VPC of the highest free range: sandboxes of other lanes begin low, each at another one, and go up."""
+    ranges = [str(network) for network in VPC_POOL.subnets(new_prefix=20)]
+    free = next(cidr for cidr in reversed(ranges) if parts.check_vpc_range(cidr) is None)
+    return VpcSpec(id="vpc-1", name="default-nyc3", ip_range=free)
+
+
+@pytest.fixture(scope="session")
+def droplet(parts: ContainerParts, vpc: VpcSpec, key: Key, ssh: Ssh, taken: set[str]) -> Iterator[DropletSpec]:
     """A droplet that is up, with a sudo user from user_data and a reserved IP."""
     public, reserved = parts.free_public_ip(frozenset(taken)), parts.free_public_ip(frozenset(taken), reserved=True)
     taken.update((public, reserved))
     spec = DropletSpec(
-        id=1001, name="web-1", image="ubuntu-24-04-x64", vcpus=1, memory=2048, disk=50, region="nyc3", vpc=VPC,
-        public_ip=public, private_ip="10.103.224.2", authorized_keys=(key.public,), reserved_ips=(reserved,),
+        id=1001, name="web-1", image="ubuntu-24-04-x64", vcpus=1, memory=2048, disk=50, region="nyc3", vpc=vpc,
+        public_ip=public, private_ip=inside(vpc, 2), authorized_keys=(key.public,), reserved_ips=(reserved,),
         user_data=(
             "#cloud-config\nusers:\n- name: deploy\n  sudo: ALL=(ALL) NOPASSWD:ALL\n  shell: /bin/bash\n"
             f"  ssh_authorized_keys: ['{key.public}']\n"
@@ -122,14 +139,14 @@ def droplet(parts: ContainerParts, key: Key, ssh: Ssh, taken: set[str]) -> Itera
 
 
 @pytest.fixture(scope="session")
-def cluster(parts: ContainerParts, taken: set[str]) -> Iterator[ClusterSpec]:
+def cluster(parts: ContainerParts, vpc: VpcSpec, taken: set[str]) -> Iterator[ClusterSpec]:
     """A PostgreSQL cluster that is online, open to all."""
     public = parts.free_public_ip(frozenset(taken))
     taken.add(public)
     spec = ClusterSpec(
-        id="c-1", name="db", version="15", nodes=1, vcpus=1, memory=1024, vpc=VPC,
+        id="c-1", name="db", version="15", nodes=1, vcpus=1, memory=1024, vpc=vpc,
         host="db-1.a.db.ondigitalocean.com", private_host="private-db-1.a.db.ondigitalocean.com",
-        public_ip=public, private_ip="10.103.224.9",
+        public_ip=public, private_ip=inside(vpc, 9),
         users=(DatabaseUser(name="doadmin", password="pa'ss\\\"w"), DatabaseUser(name="app", password="app-secret")),
         databases=("defaultdb", "app"),
         pools=(PoolSpec(name="app-pool", mode="transaction", size=3, database="app", user="app"),),

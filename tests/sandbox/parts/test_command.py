@@ -22,6 +22,14 @@ ROOT = Path(__file__).parents[3]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it went between the opening and the reading
+        return False
+
+
 def runner(home: Path, name: str) -> Run:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANCLA_SANDBOX")}
 
@@ -76,7 +84,7 @@ def variables(run: Run) -> dict[str, str]:
 
 def api(run: Run, method: str, path: str, body: Any = None) -> httpx.Response:
     have = variables(run)
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         headers = {"Authorization": f"Bearer {have['DIGITALOCEAN_TOKEN']}"}
         return client.request(method, have["DIGITALOCEAN_API_URL"] + path, json=body, headers=headers)
 
@@ -117,11 +125,7 @@ def test_a_killed_api_comes_back_with_its_state(run: Run, home: Path) -> None:
 
 
 def _alive(home: Path) -> bool:
-    try:
-        os.kill(int((home / "serve.pid").read_text()), 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{(home / 'serve.pid').read_text()}/stat").read_text().split()[2] != "Z"
+    return runs(int((home / "serve.pid").read_text()))
 
 
 def test_a_missing_part_is_made_again(run: Run, name: str) -> None:

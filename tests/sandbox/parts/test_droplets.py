@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError, PortRule, RegistryLogin, World
 from sandbox.parts.containers import ContainerParts
-from tests.sandbox.parts.conftest import VPC, Key, Ssh, eventually, scan
+from tests.sandbox.parts.conftest import Key, Ssh, eventually, inside, scan
 
 pytestmark = pytest.mark.containers
 WORLD = ("0.0.0.0/0", "::/0")
@@ -58,7 +58,9 @@ def test_host_keys_differ_between_droplets(
     parts: ContainerParts, droplet: DropletSpec, key: Key, ssh: Ssh, taken: set[str]
 ) -> None:
     public = parts.free_public_ip(frozenset(taken))
-    other = replace(droplet, id=1002, name="web-2", public_ip=public, private_ip="10.103.224.3", reserved_ips=())
+    other = replace(
+        droplet, id=1002, name="web-2", public_ip=public, private_ip=inside(droplet.vpc, 3), reserved_ips=()
+    )
     parts.create_droplet(other)
     try:
         ssh.wait(public)
@@ -105,10 +107,15 @@ def test_the_cloud_firewall_covers_published_container_ports_and_holds_through_r
     parts.power(droplet, "reboot")
     ssh.wait(published)
     assert scan(parts, published, 22, 80, 443, 9999) == closed
+    started = _started(parts, droplet)
     ssh.try_(published, "systemctl reboot")
-    eventually(lambda: ssh.try_(published, "true").returncode != 0)
+    eventually(lambda: _started(parts, droplet) != started)  # it may be up again before anybody has seen it down
     ssh.wait(published)
     assert scan(parts, published, 22, 80, 443, 9999) == closed
+
+
+def _started(parts: ContainerParts, droplet: DropletSpec) -> str:
+    return parts.docker.run("inspect", "--format", "{{.State.StartedAt}}", parts.droplets.container(droplet.id))
 
 
 def test_firewall_sources_ports_and_outbound_are_kept_to(
@@ -124,7 +131,7 @@ def test_firewall_sources_ports_and_outbound_are_kept_to(
         parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, shut_out), outbound=()))
         assert scan(parts, published, 9999) == {9999: "filtered"}
         resolver = parts.instance.plan.infrastructure("resolver")
-        reach = f"timeout 3 bash -c '</dev/tcp/{resolver}/53' && echo out || echo shut"
+        reach = f"timeout 15 bash -c '</dev/tcp/{resolver}/53' && echo out || echo shut"
         assert ssh(published, reach) == "shut"
         parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule,), outbound=OUT))
         assert ssh(published, reach) == "out"
@@ -167,7 +174,7 @@ def test_resize_changes_what_the_droplet_may_use(parts: ContainerParts, droplet:
 def test_what_the_world_does_not_explain_is_named_and_reconcile_removes_it(
     parts: ContainerParts, droplet: DropletSpec
 ) -> None:
-    world = World(vpcs=(VPC,), droplets=(droplet,))
+    world = World(vpcs=(droplet.vpc,), droplets=(droplet,))
     databases = {name for name in parts.docker.names("container", parts.instance.label) if "-database-" in name}
     known = [line for line in parts.leaks(world) if "database" not in line and "bucket" not in line]
     assert known == []

@@ -69,7 +69,9 @@ def stack(api: Sandbox, key: Key, ssh: Ssh) -> LoadedStack:
     passwords = {user["name"]: user["password"] for user in live["users"]}
     authority: Any = api.parts
     ssh.wait(address, "deploy")
-    scanned = subprocess.run(["ssh-keyscan", "-t", "ed25519", address], capture_output=True, text=True, check=True)
+    scanned = subprocess.run(
+        ["ssh-keyscan", "-T", "60", "-t", "ed25519", address], capture_output=True, text=True, check=True
+    )
     host_key = " ".join(scanned.stdout.split()[1:3])
     outputs = parse_outputs(
         {

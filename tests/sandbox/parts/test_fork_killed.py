@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.sandbox.parts.conftest import eventually, free_ports
-from tests.sandbox.parts.test_command import Run, runner
+from tests.sandbox.parts.test_command import Run, runner, runs
 
 pytestmark = pytest.mark.containers
 CLUSTER = {"engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
@@ -46,7 +46,7 @@ class Stand:
         return self.call("POST", "/v2/databases", {**CLUSTER, **body})["database"]["id"]
 
     def online(self, ident: str) -> None:
-        eventually(lambda: self.call("GET", f"/v2/databases/{ident}")["database"]["status"] == "online", seconds=240)
+        eventually(lambda: self.call("GET", f"/v2/databases/{ident}")["database"]["status"] == "online")
 
     def query(self, ident: str, sql: str) -> str:
         container = f"ancla-{self.name}-database-{ident}"
@@ -58,7 +58,7 @@ class Stand:
     def kill(self) -> None:
         pid = int((self.home / "serve.pid").read_text())
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+        eventually(lambda: not runs(pid))
 
     def names(self, kind: str) -> str:
         command = ["docker", *(("ps", "-a") if kind == "container" else (kind, "ls"))]

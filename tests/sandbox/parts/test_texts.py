@@ -5,15 +5,27 @@ from __future__ import annotations
 import io
 import ipaddress
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sandbox.parts.base import CdnSpec, DatabaseUser, DnsRecord, FirewallRules, PoolSpec, PortRule, RegistryLogin
+from sandbox.parts.base import (
+    CdnSpec,
+    DatabaseUser,
+    DnsRecord,
+    FirewallRules,
+    PartError,
+    PoolSpec,
+    PortRule,
+    RegistryLogin,
+)
 from sandbox.parts.dns import zone_text
-from sandbox.parts.docker import File, archive
+from sandbox.parts.docker import Docker, File, archive
 from sandbox.parts.edge import cdn_server, htpasswd
 from sandbox.parts.firewall import cloud_firewall, trusted_sources
-from sandbox.parts.instance import Plan
+from sandbox.parts.instance import BENCHMARK, Instance, Plan
+from sandbox.parts.network import Networks
 from sandbox.parts.sql import literal, pgbouncer_ini, pgbouncer_users, roles_sql
 
 
@@ -100,6 +112,58 @@ def test_the_plan_never_gives_the_same_address_to_two_kinds() -> None:
     assert not fixed & reserved
     assert all(ipaddress.IPv4Address(number) in plan.public for number in (*hosts, *reserved))
     assert not plan.public.overlaps(plan.backbone)
+
+
+class Racing(Docker):
+    """A Docker in which another sandbox takes the first block between the look and the creation."""
+
+    def __init__(self, used: list[ipaddress.IPv4Network]) -> None:
+        self.used = used
+
+    def inspect(self, kind: str, name: str) -> None:
+        return None
+
+    def run(self, *arguments: str, **_: Any) -> str:
+        subnet = ipaddress.IPv4Network(arguments[arguments.index("--subnet") + 1])
+        if not self.used:
+            self.used.append(subnet)
+        if any(subnet.overlaps(other) for other in self.used):
+            raise PartError("docker network: invalid pool request: Pool overlaps with other one on this address space")
+        return ""
+
+
+def test_of_two_sandboxes_that_start_at_once_the_second_takes_another_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[ipaddress.IPv4Network] = []
+    monkeypatch.setattr("sandbox.parts.instance.networks_in_use", lambda: used)
+    instance = Instance(name="second", home=tmp_path)
+    Networks(instance, Racing(used)).ensure_infrastructure()
+    assert [str(network) for network in used] == ["198.18.0.0/21"]
+    assert instance.plan.block == ipaddress.IPv4Network("198.18.16.0/20")
+    assert Instance(name="second", home=tmp_path).plan == instance.plan
+    # A block that its data was made with is not left: what overlaps it has to go.
+    used.append(instance.plan.public)
+    with pytest.raises(PartError, match="overlaps"):
+        Networks(instance, Racing(used)).ensure_infrastructure()
+
+
+def test_two_sandboxes_that_choose_a_range_at_once_choose_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker knows of a range only when the network is made."""
+    used: list[ipaddress.IPv4Network] = []
+    monkeypatch.setattr("sandbox.parts.instance.networks_in_use", lambda: used)
+    monkeypatch.setattr("sandbox.parts.network.networks_in_use", list)
+    networks: list[Networks] = []
+    for name in ("first", "second", "third"):
+        instance = Instance(name=name, home=tmp_path / name)
+        used.append(instance.plan.block)
+        networks.append(Networks(instance, Docker()))
+    chosen = [each.free_vpc_range(frozenset()) for each in networks]
+    assert chosen == ["10.100.0.0/20", "10.100.32.0/20", "10.100.64.0/20"]
+    last = Instance(name="last", home=tmp_path / "last")
+    used += [block for block in BENCHMARK.subnets(new_prefix=20) if str(block) != "198.19.240.0/20"]
+    taken = frozenset(["10.103.224.0/20", "10.103.240.0/20"])
+    assert Networks(last, Docker()).free_vpc_range(taken) == "10.100.0.0/20", "it goes on at the start"
 
 
 def test_files_are_packed_with_their_modes() -> None:

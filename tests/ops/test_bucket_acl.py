@@ -1,0 +1,73 @@
+"""Who may read an object is kept and given back where the store has ACLs, as Spaces has.
+
+The S3 server of the other tests has none, so moto stands in for it here: it keeps ACLs, and lets anybody read
+anything.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from blueprint.outputs import BucketOutput
+from ops.sources.bucket import Bucket
+from ops.sources.bucket_objects import Reader
+from ops.sources.bucket_restore import SMALL
+from ops.stores.s3 import S3Store
+from tests.ops.source_kit import backup, keys, restore, silent
+
+EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
+
+
+@pytest.fixture(scope="module")
+def simulated_spaces():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def make(simulated_spaces, key):
+    def new():
+        output = BucketOutput(name=f"assets-{secrets.token_hex(4)}", region="us-east-1", endpoint=simulated_spaces)
+        store = S3Store(output, key)
+        store.client.create_bucket(Bucket=output.name)
+        return store
+
+    return new
+
+
+def readable_by_all(store):
+    """The keys that a grant opens to everybody, as the store itself tells."""
+    bucket, _ = store.address("")
+    names = [item.key for item in store.list("")]
+    grants = {name: store.client.get_object_acl(Bucket=bucket, Key=name)["Grants"] for name in names}
+    return {
+        name
+        for name, found in grants.items()
+        if any(grant["Grantee"].get("URI") == EVERYBODY and grant["Permission"] == "READ" for grant in found)
+    }
+
+
+def test_what_everybody_may_read_comes_back_so_and_nothing_else_does(make, folder, tmp_path):
+    assets, place = make(), make()
+    bucket, _ = assets.address("")
+    for name, size, acl in (
+        ("logo.png", 10, "public-read"),
+        ("video.mp4", SMALL + 1, "public-read"),  # put in parts
+        ("invoice.pdf", 10, "private"),
+    ):
+        assets.client.put_object(Bucket=bucket, Key=name, Body=b"x" * size, ACL=acl)
+    recipients, identities = keys(tmp_path)
+    backup(Bucket(store=assets), folder, recipients=recipients)
+    restore(folder, Bucket(store=place), identities=identities)
+    assert readable_by_all(place) == readable_by_all(assets) == {"logo.png", "video.mp4"}
+    assert {item.key: item.public for item in Reader(place, ignore=(), say=silent).read_all()} == {
+        "logo.png": True,
+        "video.mp4": True,
+        "invoice.pdf": False,
+    }

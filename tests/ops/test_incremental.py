@@ -1,0 +1,141 @@
+"""Backups that are built on others: on which, in which stores, and who may have made those."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.backup import run as making
+from ops.backup.catalog import entries, find, prefix_of
+from ops.backup.chain import base_of, missing, pieces
+from ops.backup.keys import Signer
+from ops.backup.manifest import MANIFEST_NAME
+from ops.backup.records import BucketObject, BucketRecord
+from ops.backup.run import BackupJob, create
+from ops.errors import DeleteRefusedError, ManifestError, SourceError, StoreError, StoreUnreachableError
+from ops.sources.base import Dump, SourcePlan
+from ops.stack_init import make_key
+from ops.stores.folder import FolderStore
+from tests.ops.prune_kit import FakeLockedStore
+from tests.ops.source_kit import in_order, silent
+
+OURS, THEIRS = Signer(make_key()), Signer(make_key())
+NOW = datetime.now(UTC)
+
+
+class Silent(FolderStore):
+    """A store that may not answer."""
+
+    down = False
+
+    def list(self, prefix):
+        if self.down:
+            raise StoreUnreachableError("silent")
+        return super().list(prefix)
+
+
+@dataclass
+class Source:
+    """Stands for a bucket with one object that never changes."""
+
+    stores: tuple
+    signer: str | None = None
+    chosen: list = field(default_factory=list)
+    fails: bool = False
+
+    def plan(self):
+        self.chosen.append(base_of(self.stores, "assets", signer=self.signer))
+        for store in self.stores:
+            store.down = False  # it answers again from here on
+        return SourcePlan(what="a bucket", bytes_estimate=0, details={})
+
+    def dump(self, folder, outbox):
+        folder.mkdir()
+        pack = folder / "pack-00001.tar"
+        pack.write_bytes(b"x")
+        outbox.begin(pack)
+        outbox.finish(pack)
+        if self.fails:
+            while not all(list(store.root.rglob("pack-*.zst")) for store in self.stores):
+                time.sleep(0.01)
+            raise SourceError("the source went away")
+        base = self.chosen[-1]
+        earlier = base.id if base.record else None
+        item = BucketObject(
+            key="k", size=1, etag="e", modified=NOW, sha256="0" * 64, pack="pack-00001.tar", backup=earlier
+        )
+        record = BucketRecord(bucket="b", prefix="", based_on=earlier, generation=1 if earlier else 0, objects=(item,))
+        needed = (earlier,) if earlier else ()
+        return Dump(files={pack: "1 objects"}, record=record, snapshot_at=NOW, depends_on=needed)
+
+
+@pytest.fixture(autouse=True)
+def order(monkeypatch):
+    in_order(monkeypatch)
+
+
+@pytest.fixture
+def stores(tmp_path):
+    return Silent(tmp_path / "a"), Silent(tmp_path / "b")
+
+
+def make(source, *stores, signer=None, report=silent):
+    job = BackupJob(environment="staging", project="test", name="assets", source=source, stores=stores, signer=signer)
+    return create(job, report)
+
+
+def test_a_store_that_was_silent_gets_no_backup_whose_base_it_never_had(stores):
+    first, second = stores
+    base = make(Source(stores=(first,)), first)
+    second.down = True
+    with pytest.raises(StoreError, match="lacks what this backup is built on"):
+        make(Source(stores=stores), *stores)
+    assert [entry.complete for entry in entries(second)] == []
+    assert find(first, "assets").depends_on == (base.id,)
+    again = make(Source(stores=stores), *stores)
+    assert again.depends_on == ()
+    for store in stores:
+        assert missing(store, find(store, "assets")) == []
+
+
+def test_only_what_the_environment_signed_is_built_on(stores):
+    first, _ = stores
+    for signer in (None, THEIRS, OURS):
+        made = make(Source(stores=(first,), signer=OURS.public), first, signer=signer)
+        base = base_of((first,), "assets", signer=OURS.public)
+        assert (base.id, base.record is not None) == (made.id, signer is OURS)
+        assert base_of((first,), "assets").record is not None, "without a key all are"
+
+
+def test_what_a_signed_backup_is_built_on_must_be_signed_by_the_same_key(stores):
+    first, _ = stores
+    base = make(Source(stores=(first,)), first, signer=OURS)
+    made = make(Source(stores=(first,)), first, signer=OURS)
+    assert (made.depends_on, missing(first, made), len(pieces(first, made))) == ((base.id,), [], 2)
+    for signer in (None, THEIRS):
+        first.put_bytes(prefix_of("assets", base.id) + MANIFEST_NAME, base.sealed(signer).to_bytes())
+        with pytest.raises(ManifestError, match="is not signed by the key that signed"):
+            pieces(first, made)
+        assert "is not signed by the key that signed" in missing(first, made)[0]
+
+
+def test_a_manifest_that_nobody_would_read_is_not_written(stores, monkeypatch):
+    monkeypatch.setattr(making, "MANIFEST_LIMIT", 500)
+    with pytest.raises(SourceError, match=r"assets: its manifest would have .* too many objects"):
+        make(Source(stores=stores), *stores)
+    assert [list(store.list("")) for store in stores] == [[], []]
+
+
+def test_remains_in_a_store_that_lets_nothing_go_keep_no_backup_from_it(stores):
+    first, second = stores
+    locked = FakeLockedStore(second, [""])
+    with pytest.raises((SourceError, DeleteRefusedError)):
+        make(Source(stores=stores, fails=True), first, locked)
+    assert [entry.complete for entry in entries(second)] == [False]
+    told = []
+    made = make(Source(stores=stores), first, locked, report=told.append)
+    assert any("1 objects, which stay until they may go" in line for line in told)
+    assert [find(store, "assets").id for store in stores] == [made.id] * 2

@@ -1,0 +1,76 @@
+"""What `ops status` says of backups and of a Docker that does not answer."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ops import status
+from ops.errors import StoreUnreachableError
+from ops.status import State
+from ops.stores.folder import FolderStore
+from tests.ops.test_watch import make_stack, put
+
+
+class Silent(FolderStore):
+    """A store that does not answer."""
+
+    def list(self, prefix):
+        raise StoreUnreachableError(f"{self.name}: no answer")
+
+
+@pytest.fixture
+def backups(monkeypatch, tmp_path):
+    """Ask for the backups of `notes` and `keys` in these stores, by what each holds of `notes`: its age in hours."""
+    stack = make_stack(sources=("notes", "keys"))
+
+    def ask(*ages, silent=False):
+        stores = {}
+        for number, age in enumerate(ages):
+            store = stores[str(number)] = FolderStore(tmp_path / str(number))
+            if age is not None:
+                at = datetime.now(UTC) - timedelta(hours=age)
+                put(store, f"{at:%Y%m%dT%H%M%SZ}-aaaaaa", at)
+        if silent:
+            stores["silent"] = Silent(tmp_path / "silent")
+        monkeypatch.setattr(status.reach, "stores", lambda _: stores)
+        return [(probe.name, probe.state, probe.detail) for probe in status._backups(stack)]
+
+    return ask
+
+
+def test_every_set_is_asked_for_in_every_store(backups):
+    probes = backups(1, 30)
+    states = [(name, state) for name, state, _ in probes]
+    assert states == [
+        ("notes", State.OK),
+        ("keys", State.ATTENTION),
+        ("notes", State.DOWN),
+        ("keys", State.ATTENTION),
+    ]
+    assert "the budget is 26.0 h" in probes[2][2]
+
+
+def test_a_backup_of_the_future_is_none(backups):
+    (_, state, detail), _ = backups(-48)
+    assert state is State.DOWN
+    assert "of the future" in detail
+
+
+def test_a_store_that_is_silent_does_not_hide_the_others(backups, tmp_path):
+    (_, state, _), _, (name, down, detail) = backups(1, silent=True)
+    assert (state, down) == (State.OK, State.DOWN)
+    assert (name, "no answer" in detail) == (FolderStore(tmp_path / "silent").name, True)
+
+
+@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("docker", 60), FileNotFoundError(2, "No such file")])
+def test_docker_that_does_not_answer_is_a_line(monkeypatch, error):
+    def run(*_, **__):
+        raise error
+
+    monkeypatch.setattr(status.subprocess, "run", run)
+    (*_, probe) = status._machine(make_stack())
+    assert (probe.part, probe.state) == ("services", State.DOWN)
+    assert probe.detail.startswith("docker: ")
