@@ -30,10 +30,10 @@ down: ## stop everything that `up` started; data stays, and `up` continues from 
 	@$(VERBS) down
 
 test: ## run the tests (sampled where trying everything takes long; the seed is printed)
-	@$(RUN) tools/test -m "not all"
+	@$(RUN) python -m tools.lanes --second-try 5 -m "not all"
 
 test-all: ## run every test, at every point
-	@$(RUN) tools/test --timeout 1800
+	@$(RUN) python -m tools.lanes --timeout 1800
 
 bench: ## measure backups beside the usual tools, on an idle machine (40 minutes), into docs/benchmarks
 	@$(RUN) python -m bench.backup $(BENCH)
