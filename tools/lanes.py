@@ -31,8 +31,8 @@ NICE = {"ops": 4}
 """What a lane leaves to the others (`nice`)."""
 SOME_RED = 1
 """pytest's exit code where tests were red; any other but 0 says that it could not run them, or was ended."""
-BY_HAND = ("age", "jq", "zstd")
-"""Programs, and Debian packages, of a person who restores by hand; without them tests are skipped, and say so."""
+TRIED = ("age", "jq", "zstd", "pgbackrest")
+"""Programs, and Debian packages, that tests use and nothing else here needs; without them those are skipped, and say so."""
 
 
 def prepare() -> None:
@@ -40,7 +40,7 @@ def prepare() -> None:
 
     Images are built before the time of any test runs; without Docker the tests that need them say so.
     """
-    packages = [program for program in BY_HAND if not shutil.which(program)]
+    packages = [program for program in TRIED if not shutil.which(program)]
     if packages and os.geteuid() == 0 and shutil.which("apt-get"):
         for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
             # What could not be installed is told by the tests that are skipped for it.
