@@ -32,7 +32,7 @@ NICE = {"ops": 4}
 SOME_RED = 1
 """pytest's exit code where tests were red; any other but 0 says that it could not run them, or was ended."""
 TRIED = ("age", "jq", "zstd", "pgbackrest")
-"""Programs, and Debian packages, that tests use and nothing else here needs; without them those are skipped, and say so."""
+"""Programs, and Debian packages, that tests alone use; without them those are skipped, and say so."""
 
 
 def prepare() -> None:
