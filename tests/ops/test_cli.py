@@ -146,7 +146,9 @@ def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so
     file = write(tmp_path, outputs)
 
     def create():
-        return json.loads(ops("backup", "create", "--outputs", file, "--json").stdout)["backups"][0]["id"]
+        made = ops("backup", "create", "--outputs", file, "--json")
+        assert made.returncode == 0, made.stderr
+        return json.loads(made.stdout)["backups"][0]["id"]
 
     def prune(*more):
         done = ops("backup", "prune", "--yes", "--json", *more, "--outputs", file)
