@@ -19,6 +19,7 @@ from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
 from ops.backup.records import PostgresRecord
 from ops.backup.spool import mebibytes, spool
+from ops.drill.evidence import EVIDENCE
 from ops.errors import (
     IntegrityError,
     KeyProblemError,
@@ -30,7 +31,7 @@ from ops.errors import (
     StoreError,
 )
 from ops.meter import Meter, unseen
-from ops.restore_estimate import EVIDENCE, Estimate, estimate
+from ops.restore_estimate import Estimate, estimate
 from ops.restore_part import left_empty, left_out, part_of
 from ops.sources import pg_database, pg_facts
 from ops.sources.base import Difference

@@ -12,8 +12,6 @@ from typing import Any
 from ops import amounts
 from ops.backup.manifest import Manifest
 
-EVIDENCE = Path("drills")
-
 ASSUMED_RATE = 40 << 20
 """Bytes of uncompressed dump a second, fetched, put in and compared: what docs/benchmarks/backup.md has measured on two
 cores that the server shares, rounded down. A slow network, or many indexes, take longer."""

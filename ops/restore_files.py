@@ -17,10 +17,11 @@ from ops.backup.fetch import Fetcher, Identities
 from ops.backup.manifest import Manifest
 from ops.backup.pipeline import WORKERS
 from ops.backup.spool import mebibytes, spool
+from ops.drill.evidence import EVIDENCE
 from ops.errors import ObjectMissingError, OpsError, RestoreError, RestoreRefusedError
 from ops.meter import Advance, Meter, ignored, unseen
 from ops.restore import Stopwatch
-from ops.restore_estimate import EVIDENCE, Estimate, estimate
+from ops.restore_estimate import Estimate, estimate
 from ops.sources.base import Difference
 from ops.stores.base import Store
 

@@ -34,7 +34,9 @@ def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
             raise RestoreRefusedError(f"{manifest.id}: has no table {table}; {_advice(table, known)}")
         if table in record.left_out:
             raise RestoreRefusedError(f"{manifest.id}: has no rows of {table}: backup.tables left them out")
-    objects = tuple(entry for entry in manifest.objects if _is_needed(entry, tables, _by_itself(manifest)))
+    wanted = {f"table {_words(plain_name(table))}" for table in tables}
+    in_packs = wanted - {_words(entry.holds) for entry in manifest.objects if goes_straight(entry)}
+    objects = tuple(entry for entry in manifest.objects if _is_needed(entry, wanted, in_packs))
     if not any(entry.file in (LISTING, STREAM_FILE) for entry in objects):  # older backups have it in a pack
         objects = tuple(entry for entry in manifest.objects if entry in objects or is_pack(entry.file))
     return manifest.model_copy(update={"source": record.with_rows_of(tables), "objects": objects})
@@ -61,21 +63,15 @@ def _advice(table: str, known: list[str]) -> str:
     return "name it as `ops backup show` does, with its schema"
 
 
-def _by_itself(manifest: Manifest) -> set[str]:
-    return {_words(entry.holds) for entry in manifest.objects if goes_straight(entry)}
-
-
-def _is_needed(entry: ObjectRecord, tables: tuple[str, ...], by_itself: set[str]) -> bool:
+def _is_needed(entry: ObjectRecord, wanted: set[str], in_packs: set[str]) -> bool:
     """Say whether an object has rows of one of the tables, or may have, or what names all the rest."""
     if entry.file in (LISTING, STREAM_FILE):
         return True
-    wanted = [f"table {_words(plain_name(table))}" for table in tables]
-    if is_pack(entry.file):
-        wanted = [table for table in wanted if table not in by_itself]
-    elif not goes_straight(entry):
+    if not (is_pack(entry.file) or goes_straight(entry)):
         return False
     held = f" {_words(entry.holds)} "
-    return any(f" {table} " in held or _MORE.search(entry.holds) for table in wanted)
+    here = in_packs if is_pack(entry.file) else wanted
+    return any(f" {table} " in held or _MORE.search(entry.holds) for table in here)
 
 
 def _words(text: str) -> str:

@@ -16,7 +16,8 @@ from ops.backrest import drill, driver, info
 from ops.backrest.evidence import BackrestEvidence
 from ops.backrest.printed import mib, print_evidence, print_info
 from ops.backrest.reach import Target, ask, target
-from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.drill.evidence import EVIDENCE
+from ops.drill.options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.series import keep
 from ops.errors import OpsError, VerdictError

@@ -22,10 +22,10 @@ from ops.backup.records import PostgresRecord, SqliteRecord
 from ops.backup.remote import create_there
 from ops.backup.run import BackupJob, create
 from ops.console import Progress
+from ops.drill.evidence import EVIDENCE
 from ops.errors import OpsError, StackError
 from ops.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.restore import RestoreJob, plan, run
-from ops.restore_estimate import EVIDENCE
 from ops.restore_files import PlaceJob
 from ops.restore_part import part_of
 from ops.sources.postgres import PostgresDatabase

@@ -20,14 +20,13 @@ from ops.backup.acceptance import Acceptance, write_acceptance
 from ops.backup.keys import Signer, read_signer
 from ops.backup.proofs import read_proofs
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
+from ops.drill.evidence import EVIDENCE
 from ops.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
 from ops.options import GIVEN, DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
 from ops.stack import LoadedStack, load_stack
 from ops.stores.base import Store
 from ops.watch.audit import audited, note
 from ops.watch.runs import judged
-
-EVIDENCE = Path("drills")
 
 
 def _look_for(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:

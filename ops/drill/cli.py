@@ -27,8 +27,8 @@ from ops.drill import run as drilling
 from ops.drill.canary import TABLE, write_canary
 from ops.drill.choose import Pick, choose
 from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
-from ops.drill.evidence import Choice, Evidence, Status
-from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.drill.evidence import EVIDENCE, Choice, Evidence, Status
+from ops.drill.options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.run import DrillJob
 from ops.errors import OpsError, StackError, StoreUnreachableError, VerdictError

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,8 @@ from ops.backup.records import TableFingerprint
 from ops.backup.signed import Signature
 
 EVIDENCE_VERSION = 2
+EVIDENCE = Path("drills")
+"""The folder where evidence goes, and is looked for, when none is named."""
 
 
 class Status(StrEnum):

@@ -13,7 +13,7 @@ from rich.table import Table
 from ops import console
 from ops.amounts import duration
 from ops.drill.chain import PATTERN
-from ops.drill.options import EVIDENCE
+from ops.drill.evidence import EVIDENCE
 from ops.drill.series import is_of_series
 from ops.drill.verify import Verification, verify
 from ops.errors import KeyProblemError, OpsError, VerdictError

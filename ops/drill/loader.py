@@ -15,7 +15,6 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 from psycopg import sql
@@ -24,8 +23,9 @@ from pydantic import SecretStr
 from ops.backup.records import PostgresRecord
 from ops.drill.scratch import free_name
 from ops.errors import RestoreError
+from ops.sources.pg_facts import unquoted
 from ops.sources.pg_restore import archive_in
-from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line, run_tool
+from ops.sources.pg_tools import Connection, Endpoint, find_tool, one_line, script
 
 LOADER = "ancla_drill_loader"
 MAKERS = "ancla_drill_makers"
@@ -87,7 +87,7 @@ class Loader:
             RestoreError: one cannot be made here.
         """
         wanted = set(names)
-        found = [(_unquoted(name), _unquoted(schema)) for name, schema in _EXTENSION.findall(script)]
+        found = [(unquoted(name), unquoted(schema)) for name, schema in _EXTENSION.findall(script)]
         makers, loader = sql.Identifier(self.makers), sql.Identifier(self.name)
         with _session(self.server.on(self.endpoint.database)) as connection:
             for name, schema in found:
@@ -168,7 +168,7 @@ def restorable(lines: Iterable[str]) -> tuple[list[str], list[str]]:
         granted = _GRANTED.match(name) if kind == "ACL" else None
         if kind == "PUBLICATION":
             left_out.append(f"publication {name}: not restored, some are a superuser's to make")
-        elif granted and entry and (entry["schema"], _unquoted(granted["name"])) not in there | _PUBLIC:
+        elif granted and entry and (entry["schema"], unquoted(granted["name"])) not in there | _PUBLIC:
             left_out.append(f"grants on {name}: not restored, it is PostgreSQL's own or an extension's")
         elif not _LEFT_OUT.match(f"{kind} {name}"):
             kept.append(line)
@@ -183,19 +183,10 @@ def script_of(folder: Path, record: PostgresRecord, lines: Iterable[str]) -> str
         ToolError: no pg_restore that reads the archive.
     """
     tool = find_tool("pg_restore", at_least=record.readable_from)
-    with TemporaryDirectory(prefix="ancla-list-") as temporary:
-        chosen = Path(temporary) / "list"
-        chosen.write_text("".join(f"{line}\n" for line in lines if _kind(line) == "EXTENSION"))
-        script = run_tool(tool, [f"--use-list={chosen}", "--file=-", str(archive_in(folder))], os.environ)
-    if script.returncode != 0:
-        raise RestoreError(f"the dump cannot be listed: {one_line(script.stderr)[-300:]}")
-    return script.stdout
+    extensions = [line for line in lines if _kind(line) == "EXTENSION"]
+    return script(tool, archive_in(folder), extensions, [], os.environ)
 
 
 def _kind(line: str) -> str:
     entry = _ENTRY.match(line)
     return entry["kind"] if entry else ""
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name

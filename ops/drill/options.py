@@ -13,7 +13,6 @@ from ops.drill.report import Language
 from ops.errors import OpsError
 from ops.stack import LoadedStack
 
-EVIDENCE = Path("drills")
 EvidenceOption = Annotated[
     Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
 ]

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from ops import console
 from ops.cloud import Cloud, cloud_from_environment
-from ops.drill.evidence import Status
-from ops.drill.options import EVIDENCE, EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.drill.evidence import EVIDENCE, Status
+from ops.drill.options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.drill.report import Language
 from ops.drill.series import keep
 from ops.errors import KeyProblemError, OpsError, VerdictError

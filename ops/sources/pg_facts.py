@@ -150,13 +150,14 @@ def name_parts(name: str) -> tuple[str, str]:
     parts = _PARTS.fullmatch(name)
     assert parts is not None  # noqa: S101  # it fits any text
     schema, table = parts["quoted"] or parts["plain"], parts["name"]
-    return _unquoted(schema), _unquoted(table)
+    return unquoted(schema), unquoted(table)
 
 
 _PARTS = re.compile(r'(?:(?P<quoted>"(?:[^"]|"")*")|(?P<plain>[^.]*))(?:\.|$)(?P<name>.*)', re.DOTALL)
 
 
-def _unquoted(part: str) -> str:
+def unquoted(part: str) -> str:
+    """Return a name without the quotes that SQL puts around it."""
     whole = len(part) > 1 and part.startswith('"') and part.endswith('"')
     return part[1:-1].replace('""', '"') if whole else part
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import LiteralString
 
+from psycopg.sql import Identifier
+
 from ops.backup.records import TableFingerprint, takes
 from ops.errors import SourceError
 from ops.sources.pg_facts import Table
@@ -53,7 +55,7 @@ def taken(
 
 def options(left: Sequence[Table], only: Sequence[str]) -> list[str]:
     """Return what tells pg_dump to dump no rows of these tables, and no large objects where `only` names tables."""
-    return [f"--exclude-table-data={_quoted(table.schema)}.{_quoted(table.table)}" for table in left] + (
+    return [f"--exclude-table-data={Identifier(table.schema, table.table).as_string()}" for table in left] + (
         ["--no-blobs"] if only else []
     )
 
@@ -61,7 +63,3 @@ def options(left: Sequence[Table], only: Sequence[str]) -> list[str]:
 def empty(table: Table, *, as_record: bool) -> TableFingerprint:
     """Return what a table is like in a copy without its rows."""
     return TableFingerprint(table=table.name, rows=0, method="record" if as_record else "text", hash="0")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

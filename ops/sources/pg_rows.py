@@ -25,7 +25,7 @@ from ops.backup.fetch import all_or_none
 from ops.backup.growing import CancelledError
 from ops.backup.records import LISTING, ROWS_FILE
 from ops.errors import RestoreError
-from ops.sources.pg_tools import Endpoint, Tool, one_line, run_tool
+from ops.sources.pg_tools import Endpoint, Tool, one_line, script
 
 Pour = Callable[[Callable[[bytes], object]], None]
 """Hands the bytes of a table's file to what it is given, and raises in the end if they are not what was dumped."""
@@ -88,14 +88,10 @@ def rows_of(tool: Tool, archive: Path, pours: Mapping[str, Pour], variables: Map
         shutil.copy(archive / LISTING, folder)
         for file in pours:
             (folder / file).touch()
-        chosen = folder / "list"
-        chosen.write_text("".join(f"{file.removesuffix('.dat')};\n" for file in pours))
-        options = ["--data-only", "--verbose", "--format=directory", f"--use-list={chosen}", "--file=-"]
-        script = run_tool(tool, [*options, str(folder)], variables)
-    if script.returncode != 0:
-        raise RestoreError(f"the dump cannot be listed: {one_line(script.stderr)[-300:]}")
-    encoding = _ENCODING.search(script.stdout)
-    found = {match["file"]: match for match in _STATEMENT.finditer(script.stdout)} if encoding else {}
+        chosen = [f"{file.removesuffix('.dat')};" for file in pours]
+        text = script(tool, folder, chosen, ["--data-only", "--verbose", "--format=directory"], variables)
+    encoding = _ENCODING.search(text)
+    found = {match["file"]: match for match in _STATEMENT.finditer(text)} if encoding else {}
     return {
         file: Rows(table=match["table"], columns=match["columns"], encoding=encoding[1], pour=pour)
         for file, pour in pours.items()

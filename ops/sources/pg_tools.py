@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +18,7 @@ import psycopg
 from pydantic import SecretStr
 
 from ops.backup.spool import temporary_folder
-from ops.errors import SourceError, ToolError
+from ops.errors import RestoreError, SourceError, ToolError
 
 CONNECT_SECONDS = 20
 DEBIAN_BINARIES = "/usr/lib/postgresql"
@@ -225,6 +225,23 @@ def dying_with_us() -> list[str]:
     """Return what to begin a command with, so that a kill -9 of ours ends it too: TERM, and it cancels its queries."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
+
+
+def script(
+    tool: Tool, archive: Path, lines: Iterable[str], options: Sequence[str], variables: Mapping[str, str]
+) -> str:
+    """Return the SQL that pg_restore (`tool`) has for some lines of an archive's list.
+
+    Raises:
+        RestoreError: it cannot read the archive.
+    """
+    with TemporaryDirectory(prefix="ancla-list-") as temporary:
+        chosen = Path(temporary) / "list"
+        chosen.write_text("".join(f"{line}\n" for line in lines))
+        done = run_tool(tool, [*options, f"--use-list={chosen}", "--file=-", str(archive)], variables)
+    if done.returncode != 0:
+        raise RestoreError(f"the dump cannot be listed: {one_line(done.stderr)[-300:]}")
+    return done.stdout
 
 
 def one_line(error: BaseException | str) -> str:
