@@ -15,13 +15,14 @@ from typing import Any
 
 import httpx
 
-from ops import reach, ssh
-from ops.errors import OpsError, StackError, ToolError
-from ops.sources.pg_tools import Endpoint
-from ops.ssh import SshSession
-from ops.stack import LoadedStack
-from ops.stores.base import Store
-from ops.watch.freshness import Freshness, hours, look
+from ops.core.errors import OpsError, StackError, ToolError
+from ops.repository.freshness import Freshness, hours, look
+from ops.repository.stores.base import Store
+from ops.sources.postgres.tools import Endpoint
+from ops.stack import ssh
+from ops.stack.outputs import LoadedStack
+from ops.stack.ssh import SshSession
+from ops.targets import backup_sets, destinations, servers
 
 COMPOSE = ["docker", "compose", "--file", "/opt/ancla/app/compose.yaml", "ps", "--all", "--format", "json"]
 COMPOSE_SECONDS = 60
@@ -135,7 +136,7 @@ def judge_services(wanted: list[str], containers: list[dict[str, Any]]) -> list[
 
 def _database(stack: LoadedStack) -> list[Probe]:
     assert stack.outputs.database is not None  # noqa: S101  # the caller asked
-    with reach.database_server(stack) as (_, owner):
+    with servers.database_server(stack) as (_, owner):
         return [_ask_database(owner.on(name)) for name in stack.outputs.database.databases]
 
 
@@ -153,11 +154,11 @@ def _ask_database(endpoint: Endpoint) -> Probe:
 
 def _backups(stack: LoadedStack) -> list[Probe]:
     """Ask every store for the newest backup of every set, as `ops backup fresh` does."""
-    names = reach.names(stack)
+    names = backup_sets.names(stack)
     if not names or not stack.outputs.backup.destinations:
         return []
     try:
-        stores = reach.stores(stack).values()
+        stores = destinations.stores(stack).values()
     except StackError as error:
         return [Probe(part="backup", name="all", state=State.DOWN, detail=str(error))]
     return [

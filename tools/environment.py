@@ -32,8 +32,8 @@ from rich.console import Console
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets, parse_outputs
 from blueprint.pulumi_config import load_stack_file
-from ops.backup.keys import make_identity, recipient_of
-from ops.stack_init import KEYS
+from ops.repository.age import make_identity, recipient_of
+from ops.stack.init import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)

@@ -14,8 +14,8 @@ import typer
 from typer.cli import get_docs_for_click
 
 from blueprint.settings import EnvironmentSettings
-from ops.cli import app
-from ops.lazy import in_full
+from ops.cli.app import app
+from ops.cli.lazy_commands import in_full
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _HEAD = "<!-- written by `python -m tools.reference`; changes here are undone -->\n\n"

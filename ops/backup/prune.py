@@ -17,15 +17,15 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, runtime_checkable
 
 from blueprint.backup import RetentionSettings
-from ops.backup import catalog
-from ops.backup.acceptance import is_accepted
-from ops.backup.catalog import CatalogEntry, prefix_of
-from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
-from ops.backup.proofs import Proofs
-from ops.backup.records import PostgresRecord, SqliteRecord
+from ops.backup.drill_history import Proofs
+from ops.backup.override import is_accepted
 from ops.backup.retention import IN_PROGRESS, UNSIGNED, Candidate, Decision, decide
-from ops.errors import DeleteRefusedError, ManifestError, ObjectMissingError
-from ops.stores.base import Store
+from ops.core.errors import DeleteRefusedError, ManifestError, ObjectMissingError
+from ops.repository import catalog
+from ops.repository.catalog import CatalogEntry, prefix_of
+from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
+from ops.repository.records import PostgresRecord, SqliteRecord
+from ops.repository.stores.base import Store
 
 LOST = f"its {MANIFEST_NAME} is lost: {PAGE_NAME}, which is written just before it, is there"
 

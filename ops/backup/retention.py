@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from blueprint.backup import RetentionSettings
-from ops.backup.catalog import CLOCK_WRONG
+from ops.repository.catalog import CLOCK_WRONG
 
 IN_PROGRESS = timedelta(hours=24)
 """A backup without a manifest may be one that is being made; older than this it was broken off."""

@@ -1,7 +1,7 @@
 """Does the store still hold what was written? Each object's size and SHA-256 as stored, each manifest's signature.
 
 No identity is needed: what is compared is what was encrypted. What was verified when is in a ledger in the same store,
-so that the next run reads only what is new, or was last read too long ago (`ops.backup.ledger`).
+so that the next run reads only what is new, or was last read too long ago (`ops.backup.verification_log`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ops.backup.catalog import CatalogEntry, entries, prefix_of, read_manifest
-from ops.backup.keys import Signer, same_key
-from ops.backup.ledger import Ledger, Seen, read_ledger, write_ledger
-from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
-from ops.backup.pipeline import BLOCK
 from ops.backup.retention import IN_PROGRESS
-from ops.errors import ManifestError, ObjectMissingError, StoreError
-from ops.meter import Meter, unseen
-from ops.stores.base import Store
+from ops.backup.verification_log import Ledger, Seen, read_ledger, write_ledger
+from ops.core.errors import ManifestError, ObjectMissingError, StoreError
+from ops.core.progress import Meter, unseen
+from ops.core.signing import Signer, same_key
+from ops.repository.catalog import CatalogEntry, entries, prefix_of, read_manifest
+from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
+from ops.repository.stores.base import Store
+from ops.repository.upload import BLOCK
 
 READERS = 4
 PAGE_LIMIT = 1 << 20

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from ops.sources.pg_tools import Connection, one_line
+from ops.sources.postgres.tools import Connection, one_line
 
 SECONDS = 300
 """How long one may take."""

@@ -11,8 +11,8 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from ops.errors import SourceError
-from ops.sources.pg_tools import Connection, Endpoint, one_line
+from ops.core.errors import SourceError
+from ops.sources.postgres.tools import Connection, Endpoint, one_line
 
 TABLE = "ancla.canary"
 

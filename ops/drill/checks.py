@@ -6,10 +6,10 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 
-from ops.backup.catalog import CLOCK_WRONG
-from ops.backup.manifest import Manifest
-from ops.backup.records import AnyRecord, PostgresRecord, SqliteRecord
-from ops.drill.evidence import Check, Questions, TableComparison
+from ops.drill.evidence.document import Check, Questions, TableComparison
+from ops.repository.catalog import CLOCK_WRONG
+from ops.repository.manifest import Manifest
+from ops.repository.records import AnyRecord, PostgresRecord, SqliteRecord
 from ops.sources.base import Difference
 
 QUESTIONS = Questions(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from ops.errors import OpsError, ReleaseError
+from ops.core.errors import OpsError, ReleaseError
 from ops.release.machine import Machine, write_file
 from ops.release.plan import PlannedService, ReleasePlan
 

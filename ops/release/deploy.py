@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from ops import ssh
-from ops.cloud import Cloud
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.apply import ReleaseReport
 from ops.release.compose import version_of
 from ops.release.plan import ReleasePlan, build_plan, repository_of
 from ops.release.registry import Registry, pull_login
-from ops.stack import LoadedStack
+from ops.stack import ssh
+from ops.stack.cloud import Cloud
+from ops.stack.outputs import LoadedStack
 
 APPLY = ("sudo", "-n", "/usr/local/bin/ops", "release", "apply")
 

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.compose import PROJECT
-from ops.stack import CONVERGE_AGAIN
+from ops.stack.outputs import CONVERGE_AGAIN
 
 PULL_SECONDS = 600
 UP_SECONDS = 180

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.compose import build_compose, version_of
 from ops.release.routes import build_routes, build_upstreams, owner_of
 from ops.release.variables import VARIABLES, build_dotenv, build_environment

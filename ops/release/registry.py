@@ -15,8 +15,8 @@ import httpx
 from pydantic import SecretStr
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ops.cloud import Cloud
-from ops.errors import RegistryError
+from ops.core.errors import RegistryError
+from ops.stack.cloud import Cloud
 
 LOGIN_SECONDS = 3600
 """How long a login is good for: a deploy, and no longer."""

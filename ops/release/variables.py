@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Where a container finds the certificate authority of the database."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ops.backup.records import SecretFile, SecretsRecord
-from ops.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.repository.records import SecretFile, SecretsRecord
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
 
 ARCHIVE = "secrets.tar"

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ops.backup.records import SqliteRecord, TableFingerprint
-from ops.errors import RestoreError, RestoreRefusedError, SourceError, SpoolError, ToolError
+from ops.core.errors import RestoreError, RestoreRefusedError, SourceError, SpoolError, ToolError
+from ops.repository.records import SqliteRecord, TableFingerprint
 from ops.sources.base import Difference, Dump, Outbox, SourcePlan
 
 FILE = "database.sqlite"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ops.cli import app as ops_app
-from ops.lazy import in_full
+from ops.cli.app import app as ops_app
+from ops.cli.lazy_commands import in_full
 from policy.cli import app as policy_app
 from sandbox.cli import app as sandbox_app
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pyrage import DecryptError, decrypt, ssh  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
-from ops.backup.catalog import find, prefix_of
-from ops.backup.keys import read_identities
-from ops.reach import store
-from ops.stack import load_stack
+from ops.repository.age import read_identities
+from ops.repository.catalog import find, prefix_of
+from ops.stack.outputs import load_stack
+from ops.targets.destinations import store
 from tests.hosts.staging import Staging
 
 pytestmark = [pytest.mark.hosts, pytest.mark.containers]

@@ -21,13 +21,13 @@ from pydantic import SecretStr
 
 from blueprint.keys import public_line
 from blueprint.outputs import BucketKey, BucketOutput
-from ops import ssh
-from ops.errors import ToolError
-from ops.sources.pg_tools import find_tool
-from ops.sources.postgres import PostgresDatabase
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
-from ops.stores.s3 import S3Store
+from ops.core.errors import ToolError
+from ops.repository.stores.folder import FolderStore
+from ops.repository.stores.s3 import S3Store
+from ops.sources.postgres.source import PostgresDatabase
+from ops.sources.postgres.tools import find_tool
+from ops.stack import ssh
+from ops.stack.init import make_key
 from sandbox.parts.authority import cache_folder
 from tests.ops.pg_server import as_role, free_port, serving
 

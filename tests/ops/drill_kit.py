@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ops.backrest import evidence as backrest
-from ops.backup.keys import Signer, make_identity, read_identities, recipient_of
-from ops.backup.run import BackupJob, create
+from ops.backup.create import BackupJob, create
+from ops.core.signing import Signer
 from ops.drill import checks
-from ops.drill.evidence import Choice, Evidence, Phase
-from ops.drill.run import DrillJob, run
-from ops.pitr import evidence as pitr
-from ops.stack_init import make_key
+from ops.drill.evidence.document import Choice, Evidence, Phase
+from ops.drill.kinds import pgbackrest_evidence as backrest
+from ops.drill.kinds import provider_fork_evidence as pitr
+from ops.drill.runner import DrillJob, run
+from ops.repository.age import make_identity, read_identities, recipient_of
+from ops.stack.init import make_key
 
 ENVIRONMENT = Signer(make_key())
 """The key that signs manifests."""

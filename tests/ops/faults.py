@@ -11,7 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from ops.errors import OpsError, StoreError
+from ops.core.errors import OpsError, StoreError
 
 CALLS = {"upload", "put_bytes", "open", "list", "delete", "abort_uploads"}
 

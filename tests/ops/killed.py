@@ -25,7 +25,9 @@ AT_WORK_SECONDS = 0.6
 CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.chmod", "os.rmdir"}
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["boto3", "ops.restore", "ops.swap", "ops.backup.places", "ops.drill.run"])
+processes.set_forkserver_preload(
+    ["boto3", "ops.restore.database", "ops.restore.swap", "ops.cli.restore_target", "ops.drill.runner"]
+)
 
 
 def run(work, *arguments, at=None, watched=(), seed=0):

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from ops.drill import scratch
-from ops.sources.pg_tools import Endpoint, Tool
+from ops.drill.scratch import postgres as scratch_postgres
+from ops.sources.postgres.tools import Endpoint, Tool
 
 CANARY = "c4n4ry:pa\\ss'word"
 """A password with what passfiles and SQL must quote."""
@@ -67,12 +67,12 @@ def serving(initdb: Tool, postgres: Tool, *, tls: bool = True) -> Generator[Endp
     with tempfile.TemporaryDirectory(prefix="ancla-test-") as name:
         folder = Path(name)
         pem = certificate(folder)
-        scratch._initialize(initdb, folder, scratch._account(), password)
+        scratch_postgres._initialize(initdb, folder, scratch_postgres._account(), password)
         endpoint = Endpoint(
             host="localhost",
             hostaddr="127.0.0.1",
             port=free_port(),
-            user=scratch.SUPERUSER,
+            user=scratch_postgres.SUPERUSER,
             password=password,
             database="postgres",
             ca_certificate=pem if tls else None,
@@ -89,7 +89,7 @@ def serving(initdb: Tool, postgres: Tool, *, tls: bool = True) -> Generator[Endp
 @contextmanager
 def started(postgres: Tool, folder: Path, endpoint: Endpoint) -> Generator[None]:
     """Run the server whose data and certificate are in `folder`; `endpoint` is its superuser's, with TLS or without."""
-    account = scratch._account()
+    account = scratch_postgres._account()
     if account is not None:
         for path in folder.rglob("*"):
             os.chown(path, account.pw_uid, account.pw_gid)
@@ -103,12 +103,12 @@ def started(postgres: Tool, folder: Path, endpoint: Endpoint) -> Generator[None]
         "autovacuum": "off",  # it writes when it likes, into what a test says was not touched
     }
     arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-    command = [*scratch._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder]
+    command = [*scratch_postgres._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder]
     with (folder / "log").open("wb") as log:
-        own = scratch.bare_environment(folder)
+        own = scratch_postgres.bare_environment(folder)
         process = subprocess.Popen([*command, *arguments], cwd=folder, env=own, stdout=log, stderr=log)
     try:
-        scratch._wait(endpoint, process, folder / "log")
+        scratch_postgres._wait(endpoint, process, folder / "log")
         yield
     finally:
-        scratch._stop(process)
+        scratch_postgres._stop(process)

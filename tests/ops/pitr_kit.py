@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ops.cloud import Cloud
-from ops.drill import scratch
-from ops.pitr import provider
-from ops.pitr.drill import ForkDrill
-from ops.pitr.forks import Patience
-from ops.sources.pg_tools import Endpoint, find_tool
-from ops.stack import load_stack
-from ops.stack_init import make_key
+from ops.drill.kinds.provider_fork import ForkDrill
+from ops.drill.scratch import postgres as scratch_postgres
+from ops.managed_postgres import provider
+from ops.managed_postgres.forks import Patience
+from ops.sources.postgres.tools import Endpoint, find_tool
+from ops.stack.cloud import Cloud
+from ops.stack.init import make_key
+from ops.stack.outputs import load_stack
 from sandbox.parts.none import NoParts
 from tests.ops.pg_server import as_role, free_port, started
 from tests.sandbox.conftest import TOKEN, running
@@ -128,7 +128,7 @@ def fault(api, **rule):
 def copy_of(cluster, *, recovered):
     """Run a physical copy of the kit's server; yields its superuser's endpoint."""
     basebackup, postgres = find_tool("pg_basebackup", at_least="14"), find_tool("postgres", at_least="14")
-    account, endpoint = scratch._account(), replace(cluster, port=free_port())
+    account, endpoint = scratch_postgres._account(), replace(cluster, port=free_port())
     with tempfile.TemporaryDirectory(prefix="ancla-copy-") as name, cluster.environment() as variables:
         folder = Path(name)
         if account is not None:

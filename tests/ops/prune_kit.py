@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from blueprint.backup import RetentionSettings
-from ops.backup import catalog
-from ops.backup.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord, time_of
 from ops.backup.prune import PruneJob, act, make_plan
-from ops.backup.records import PostgresRecord, TableFingerprint
-from ops.errors import DeleteRefusedError
+from ops.core.errors import DeleteRefusedError
+from ops.repository import catalog
+from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord, time_of
+from ops.repository.records import PostgresRecord, TableFingerprint
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=0)

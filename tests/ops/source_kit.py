@@ -10,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ops.backup import catalog
-from ops.backup import run as making
-from ops.backup.keys import make_identity, parse_recipients, read_identities, recipient_of
-from ops.backup.run import BackupJob, create
-from ops.restore_files import PlaceJob, run
-from ops.sources import pg_tools
+from ops.backup import create as making
+from ops.backup.create import BackupJob, create
+from ops.repository import catalog
+from ops.repository.age import make_identity, parse_recipients, read_identities, recipient_of
+from ops.restore.files import PlaceJob, run
+from ops.sources.postgres import tools
 
 
 def silent(text):
@@ -64,9 +64,9 @@ def lose(store):
 
 def by_hand_into(server, folder, name, **settings):
     """The same of a database, into a new one of this server."""
-    tools = pg_tools.find_tool("pg_restore", at_least="13").path.parent
+    programs = tools.find_tool("pg_restore", at_least="13").path.parent
     with server.environment() as variables:
-        return by_hand(folder, **{**variables, "NEW": name, "PATH": f"{tools}:{os.environ['PATH']}"}, **settings)
+        return by_hand(folder, **{**variables, "NEW": name, "PATH": f"{programs}:{os.environ['PATH']}"}, **settings)
 
 
 def by_hand(folder, **settings):

@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.backup import catalog
-from ops.backup.keys import read_identities
-from ops.backup.manifest import MANIFEST_NAME
 from ops.backup.prune import make_plan
 from ops.backup.verify import VerifyJob, verify
-from ops.errors import ManifestError, RestoreError, RestoreRefusedError
-from ops.restore import RestoreJob, run
-from ops.sources.postgres import PostgresDatabase
-from ops.stores.folder import FolderStore
-from ops.watch.freshness import look
+from ops.core.errors import ManifestError, RestoreError, RestoreRefusedError
+from ops.repository import catalog
+from ops.repository.age import read_identities
+from ops.repository.freshness import look
+from ops.repository.manifest import MANIFEST_NAME
+from ops.repository.stores.folder import FolderStore
+from ops.restore.database import RestoreJob, run
+from ops.sources.postgres.source import PostgresDatabase
 from tests.ops import killed, prune_kit
 from tests.ops.drill_kit import backup, drill, identity, make, silent
 from tests.ops.test_restore import comment_of

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from ops.errors import OpsError, SourceError, VerdictError
-from ops.watch import audit
-from ops.watch.cli import audit_show, audit_verify
+from ops.cli.watch import audit_show, audit_verify
+from ops.core.errors import OpsError, SourceError, VerdictError
+from ops.monitoring import audit
 
 
 @pytest.fixture(autouse=True)

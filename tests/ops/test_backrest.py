@@ -17,11 +17,8 @@ from typer.testing import CliRunner
 
 from blueprint.backup import PostgresqlSource
 from blueprint.keys import make_key, public_line
-from ops.backrest import drill, driver, info, reach
-from ops.backrest.scratch_copy import Place, _environment
-from ops.cli import app
-from ops.drill.verify import verify as verify_evidence
-from ops.errors import (
+from ops.cli.app import app
+from ops.core.errors import (
     BackupNotFoundError,
     OpsError,
     RestoreRefusedError,
@@ -32,8 +29,13 @@ from ops.errors import (
     StoreUnreachableError,
     ToolError,
 )
-from ops.sources.pg_tools import Endpoint, find_tool
-from ops.watch import audit
+from ops.drill.evidence.verification import verify as verify_evidence
+from ops.drill.kinds import pgbackrest
+from ops.drill.scratch.pgbackrest import Place, _environment
+from ops.monitoring import audit
+from ops.pgbackrest import driver, info
+from ops.pgbackrest import target as targets
+from ops.sources.postgres.tools import Endpoint, find_tool
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LOCKED = {"backup": {"held": True}}
@@ -175,14 +177,14 @@ def test_no_stanza_no_repository_and_no_json_are_told():
 
 def test_a_time_is_recovered_from_the_last_backup_before_it():
     found = read(stanza(backup(ago=9), backup("20261123-030000F_20261123-110000I", ago=1)))
-    assert drill.choose(found, None, None, NOW).type == "incr"
-    assert drill.choose(found, NOW - timedelta(hours=2), None, NOW).type == "full"
+    assert pgbackrest.choose(found, None, None, NOW).type == "incr"
+    assert pgbackrest.choose(found, NOW - timedelta(hours=2), None, NOW).type == "full"
     with pytest.raises(BackupNotFoundError, match="complete only at 2026-11-23T03:00:00Z"):
-        drill.choose(found, NOW - timedelta(hours=10), None, NOW)
+        pgbackrest.choose(found, NOW - timedelta(hours=10), None, NOW)
     with pytest.raises(OpsError, match="still to come"):
-        drill.choose(found, NOW + timedelta(hours=1), None, NOW)
+        pgbackrest.choose(found, NOW + timedelta(hours=1), None, NOW)
     with pytest.raises(BackupNotFoundError, match="no backup that counts"):
-        drill.choose(found, None, 2, NOW)
+        pgbackrest.choose(found, None, 2, NOW)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +221,10 @@ def test_the_stanza_comes_from_the_stack_or_from_its_name():
         outputs = SimpleNamespace(backup=SimpleNamespace(sources=sources))
         return SimpleNamespace(name="staging", outputs=outputs, on_machine=on_machine)
 
-    assert reach.target(stack("main"), None).stanza == "main"
-    assert not reach.target(stack("main"), None).here
-    assert reach.target(stack("main", on_machine=True), "main").here
-    assert reach.target(None, "main").here
+    assert targets.target(stack("main"), None).stanza == "main"
+    assert not targets.target(stack("main"), None).here
+    assert targets.target(stack("main", on_machine=True), "main").here
+    assert targets.target(None, "main").here
     for wrong, name, told in (
         (None, None, "--stanza"),
         (stack(), None, "no backup.sources with a stanza"),
@@ -231,22 +233,22 @@ def test_the_stanza_comes_from_the_stack_or_from_its_name():
         (stack("main", host="10.10.0.5"), None, "at 10.10.0.5, not on the droplet"),
     ):
         with pytest.raises(StackError, match=told):
-            reach.target(wrong, name)
+            targets.target(wrong, name)
 
 
 def test_from_a_desk_the_same_command_runs_on_the_machine(target, tmp_path, monkeypatch):
     machine = tmp_path / "ops"
     machine.write_text('#!/bin/sh\necho "$@" >&2\nprintf \'%s\' "$ANSWER"; exit "${CODE:-0}"\n')
     machine.chmod(0o755)
-    monkeypatch.setattr(reach, "OPS", (str(machine), "backrest"))
+    monkeypatch.setattr(targets, "OPS", (str(machine), "backrest"))
     stack = SimpleNamespace(ssh_target=lambda: target)
     monkeypatch.setenv("ANSWER", '{"stanza": "main"}')
-    assert reach.ask(stack, ["info", "--stanza=main"]) == {"stanza": "main"}
+    assert targets.ask(stack, ["info", "--stanza=main"]) == {"stanza": "main"}
     monkeypatch.setenv("CODE", "3")  # a red verdict comes with its report
-    assert reach.ask(stack, ["info"]) == {"stanza": "main"}
+    assert targets.ask(stack, ["info"]) == {"stanza": "main"}
     monkeypatch.setenv("CODE", "1")
     with pytest.raises(OpsError, match="backrest info --json"):
-        reach.ask(stack, ["info"])
+        targets.ask(stack, ["info"])
 
 
 def test_the_copy_sees_of_our_environment_what_fetching_wal_needs(tmp_path, monkeypatch):

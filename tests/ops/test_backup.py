@@ -14,15 +14,17 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
-from ops.backup import catalog, spool
-from ops.backup.keys import make_identity, recipient_of
-from ops.backup.run import BackupJob, create
-from ops.drill import scratch
-from ops.errors import BackupNotFoundError, SourceError, SpoolError, ToolError
-from ops.reach import readable_database
-from ops.restore import RestoreJob, run
-from ops.sources import pg_tools, postgres
-from ops.sources.postgres import PostgresDatabase
+from ops.backup.create import BackupJob, create
+from ops.core import workdir
+from ops.core.errors import BackupNotFoundError, SourceError, SpoolError, ToolError
+from ops.drill.scratch import postgres
+from ops.repository import catalog
+from ops.repository.age import make_identity, recipient_of
+from ops.restore.database import RestoreJob, run
+from ops.sources.postgres import source as sources
+from ops.sources.postgres import tools
+from ops.sources.postgres.source import PostgresDatabase
+from ops.targets.servers import readable_database
 from tests.ops.faults import eventually
 from tests.ops.source_kit import by_hand_into
 
@@ -95,7 +97,7 @@ def test_an_interrupt_leaves_nothing_in_the_bucket_and_nothing_in_the_spool(sour
 
 
 def test_too_small_a_spool_is_refused_before_the_dump(source, s3, tmp_path, monkeypatch):
-    monkeypatch.setattr(spool.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))
     with pytest.raises(SpoolError, match="1 MiB are free; give another folder with --spool"):
         create(job(source, s3, spool=tmp_path), silent)
     assert list(s3.list("")) == []
@@ -127,7 +129,7 @@ def tiny_disk(tmp_path):
 
 
 def test_a_disk_that_is_full_in_truth_is_one_clear_line(source, s3, tiny_disk, monkeypatch):
-    monkeypatch.setattr(spool.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 40))  # it fills up later
+    monkeypatch.setattr(workdir.shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 40))  # it fills up later
     with pytest.raises(SpoolError, match="filled up"):
         create(job(source, s3, spool=tiny_disk), silent)
     assert list(s3.list("")) == []
@@ -156,8 +158,8 @@ def test_the_administrator_is_taken_when_it_may_read_all_and_the_app_user_else(a
 @pytest.mark.parametrize("version", ["13.4", "15.0"], ids=["an older major", "an older minor"])
 def test_an_old_pg_dump_is_refused_with_what_to_install(source, monkeypatch, version):
     """A minor one too: it writes down column options of the server that no older server takes."""
-    old = pg_tools.Tool(path=Path("/usr/bin/pg_dump"), version=version)
-    monkeypatch.setattr(pg_tools, "_tools", lambda name: (old,))
+    old = tools.Tool(path=Path("/usr/bin/pg_dump"), version=version)
+    monkeypatch.setattr(tools, "_tools", lambda name: (old,))
     says = rf"pg_dump: found {version}, the server is PostgreSQL [\d.]+; run `apt-get install"
     with pytest.raises(ToolError, match=says):
         source.plan()
@@ -240,10 +242,10 @@ def test_no_password_is_ever_in_a_command_line(source, admin, app, shop, folder,
 def test_a_pooler_is_known_by_the_process_id_it_makes_up(source, monkeypatch):
     """PgBouncer cannot share a snapshot; through a tunnel its port says nothing."""
     real = "SELECT pg_catalog.pg_backend_pid()"
-    monkeypatch.setattr(postgres, "SESSION_PID", "SELECT pg_catalog.pg_backend_pid() + 1")
+    monkeypatch.setattr(sources, "SESSION_PID", "SELECT pg_catalog.pg_backend_pid() + 1")
     with pytest.raises(SourceError, match="a connection pooler answers there"):
         source.plan()
-    monkeypatch.setattr(postgres, "SESSION_PID", real)
+    monkeypatch.setattr(sources, "SESSION_PID", real)
     source.plan()
 
 
@@ -267,12 +269,12 @@ def test_pgbouncer_itself_is_refused(source, tmp_path_factory):
         f"listen_port={port}\nauth_type=plain\nauth_file={folder / 'users'}\npool_mode=transaction\n"
         f"server_tls_sslmode=require\nunix_socket_dir=\nlogfile={folder / 'log'}\n"
     )
-    account = scratch._account()
+    account = postgres._account()
     if account is not None:
         for path in (folder, *folder.iterdir()):
             os.chown(path, account.pw_uid, account.pw_gid)
     process = subprocess.Popen(
-        [*scratch._as(account, dies_with_us=True), shutil.which("pgbouncer"), "-q", folder / "ini"]
+        [*postgres._as(account, dies_with_us=True), shutil.which("pgbouncer"), "-q", folder / "ini"]
     )
     try:
         pooled = PostgresDatabase(endpoint=replace(endpoint, port=port, ca_certificate=None))

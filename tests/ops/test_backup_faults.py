@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.backup import catalog
-from ops.backup.lock import only_run
-from ops.backup.run import BackupJob, create
-from ops.errors import BackupNotFoundError, BusyError, OpsError, StoreError
+from ops.backup.create import BackupJob, create
+from ops.backup.run_lock import only_run
+from ops.core.errors import BackupNotFoundError, BusyError, OpsError, StoreError
+from ops.repository import catalog
 from ops.sources.base import SourcePlan
 from tests.ops.faults import FaultyStore, eventually
 from tests.ops.pg_server import CANARY
@@ -38,7 +38,7 @@ def own_runtime(tmp_path, monkeypatch):
     """Locks of this test alone."""
     folder = tmp_path / "run"
     folder.mkdir()
-    monkeypatch.setattr("ops.backup.lock.runtime_folder", lambda: folder)
+    monkeypatch.setattr("ops.backup.run_lock.runtime_folder", lambda: folder)
     return folder
 
 
@@ -129,7 +129,7 @@ def test_two_machines_at_once_on_one_database_are_one_run(source, s3, own_runtim
 
 def test_a_lock_dies_with_its_owner_and_says_what_it_left(own_runtime):
     code = (
-        "import sys, time, pathlib\nfrom ops.backup import lock\n"
+        "import sys, time, pathlib\nfrom ops.backup import run_lock as lock\n"
         f"lock.runtime_folder = lambda: pathlib.Path({str(own_runtime)!r})\n"
         "with lock.only_run('a', 'left'):\n    print('held', flush=True)\n    time.sleep(600)\n"
     )
@@ -201,11 +201,11 @@ import os, sys
 from pathlib import Path
 from pydantic import SecretStr
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.backup import lock
-from ops.backup.run import BackupJob, create
-from ops.sources.pg_tools import Endpoint
-from ops.sources.postgres import PostgresDatabase
-from ops.stores.s3 import S3Store
+from ops.backup import run_lock as lock
+from ops.backup.create import BackupJob, create
+from ops.sources.postgres.tools import Endpoint
+from ops.sources.postgres.source import PostgresDatabase
+from ops.repository.stores.s3 import S3Store
 
 runtime, bucket, port, ca = sys.argv[1:]
 lock.runtime_folder = lambda: Path(runtime)

@@ -12,10 +12,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from blueprint.outputs import BucketOutput
-from ops.sources.bucket import Bucket
-from ops.sources.bucket_objects import Reader
-from ops.sources.bucket_restore import SMALL
-from ops.stores.s3 import S3Store
+from ops.repository.stores.s3 import S3Store
+from ops.sources.bucket.reader import Reader
+from ops.sources.bucket.restore import SMALL
+from ops.sources.bucket.source import Bucket
 from tests.ops.source_kit import backup, keys, restore, silent
 
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"

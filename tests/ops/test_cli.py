@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from blueprint.keys import public_line
-from ops import cli
-from ops.stack_init import make_key
+from ops.cli.app import main
+from ops.stack.init import make_key
 from tests.ops.source_kit import in_order
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def ops(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
 

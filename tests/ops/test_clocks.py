@@ -11,12 +11,12 @@ import botocore.auth
 import pytest
 
 from blueprint.backup import RetentionSettings
-from ops.backup import catalog
-from ops.backup import run as making
+from ops.backup import create as making
 from ops.backup.prune import act, make_plan
 from ops.backup.retention import Candidate, decide
-from ops.errors import BackupNotFoundError, StoreError
-from ops.watch.freshness import look
+from ops.core.errors import BackupNotFoundError, StoreError
+from ops.repository import catalog
+from ops.repository.freshness import look
 from tests.ops import drill_kit
 from tests.ops.drill_kit import identity
 from tests.ops.prune_kit import LEAST, job, put

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ops import console
-from ops.console import Progress
+from ops.core import console
+from ops.core.console import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import time
-from ops import console
+from ops.core import console
 console.show_progress(console.Progress("{way}"))
 with console.progress("backing up [shop]", 4 << 20, about=True) as advance:
     for _ in range(6):

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ops.backup import cli
-from ops.errors import SourceError
+from ops.cli import backup_create
+from ops.core.errors import SourceError
 
 
 @pytest.fixture
@@ -27,17 +27,17 @@ def failures(monkeypatch):
         return [{"id": "1", "name": name}]
 
     errors = {"odd": ValueError("c4n4ry"), "gone": SourceError("gone: no such file"), "sound": None}
-    monkeypatch.setattr(cli, "load_stack", lambda *given: SimpleNamespace(name="staging"))
-    monkeypatch.setattr(cli, "backup_run", watched)
-    monkeypatch.setattr(cli.reach, "sources", lambda loaded: nullcontext({}))
-    monkeypatch.setattr(cli.reach, "chosen", lambda loaded, name: list(errors))
-    monkeypatch.setattr(cli, "_create", create)
-    monkeypatch.setattr(cli, "note", lambda **given: None)
+    monkeypatch.setattr(backup_create, "load_stack", lambda *given: SimpleNamespace(name="staging"))
+    monkeypatch.setattr(backup_create, "backup_run", watched)
+    monkeypatch.setattr(backup_create.backup_sets, "sources", lambda loaded: nullcontext({}))
+    monkeypatch.setattr(backup_create.backup_sets, "chosen", lambda loaded, name: list(errors))
+    monkeypatch.setattr(backup_create, "_create", create)
+    monkeypatch.setattr(backup_create, "note", lambda **given: None)
     return told
 
 
 def test_what_nobody_foresaw_is_the_failure_of_one_set_and_says_no_value(failures, capsys):
-    cli.create_command.__wrapped__(as_json=True)
+    backup_create.create_command.__wrapped__(as_json=True)
     out, err = capsys.readouterr()
     assert [item["name"] for item in json.loads(out)["backups"]] == ["sound"]
     assert str(failures["gone"]) == "gone: no such file"
@@ -50,7 +50,7 @@ def test_an_interrupt_ends_all_of_it(failures, monkeypatch):
     def interrupted(*given, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_create", interrupted)
+    monkeypatch.setattr(backup_create, "_create", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cli.create_command.__wrapped__(as_json=True)
+        backup_create.create_command.__wrapped__(as_json=True)
     assert failures == {}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ops.backup.run import BackupJob, create
-from ops.drill.spanish import translate
-from ops.errors import RestoreRefusedError
-from ops.restore import RestoreJob, plan, run
-from ops.sources import pg_facts
-from ops.sources.pg_database import create_database
-from ops.sources.pg_tools import find_tool
-from ops.sources.postgres import PostgresDatabase
+from ops.backup.create import BackupJob, create
+from ops.core.errors import RestoreRefusedError
+from ops.drill.evidence.spanish import translate
+from ops.restore.database import RestoreJob, plan, run
+from ops.sources.postgres.database import create_database
+from ops.sources.postgres.source import PostgresDatabase, catalog_queries
+from ops.sources.postgres.tools import find_tool
 from tests.ops.drill_kit import drill, silent
 from tests.ops.source_kit import by_hand_into
 
@@ -306,7 +305,7 @@ def test_names_with_dots_are_told_apart(own, backup, restore):
         ('"a.b"."say ""so"", twice"', 0),
     }
     assert {s.sequence for s in record.sequences} == {'a."b.c_x_seq"', '"a.b".c_x_seq'}
-    assert all(pg_facts.full_name(*pg_facts.name_parts(t.table)) == t.table for t in record.tables)
+    assert all(catalog_queries.full_name(*catalog_queries.name_parts(t.table)) == t.table for t in record.tables)
     report = run(restore(backup(source), tables=('"a.b".c',)), silent)
     assert (report.rows, report.differences) == (2, [])
 
@@ -330,16 +329,18 @@ def test_a_manifest_from_before_odd_names_were_quoted_still_fits(own):
 def test_an_object_too_large_to_be_read_at_once_is_compared_by_its_pieces(own, monkeypatch):
     source = own("SELECT lo_create(7), lo_create(8)", "SELECT lo_put(7, 0, repeat('x', 300)::bytea)")
     with source.endpoint.connect() as connection:
-        whole = pg_facts.large_objects(connection)
-    monkeypatch.setattr(pg_facts, "_LARGE_OBJECTS", "SELECT repeat('x', 2000000000)")  # refused as lo_get would be
+        whole = catalog_queries.large_objects(connection)
+    monkeypatch.setattr(
+        catalog_queries, "_LARGE_OBJECTS", "SELECT repeat('x', 2000000000)"
+    )  # refused as lo_get would be
     with source.endpoint.connect() as connection:
-        assert pg_facts.large_objects(connection) == whole, "what could be read before has the hash it had"
-        monkeypatch.setattr(pg_facts, "WHOLE_BYTES", 250)
-        monkeypatch.setattr(pg_facts, "PIECE_BYTES", 100)
-        before = pg_facts.large_objects(connection)
-        assert before == pg_facts.large_objects(connection)
+        assert catalog_queries.large_objects(connection) == whole, "what could be read before has the hash it had"
+        monkeypatch.setattr(catalog_queries, "WHOLE_BYTES", 250)
+        monkeypatch.setattr(catalog_queries, "PIECE_BYTES", 100)
+        before = catalog_queries.large_objects(connection)
+        assert before == catalog_queries.large_objects(connection)
         connection.execute("SELECT lo_put(7, 299, 'y')")
-        assert pg_facts.large_objects(connection).hash not in (before.hash, whole.hash)
+        assert catalog_queries.large_objects(connection).hash not in (before.hash, whole.hash)
 
 
 @pytest.mark.all
@@ -362,6 +363,6 @@ def test_an_object_of_more_than_a_gibibyte_is_read(own):
 )
 def test_a_database_that_holds_no_table_is_not_empty_for_that(own, statement):
     with own("CREATE EXTENSION citext").endpoint.connect() as connection:
-        assert pg_facts.is_empty(connection)
+        assert catalog_queries.is_empty(connection)
         connection.execute(statement)
-        assert not pg_facts.is_empty(connection)
+        assert not catalog_queries.is_empty(connection)

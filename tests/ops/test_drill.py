@@ -16,17 +16,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from ops.backup.keys import make_identity, read_identities
-from ops.drill import loading, place, postgresql
+from ops.core.errors import KeyProblemError, RestoreRefusedError
+from ops.drill import restore_timing, workdir
 from ops.drill.assertions import ask
 from ops.drill.canary import write_canary
-from ops.drill.choose import Pick, choose
-from ops.drill.damage import CAUGHT_BY, Damage
-from ops.drill.evidence import Status
-from ops.drill.run import controls
-from ops.errors import KeyProblemError, RestoreRefusedError
-from ops.sources.pg_identity import identity as server_identity
-from ops.sources.postgres import PostgresDatabase
+from ops.drill.evidence.document import Status
+from ops.drill.negative_controls import CAUGHT_BY, Damage
+from ops.drill.rehearsal import postgres
+from ops.drill.runner import controls
+from ops.drill.selection import Pick, choose
+from ops.repository.age import make_identity, read_identities
+from ops.sources.postgres.identity import identity as server_identity
+from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import backup, drill, identity, job, make, silent
 from tests.ops.test_swap_killed import quiet
 
@@ -60,14 +61,14 @@ def test_a_sound_backup_is_green_and_every_question_was_asked(backup, folder, id
 
 def test_what_workers_do_at_once_is_divided_by_their_own_time(monkeypatch):
     clock = iter([0.0, 1.0, 4.0, 6.0])
-    monkeypatch.setattr(loading, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(restore_timing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     lines = ["launching item 7 TABLE DATA a", "launching item 8 INDEX a_key", "finished item 7 TABLE DATA a",
              "creating INDEX x", "finished item 8 INDEX a_key", "finished item 9 TABLE DATA never begun"]  # fmt: skip
-    work = loading.Loading()
+    work = restore_timing.Loading()
     for line in lines:
         work(f"pg_restore: {line}\n")
     assert (work.rows, work.rest) == (4.0, 5.0)
-    assert loading.Loading().share == 1.0
+    assert restore_timing.Loading().share == 1.0
 
 
 def test_every_negative_control_is_caught_by_the_check_that_is_there_for_it(backup, folder, identity):
@@ -218,8 +219,8 @@ def test_a_drill_that_reached_a_live_server_would_stop_before_it_wrote(  # noqa:
     def live_server(version, *, roles=(), parent=None):
         yield cluster
 
-    monkeypatch.setattr(postgresql, "scratch_server", live_server)
-    monkeypatch.setattr(postgresql, "how_to_look", lambda *given: "")
+    monkeypatch.setattr(postgres, "scratch_server", live_server)
+    monkeypatch.setattr(postgres, "how_to_look", lambda *given: "")
     evidence = drill(folder, identity)
     assert list(problems(evidence)) == ["identity"]
     assert status(evidence)["restore"] is Status.SKIPPED
@@ -246,7 +247,7 @@ def test_a_green_drill_leaves_nothing(backup, folder, identity, spool):
 def test_a_red_drill_keeps_its_scratch_until_its_time_is_over(backup, folder, identity, spool):
     evidence = drill(folder, identity, spool=spool, keep_hours=2, assertions=("SELECT false",))
     (kept,) = spool.iterdir()
-    note = json.loads((kept / place.KEPT).read_text())
+    note = json.loads((kept / workdir.KEPT).read_text())
     assert note["backup"] == backup.id
     assert "not true" in note["why"]
     assert "kept for 2 h" in next(check.answer for check in evidence.checks if check.name == "clean")
@@ -254,30 +255,30 @@ def test_a_red_drill_keeps_its_scratch_until_its_time_is_over(backup, folder, id
     looked = subprocess.run(note["look"].split(), input=query, capture_output=True, text=True, check=False)
     assert 'count = "500"' in looked.stdout, looked.stderr
     assert not list(kept.rglob("toc.dat")), "the decrypted dump goes"
-    assert place.sweep(spool) == []
+    assert workdir.sweep(spool) == []
     assert drill(folder, identity, spool=spool).verdict == "green"
     assert kept.exists()
-    assert place.sweep(spool, datetime.now(UTC) + timedelta(hours=3)) == [kept]
+    assert workdir.sweep(spool, datetime.now(UTC) + timedelta(hours=3)) == [kept]
     assert list(spool.iterdir()) == []
 
 
 def test_a_sweep_leaves_alone_what_is_at_work_and_what_is_not_ours(tmp_path):
     (tmp_path / "ancla-drill-young").mkdir()
     (tmp_path / "other").mkdir()
-    with place.drill_folder(tmp_path) as folder:
-        assert place.sweep(tmp_path) == []
+    with workdir.drill_folder(tmp_path) as folder:
+        assert workdir.sweep(tmp_path) == []
         assert folder.exists()
-    old = datetime.now(UTC) + timedelta(seconds=place.YOUNG_SECONDS + 1)
-    assert place.sweep(tmp_path, old) == [tmp_path / "ancla-drill-young"]
+    old = datetime.now(UTC) + timedelta(seconds=workdir.YOUNG_SECONDS + 1)
+    assert workdir.sweep(tmp_path, old) == [tmp_path / "ancla-drill-young"]
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 DRILL = """
 import sys
 from pathlib import Path
-from ops.stores.folder import FolderStore
+from ops.repository.stores.folder import FolderStore
 from tests.ops.drill_kit import job
-from ops.drill.run import run
+from ops.drill.runner import run
 store, identity, spool = sys.argv[1:]
 run(job(FolderStore(Path(store)), Path(identity), spool=Path(spool), signer=None), lambda text: print(text, flush=True))
 print("done", flush=True)
@@ -304,7 +305,7 @@ def test_a_drill_killed_at_any_moment_leaves_no_server_and_nothing_a_sweep_does_
     while servers(spool):
         assert time.monotonic() < deadline, servers(spool)
         time.sleep(0.1)
-    place.sweep(spool)
+    workdir.sweep(spool)
     assert list(spool.iterdir()) == []
     assert drill(folder, identity, spool=spool).verdict == "green", "the next one is as if nothing had been"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.drill import place
-from ops.drill.run import run
-from ops.stores.folder import FolderStore
+from ops.drill import workdir
+from ops.drill.runner import run
+from ops.repository.stores.folder import FolderStore
 from tests.ops import killed, prune_kit
 from tests.ops.drill_kit import backup, drill, identity, job, silent
 from tests.ops.faults import eventually
@@ -48,7 +48,7 @@ def kill_drill_at(chosen, root, identity, spool):
         eventually(lambda: not servers(spool))
         for path in spool.glob("*"):
             os.utime(path, (0, 0))  # one that was killed before it locked its folder leaves it for a while
-        place.sweep(spool)
+        workdir.sweep(spool)
         assert list(spool.iterdir()) == [], f"killed before step {at}, {steps[-1]} (ANCLA_SEED={SEED})"
     assert deadly
 

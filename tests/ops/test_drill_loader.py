@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.drill import loader, scratch
-from ops.sources.postgres import PostgresDatabase
+from ops.drill.scratch import postgres, restricted_role
+from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import drill, identity, make
 
 __all__ = ["identity"]
@@ -111,19 +111,19 @@ def test_what_needs_a_superuser_is_red_with_what_to_do(cluster, shop, folder, id
     with cluster.on(shop).connect() as connection:
         connection.execute("CREATE FUNCTION public.c() RETURNS int LANGUAGE internal AS 'pg_backend_pid'")
     make(PostgresDatabase(endpoint=cluster.on(shop)), identity, folder)
-    assert loader.ADVICE in drill(folder, identity).summary()
+    assert restricted_role.ADVICE in drill(folder, identity).summary()
 
 
 def test_the_scratch_server_sees_nothing_of_our_environment(monkeypatch):
     monkeypatch.setenv("ANCLA_IDENTITY", "canary")
-    with scratch.scratch_server("14", roles=("app", scratch.SUPERUSER)) as server:
+    with postgres.scratch_server("14", roles=("app", postgres.SUPERUSER)) as server:
         pid = (Path(server.host) / "data" / "postmaster.pid").read_text().splitlines()[0]
         seen = Path(f"/proc/{pid}/environ").read_bytes()
         with server.connect() as connection:
             names = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles")}
     assert b"canary" not in seen
     assert f"HOME={server.host}".encode() in seen.split(b"\0")
-    assert {"app", scratch.SUPERUSER, server.user} <= names
+    assert {"app", postgres.SUPERUSER, server.user} <= names
 
 
 LISTING = """\
@@ -150,7 +150,7 @@ LISTING = """\
 
 
 def test_only_grants_on_what_is_in_the_archive_are_restored():
-    kept, left_out = loader.restorable(LISTING.splitlines())
+    kept, left_out = restricted_role.restorable(LISTING.splitlines())
     assert [line.partition(";")[0] for line in kept] == [
         "5", "3500", "259", "215", "3600", "3400", "3401", "3402", "3403", "3404", "3408", "3409"
     ]  # fmt: skip

@@ -16,26 +16,27 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-import ops.backrest.cli
-import ops.backrest.drill
-import ops.backrest.evidence
-import ops.pitr.cli
-import ops.pitr.drill
-import ops.pitr.evidence
+import ops.cli.backrest
+import ops.cli.pitr
+import ops.drill.kinds.pgbackrest
+import ops.drill.kinds.pgbackrest_evidence
+import ops.drill.kinds.provider_fork
+import ops.drill.kinds.provider_fork_evidence
 from blueprint.outputs import OutputSecrets
-from ops.backrest import driver, info
-from ops.backrest.reach import Target
-from ops.backup.manifest import Manifest
-from ops.cli import app
-from ops.drill import checks, spanish
-from ops.drill.damage import CAUGHT_BY, EXPLAINED, Damage
-from ops.drill.evidence import Phase, TableComparison
-from ops.drill.report import Language, render, render_other
-from ops.drill.series import keep
-from ops.drill.trend import LENGTH, trend
-from ops.pitr import forks
-from ops.sources import pg_identity
-from ops.watch.freshness import Freshness
+from ops.cli.app import app
+from ops.drill import checks
+from ops.drill.evidence import spanish
+from ops.drill.evidence.document import Phase, TableComparison
+from ops.drill.evidence.report import Language, render, render_other
+from ops.drill.evidence.series import keep
+from ops.drill.evidence.trend import LENGTH, trend
+from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
+from ops.managed_postgres import forks
+from ops.pgbackrest import driver, info
+from ops.pgbackrest.target import Target
+from ops.repository.freshness import Freshness
+from ops.repository.manifest import Manifest
+from ops.sources.postgres import identity
 from tests.ops.drill_kit import RUNNER, backrest_document, document, fork_document
 
 START = datetime(2026, 6, 1, 4, tzinfo=UTC)
@@ -148,7 +149,9 @@ def test_an_unsigned_drill_says_so():
 
 def literals():
     """Texts that the templates give to be translated."""
-    template = "".join(path.read_text() for path in Path(checks.__file__).parent.glob("*.html.j2"))
+    template = "".join(
+        path.read_text() for path in (Path(checks.__file__).parent / "evidence/templates").glob("*.html.j2")
+    )
     found = set(re.findall(r'"([^"{}]+)"\|t', template))
     for group in re.findall(r"\(([^()]*)\)\|t", template):
         found |= set(re.findall(r'"([^"]+)"', group))
@@ -190,7 +193,9 @@ def test_every_text_of_ours_is_there_in_spanish():
     untranslated = {text for text in literals() | set(EXPLAINED.values()) | set(checks.QUESTIONS.values())
                     if spanish.translate(text) == text}  # fmt: skip
     assert untranslated == set()
-    rehearsals = [Path(checks.__file__).with_name(f"{kind}.py").read_text() for kind in ("sqlite", "secrets", "bucket")]
+    rehearsals = [
+        (Path(checks.__file__).parent / f"rehearsal/{kind}.py").read_text() for kind in ("sqlite", "secrets", "bucket")
+    ]
     said = {
         text
         for file in rehearsals
@@ -266,17 +271,17 @@ OF_A_LIVE_SERVER = {56, 57, 58, 68, 80, 82, 87}
 
 
 def test_every_text_of_the_other_drills_is_there_in_spanish():
-    drills = of_ours(ops.backrest.drill) | of_ours(ops.pitr.drill)
+    drills = of_ours(ops.drill.kinds.pgbackrest) | of_ours(ops.drill.kinds.provider_fork)
     assert {"both", "destroyed", "there was none", "replay", "fork", "7 rows", "they could not all be asked"} <= drills
     assert {"it is on timeline 1: it was not recovered from a backup", "exit 7", "7 s, budget 7 s"} <= drills
-    told = [info.Stanza.usable, forks.wait_online, pg_identity.schema_differences, Freshness.__str__]
+    told = [info.Stanza.usable, forks.wait_online, identity.schema_differences, Freshness.__str__]
     restore = set(driver.EXIT_CODES) - driver.NOT_OF_THE_BACKUP - OF_A_LIVE_SERVER
     wrong = {driver.as_error(driver.Done(returncode=code, stdout="", problem="x", warnings=()), "restore", "main")
              for code in restore | {125}}  # fmt: skip
     texts = drills.union(
         *map(of_ours, told),
-        ops.backrest.evidence.QUESTIONS.values(),
-        ops.pitr.evidence.QUESTIONS.values(),
+        ops.drill.kinds.pgbackrest_evidence.QUESTIONS.values(),
+        ops.drill.kinds.provider_fork_evidence.QUESTIONS.values(),
         (driver.EXIT_CODES[code][1] for code in restore),
         map(str, wrong),
         ("shop: constraint public.orders.positive is not validated", "shop: index public.orders_at is not valid"),
@@ -310,8 +315,16 @@ BARE = {"rto_seconds": None, "databases": [], "phases": [], "server_version": "1
 @pytest.mark.parametrize(
     ("made", "questions", "bare"),
     [
-        (backrest_document, ops.backrest.evidence.QUESTIONS, BARE | {"recovered": None, "asked_for": None}),
-        (fork_document, ops.pitr.evidence.QUESTIONS, BARE | {"server_version": None, "fork_seconds": None}),
+        (
+            backrest_document,
+            ops.drill.kinds.pgbackrest_evidence.QUESTIONS,
+            BARE | {"recovered": None, "asked_for": None},
+        ),
+        (
+            fork_document,
+            ops.drill.kinds.provider_fork_evidence.QUESTIONS,
+            BARE | {"server_version": None, "fork_seconds": None},
+        ),
     ],
 )
 def test_the_page_of_another_drill_leaves_nothing_in_english(made, questions, bare):
@@ -352,11 +365,11 @@ def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkey
     stack = SimpleNamespace(name="staging", on_machine=False, outputs=outputs, secrets=OutputSecrets())
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(ops.backrest.cli, "_there", there)
-    monkeypatch.setattr(ops.backrest.cli, "_target", lambda *_: Target(stanza="main", stack=stack))
-    monkeypatch.setattr(ops.pitr.cli, "load_stack", lambda *_: stack)
-    monkeypatch.setattr(ops.pitr.cli, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
-    monkeypatch.setattr(ops.pitr.drill, "run", lambda *_: fork_document())
+    monkeypatch.setattr(ops.cli.backrest, "_there", there)
+    monkeypatch.setattr(ops.cli.backrest, "_target", lambda *_: Target(stanza="main", stack=stack))
+    monkeypatch.setattr(ops.cli.pitr, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(ops.cli.pitr, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
+    monkeypatch.setattr(ops.drill.kinds.provider_fork, "run", lambda *_: fork_document())
     for drill in ("backrest", "pitr"):
         for language, more in (("en", ()), ("es", ("--lang", "es"))):
             folder = tmp_path / drill / language

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from ops.backup.keys import make_identity, read_identities, recipient_of
-from ops.backup.page import build_page
-from ops.backup.records import STREAM_FILE
-from ops.backup.run import BackupJob, create
-from ops.errors import RestoreRefusedError, SourceError
-from ops.restore import RestoreJob, run
-from ops.sources import pg_dump
-from ops.sources.pg_packs import is_pack
+from ops.backup.create import BackupJob, create
+from ops.backup.restore_guide import build_page
+from ops.core.errors import RestoreRefusedError, SourceError
+from ops.repository.age import make_identity, read_identities, recipient_of
+from ops.repository.records import STREAM_FILE
+from ops.restore.database import RestoreJob, run
+from ops.sources.postgres import dump
+from ops.sources.postgres.small_file_batches import is_pack
 from tests.ops.faults import eventually
 
 
@@ -50,7 +50,7 @@ def test_a_stream_is_one_object_with_nothing_in_the_spool_and_restores_equal(sou
 def test_small_files_that_are_many_go_out_in_several_packs_and_restore_equal(source, folder, restored, monkeypatch):
     together = create(job(source, folder), silent)
     assert [entry.file for entry in together.objects if is_pack(entry.file)] == ["small-0001.tar"]
-    monkeypatch.setattr(pg_dump, "MOST", 1)
+    monkeypatch.setattr(dump, "MOST", 1)
     made = create(job(source, folder), silent)
     assert sum(is_pack(entry.file) for entry in made.objects) > 0
     assert len(made.objects) > len(together.objects)
@@ -58,7 +58,7 @@ def test_small_files_that_are_many_go_out_in_several_packs_and_restore_equal(sou
 
 
 def test_a_stream_whose_pg_dump_fails_is_no_backup(source, folder, monkeypatch):
-    monkeypatch.setattr(pg_dump, "COMMON", ("--no-such-option",))
+    monkeypatch.setattr(dump, "COMMON", ("--no-such-option",))
     with pytest.raises(SourceError, match=r"pg_dump failed: .*unrecognized option"):
         create(job(replace(source, stream=True), folder), silent)
     assert list(folder.list("")) == []

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.backup.keys import Signer
-from ops.backup.proofs import read_proofs
-from ops.drill import chain, checks, report
-from ops.drill.evidence import Attachment, canonical, digest, signed_content
-from ops.drill.verify import verify
-from ops.errors import KeyProblemError, OpsError
-from ops.stack_init import make_key
+from ops.core.errors import KeyProblemError, OpsError
+from ops.core.signing import Signer
+from ops.drill import checks
+from ops.drill.evidence import chain, report
+from ops.drill.evidence.document import Attachment, canonical, digest, signed_content
+from ops.drill.evidence.verification import verify
+from ops.drill.history import read_proofs
+from ops.stack.init import make_key
 from tests.ops.drill_kit import RUNNER, document
 
 OTHER = Signer(make_key())

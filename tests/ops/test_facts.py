@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.errors import SourceError
-from ops.sources import pg_facts
-from ops.sources.postgres import PostgresDatabase
+from ops.core.errors import SourceError
+from ops.sources.postgres.source import PostgresDatabase, catalog_queries
 
 
 @pytest.fixture
@@ -13,9 +12,11 @@ def facts(app, shop):
 
     def read(name, as_record=None):
         with app.on(shop).connect() as connection:
-            connection.execute(pg_facts.SESSION)
-            (table,) = [t for t in pg_facts.tables(connection) if t.name == name]
-            return pg_facts.fingerprint(connection, table, as_record=table.hashable if as_record is None else as_record)
+            connection.execute(catalog_queries.SESSION)
+            (table,) = [t for t in catalog_queries.tables(connection) if t.name == name]
+            return catalog_queries.fingerprint(
+                connection, table, as_record=table.hashable if as_record is None else as_record
+            )
 
     return read
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ops import restore_files
-from ops.backup.keys import read_identities
-from ops.drill import scratch
-from ops.errors import RestoreError, RestoreRefusedError, SpoolError
-from ops.restore import RestoreJob, run
-from ops.sources.postgres import PostgresDatabase
+from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
+from ops.drill.scratch import postgres
+from ops.repository.age import read_identities
+from ops.restore.database import RestoreJob, run
+from ops.restore.files import PlaceJob
+from ops.restore.files import run as run_files
+from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
 from tests.ops import drill_kit, source_kit
@@ -89,7 +90,7 @@ def small_space(disk, cluster, admin):
     made = []
 
     def make(mebibytes):
-        account, folder = scratch._account(), disk(mebibytes)
+        account, folder = postgres._account(), disk(mebibytes)
         inside = folder / "space"
         inside.mkdir()
         if account is not None:
@@ -169,8 +170,8 @@ def files(request, tmp_path, folder, identity):
     def put_back(home):
         place = SqliteFile(path=home / "back") if request.param == "sqlite" else SecretFiles(root=home / "back")
         identities = read_identities(identity)
-        job = restore_files.PlaceJob(store=folder, manifest=manifest, place=place, identities=identities)
-        return restore_files.run(job, silent)
+        job = PlaceJob(store=folder, manifest=manifest, place=place, identities=identities)
+        return run_files(job, silent)
 
     return put_back
 

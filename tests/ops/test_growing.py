@@ -9,7 +9,8 @@ import subprocess
 import pytest
 import zstandard
 
-from ops.backup.growing import BLOCK, HIGH_BLOCK, HIGH_LEVEL, CompressingReader
+from ops.repository.compression import HIGH_BLOCK, HIGH_LEVEL, CompressingReader
+from ops.repository.tail_reader import BLOCK
 
 
 class Trickle(io.BytesIO):

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.backup import run as making
-from ops.backup.catalog import entries, find, prefix_of
-from ops.backup.chain import base_of, missing, pieces
-from ops.backup.keys import Signer
-from ops.backup.manifest import MANIFEST_NAME
-from ops.backup.records import BucketObject, BucketRecord
-from ops.backup.run import BackupJob, create
-from ops.errors import DeleteRefusedError, ManifestError, SourceError, StoreError, StoreUnreachableError
+from ops.backup import create as making
+from ops.backup.create import BackupJob, create
+from ops.core.errors import DeleteRefusedError, ManifestError, SourceError, StoreError, StoreUnreachableError
+from ops.core.signing import Signer
+from ops.repository.catalog import entries, find, prefix_of
+from ops.repository.incremental import base_of, missing, pieces
+from ops.repository.manifest import MANIFEST_NAME
+from ops.repository.records import BucketObject, BucketRecord
+from ops.repository.stores.folder import FolderStore
 from ops.sources.base import Dump, SourcePlan
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
+from ops.stack.init import make_key
 from tests.ops.prune_kit import FakeLockedStore
 from tests.ops.source_kit import in_order, silent
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from ops.cli import app
-from ops.lazy import Lazy, in_full, lazy_group
+from ops.cli.app import app
+from ops.cli.lazy_commands import Lazy, in_full, lazy_group
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"apprise", "boto3", "httpx", "jinja2", "prometheus_client", "psycopg"}
@@ -16,7 +16,9 @@ HEAVY = {"apprise", "boto3", "httpx", "jinja2", "prometheus_client", "psycopg"}
 
 def imported_by(*arguments):
     """Which of the heavy libraries a command has imported when its help is printed."""
-    program = f"import sys; from ops.cli import main\ntry:\n  main()\nfinally:\n  print(*{HEAVY} & sys.modules.keys())"
+    program = (
+        f"import sys; from ops.cli.app import main\ntry:\n  main()\nfinally:\n  print(*{HEAVY} & sys.modules.keys())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )

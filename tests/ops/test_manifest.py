@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.backup.manifest import Manifest, ObjectRecord, parse_manifest, time_of
-from ops.backup.records import BucketRecord, PostgresRecord, TableFingerprint
-from ops.errors import ManifestError
+from ops.core.errors import ManifestError
+from ops.repository.manifest import Manifest, ObjectRecord, parse_manifest, time_of
+from ops.repository.records import BucketRecord, PostgresRecord, TableFingerprint
 
 NOW = datetime(2026, 11, 22, 21, 0, tzinfo=UTC)
 ID = "20261122T210000Z-0a1b2c"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.backup.keys import make_identity, recipient_of
-from ops.stack import _reason
+from ops.repository.age import make_identity, recipient_of
+from ops.stack.outputs import _reason
 from tests.ops.test_cli import ROOT, ops, outputs, refused, write
 
 __all__ = ["ops", "outputs"]

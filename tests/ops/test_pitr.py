@@ -8,16 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.backup.keys import Signer
-from ops.drill import scratch
-from ops.drill.evidence import Status
-from ops.drill.series import keep
-from ops.errors import OpsError, StackError
-from ops.pitr import drill, provider
-from ops.pitr.drill import run
-from ops.pitr.evidence import verify
-from ops.sources.pg_identity import identity
-from ops.stack_init import make_key
+from ops.core.errors import OpsError, StackError
+from ops.core.signing import Signer
+from ops.drill.evidence.document import Status
+from ops.drill.evidence.series import keep
+from ops.drill.kinds import provider_fork
+from ops.drill.kinds.provider_fork import run
+from ops.drill.kinds.provider_fork_evidence import verify
+from ops.drill.scratch import postgres
+from ops.managed_postgres import provider
+from ops.sources.postgres.identity import identity
+from ops.stack.init import make_key
 from tests.ops.pg_server import CANARY
 from tests.ops.pitr_kit import api, as_nobody, as_users, cloud, copied, copy_of, job, live_of, names, outputs
 from tests.sandbox.conftest import TOKEN
@@ -81,14 +82,14 @@ def test_a_fork_that_dies_while_it_is_read_is_red_and_destroyed(api, job, cluste
             connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         return asked[0]
 
-    monkeypatch.setattr(drill, "identity", dies)
+    monkeypatch.setattr(provider_fork, "identity", dies)
     evidence = run(replace(job, open_live=as_users(cluster), open_fork=as_users(cluster)), print)
     assert "terminating connection" in evidence.summary()
     assert names(api) == ["shop-db"]
 
 
 def test_another_system_is_not_a_fork_of_this_one(job, cluster, shop):
-    with scratch.scratch_server("15") as other:
+    with postgres.scratch_server("15") as other:
         job = replace(job, open_live=as_users(cluster), open_fork=contextmanager(lambda *_: iter([(other, other)])))
         evidence = run(job, print)
     assert "it is another system" in evidence.summary()
@@ -124,7 +125,7 @@ def test_evidence_is_signed_and_none_is_changed_or_taken_out_unseen(job, tmp_pat
 
 
 def test_what_may_cost_more_than_the_limit_is_refused_before_the_start(api, job):
-    planned = drill.plan(job, datetime.now(UTC))
+    planned = provider_fork.plan(job, datetime.now(UTC))
     assert planned.cost.total == pytest.approx(2 * 15 / 672, abs=0.001)
     with pytest.raises(OpsError, match=r"may cost 0\.04 US dollars \(2 h\), more than --max-cost 0\.04; nothing was"):
         run(replace(job, max_cost=0.044), print)
@@ -134,9 +135,9 @@ def test_what_may_cost_more_than_the_limit_is_refused_before_the_start(api, job)
 
 
 def test_a_plan_without_a_price_is_refused(job, monkeypatch):
-    monkeypatch.delitem(drill.fork_cost.__globals__["DATABASE_SIZES"], "db-s-1vcpu-1gb")
+    monkeypatch.delitem(provider_fork.fork_cost.__globals__["DATABASE_SIZES"], "db-s-1vcpu-1gb")
     with pytest.raises(OpsError, match="no fork without a price"):
-        drill.plan(job, datetime.now(UTC))
+        provider_fork.plan(job, datetime.now(UTC))
 
 
 def test_the_time_must_be_one_that_can_be_restored(api, job):
@@ -144,14 +145,14 @@ def test_the_time_must_be_one_that_can_be_restored(api, job):
     (point,) = provider.restore_points(job.cloud, live_of(job))
     between = (point.created_at + timedelta(microseconds=1)).isoformat()
     for at, moment in (("latest", point.created_at), ("oldest", point.created_at), (between, None)):
-        assert drill.plan(replace(job, at=at), now).moment == (moment or datetime.fromisoformat(between))
+        assert provider_fork.plan(replace(job, at=at), now).moment == (moment or datetime.fromisoformat(between))
     for at, told in (
         ("yesterday", "neither latest, oldest, nor a time"),
         ("2020-01-01T00:00:00Z", "outside of what can be restored"),
         ("2120-01-01", "outside of what can be restored"),
     ):
         with pytest.raises(OpsError, match=told):
-            drill.plan(replace(job, at=at), now)
+            provider_fork.plan(replace(job, at=at), now)
     with pytest.raises(OpsError, match="lists no restore point"):
         provider.choose([], "latest", now)
 

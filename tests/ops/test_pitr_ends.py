@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.drill.evidence import Status
-from ops.errors import CloudError, RestoreRefusedError
-from ops.pitr import drill, forks
-from ops.pitr.drill import run
-from ops.pitr.forks import TAG
+from ops.core.errors import CloudError, RestoreRefusedError
+from ops.drill.evidence.document import Status
+from ops.drill.kinds import provider_fork
+from ops.drill.kinds.provider_fork import run
+from ops.managed_postgres import forks
+from ops.managed_postgres.forks import TAG
 from tests.ops.pitr_kit import QUICK, api, as_users, audit, begun, cloud, done, fault, job, live_of, names, ops, outputs
 
 __all__ = ["api", "cloud", "job", "ops", "outputs"]
@@ -78,7 +79,7 @@ def test_a_fork_is_asked_to_go_until_it_is_gone(api, job):
 
 def test_a_fork_that_stays_is_said_to_stay(api, job, monkeypatch):
     fault(api, match={"method": "DELETE", "path": "/v2/databases/"}, do="status", status=503)
-    monkeypatch.setattr(drill, "DESTROY_SECONDS", 0.2)
+    monkeypatch.setattr(provider_fork, "DESTROY_SECONDS", 0.2)
     api.parts.gate["contents"] = gate = threading.Event()
     with pytest.raises(CloudError, match=r"drill-\S+ may be left, and costs money: .*503.* pitr sweep"):
         run(replace(job, wait_minutes=0), print)

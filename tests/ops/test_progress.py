@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ops import console
+from ops.core import console
 from tests.ops.test_cli import ops, outputs
 from tests.ops.test_mistakes import at_a_terminal, encrypted
 

@@ -14,19 +14,16 @@ from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.backup import catalog
-from ops.backup.acceptance import ACCEPTANCE_NAME, Acceptance, write_acceptance
-from ops.backup.keys import Signer
-from ops.backup.manifest import MANIFEST_NAME
-from ops.backup.proofs import Proofs
+from ops.backup.drill_history import Proofs
+from ops.backup.override import ACCEPTANCE_NAME, Acceptance, write_acceptance
 from ops.backup.prune import LOST, Outcome, act, make_plan
-from ops.errors import (
-    StoreError,
-    StoreUnreachableError,
-)
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
-from ops.stores.s3 import S3Store
+from ops.core.errors import StoreError, StoreUnreachableError
+from ops.core.signing import Signer
+from ops.repository import catalog
+from ops.repository.manifest import MANIFEST_NAME
+from ops.repository.stores.folder import FolderStore
+from ops.repository.stores.s3 import S3Store
+from ops.stack.init import make_key
 from tests.ops.prune_kit import NOW, FakeLockedStore, FaultyStore, Killed, job, keys, left, prune, put
 
 

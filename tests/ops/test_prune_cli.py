@@ -10,16 +10,16 @@ import typer
 from typer.testing import CliRunner
 
 from blueprint.outputs import OutputSecrets
-from ops.backup import prune_cli
-from ops.backup.keys import Signer
-from ops.backup.proofs import EQUAL, Proofs, read_proofs
-from ops.backup.signed import Signature
+from ops.backup.drill_history import Proofs
+from ops.cli import backup_prune
+from ops.core.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
+from ops.core.signing import Signature, Signer
 from ops.drill.checks import QUESTIONS
-from ops.drill.evidence import Check, Evidence, Status, signed_content
-from ops.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
-from ops.watch.state import home_of
+from ops.drill.evidence.document import Check, Evidence, Status, signed_content
+from ops.drill.history import EQUAL, read_proofs
+from ops.monitoring.state import home_of
+from ops.repository.stores.folder import FolderStore
+from ops.stack.init import make_key
 from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
 
 
@@ -34,15 +34,15 @@ def command(folder, monkeypatch, tmp_path):
         on_machine=False,
     )
     stores = {"bucket": DatedStore(folder)}  # the folder's files came today, which is not the test's
-    monkeypatch.setattr(prune_cli, "load_stack", lambda *_: loaded)
-    monkeypatch.setattr(prune_cli.reach, "stores", lambda _: stores)
-    monkeypatch.setattr(prune_cli.reach, "store", lambda _, name: stores[name])
-    monkeypatch.setattr(prune_cli, "datetime", SimpleNamespace(now=lambda _: NOW))
+    monkeypatch.setattr(backup_prune, "load_stack", lambda *_: loaded)
+    monkeypatch.setattr(backup_prune.destinations, "stores", lambda _: stores)
+    monkeypatch.setattr(backup_prune.destinations, "store", lambda _, name: stores[name])
+    monkeypatch.setattr(backup_prune, "datetime", SimpleNamespace(now=lambda _: NOW))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
-    app.command()(prune_cli.prune_command)
+    app.command()(backup_prune.prune_command)
 
     def run(*arguments, **more):
         return CliRunner().invoke(app, list(arguments), **more)

@@ -16,11 +16,12 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey, BucketOutput, OutputSecrets
-from ops import cli, reach
-from ops.backup.keys import make_identity, recipient_of
-from ops.errors import StackError
-from ops.stack import LoadedStack, load_stack
-from ops.stores.s3 import S3Store
+from ops.cli.app import main
+from ops.core.errors import StackError
+from ops.repository.age import make_identity, recipient_of
+from ops.repository.stores.s3 import S3Store
+from ops.stack.outputs import LoadedStack, load_stack
+from ops.targets import backup_sets, destinations, servers
 from tests.release.conftest import make_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def ops(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
 
@@ -140,7 +141,7 @@ def test_every_kind_from_a_desk_and_back(ops, desk, tmp_path):
         assert connection.execute("SELECT * FROM leads").fetchall() == [("c4n4ry",)]
     assert (tmp_path / "new" / str(tmp_path / ".env").lstrip("/")).read_text() == "TOKEN=c4n4ry\n"
     loaded = load_stack(None, outputs)
-    assert [item.key for item in reach.assets(loaded, "back").list("")] == ["logo.png"]
+    assert [item.key for item in destinations.assets(loaded, "back").list("")] == ["logo.png"]
 
 
 def test_what_fails_on_the_machine_is_one_line_at_the_desk(ops, desk, tmp_path):
@@ -164,8 +165,8 @@ def test_a_machine_that_prints_no_report_is_said_so(ops, desk, tmp_path):
 def test_on_the_machine_nothing_is_elsewhere(desk, tmp_path):
     for file, there in {"outputs.json": True, "machine.json": False}.items():
         loaded = load_stack(None, tmp_path / file)
-        assert [reach.elsewhere(loaded, name) for name in reach.names(loaded)] == [there, there, False]
-        with reach.sources(loaded) as found:
+        assert [backup_sets.elsewhere(loaded, name) for name in backup_sets.names(loaded)] == [there, there, False]
+        with backup_sets.sources(loaded) as found:
             assert set(found) == ({"assets"} if there else {"leads", "secrets", "assets"})
 
 
@@ -213,17 +214,17 @@ def own(cluster, app, shop, desk, tmp_path):
 
 def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops, own, machine, admin, tmp_path):
     loaded = load_stack(None, own)
-    with reach.sources(loaded) as found:
+    with backup_sets.sources(loaded) as found:
         tunnelled = found["own"]()
         assert tunnelled.endpoint.port != admin.port
         rows = tunnelled.fingerprint().rows
-    with reach.sources(replace(loaded, on_machine=True)) as found:
+    with backup_sets.sources(replace(loaded, on_machine=True)) as found:
         direct = found["own"]()
         assert (direct.endpoint.port, direct.fingerprint().rows) == (admin.port, rows)
     made = ops("backup", "create", "--outputs", own, "--json")
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["backups"][0]["rows"] == rows
-    assert reach.live(loaded) == ("shop",)
+    assert servers.live(loaded) == ("shop",)
     live = ops("restore", "--name", "own", "--into", "shop", "--outputs", own, "--identity", tmp_path / "identity")
     assert (live.returncode, "is a live database" in live.stderr) == (1, True)
 
@@ -231,7 +232,7 @@ def test_a_server_of_ones_own_through_the_tunnel_and_directly_on_the_machine(ops
 def test_a_password_that_is_not_there_is_one_line(own):
     loaded = load_stack(None, own)
     without = replace(loaded, secrets=loaded.secrets.model_copy(update={"app": {}}))
-    with reach.sources(without) as found, pytest.raises(StackError, match=r"OWN_PASSWORD is not in secrets\.app"):
+    with backup_sets.sources(without) as found, pytest.raises(StackError, match=r"OWN_PASSWORD is not in secrets\.app"):
         found["own"]()
 
 
@@ -243,9 +244,9 @@ def test_two_destinations_of_one_name_are_refused_and_never_become_one():
         outputs = make_outputs().model_copy(update={"backup": backup})
         return LoadedStack(name="prod", outputs=outputs, secrets=OutputSecrets(backup_keys=keys))
 
-    assert list(reach.stores(stack("copies", "other"))) == ["copies", "other"]
+    assert list(destinations.stores(stack("copies", "other"))) == ["copies", "other"]
     with pytest.raises(StackError, match="two of them have the bucket copies"):
-        reach.stores(stack("copies", "copies"))
+        destinations.stores(stack("copies", "copies"))
 
 
 def test_what_one_source_lacks_does_not_cost_the_others_their_backup(ops, desk, tmp_path):

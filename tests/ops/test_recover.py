@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from ops import file_backend, recover
-from ops.cloud import Cloud
-from ops.errors import CloudError, StackError
-from ops.orphans import FINDERS, REPEATABLE, AmbiguousError, find
-from ops.recover import Action, Found, apply_steps, plan_steps
+from ops.core.errors import CloudError, StackError
+from ops.stack.cloud import Cloud
+from ops.stack.recovery import file_backend, recover
+from ops.stack.recovery.cloud_lookup import FINDERS, REPEATABLE, AmbiguousError, find
+from ops.stack.recovery.recover import Action, Found, apply_steps, plan_steps
 
 STACK = "urn:pulumi:staging::ancla::"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

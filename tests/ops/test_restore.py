@@ -4,11 +4,11 @@ from datetime import UTC, datetime, tzinfo
 
 import pytest
 
-from ops.backup import catalog
-from ops.backup.run import BackupJob, create
-from ops.drill.damage import Damage, damage
-from ops.errors import IntegrityError, ObjectMissingError, RestoreError, RestoreRefusedError
-from ops.restore import RestoreJob, default_target, plan, run
+from ops.backup.create import BackupJob, create
+from ops.core.errors import IntegrityError, ObjectMissingError, RestoreError, RestoreRefusedError
+from ops.drill.negative_controls import Damage, damage
+from ops.repository import catalog
+from ops.restore.database import RestoreJob, default_target, plan, run
 
 OWNERS = """
 SELECT c.relname, pg_get_userbyid(c.relowner), c.relacl::text
@@ -194,6 +194,6 @@ def test_the_default_name_stays_within_postgresqls_length():
 
 
 def test_two_restores_of_the_same_second_go_into_two_databases(restore, monkeypatch):
-    monkeypatch.setattr("ops.restore.datetime", Stopped)
+    monkeypatch.setattr("ops.restore.database.datetime", Stopped)
     assert run(restore(), silent).target == "shop_restore_20261122210005"
     assert run(restore(), silent).target == "shop_restore_20261122210005_2"

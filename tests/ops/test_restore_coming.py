@@ -8,14 +8,14 @@ import time
 import pytest
 import zstandard
 
-from ops.backup.run import BackupJob, create
-from ops.errors import IntegrityError, RestoreError
-from ops.restore import RestoreJob, run
-from ops.sources import pg_restore
-from ops.sources.pg_coming import goes_straight
-from ops.sources.pg_packs import Packer
-from ops.sources.pg_rows import Rows, pouring
-from ops.stores.folder import FolderStore
+from ops.backup.create import BackupJob, create
+from ops.core.errors import IntegrityError, RestoreError
+from ops.repository.stores.folder import FolderStore
+from ops.restore.database import RestoreJob, run
+from ops.sources.postgres import restore as pg_restore
+from ops.sources.postgres.copy_in import Rows, pouring
+from ops.sources.postgres.small_file_batches import Packer
+from ops.sources.postgres.streaming_download import goes_straight
 from tests.ops.faults import eventually
 from tests.ops.test_restore import comment_of, names
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ops.restore_estimate import ASSUMED_RATE, estimate
+from ops.restore.estimate import ASSUMED_RATE, estimate
 from tests.ops.test_manifest import manifest
 
 BEGUN = "2026-01-01T00:00:00Z"

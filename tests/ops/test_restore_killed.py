@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ops import restore_files, swap
-from ops.backup.keys import read_identities
-from ops.errors import RestoreRefusedError
-from ops.restore import RestoreJob, run
-from ops.sources.postgres import PostgresDatabase
+from ops.core.errors import RestoreRefusedError
+from ops.repository.age import read_identities
+from ops.repository.stores.folder import FolderStore
+from ops.restore import files, swap
+from ops.restore.database import RestoreJob, run
+from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
-from ops.stores.folder import FolderStore
 from tests.ops import killed, source_kit
 from tests.ops.drill_kit import identity, make
 from tests.ops.faults import eventually
@@ -247,10 +247,10 @@ def begin_of(folder, admin, app, spool, identity):
 
 
 def put_back(root, manifest, place, spool, identity):
-    job = restore_files.PlaceJob(
+    job = files.PlaceJob(
         store=FolderStore(root), manifest=manifest, place=place, spool=spool, identities=read_identities(identity)
     )
-    restore_files.run(job, silent)
+    files.run(job, silent)
 
 
 @pytest.fixture(params=["sqlite", "secrets"])

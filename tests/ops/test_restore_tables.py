@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from ops.backup.run import BackupJob, create
-from ops.errors import IntegrityError, ObjectMissingError, RestoreRefusedError
-from ops.restore import RestoreJob, plan, run
-from ops.swap import Cluster, plan_promote
+from ops.backup.create import BackupJob, create
+from ops.core.errors import IntegrityError, ObjectMissingError, RestoreRefusedError
+from ops.restore.database import RestoreJob, plan, run
+from ops.restore.swap import Cluster, plan_promote
 from tests.ops.test_cli import ops, outputs, write
 from tests.ops.test_restore import comment_of, names
 from tests.ops.test_restore_coming import LARGE, flip, silent

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from ops import restore_files
-from ops.backup import catalog
-from ops.backup.keys import read_identities
-from ops.drill import run as drilling
-from ops.errors import RestoreError, RestoreRefusedError, StoreError
-from ops.restore import RestoreJob
-from ops.restore import run as restore
-from ops.sources.bucket import Bucket
-from ops.sources.bucket_restore import MARK
-from ops.stores.patience import Patience
-from ops.stores.s3 import S3Store
+from ops.core.errors import RestoreError, RestoreRefusedError, StoreError
+from ops.drill import runner as drilling
+from ops.repository import catalog
+from ops.repository.age import read_identities
+from ops.repository.stores.retry import Patience
+from ops.repository.stores.s3 import S3Store
+from ops.restore import files
+from ops.restore.database import RestoreJob
+from ops.restore.database import run as restore
+from ops.sources.bucket.restore import MARK
+from ops.sources.bucket.source import Bucket
 from tests.ops import drill_kit, prune_kit, source_kit
 from tests.ops.drill_kit import identity
 from tests.ops.faults import KINDS, LASTING, FaultyLine, each_once, red_of
@@ -237,8 +237,8 @@ def pictures(s3, folder, key):
     manifest = source_kit.backup(Bucket(store=s3), folder)
 
     def put_back(store):
-        job = restore_files.PlaceJob(store=folder, manifest=manifest, place=Bucket(store=store))
-        return restore_files.run(job, silent).rows
+        job = files.PlaceJob(store=folder, manifest=manifest, place=Bucket(store=store))
+        return files.run(job, silent).rows
 
     return put_back
 

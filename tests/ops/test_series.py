@@ -12,16 +12,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from ops import cli
-from ops.backrest.evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
-from ops.backup.keys import Signer
-from ops.backup.signed import Signature
-from ops.drill.chain import Head, append
-from ops.drill.evidence import Phase, canonical, digest, signed_content
-from ops.drill.series import files, keep, series_in
-from ops.drill.verify import verify
-from ops.errors import OpsError
-from ops.stack_init import make_key
+from ops.cli.app import app as ops_app
+from ops.cli.app import main
+from ops.core.errors import OpsError
+from ops.core.signing import Signature, Signer
+from ops.drill.evidence.chain import Head, append
+from ops.drill.evidence.document import Phase, canonical, digest, signed_content
+from ops.drill.evidence.series import files, keep, series_in
+from ops.drill.evidence.verification import verify
+from ops.drill.kinds.pgbackrest_evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
+from ops.stack.init import make_key
 from tests.ops.drill_kit import document, fork_document
 
 RUNNER = Signer(make_key())
@@ -220,7 +220,7 @@ def test_drills_that_end_at_once_wait_for_each_other(tmp_path):
 
 
 def listed(place):
-    done = CliRunner().invoke(cli.app, ["evidence", "list", str(place), "--json"])
+    done = CliRunner().invoke(ops_app, ["evidence", "list", str(place), "--json"])
     rows = json.loads(done.stdout) if done.exit_code == 0 else []
     return [(row["sequence"], row["name"], row["backup"], row["verdict"]) for row in rows], done
 
@@ -242,7 +242,7 @@ def test_ops_evidence_verify_says_it(drills, monkeypatch, capsys):
     def ops(*words):
         monkeypatch.setattr(sys, "argv", ["ops", "evidence", "verify", str(drills), "--key", RUNNER.public, *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         return ended.value.code, capsys.readouterr()
 
     code, told = ops("--json")

@@ -15,16 +15,23 @@ import pytest
 from botocore.exceptions import ResponseStreamingError
 
 from blueprint.outputs import BucketOutput
-from ops.backup import catalog, chain
-from ops.backup.records import BucketObject, BucketRecord
-from ops.errors import IntegrityError, ObjectMissingError, RestoreError, RestoreRefusedError, SourceError, StoreError
-from ops.sources import bucket as module
+from ops.core.errors import (
+    IntegrityError,
+    ObjectMissingError,
+    RestoreError,
+    RestoreRefusedError,
+    SourceError,
+    StoreError,
+)
+from ops.repository import catalog, incremental
+from ops.repository.records import BucketObject, BucketRecord
+from ops.repository.stores.folder import FolderStore
+from ops.repository.stores.s3 import S3Store
 from ops.sources.base import Dump, SourcePlan
-from ops.sources.bucket import Bucket, compare, cut
-from ops.sources.bucket_objects import Facts, Reader, member_name
-from ops.sources.bucket_restore import MARK, put_all
-from ops.stores.folder import FolderStore
-from ops.stores.s3 import S3Store
+from ops.sources.bucket import source as module
+from ops.sources.bucket.reader import Facts, Reader, member_name
+from ops.sources.bucket.restore import MARK, put_all
+from ops.sources.bucket.source import Bucket, compare, cut
 from tests.ops.source_kit import backup, by_hand, everything_in, in_order, keys, lose, restore, silent
 
 
@@ -65,8 +72,8 @@ def assets(make):
     return store
 
 
-def incremental(assets, *stores, **more):
-    return Bucket(store=assets, base=lambda: chain.base_of(stores, "thing"), **more)
+def incremental_source(assets, *stores, **more):
+    return Bucket(store=assets, base=lambda: incremental.base_of(stores, "thing"), **more)
 
 
 class CountingReader(Reader):
@@ -96,11 +103,11 @@ def objects_of(store):
 def test_encrypted_to_two_stores_and_back_from_the_second_with_the_first_gone(assets, make, s3, tmp_path):
     recipients, identities = keys(tmp_path)
     first = FolderStore(tmp_path / "first")
-    made = backup(incremental(assets, first, s3), first, s3, recipients=recipients)
+    made = backup(incremental_source(assets, first, s3), first, s3, recipients=recipients)
     assert b"c4n4ry" not in everything_in(first.root)
     put(assets, {"new": (b"new", {}), "index.html": (b"<p>other</p>", {"ContentType": "text/html"})})
     assets.delete(["log.gz"])
-    second = backup(incremental(assets, first, s3), first, s3, recipients=recipients)
+    second = backup(incremental_source(assets, first, s3), first, s3, recipients=recipients)
     assert (second.depends_on, second.source.based_on, second.source.generation) == ((made.id,), made.id, 1)
     assert second.source.deleted == ("log.gz",)
     lose(first)
@@ -114,15 +121,15 @@ def test_encrypted_to_two_stores_and_back_from_the_second_with_the_first_gone(as
 
 def test_what_did_not_change_is_not_read_but_for_the_sample(assets, folder, read, monkeypatch):
     monkeypatch.setattr(module, "SAMPLE_LEAST", 0)
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     assert sorted(read) == sorted(OBJECTS)
     read.clear()
     put(assets, {"doc.pdf": (b"%PDF2", {})})
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     assert set(read) - {"doc.pdf"} <= set(OBJECTS)
     assert len(read) == 2  # it, and one of the four others: a hundredth of them, rounded up
     read.clear()
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     assert len(read) == 1
     assert made.source.deleted == ()
     assert made.objects, "there is something to check even where nothing changed"
@@ -130,11 +137,11 @@ def test_what_did_not_change_is_not_read_but_for_the_sample(assets, folder, read
 
 def test_other_metadata_is_taken_without_reading_the_bytes_again(assets, folder, read, monkeypatch, make):
     monkeypatch.setattr(module, "choose_sample", lambda unchanged: [])
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     time.sleep(1.1)  # times of change are whole seconds
     put(assets, {"doc.pdf": (OBJECTS["doc.pdf"][0], {"ContentType": "application/x-other"})})
     read.clear()
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     assert read == []
     assert {o.key: o.content_type for o in made.source.objects}["doc.pdf"] == "application/x-other"
     place = make()
@@ -144,7 +151,7 @@ def test_other_metadata_is_taken_without_reading_the_bytes_again(assets, folder,
 
 def test_bytes_that_changed_under_the_same_etag_are_found_by_the_sample_and_taken_anew(assets, folder, make):
     """Stands for a store that lost bytes and says nothing: the record, not the store, is made to differ."""
-    first = backup(incremental(assets, folder), folder)
+    first = backup(incremental_source(assets, folder), folder)
     wrong = tuple(
         o.model_copy(update={"sha256": o.sha256[::-1]}) if o.key == "doc.pdf" else o for o in first.source.objects
     )
@@ -167,7 +174,7 @@ def test_an_object_that_goes_between_listing_and_reading_is_recorded_as_deleted(
         return [*found, Facts(key="gone", size=5, etag="x", modified=found[0].modified)]
 
     monkeypatch.setattr(Reader, "listed", listed)
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     monkeypatch.undo()
     assert made.source.deleted == ("gone",)
     assert [item.key for item in made.source.objects] == sorted(OBJECTS)
@@ -183,7 +190,7 @@ def test_an_object_that_is_overwritten_meanwhile_is_of_one_version(assets, folde
         return real(self, key)
 
     monkeypatch.setattr(Reader, "open", overwritten)
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     monkeypatch.undo()
     place = make()
     restore(folder, Bucket(store=place))
@@ -194,24 +201,24 @@ def test_full_again_when_the_count_is_full_when_a_store_lacks_the_base_and_when_
     assets, folder, tmp_path
 ):
     other = FolderStore(tmp_path / "other")
-    kinds = [backup(incremental(assets, folder, full_every=3), folder).source.generation for _ in range(4)]
+    kinds = [backup(incremental_source(assets, folder, full_every=3), folder).source.generation for _ in range(4)]
     assert kinds == [0, 1, 2, 0]
-    source = incremental(assets, folder, other)
+    source = incremental_source(assets, folder, other)
     assert "no backup before is in every store" in source.plan().details["kind"]
     both = backup(source, folder, other)
     assert (both.source.generation, both.depends_on) == (0, ())
-    assert backup(incremental(assets, folder, other), folder, other).depends_on == (both.id,)
+    assert backup(incremental_source(assets, folder, other), folder, other).depends_on == (both.id,)
     packs = [entry.key for entry in both.objects]
     other.delete([catalog.prefix_of("thing", both.id) + packs[0]])
-    source = incremental(assets, folder, other)
+    source = incremental_source(assets, folder, other)
     assert "is not whole" in source.plan().details["kind"]
     assert backup(source, folder, other).depends_on == ()
 
 
 def test_a_chain_that_lost_a_pack_is_not_restored(assets, folder, make):
-    first = backup(incremental(assets, folder), folder)
+    first = backup(incremental_source(assets, folder), folder)
     put(assets, {"new": (b"new", {})})
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     pack = catalog.prefix_of("thing", first.id) + first.objects[0].key
     content = (folder.root / pack).read_bytes()
     place = Bucket(store=make())
@@ -225,7 +232,7 @@ def test_a_chain_that_lost_a_pack_is_not_restored(assets, folder, make):
 
 
 def test_a_place_that_is_not_empty_is_refused_and_left_alone(assets, folder, make):
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     before = objects_of(assets)
     with pytest.raises(RestoreRefusedError, match="is not empty"):
         restore(folder, Bucket(store=assets))
@@ -233,13 +240,13 @@ def test_a_place_that_is_not_empty_is_refused_and_left_alone(assets, folder, mak
 
 
 def test_a_restore_that_differs_or_breaks_off_is_marked(assets, folder, make, monkeypatch):
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
 
     def wrong(store, place, record):
         put_all(store, place, record)
         put(store, {"doc.pdf": (b"other", {"ContentDisposition": "attachment", "ContentLanguage": "es"})})
 
-    monkeypatch.setattr(module.bucket_restore, "put_all", wrong)
+    monkeypatch.setattr(module.restore, "put_all", wrong)
     place = make()
     with pytest.raises(RestoreError, match=rf"not equal to {made.id}: doc.pdf size.*marked by the object {MARK}"):
         restore(folder, Bucket(store=place))
@@ -262,7 +269,7 @@ def test_a_restore_that_differs_or_breaks_off_is_marked(assets, folder, make, mo
     ],
 )
 def test_any_difference_is_named(assets, folder, change, what):
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     assert Bucket(store=assets).check(made.source) == []
     key, content, more = change
     if content is None:
@@ -297,7 +304,7 @@ def test_a_line_that_breaks_while_bytes_come_is_tried_again_and_not_for_ever(ass
                 yield body
 
     monkeypatch.setattr(Reader, "open", opened)
-    backup(incremental(assets, folder), folder)
+    backup(incremental_source(assets, folder), folder)
     assert len(broken) == 2
     place = make()
     times[0] = 0
@@ -317,7 +324,7 @@ def test_large_objects_are_alone_in_their_pack_and_small_ones_share(assets, fold
     ]
     assert [[item.key for item in pack] for pack in cut(facts)] == [["a", "b"], ["c"], ["d"], ["e", "f"]]
     monkeypatch.setattr(module, "PACK_BYTES", 300)
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     assert {entry.holds for entry in made.objects} == {"1 objects", "4 objects"}
     place = make()
     restore(folder, Bucket(store=place))
@@ -365,7 +372,7 @@ def test_a_prefix_is_all_that_is_seen(make, folder, s3_endpoint, key):
 
 
 def test_an_older_time_of_change_is_a_change_too(assets, folder):
-    made = backup(incremental(assets, folder), folder)
+    made = backup(incremental_source(assets, folder), folder)
     older = [
         Facts(key=o.key, size=o.size, etag=o.etag, modified=o.modified - timedelta(seconds=1))
         for o in made.source.objects
@@ -379,12 +386,12 @@ def test_many_small_objects_take_one_request_each_and_few_packs(make, folder, re
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: put(store, {f"o/{n:05}": (b"%d" % n * 500, {})}), range(count)))
     begun = time.monotonic()
-    made = backup(incremental(store, folder), folder)
+    made = backup(incremental_source(store, folder), folder)
     print(f"{count} objects in {time.monotonic() - begun:.1f} s")
     assert (made.source.rows, len(read), len(made.objects)) == (count, count, -(-count // module.PACK_OBJECTS))
     read.clear()
     put(store, {"o/00007": (b"other", {})})
-    assert backup(incremental(store, folder), folder).source.rows == count
+    assert backup(incremental_source(store, folder), folder).source.rows == count
     assert len(read) == 1 + max(5, count // 100)
     place = make()
     restore(folder, Bucket(store=place))
@@ -393,10 +400,10 @@ def test_many_small_objects_take_one_request_each_and_few_packs(make, folder, re
 def test_a_person_restores_an_incremental_backup_with_stock_tools_alone(assets, folder, tmp_path):
     recipients, _ = keys(tmp_path)
     put(assets, {"folder/": (b"", {}), "back\\slash": (b"5", {})})
-    base = backup(incremental(assets, folder), folder, recipients=recipients)
+    base = backup(incremental_source(assets, folder), folder, recipients=recipients)
     put(assets, {"doc.pdf": (b"newer", {})})
     assets.delete(["log.gz"])
-    made = backup(incremental(assets, folder), folder, recipients=recipients)
+    made = backup(incremental_source(assets, folder), folder, recipients=recipients)
     assert made.depends_on == (base.id,)
     new = tmp_path / "new"
     done = by_hand(folder.root / "thing" / made.id, IDENTITY=tmp_path / "operator", NEW=new)

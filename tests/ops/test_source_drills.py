@@ -9,16 +9,16 @@ from contextlib import closing
 import pytest
 
 from blueprint.outputs import BucketOutput
-from ops.backup import catalog, chain
-from ops.drill import report as page
-from ops.drill.damage import CAUGHT_BY, Damage, possible
-from ops.drill.evidence import Status
-from ops.drill.run import DrillJob, controls, run
-from ops.sources.bucket import Bucket
+from ops.drill.evidence import report as page
+from ops.drill.evidence.document import Status
+from ops.drill.negative_controls import CAUGHT_BY, Damage, possible
+from ops.drill.runner import DrillJob, controls, run
+from ops.repository import catalog, incremental
+from ops.repository.stores.folder import FolderStore
+from ops.repository.stores.s3 import S3Store
+from ops.sources.bucket.source import Bucket
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
-from ops.stores.folder import FolderStore
-from ops.stores.s3 import S3Store
 from tests.ops.source_kit import backup, in_order, keys, lose, silent
 
 
@@ -43,7 +43,7 @@ def bucket(tmp_path, request):
     store.client.create_bucket(Bucket=output.name)
     for number in range(9):
         store.put_bytes(f"o/{number}", secrets.token_bytes(3000) + b"c4n4ry")
-    return lambda *stores: Bucket(store=store, base=lambda: chain.base_of(stores, "thing"))
+    return lambda *stores: Bucket(store=store, base=lambda: incremental.base_of(stores, "thing"))
 
 
 @pytest.fixture(params=[sqlite, secret, bucket])

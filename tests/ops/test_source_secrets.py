@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.errors import IntegrityError, KeyProblemError, RestoreError, RestoreRefusedError, SourceError
+from ops.core.errors import IntegrityError, KeyProblemError, RestoreError, RestoreRefusedError, SourceError
+from ops.repository.stores.folder import FolderStore
 from ops.sources import secrets
 from ops.sources.secrets import SecretFiles, names_in
-from ops.stores.folder import FolderStore
 from tests.ops.source_kit import backup, by_hand, everything_in, keys, lose, restore
 
 CANARIES = ["c4n4ry-one", "c4n4ry two\nlines=of it", "c4n4ry$three"]

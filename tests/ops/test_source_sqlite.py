@@ -10,10 +10,10 @@ from contextlib import closing
 
 import pytest
 
-from ops.errors import IntegrityError, RestoreError, RestoreRefusedError, SourceError
+from ops.core.errors import IntegrityError, RestoreError, RestoreRefusedError, SourceError
+from ops.repository.stores.folder import FolderStore
 from ops.sources import sqlite
 from ops.sources.sqlite import SqliteFile, describe
-from ops.stores.folder import FolderStore
 from tests.ops.source_kit import backup, by_hand, everything_in, keys, lose, restore
 
 LEADS = """

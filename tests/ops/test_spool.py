@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 from pydantic import SecretStr
 
-from ops import ssh
-from ops.backup.spool import spool
-from ops.errors import SpoolError
-from ops.sources.pg_tools import Endpoint
+from ops.core.errors import SpoolError
+from ops.core.workdir import spool
+from ops.sources.postgres.tools import Endpoint
+from ops.stack import ssh
 
 SERVER = Endpoint(
     host="127.0.0.1", port=1, user="u", password=SecretStr("p"), database="d", ca_certificate="-----BEGIN CERTIFICATE"

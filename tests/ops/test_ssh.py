@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.keys import public_line
-from ops import ssh
-from ops.errors import RemoteCommandError, SshError
-from ops.stack_init import make_key
+from ops.core.errors import RemoteCommandError, SshError
+from ops.stack import ssh
+from ops.stack.init import make_key
 
 
 def test_commands_go_over_one_connection_with_quoted_arguments_and_stdin(machine, target):

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.keys import public_line
-from ops.errors import StackError
-from ops.stack_init import init_file, init_stack
+from ops.core.errors import StackError
+from ops.stack.init import init_file, init_stack
 
 
 class Engine:

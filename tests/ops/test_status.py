@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops import status
-from ops.errors import StoreUnreachableError
+from ops.core.errors import StoreUnreachableError
+from ops.repository.stores.folder import FolderStore
 from ops.status import State
-from ops.stores.folder import FolderStore
 from tests.ops.test_watch import make_stack, put
 
 
@@ -35,7 +35,7 @@ def backups(monkeypatch, tmp_path):
                 put(store, f"{at:%Y%m%dT%H%M%SZ}-aaaaaa", at)
         if silent:
             stores["silent"] = Silent(tmp_path / "silent")
-        monkeypatch.setattr(status.reach, "stores", lambda _: stores)
+        monkeypatch.setattr(status.destinations, "stores", lambda _: stores)
         return [(probe.name, probe.state, probe.detail) for probe in status._backups(stack)]
 
     return ask

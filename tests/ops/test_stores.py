@@ -12,9 +12,9 @@ from botocore.awsrequest import AWSResponse
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey
-from ops.errors import ObjectMissingError, StoreError, StoreUnreachableError
-from ops.stores.patience import Patience
-from ops.stores.s3 import S3Store
+from ops.core.errors import ObjectMissingError, StoreError, StoreUnreachableError
+from ops.repository.stores.retry import Patience
+from ops.repository.stores.s3 import S3Store
 from tests.ops.faults import FaultyLine
 from tests.ops.test_outage import clock
 

@@ -8,11 +8,11 @@ from functools import partial
 import psycopg
 import pytest
 
-from ops import swap
-from ops.backup.run import BackupJob, create
-from ops.errors import RestoreError, RestoreRefusedError, SourceError
-from ops.restore import RestoreJob
-from ops.restore import run as restore
+from ops.backup.create import BackupJob, create
+from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.restore import swap
+from ops.restore.database import RestoreJob
+from ops.restore.database import run as restore
 from tests.ops.test_swap_killed import quiet
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)

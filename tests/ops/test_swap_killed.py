@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops import swap
-from ops.errors import RestoreRefusedError
+from ops.core.errors import RestoreRefusedError
+from ops.restore import swap
 from tests.ops import killed
 from tests.ops.faults import eventually
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from ops import reach
-from ops.backup.catalog import find
-from ops.backup.keys import Signer
-from ops.backup.run import BackupJob, create
+from ops.backup.create import BackupJob, create
 from ops.backup.verify import VerifyJob, verify
-from ops.drill import run as drilling
+from ops.core.signing import Signer
+from ops.drill import runner as drilling
+from ops.repository.catalog import find
+from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import SqliteFile
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
+from ops.stack.init import make_key
+from ops.targets import destinations
 from tests.ops.source_kit import in_order, silent
 from tests.ops.test_cli import ops, refused
 
@@ -39,7 +39,7 @@ def bucket(tmp_path, monkeypatch):
     """Two backups of one thing in a folder: ours, then one that somebody else put there. (folder, their ids)"""
     in_order(monkeypatch)
     store = FolderStore(tmp_path / "store")
-    monkeypatch.setattr(reach, "stores", lambda stack: {store.name: store})
+    monkeypatch.setattr(destinations, "stores", lambda stack: {store.name: store})
 
     def put(email: str, signer: Signer | None, name: str = "leads") -> str:
         source = SqliteFile(path=database(tmp_path / f"{name}-{email}.db", email))

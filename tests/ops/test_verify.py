@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ops.backup import verify_cli
-from ops.backup.catalog import entries, find
-from ops.backup.keys import Signer
-from ops.backup.ledger import KEPT, read_ledger
-from ops.backup.manifest import Manifest, ObjectRecord
-from ops.backup.records import SecretsRecord
+from ops.backup.verification_log import KEPT, read_ledger
 from ops.backup.verify import VerifyJob, verify
-from ops.errors import DeleteRefusedError, StoreUnreachableError, VerdictError
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
-from ops.stores.s3 import S3Store
+from ops.cli import backup_verify
+from ops.core.errors import DeleteRefusedError, StoreUnreachableError, VerdictError
+from ops.core.signing import Signer
+from ops.repository.catalog import entries, find
+from ops.repository.manifest import Manifest, ObjectRecord
+from ops.repository.records import SecretsRecord
+from ops.repository.stores.folder import FolderStore
+from ops.repository.stores.s3 import S3Store
+from ops.stack.init import make_key
 from tests.ops.test_watch import make_stack
 
 NOW = datetime(2025, 11, 23, 3, 0, tzinfo=UTC)
@@ -304,9 +304,9 @@ def command(store, keys, monkeypatch, tmp_path):
     )
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
-    monkeypatch.setattr(verify_cli, "load_stack", lambda *_: stack)
-    monkeypatch.setattr(verify_cli.reach, "stores", lambda _: {"b": store})
-    return verify_cli.verify_command
+    monkeypatch.setattr(backup_verify, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(backup_verify.destinations, "stores", lambda _: {"b": store})
+    return backup_verify.verify_command
 
 
 def test_the_command_names_the_damage_exits_3_and_raises_an_alert_until_it_is_gone(store, keys, command, capsys):
@@ -327,10 +327,10 @@ def test_the_command_names_the_damage_exits_3_and_raises_an_alert_until_it_is_go
 
 
 def test_fresh_exits_3_when_late_and_names_the_runbook(store, command, capsys):
-    verify_cli.fresh_command(max_age=10**6)
+    backup_verify.fresh_command(max_age=10**6)
     assert "newest complete backup of app" in capsys.readouterr().out
     with pytest.raises(VerdictError, match="backup-missing") as raised:
-        verify_cli.fresh_command(max_age=0.001, as_json=True)
+        backup_verify.fresh_command(max_age=0.001, as_json=True)
     assert raised.value.exit_code == 3
     document = json.loads(capsys.readouterr().out)
     assert (document["fresh"], document["sets"][0]["backup"]) == (False, IDS[1])

@@ -12,19 +12,19 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketOutput, EnvironmentOutputs, OutputSecrets
-from ops.backup.keys import Signer
-from ops.backup.manifest import Manifest
-from ops.backup.records import SecretsRecord
-from ops.errors import OpsError, SourceError, StoreUnreachableError
-from ops.stack import LoadedStack
-from ops.stack_init import make_key
-from ops.stores.folder import FolderStore
-from ops.watch import audit, heartbeat
-from ops.watch.alerts import RUNBOOKS, watching
-from ops.watch.cli import watch_failed, watch_test
-from ops.watch.freshness import look
-from ops.watch.runs import backup_run
-from ops.watch.state import CopyState, home_of
+from ops.cli.watch import watch_failed, watch_test
+from ops.core.errors import OpsError, SourceError, StoreUnreachableError
+from ops.core.signing import Signer
+from ops.monitoring import audit, heartbeat
+from ops.monitoring.alerts import RUNBOOKS, watching
+from ops.monitoring.recorder import backup_run
+from ops.monitoring.state import CopyState, home_of
+from ops.repository.freshness import look
+from ops.repository.manifest import Manifest
+from ops.repository.records import SecretsRecord
+from ops.repository.stores.folder import FolderStore
+from ops.stack.init import make_key
+from ops.stack.outputs import LoadedStack
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 TOKEN = "t0ken-c4nary"
@@ -322,7 +322,7 @@ def test_a_backup_that_never_was_is_older_than_any_budget(receiver):
 
 def test_a_unit_that_failed_is_told_unless_ops_just_has(receiver, monkeypatch):
     stack = make_stack(receiver)
-    monkeypatch.setattr("ops.watch.cli.load_stack", lambda *_: stack)
+    monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: stack)
     fails(stack, SourceError("gone"))
     watch_failed("ancla-backup.service")
     assert len(receiver.titles()) == 1
@@ -337,7 +337,7 @@ def test_a_unit_that_failed_is_told_unless_ops_just_has(receiver, monkeypatch):
 
 
 def test_trying_the_addresses_says_which_do_not_work(receiver, monkeypatch, capsys):
-    monkeypatch.setattr("ops.watch.cli.load_stack", lambda *_: make_stack(receiver))
+    monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: make_stack(receiver))
     watch_test()
     assert "1 of 1 notifications were taken; the heartbeat answers" in capsys.readouterr().out
     receiver.status = 500

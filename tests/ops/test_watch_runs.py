@@ -8,17 +8,16 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from ops.backrest import cli as backrest
-from ops.backrest.reach import Target
-from ops.cli import app
+from ops.cli import backrest, pitr
+from ops.cli import drill as drills
+from ops.cli.app import app
+from ops.cli.watch import watch_failed
+from ops.core.errors import BusyError, CloudError, KeyProblemError, OpsError, StoreUnreachableError, ToolError
 from ops.drill import checks
-from ops.drill import cli as drills
-from ops.errors import BusyError, CloudError, KeyProblemError, OpsError, StoreUnreachableError, ToolError
-from ops.pitr import cli as pitr
-from ops.watch.alerts import watching
-from ops.watch.cli import watch_failed
-from ops.watch.runs import drilled
-from ops.watch.state import CopyState, home_of
+from ops.monitoring.alerts import watching
+from ops.monitoring.recorder import drilled
+from ops.monitoring.state import CopyState, home_of
+from ops.pgbackrest.target import Target
 from tests.ops.drill_kit import document
 from tests.ops.test_watch import fails, item, make_stack, quick, receiver, succeeds
 
@@ -35,7 +34,7 @@ def stack(receiver, monkeypatch, folder, tmp_path):
     """A machine's stack whose store is a folder; the drill commands read it."""
     made = make_stack(receiver)
     monkeypatch.setattr(drills, "load_stack", lambda *_: made)
-    monkeypatch.setattr(drills.reach, "store", lambda *_: folder)
+    monkeypatch.setattr(drills.destinations, "store", lambda *_: folder)
     monkeypatch.setattr(drills, "_picked", lambda job, *_: job)
     monkeypatch.chdir(tmp_path)
     return made
@@ -108,7 +107,7 @@ def test_drills_of_the_providers_and_of_pgbackrests_backups_are_told(stack, monk
 
     monkeypatch.setattr(pitr, "load_stack", lambda *_: stack)
     monkeypatch.setattr(pitr, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
-    monkeypatch.setattr(pitr.drill, "run", fails)
+    monkeypatch.setattr(pitr.provider_fork, "run", fails)
     monkeypatch.setattr(backrest, "_target", lambda *_: Target(stanza="main", stack=stack))
     monkeypatch.setattr(backrest.driver, "find", fails)
     for kind in ("pitr", "backrest"):
@@ -134,7 +133,7 @@ def test_what_the_stack_does_not_have_any_more_leaves_no_alert_and_no_figure(rec
 
 def test_a_set_that_another_run_is_at_raises_no_alert_and_counts_no_failure(receiver, monkeypatch):
     stack = make_stack(receiver)
-    monkeypatch.setattr("ops.watch.cli.load_stack", lambda *_: stack)
+    monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: stack)
     fails(stack, BusyError("another run is at work here"))
     watch_failed("ancla-backup.service")
     assert receiver.seen == []

@@ -8,10 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops import stack as stacks
-from ops.errors import StackError
-from ops.options import OutputsOption, StackOption
-from ops.stack import load_stack
+from ops.cli.options import OutputsOption, StackOption
+from ops.core.errors import StackError
+from ops.stack import outputs as stacks
+from ops.stack.outputs import load_stack
 from tests.release.conftest import make_outputs
 
 

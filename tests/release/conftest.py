@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan, build_plan
 

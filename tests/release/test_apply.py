@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.apply import Release
 from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import typer
 
-from ops.errors import ReleaseError
-from ops.release import cli
+from ops.cli import deploy
+from ops.core.errors import ReleaseError
+from ops.monitoring import audit
 from ops.release.apply import ReleaseReport
-from ops.watch import audit
 
 from .conftest import make_plan
 
@@ -23,10 +23,10 @@ REPORT = ReleaseReport(result="released", release="abc", environment="staging", 
 def desk(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = SimpleNamespace(name="staging", outputs=SimpleNamespace(domain="staging.example.org"))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
-    monkeypatch.setattr(cli, "load_stack", lambda *_: stack)
-    monkeypatch.setattr(cli, "cloud_from_environment", lambda: None)
-    monkeypatch.setattr(cli, "plan_release", lambda *_: make_plan())
-    monkeypatch.setattr(cli, "deploy", lambda *_: REPORT)
+    monkeypatch.setattr(deploy, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(deploy, "cloud_from_environment", lambda: None)
+    monkeypatch.setattr(deploy, "plan_release", lambda *_: make_plan())
+    monkeypatch.setattr(deploy, "deploy", lambda *_: REPORT)
 
 
 def entries() -> list[dict[str, Any]]:
@@ -40,11 +40,11 @@ def fail(*_: Any) -> None:
 
 
 def test_a_deploy_leaves_a_line_and_a_dry_run_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    cli.deploy_command(dry_run=True)
-    cli.deploy_command()
-    monkeypatch.setattr(cli, "deploy", fail)
+    deploy.deploy_command(dry_run=True)
+    deploy.deploy_command()
+    monkeypatch.setattr(deploy, "deploy", fail)
     with pytest.raises(ReleaseError):
-        cli.deploy_command()
+        deploy.deploy_command()
     done, failed = entries()
     assert (done["verb"], done["result"], done["stack"]) == ("deploy", "done", "staging")
     assert (done["outcome"], done["release"]) == ("released", "abc")
@@ -53,18 +53,18 @@ def test_a_deploy_leaves_a_line_and_a_dry_run_none(monkeypatch: pytest.MonkeyPat
 
 def test_what_the_machine_applied_is_in_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     plan = make_plan()
-    monkeypatch.setattr(cli, "_refuse_unless_root", lambda: None)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli, "Machine", lambda: None)
+    monkeypatch.setattr(deploy, "_refuse_unless_root", lambda: None)
+    monkeypatch.setattr(deploy.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(deploy, "Machine", lambda: None)
     for apply, stdin in ((lambda: REPORT, plan.document()), (fail, plan.document()), (fail, {})):
-        monkeypatch.setattr(cli, "Release", lambda apply=apply, **_: SimpleNamespace(apply=apply))
-        monkeypatch.setattr(cli.sys, "stdin", io.StringIO(cli.json.dumps(stdin)))
+        monkeypatch.setattr(deploy, "Release", lambda apply=apply, **_: SimpleNamespace(apply=apply))
+        monkeypatch.setattr(deploy.sys, "stdin", io.StringIO(deploy.json.dumps(stdin)))
         if apply is fail:
             with pytest.raises(typer.Exit) as ended:
-                cli.apply_command()
+                deploy.apply_command()
             assert ended.value.exit_code == 1
         else:
-            cli.apply_command()
+            deploy.apply_command()
     assert [(e["verb"], e["result"]) for e in entries()] == [
         ("release apply", "done"),
         ("release apply", "failed"),

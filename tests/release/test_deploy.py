@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ops import ssh
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.deploy import APPLY, deploy
-from ops.ssh import RemoteResult, SshTarget
-from ops.stack import LoadedStack
+from ops.stack import ssh
+from ops.stack.outputs import LoadedStack
+from ops.stack.ssh import RemoteResult, SshTarget
 
 from .conftest import make_outputs, make_plan, make_secrets
 

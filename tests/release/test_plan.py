@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from blueprint.settings import ServiceSettings
-from ops.errors import ReleaseError
+from ops.core.errors import ReleaseError
 from ops.release.plan import ReleasePlan, build_plan
 from ops.release.routes import build_routes, build_upstreams, owner_of
 from ops.release.variables import build_dotenv, build_environment

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from ops.cloud import Cloud
-from ops.errors import RegistryError
+from ops.core.errors import RegistryError
 from ops.release.registry import Registry, pull_login
+from ops.stack.cloud import Cloud
 
 AUTH = base64.b64encode(b"user:CANARY").decode()
 LOGIN = SecretStr(json.dumps({"auths": {"registry.digitalocean.com": {"auth": AUTH}}}))

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from ops.errors import SourceError
-from ops.sources.pg_tools import Endpoint
-from ops.sources.postgres import PostgresDatabase
+from ops.core.errors import SourceError
+from ops.sources.postgres.source import PostgresDatabase
+from ops.sources.postgres.tools import Endpoint
 from sandbox.parts.base import ClusterSpec, DatabaseUser
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import File

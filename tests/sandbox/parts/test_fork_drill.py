@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import parse_outputs
-from ops.cloud import Cloud
-from ops.pitr.drill import ForkDrill, run
-from ops.stack import LoadedStack
+from ops.drill.kinds.provider_fork import ForkDrill, run
+from ops.stack.cloud import Cloud
+from ops.stack.outputs import LoadedStack
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
 from tests.sandbox.conftest import TOKEN, Sandbox, running

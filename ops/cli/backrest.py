@@ -1,0 +1,370 @@
+"""`ops backrest`: physical backups of a server of one's own, made and restored by pgBackRest."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ops.cli.backrest_output import mib, print_evidence, print_info
+from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.options import JsonOption, OutputsOption, StackOption
+from ops.core import console
+from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.document import EVIDENCE
+from ops.drill.evidence.report import Language
+from ops.drill.evidence.series import keep
+from ops.drill.kinds import pgbackrest
+from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
+from ops.monitoring.audit import audited, note
+from ops.monitoring.recorder import judged
+from ops.pgbackrest import driver, info
+from ops.pgbackrest.target import Target, ask, target
+from ops.stack.outputs import load_stack
+
+backrest_app = typer.Typer(no_args_is_help=True)
+DEFAULT_AGE = 26
+StanzaOption = Annotated[
+    str | None, typer.Option("--stanza", metavar="NAME", help="The stanza; the stack's when it has one.")
+]
+HereOption = Annotated[
+    bool, typer.Option("--here", help="The server is on this machine; no stack is read. Give --stanza.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="PGBACKREST_CONFIG", metavar="FILE", help="pgBackRest's configuration; its own place else."
+    ),
+]
+AgeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-age", metavar="HOURS", min=0, help=f"Budget of the newest backup's age; the stack's, or {DEFAULT_AGE}."
+    ),
+]
+RepoOption = Annotated[int | None, typer.Option("--repo", metavar="KEY", min=1, help="One repository of several.")]
+
+
+class Type(StrEnum):
+    """What pgBackRest copies: everything, what changed since the last full one, or since the last one."""
+
+    FULL = "full"
+    DIFF = "diff"
+    INCR = "incr"
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewBackup(_Report):
+    """A backup that was made."""
+
+    stanza: str
+    label: str
+    type: str
+    seconds: float
+    size: int
+    stored: int | None
+    warnings: tuple[str, ...] = ()
+
+
+class Answer(_Report):
+    """What `check` and `verify` found; no problem is a yes."""
+
+    stanza: str
+    problems: tuple[str, ...]
+    seconds: float
+
+
+@backrest_app.command("info")
+def backrest_info(
+    stanza: StanzaOption = None,
+    max_age: AgeOption = None,
+    here: HereOption = False,
+    config: ConfigOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the backups of a stanza. None within the budget, or a repository not in order, exits 3."""
+    chosen = _target(here, stack, outputs, stanza)
+    budget = max_age if max_age is not None else _budget(chosen)
+    if chosen.here:
+        document = _info_document(info.read(driver.find(config), chosen.stanza), budget)
+    else:
+        document = _there(chosen, ["info", f"--max-age={budget}"], config)
+    if as_json:
+        console.print_json(document)
+    else:
+        print_info(document)
+    if document["problems"]:
+        raise VerdictError(f"stanza {chosen.stanza}: {'; '.join(document['problems'])}")
+
+
+@backrest_app.command("backup")
+@audited("backrest backup")
+def backrest_backup(
+    kind: Annotated[
+        Type, typer.Option("--type", help="What to copy; without a full one before it, it becomes one.")
+    ] = Type.INCR,
+    stanza: StanzaOption = None,
+    repo: RepoOption = None,
+    here: HereOption = False,
+    config: ConfigOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a backup now; retention is pgBackRest's own (repo1-retention-full)."""
+    chosen = _target(here, stack, outputs, stanza)
+    note(name=chosen.stanza)
+    options = [f"--repo={repo}"] if repo else []
+    if chosen.here:
+        made = _make(driver.find(config), chosen.stanza, kind, options)
+    else:
+        made = _parsed(NewBackup, _there(chosen, ["backup", f"--type={kind}", *options], config))
+    note(backup=made.label)
+    if as_json:
+        console.print_json(made.model_dump(mode="json"))
+        return
+    stored = "" if made.stored is None else f", {mib(made.stored)} stored"
+    console.out.print(
+        f"[green]complete[/green] {made.label} of {made.stanza}: {made.type}, "
+        f"{mib(made.size)}{stored}, {made.seconds:.0f} s"
+    )
+
+
+@backrest_app.command("check")
+def backrest_check(
+    stanza: StanzaOption = None,
+    here: HereOption = False,
+    config: ConfigOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let pgBackRest switch a WAL segment and wait until it is in the archive."""
+    chosen = _target(here, stack, outputs, stanza)
+    if chosen.here:
+        begun = datetime.now(UTC)
+        driver.find(config).run("check", stanza=chosen.stanza, report=_warn)
+        answer = Answer(stanza=chosen.stanza, problems=(), seconds=_since(begun))
+    else:
+        answer = _parsed(Answer, _there(chosen, ["check"], config))
+    if as_json:
+        console.print_json(answer.model_dump(mode="json"))
+    else:
+        console.out.print(f"[green]in order[/green] {answer.stanza}: WAL reaches the archive ({answer.seconds:.0f} s)")
+
+
+@backrest_app.command("verify")
+def backrest_verify(
+    stanza: StanzaOption = None,
+    repo: RepoOption = None,
+    here: HereOption = False,
+    config: ConfigOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every file of the repository against its checksum. A damaged or missing one exits 3."""
+    chosen = _target(here, stack, outputs, stanza)
+    options = [f"--repo={repo}"] if repo else []
+    if chosen.here:
+        begun = datetime.now(UTC)
+        pgbackrest = driver.find(config)
+        empty = [] if info.read(pgbackrest, chosen.stanza).backup else ["there is no backup to verify"]
+        problems = empty or driver.verify(pgbackrest, chosen.stanza, options)
+        answer = Answer(stanza=chosen.stanza, problems=tuple(problems), seconds=_since(begun))
+    else:
+        answer = _parsed(Answer, _there(chosen, ["verify", *options], config))
+    if as_json:
+        console.print_json(answer.model_dump(mode="json"))
+    elif not answer.problems:
+        console.out.print(f"[green]whole[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)")
+    if answer.problems:
+        told = "; ".join(answer.problems[:3]) + (
+            f"; and {len(answer.problems) - 3} more" if answer.problems[3:] else ""
+        )
+        raise VerdictError(f"stanza {answer.stanza}: {told}; make a full backup")
+
+
+@backrest_app.command("drill")
+@audited("backrest drill")
+def backrest_drill(
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="`latest`, or a time such as 2026-11-23T03:00:00Z.")
+    ] = "latest",
+    stanza: StanzaOption = None,
+    repo: RepoOption = None,
+    max_age: AgeOption = None,
+    rto: Annotated[
+        int | None, typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover; the stack's.")
+    ] = None,
+    wait: Annotated[int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long WAL may be replayed.")] = 60,
+    user: Annotated[str, typer.Option("--user", metavar="ROLE", help="The server's superuser.")] = "postgres",
+    spool: Annotated[
+        Path | None, typer.Option("--spool", metavar="FOLDER", help="Where it is restored; TMPDIR else.")
+    ] = None,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    evidence: EvidenceOption = EVIDENCE,
+    signing_key: SigningKeyOption = None,
+    lang: LangOption = Language.EN,
+    here: HereOption = False,
+    config: ConfigOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore into a scratch server, recover to a time, read all of it, remove it. Red exits 3."""
+    moment, chosen = _moment(at), _target(here, stack, outputs, stanza)
+    note(name=chosen.stanza, **({"stack": chosen.stack.name} if chosen.stack else {}))
+    signer = signer_of(chosen.stack, signing_key)
+    budget = max_age if max_age is not None else _budget(chosen)
+    rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
+    ready(evidence)
+    with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
+        if chosen.here:
+            job = pgbackrest.BackrestDrill(
+                pgbackrest=driver.find(config),
+                stanza=chosen.stanza,
+                environment=chosen.stack.outputs.environment if chosen.stack else None,
+                at=moment,
+                repository=repo,
+                user=user,
+                max_age_hours=budget,
+                rto_minutes=rto,
+                wait_minutes=wait,
+                may_be_empty=may_be_empty,
+                spool=spool,
+            )
+            result = pgbackrest.run(job, console.step)
+        else:
+            arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
+            arguments += [f"--repo={repo}"] if repo else []
+            arguments += [f"--rto={rto}"] if rto else []
+            arguments += [f"--spool={spool}"] if spool else []
+            arguments += ["--may-be-empty"] if may_be_empty else []
+            arguments += [f"--lang={lang}"] if lang is not Language.EN else []
+            arguments += ["--evidence=/var/lib/ancla/drills"]
+            result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
+        file = keep(result, evidence, signer, lang)
+        note(backup=result.backup, evidence=file.name)
+        if as_json:
+            console.print_json(json.loads(file.read_bytes()))
+        else:
+            print_evidence(result, file)
+        if result.verdict == "red":
+            raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
+
+
+def _target(here: bool, stack: str | None, outputs: Path | None, stanza: str | None) -> Target:
+    return target(None if here else load_stack(stack, outputs), stanza)
+
+
+def _budget(chosen: Target) -> float:
+    return chosen.stack.outputs.backup.max_age_hours if chosen.stack else DEFAULT_AGE
+
+
+def _there(chosen: Target, arguments: list[str], config: Path | None) -> Any:
+    assert chosen.stack is not None  # noqa: S101  # a target that is not here has one
+    arguments = [*arguments, f"--stanza={chosen.stanza}", *([f"--config={config}"] if config else [])]
+    return ask(chosen.stack, arguments)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _parsed(model: type[_Model], document: Any) -> _Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError:
+        raise OpsError("the machine runs another Ancla than this desk; run `pulumi up`") from None
+
+
+def _make(pgbackrest: driver.Pgbackrest, stanza: str, kind: Type, options: list[str]) -> NewBackup:
+    before = {(b.label, b.database.repository) for b in info.read(pgbackrest, stanza).backup}
+    begun = datetime.now(UTC)
+    console.step(f"pgbackrest {kind} backup of {stanza}")
+    done = pgbackrest.run("backup", f"--type={kind}", *options, stanza=stanza, report=_warn)
+    after = info.read(pgbackrest, stanza).backup
+    new = [b for b in after if (b.label, b.database.repository) not in before]
+    if not new:
+        raise OpsError(f"stanza {stanza}: pgbackrest said it is done, and no new backup is listed")
+    made = new[-1]
+    if made.error:
+        raise VerdictError(
+            f"stanza {stanza}: {made.label} is made, and pages of the server have wrong checksums: "
+            f"{'; '.join(done.warnings[:3])}"
+        )
+    return NewBackup(
+        stanza=stanza,
+        label=made.label,
+        type=made.type,
+        seconds=_since(begun),
+        size=made.info.size,
+        stored=made.info.repository.delta,
+        warnings=done.warnings,
+    )
+
+
+def _info_document(stanza: info.Stanza, budget: float) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    looked = info.freshness(stanza, budget, now)
+    return {
+        "stanza": stanza.name,
+        "status": stanza.status.message,
+        "running": stanza.running,
+        "budget_hours": budget,
+        "backups": [
+            {
+                "label": backup.label,
+                "type": backup.type,
+                "repo": backup.database.repository,
+                "started_at": backup.started_at.isoformat(),
+                "stopped_at": backup.stopped_at.isoformat(),
+                "size": backup.info.size,
+                "copied": backup.info.delta,
+                "stored": backup.info.repository.delta,
+                "wal_start": backup.archive.start if backup.archive else None,
+                "wal_stop": backup.archive.stop if backup.archive else None,
+                "prior": backup.prior,
+                "error": backup.error,
+                "not_counted": stanza.usable(backup, now),
+            }
+            for backup in stanza.backup
+        ],
+        "archive": [
+            {"id": a.id, "repo": a.database.repository, "min": a.min, "max": a.max} for a in stanza.archive if a.max
+        ],
+        "freshness": [
+            {"repo": item.store, "backup": item.backup, "age_seconds": item.age, "fresh": item.fresh} for item in looked
+        ],
+        "problems": [*info.unwell(stanza), *(str(item) for item in looked if not item.fresh)],
+    }
+
+
+def _moment(text: str) -> datetime | None:
+    if text == "latest":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text}: neither latest nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _warn(text: str) -> None:
+    console.step(text)
+
+
+def _since(begun: datetime) -> float:
+    return round((datetime.now(UTC) - begun).total_seconds(), 3)

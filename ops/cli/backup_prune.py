@@ -1,0 +1,252 @@
+"""`ops backup prune`: delete what retention does not keep, and say of every backup why it stays or goes."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ops.backup.override import Acceptance, write_acceptance
+from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
+from ops.cli.options import GIVEN, DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
+from ops.core import console, formatting
+from ops.core.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
+from ops.core.signing import Signer, read_signer
+from ops.drill.evidence.document import EVIDENCE
+from ops.drill.history import read_proofs
+from ops.monitoring.audit import audited, note
+from ops.monitoring.recorder import judged
+from ops.repository import catalog
+from ops.repository.stores.base import Store
+from ops.stack.outputs import LoadedStack, load_stack
+from ops.targets import destinations
+
+
+def _look_for(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """Refuse a folder that was named and is not there: what drills proved would go as if they had not."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name in GIVEN and not value.is_dir():
+        raise OpsError(f"{value}: no folder of evidence; give the one that drills leave theirs in with --evidence")
+    return value
+
+
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="ID",
+        help="Say of a backup in doubt that it is right: kept in the store, so once is enough. May be repeated.",
+    ),
+]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        envvar="ANCLA_SIGNING_KEY",
+        metavar="FILE",
+        help="The key to sign --accept with, where backup.signers names whose word counts.",
+    ),
+]
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One set in one store: the plan, and what came of it."""
+
+    plan: PrunePlan
+    done: list[Deletion] = field(default_factory=list[Deletion])
+
+    def delete(self) -> None:
+        """Do what the plan says, and keep what was done: that too which was done before the store failed."""
+        for deletion in act(self.plan, console.step):
+            self.done.append(deletion)
+
+
+@audited("backup prune")
+def prune_command(
+    dry_run: DryRunOption = False,
+    accept: AcceptOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="What is backed up; every set in the store when left out.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="BUCKET", help="One destination; each of them when left out.")
+    ] = None,
+    evidence: Annotated[
+        Path,
+        typer.Option("--evidence", metavar="FOLDER", callback=_look_for, help="Where the evidence of drills is."),
+    ] = EVIDENCE,
+    signing_key: SigningKeyOption = None,
+    yes: YesOption = False,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete the backups that retention does not keep. A backup in doubt holds what came before it, and exits 3."""
+    if as_json and not (yes or dry_run):
+        raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
+    loaded = load_stack(stack, outputs)
+    note(stack=loaded.name)
+    accepting = set(accept or ())
+    signer = _signer(loaded, signing_key) if accepting else None
+    now = datetime.now(UTC)
+    runs: list[_Run] = []
+    failures: list[str] = []
+    for place in [destinations.store(loaded, store)] if store else destinations.stores(loaded).values():
+        with _noted(failures):
+            runs += [_Run(plan=make_plan(job, now)) for job in _jobs(loaded, place, name, accepting, evidence)]
+    if not failures:
+        _refuse_unknown(runs, name, accepting)
+    if not as_json:
+        for run in runs:
+            _print_plan(run.plan)
+    if not dry_run:
+        doomed = sum(len(run.plan.doomed) for run in runs)
+        if doomed and not yes:
+            console.confirm(f"Delete {doomed} backups for good?")
+        for run in runs:
+            with _noted(failures):
+                _accept(run.plan, accepting, signer, now)
+                run.delete()
+    note(
+        accepted=sorted(accepting),
+        deleted=[deletion.id for run in runs for deletion in run.done if deletion.outcome is Outcome.DELETED],
+    )
+    if as_json:
+        console.print_json({"dry_run": dry_run, "sets": [_as_document(run) for run in runs], "failures": failures})
+    else:
+        _print_outcome(runs, dry_run=dry_run, seen=not failures)
+    whole = name is None and store is None
+    with judged(None if dry_run else loaded, "prune", "retention", "backup-in-doubt", whole=whole):
+        _judge(runs, failures)
+
+
+def _refuse_unknown(runs: list[_Run], name: str | None, accepting: set[str]) -> None:
+    if name and not runs:
+        raise BackupNotFoundError(f"no backup of {name} in any store; `ops backup list` shows all")
+    if unknown := accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete or c.doubts}:
+        raise BackupNotFoundError(f"--accept: no complete backup {', '.join(sorted(unknown))} in any store")
+
+
+@contextmanager
+def _noted(failures: list[str]) -> Generator[None]:
+    """Note that a store failed: the others are pruned all the same."""
+    try:
+        yield
+    except StoreError as error:
+        failures.append(str(error))
+
+
+def _jobs(stack: LoadedStack, place: Store, name: str | None, accepting: set[str], evidence: Path) -> list[PruneJob]:
+    backup = stack.outputs.backup
+    names = sorted({entry.name for entry in catalog.entries(place, name)})
+    return [
+        PruneJob(
+            store=place,
+            name=each,
+            policy=backup.retention,
+            environment=stack.outputs.environment,
+            project=stack.outputs.project,
+            signer=backup.signer,
+            signers=backup.signers,
+            proofs=read_proofs(evidence, place.name, backup.signers),
+            accepted=accepting,
+        )
+        for each in names
+    ]
+
+
+def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
+    """Return who signs an acceptance; without signers in the settings nobody needs to."""
+    signers = stack.outputs.backup.signers
+    if path is None:
+        if signers:
+            raise KeyProblemError(
+                "--accept: this environment names whose word counts (backup.signers); give --signing-key"
+            )
+        return None
+    return read_signer(path, signers, otherwise="its word would not count")
+
+
+def _accept(plan: PrunePlan, accepting: set[str], signer: Signer | None, now: datetime) -> None:
+    for candidate, decision in plan.steps:
+        if candidate.id in accepting and decision.keep and candidate.complete:
+            word = Acceptance(
+                name=plan.name,
+                backup=candidate.id,
+                accepted_at=now,
+                accepted_by=getpass.getuser(),
+                warnings=decision.warnings,
+            )
+            write_acceptance(plan.store, word.sealed(signer) if signer else word)
+
+
+def _print_plan(plan: PrunePlan) -> None:
+    table = Table(title=f"{plan.store.name}: {plan.name}", title_justify="left")
+    for column in ("backup", "size", ""):
+        table.add_column(column, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for candidate, decision in plan.steps:
+        word = "[green]keep[/green]" if decision.keep else "[red]delete[/red]"
+        why = [*(f"[yellow]{escape(text)}[/yellow]" for text in decision.warnings), *map(escape, decision.reasons)]
+        table.add_row(candidate.id, formatting.size(candidate.stored_bytes), word, "\n".join(why))
+    console.out.print(table)
+
+
+def _print_outcome(runs: list[_Run], *, dry_run: bool, seen: bool) -> None:
+    if not runs:
+        if seen:  # every store has answered
+            console.out.print("no backups here")
+        return
+    doomed = [candidate for run in runs for candidate in run.plan.doomed]
+    if dry_run:
+        size = formatting.size(sum(candidate.stored_bytes for candidate in doomed))
+        console.out.print(f"{len(doomed)} would go, {size}; nothing was changed")
+        return
+    done = [deletion for run in runs for deletion in run.done]
+    console.out.print(f"{sum(deletion.outcome is Outcome.DELETED for deletion in done)} deleted")
+    for deletion in done:
+        if deletion.outcome is Outcome.NOT_YET:
+            console.out.print(f"[yellow]not yet[/yellow] {deletion.id}: {escape(deletion.reason)}")
+
+
+def _as_document(run: _Run) -> dict[str, Any]:
+    done = {deletion.id: deletion for deletion in run.done}
+    return {
+        "store": run.plan.store.name,
+        "name": run.plan.name,
+        "backups": [
+            {
+                "id": candidate.id,
+                "at": candidate.at.isoformat(),
+                "complete": candidate.complete,
+                "bytes": candidate.stored_bytes,
+                "decision": "keep" if decision.keep else "delete",
+                "reasons": decision.reasons,
+                "warnings": decision.warnings,
+                "accepted": candidate.accepted,
+                "outcome": done[candidate.id].outcome if candidate.id in done else None,
+                "refusal": done[candidate.id].reason or None if candidate.id in done else None,
+            }
+            for candidate, decision in run.plan.steps
+        ],
+    }
+
+
+def _judge(runs: list[_Run], failures: list[str]) -> None:
+    if failures:
+        raise StoreError(f"{'; '.join(failures)}; run it again: it goes on from there")
+    doubts = {d.id: f"{d.id} of {run.plan.name} ({'; '.join(d.warnings)})" for run in runs for d in run.plan.in_doubt}
+    if doubts:
+        raise VerdictError(
+            f"in doubt, and nothing before it goes: {', '.join(doubts.values())}; "
+            "look at it, then `ops backup prune --accept ID`"
+        )

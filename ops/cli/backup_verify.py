@@ -1,0 +1,246 @@
+"""`ops backup verify` and `ops backup fresh`: is it still what was written, and is there one within the budget?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ops.backup.verify import Verdict, VerifyJob, verify
+from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.core import console, formatting
+from ops.core.console import Progress
+from ops.core.errors import StackError, StoreError, VerdictError
+from ops.core.signing import Signer, read_signer
+from ops.monitoring import audit
+from ops.monitoring.alerts import watching
+from ops.monitoring.state import CopyState, VerifyState
+from ops.monitoring.units import FRESHNESS_UNIT
+from ops.repository.freshness import Freshness, look, stale
+from ops.repository.stores.base import Store
+from ops.stack.outputs import LoadedStack, load_stack
+from ops.targets import backup_sets, destinations
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", "-n", help="What is backed up, as the stack names it; all of it when left out.")
+]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="BUCKET", help="One destination; each of them when left out.")
+]
+MetricsOption = Annotated[
+    Path | None,
+    typer.Option("--metrics", envvar="ANCLA_METRICS", metavar="FILE", help="Where the Prometheus text file goes."),
+]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key", envvar="ANCLA_SIGNING_KEY", metavar="FILE", help="Signs the ledger; the stack's own else."
+    ),
+]
+
+
+@audit.audited("backup verify")
+def verify_command(
+    name: NameOption = None,
+    store: StoreOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Read every object, whatever the ledger says.")] = False,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, metavar="N", help="Read N objects, drawn from all of them.")
+    ] = None,
+    max_age: Annotated[
+        float, typer.Option("--max-age", min=0, metavar="DAYS", help="Read again what was last read before that.")
+    ] = 30,
+    signing_key: SigningKeyOption = None,
+    metrics: MetricsOption = None,
+    progress: ProgressOption = Progress.AUTO,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold stored objects to the size and SHA-256 that were written: those not read of late. Damage exits 3."""
+    if everything and sample is not None:
+        raise typer.BadParameter("is another choice than --all; give one of them", param_hint="--sample")
+    console.show_progress(progress)
+    loaded = load_stack(stack, outputs)
+    audit.note(stack=loaded.name)
+    settings = loaded.outputs.backup
+    seal = _seal(loaded, signing_key)
+    now = datetime.now(UTC)
+    verdicts: dict[str, Verdict] = {}
+    failures: dict[str, str] = {}
+    for place in _places(loaded, store):
+        job = VerifyJob(
+            store=place,
+            name=_known(loaded, name),
+            signer=settings.signer,
+            signers=settings.signers or list(filter(None, [settings.signer])),
+            seal=seal,
+            max_age=timedelta(days=max_age),
+            everything=everything,
+            sample=sample,
+        )
+        try:
+            verdicts[place.name] = verify(job, now, console.step, console.progress)
+        except StoreError as error:
+            failures[place.name] = str(error)
+    _note_verdicts(loaded, verdicts, failures, metrics, whole=name is None and sample is None)
+    problems = [problem for verdict in verdicts.values() for problem in verdict.problems]
+    if as_json:
+        console.print_json({"stores": {name: _as_document(v) for name, v in verdicts.items()}, "failures": failures})
+    else:
+        for name_of, verdict in verdicts.items():
+            _print(name_of, verdict)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise VerdictError(f"damaged: {problems[0]}{more}; docs/runbooks/verify-damaged.md says what to do")
+    if failures:
+        raise StoreError("; ".join(failures.values()))
+
+
+def fresh_command(
+    name: NameOption = None,
+    store: StoreOption = None,
+    max_age: Annotated[
+        float | None,
+        typer.Option(
+            "--max-age",
+            envvar="ANCLA_MAX_AGE_HOURS",
+            min=0,
+            metavar="HOURS",
+            help="The budget; the stack's backup.maxAgeHours when left out.",
+        ),
+    ] = None,
+    metrics: MetricsOption = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask each store for the newest complete backup of each set. One that is too old, or missing, exits 3."""
+    loaded = load_stack(stack, outputs)
+    settings = loaded.outputs.backup
+    known = _known(loaded, name)
+    names = [known] if known else backup_sets.names(loaded)
+    if not names:
+        raise StackError(f"{loaded.name}: the stack has nothing that is backed up")
+    budget = max_age if max_age is not None else settings.max_age_hours
+    found: list[Freshness] = []
+    failures: dict[str, str] = {}
+    for place in _places(loaded, store):
+        try:
+            found += look(place, names, budget_hours=budget, signer=settings.signer, now=datetime.now(UTC))
+        except StoreError as error:
+            failures[place.name] = str(error)
+    _note_freshness(loaded, found, failures, metrics)
+    late = stale(found)
+    if as_json:
+        sets = [
+            {"name": f.name, "store": f.store, "backup": f.backup, "age_seconds": f.age, "budget_seconds": f.budget}
+            | {"fresh": f.fresh, "passed_over": f.passed_over}
+            for f in found
+        ]
+        console.print_json({"fresh": not late and not failures, "sets": sets, "failures": failures})
+    else:
+        for item in found:
+            mark = "[green]fresh[/green]" if item.fresh else "[red]LATE[/red]"
+            console.out.print(f"{mark} {escape(str(item))}")
+    if late:
+        raise VerdictError(
+            f"no backup within the budget: {'; '.join(map(str, late))}; docs/runbooks/backup-missing.md says what to do"
+        )
+    if failures:
+        raise StoreError("; ".join(failures.values()))
+
+
+def _note_freshness(stack: LoadedStack, found: list[Freshness], failures: dict[str, str], metrics: Path | None) -> None:
+    with watching(stack, metrics=metrics) as watch:
+        stores = [place.name for place in destinations.stores(stack).values()]
+        watch.forget("fresh/", [f"{name}/{store}" for name in backup_sets.names(stack) for store in stores])
+        watch.forget("store/", stores)
+        fresh = {(item.name, item.store) for item in found}
+        kept = [copy for copy in watch.state.copies if (copy.name, copy.store) not in fresh]
+        watch.state.copies = [
+            *kept,
+            *(CopyState(name=f.name, store=f.store, age=f.age, budget=f.budget) for f in found),
+        ]
+        for item in found:
+            if item.fresh:
+                watch.fine(f"fresh/{item.name}/{item.store}")
+            else:
+                watch.wrong(f"fresh/{item.name}/{item.store}", f"no backup within the budget: {item}", "backup-missing")
+            watch.fine(f"store/{item.store}")
+        if not failures and not stale(found):
+            watch.fine(f"unit/{FRESHNESS_UNIT}")
+        for name, text in failures.items():
+            watch.wrong(f"store/{name}", f"whether there are backups cannot be seen: {text}", "store-unreachable")
+
+
+def _note_verdicts(
+    stack: LoadedStack,
+    verdicts: dict[str, Verdict],
+    failures: dict[str, str],
+    metrics: Path | None,
+    *,
+    whole: bool,
+) -> None:
+    with watching(stack, metrics=metrics) as watch:
+        for name, verdict in verdicts.items():
+            watch.state.verified[name] = VerifyState(
+                finished_at=watch.now,
+                verified=verdict.read,
+                damaged=len(verdict.problems),
+                oldest=verdict.oldest,
+            )
+            watch.fine(f"store/{name}")
+            if verdict.problems:
+                text = f"{len(verdict.problems)} damaged: {'; '.join(verdict.problems[:5])}"
+                watch.wrong(f"verify/{name}", text, "verify-damaged")
+            elif whole:
+                watch.fine(f"verify/{name}")
+        for name, text in failures.items():
+            watch.wrong(f"store/{name}", f"the store cannot be verified: {text}", "store-unreachable")
+
+
+def _places(stack: LoadedStack, store: str | None) -> list[Store]:
+    return [destinations.store(stack, store)] if store else list(destinations.stores(stack).values())
+
+
+def _known(stack: LoadedStack, name: str | None) -> str | None:
+    known = backup_sets.names(stack)
+    if name is not None and name not in known:
+        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(known)}")
+    return name
+
+
+def _seal(stack: LoadedStack, path: Path | None) -> Signer | None:
+    """Return who signs the ledger: the runner's key where it is given, else the environment's."""
+    if path is None:
+        key = stack.secrets.backup_signing_key
+        return Signer(key) if key else None
+    return read_signer(path, stack.outputs.backup.signers, otherwise="its ledger would not be believed")
+
+
+def _print(store: str, verdict: Verdict) -> None:
+    colour, word = ("red", "DAMAGED") if verdict.problems else ("green", "whole")
+    console.out.print(
+        f"[{colour}]{word}[/{colour}] {escape(store)}: {verdict.backups} backups, {verdict.objects} objects; "
+        f"{verdict.read} read now ({formatting.size(verdict.read_bytes)}), {verdict.remembered} verified before"
+        + (f", {never} not yet" if (never := verdict.objects - verdict.read - verdict.remembered) else "")
+    )
+    for problem in verdict.problems:
+        console.out.print(f"  {escape(problem)}")
+
+
+def _as_document(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "backups": verdict.backups,
+        "objects": verdict.objects,
+        "read": verdict.read,
+        "read_bytes": verdict.read_bytes,
+        "not_read": verdict.objects - verdict.read,
+        "verified_before": verdict.remembered,
+        "oldest": verdict.oldest.isoformat() if verdict.oldest else None,
+        "problems": verdict.problems,
+    }

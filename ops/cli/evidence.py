@@ -1,0 +1,145 @@
+"""`ops evidence`: is what drills have left what they wrote, and what do they say?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from ops.cli.options import JsonOption, OutputsOption, StackOption
+from ops.core import console
+from ops.core.errors import KeyProblemError, OpsError, VerdictError
+from ops.core.formatting import duration
+from ops.drill.evidence.chain import PATTERN
+from ops.drill.evidence.document import EVIDENCE
+from ops.drill.evidence.series import is_of_series
+from ops.drill.evidence.verification import Verification, verify
+from ops.monitoring.recorder import evidence_checked
+from ops.stack.outputs import LoadedStack, load_stack
+
+evidence_app = typer.Typer(no_args_is_help=True)
+
+PlaceArgument = Annotated[Path, typer.Argument(metavar="[FOLDER|FILE]", help="A folder of evidence, or one document.")]
+
+
+@evidence_app.command("verify")
+def verify_command(
+    place: PlaceArgument = EVIDENCE,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="FILE|LINE",
+            help="A public key to believe, repeatable; backup.signers else.",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option("--head", metavar="SHA256", help="The newest document's digest, as noted elsewhere.")
+    ] = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify every signature and every link of the chain. One changed character, or a missing link, exits 3."""
+    loaded: LoadedStack | None = None
+    if key is None:
+        loaded = load_stack(stack, outputs)
+        key = list(loaded.outputs.backup.signers)
+        if not key:
+            raise KeyProblemError(f"{loaded.name}: backup.signers names nobody; give --key")
+    found = verify(place, [_line(text) for text in key], head=head)
+    if loaded is not None and place.is_dir():
+        evidence_checked(loaded, str(found.problems[0]) if found.problems else None)
+    if as_json:
+        console.print_json(_document(found))
+    else:
+        _print(found)
+    if found.problems:
+        more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
+        raise VerdictError(f"the evidence does not verify: {found.problems[0]}{more}")
+
+
+@evidence_app.command("list")
+def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -> None:
+    """List the drills, oldest first. It believes what it reads: verify first."""
+    if not place.exists():
+        raise OpsError(f"{place}: no such folder or document")
+    files = [place] if place.is_file() else [p for p in place.glob("*.json") if p.match(PATTERN) or is_of_series(p)]
+    rows = sorted(filter(None, map(_row, files)), key=lambda row: (row.started_at, row.sequence or 0))
+    if not rows:
+        raise OpsError(f"{place}: no evidence there; `ops drill` leaves some")
+    if as_json:
+        console.print_json([row.model_dump(mode="json", exclude={"started_at"}) for row in rows])
+        return
+    table = Table("#", "when (UTC)", "what", "backup", "verdict", "RTO", "RPO")
+    for row in rows:
+        colour = "green" if row.verdict == "green" else "red"
+        control = f" [dim](control: {row.damage})[/dim]" if row.damage else ""
+        table.add_row(
+            "" if row.sequence is None else str(row.sequence),
+            f"{row.started_at:%Y-%m-%d %H:%M}",
+            escape(" ".join(filter(None, [row.environment, row.name]))),
+            escape(row.backup or "none"),
+            f"[{colour}]{row.verdict}[/{colour}]{control}",
+            duration(row.rto_seconds),
+            duration(row.rpo_seconds),
+        )
+    console.out.print(table)
+
+
+class _Row(BaseModel):
+    """What is listed of a drill's document, of whatever kind: ours, pgBackRest's, the provider's."""
+
+    sequence: int | None = None
+    environment: str | None
+    name: str = Field(validation_alias=AliasChoices("name", "stanza", "cluster_name"))
+    backup: str | None = Field(validation_alias=AliasChoices("backup", "fork_name"))
+    verdict: Literal["green", "red"]
+    damage: str | None = None
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    rto_seconds: float | None = None
+    rpo_seconds: float | None = None
+
+
+def _row(file: Path) -> _Row | None:
+    """Read a document; what is none is left to `verify` to name."""
+    try:
+        return _Row.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _line(text: str) -> str:
+    """Return the key's line: of a file, where there is one by that name."""
+    if text.startswith("ssh-"):
+        return text
+    try:
+        return Path(text).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyProblemError(f"{text}: no public key (an ssh-ed25519 line, or a file with one): {error}") from None
+
+
+def _document(found: Verification) -> dict[str, object]:
+    return {
+        "verified": not found.problems,
+        "documents": found.documents,
+        "heads": {name: {"sequence": number, "sha256": sha256} for name, (number, sha256) in found.heads.items()},
+        "problems": [{"file": problem.file, "problem": problem.what} for problem in found.problems],
+        "absent": found.absent,
+    }
+
+
+def _print(found: Verification) -> None:
+    for problem in found.problems:
+        console.out.print(f"[red]wrong[/red] {escape(str(problem))}")
+    if found.absent:
+        console.out.print(f"[dim]not here, and not verified: {len(found.absent)} logs and pages[/dim]")
+    if not found.problems:
+        console.out.print(f"[green]verified[/green] {found.documents} documents: every signature and every link")
+    for name, (number, sha256) in found.heads.items():
+        console.out.print(f"head of {name}: {number} {sha256}")

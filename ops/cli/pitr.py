@@ -1,0 +1,224 @@
+"""`ops pitr`: the provider's own restore points."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
+from ops.core import console
+from ops.core.errors import KeyProblemError, OpsError, VerdictError
+from ops.drill.evidence.document import EVIDENCE, Status
+from ops.drill.evidence.report import Language
+from ops.drill.evidence.series import keep
+from ops.drill.kinds import provider_fork
+from ops.drill.kinds.provider_fork_evidence import ForkEvidence, verify
+from ops.managed_postgres import forks, provider
+from ops.managed_postgres.forks import Patience
+from ops.managed_postgres.provider import Cluster
+from ops.monitoring.audit import audited, note
+from ops.monitoring.recorder import judged
+from ops.stack.cloud import Cloud, cloud_from_environment
+from ops.stack.outputs import load_stack
+
+pitr_app = typer.Typer(no_args_is_help=True)
+
+
+@pitr_app.command("list")
+def pitr_list(stack: StackOption = None, outputs: OutputsOption = None, as_json: JsonOption = False) -> None:
+    """List the backups that the provider keeps of the stack's cluster; it can be forked to any time after the first."""
+    loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
+    live = provider.live_cluster(cloud, loaded)
+    points, now = provider.restore_points(cloud, live), datetime.now(UTC)
+    if as_json:
+        listed = [{"created_at": provider.written(p.created_at), "size_gigabytes": p.gigabytes} for p in points]
+        console.print_json({"cluster": live.id, "name": live.name, "restore_points": listed})
+        return
+    table = Table("created (UTC)", "age", "size", title=f"{live.name}, by the provider", title_justify="left")
+    for point in points:
+        hours = (now - point.created_at).total_seconds() / 3600
+        table.add_row(f"{point.created_at:%Y-%m-%d %H:%M:%S}", f"{hours:.1f} h", f"{point.gigabytes:.3f} GB")
+    console.out.print(table if points else f"{live.name}: the provider lists no restore point yet")
+
+
+@pitr_app.command("drill")
+@audited("pitr drill")
+def pitr_drill(
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at", metavar="TIME", help="`latest` or `oldest` backup, or a time such as 2026-11-23T03:00:00Z."
+        ),
+    ] = provider.LATEST,
+    max_cost: Annotated[
+        float, typer.Option("--max-cost", metavar="USD", min=0, help="Refuse before the start what may cost more.")
+    ] = 1.0,
+    wait: Annotated[
+        int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long the fork may take to come online.")
+    ] = 60,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    schema_may_differ: Annotated[
+        bool, typer.Option("--schema-may-differ", help="The schema has changed since TIME; name it and go on.")
+    ] = False,
+    evidence: EvidenceOption = EVIDENCE,
+    signing_key: SigningKeyOption = None,
+    lang: LangOption = Language.EN,
+    dry_run: DryRunOption = False,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fork the cluster from a restore point, read all of it, destroy the fork. It costs money; red exits 3."""
+    if not provider.is_moment(at):
+        raise typer.BadParameter(
+            f"{at}: neither latest, oldest, nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
+        )
+    loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
+    job = provider_fork.ForkDrill(
+        stack=loaded,
+        cloud=cloud,
+        at=at,
+        max_cost=max_cost,
+        wait_minutes=wait,
+        may_be_empty=may_be_empty,
+        schema_may_differ=schema_may_differ,
+        pause=_pause(cloud),
+    )
+    if dry_run:
+        _print_plan(provider_fork.plan(job, datetime.now(UTC)), as_json=as_json)
+        return
+    signer = signer_of(loaded, signing_key)
+    ready(evidence)
+    note(stack=loaded.name)
+    with judged(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
+        result = provider_fork.run(job, console.step)
+        file = keep(result, evidence, signer, lang)
+        note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
+        if as_json:
+            console.print_json(json.loads(file.read_bytes()))
+        else:
+            _print_evidence(result, file)
+        if result.verdict == "red":
+            raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
+
+
+@pitr_app.command("verify")
+def pitr_verify(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Where the drills kept their evidence.")
+    ] = EVIDENCE,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="LINE", help="A public key (OpenSSH line) to believe; backup.signers else."),
+    ] = None,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the evidence of fork drills: signatures, and that none was taken out from between. Wrong exits 3."""
+    loaded = load_stack(stack, outputs)
+    keys = key or loaded.outputs.backup.signers
+    if not keys:
+        raise KeyProblemError("no key is believed: name the runner's in backup.signers, or give --key")
+    files, problems = verify(folder, loaded.outputs.environment, keys)
+    if not files:
+        raise OpsError(f"{folder}: no evidence of fork drills of {loaded.outputs.environment} there")
+    if as_json:
+        console.print_json({"documents": [file.name for file in files], "problems": problems})
+    for problem in () if as_json else problems:
+        console.out.print(f"[red]wrong[/red] {escape(problem)}")
+    if problems:
+        raise VerdictError(f"{folder}: {len(problems)} problems in {len(files)} documents: {problems[0]}")
+    if not as_json:
+        console.out.print(f"[green]verified[/green] {len(files)} documents of {loaded.outputs.environment}")
+
+
+@pitr_app.command("sweep")
+@audited("pitr sweep")
+def pitr_sweep(
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="HOURS", min=0, help="Younger forks may be of a running drill.")
+    ] = 3.0,
+    dry_run: DryRunOption = False,
+    stack: StackOption = None,
+    outputs: OutputsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Destroy forks that killed drills of this cluster left; what only looks like one stays, and exits 3."""
+    loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
+    live = provider.live_cluster(cloud, loaded)
+    result = forks.sweep(
+        cloud,
+        live,
+        timedelta(hours=older_than),
+        None if dry_run else Patience(seconds=provider_fork.DESTROY_SECONDS, pause=_pause(cloud)),
+    )
+    note(stack=loaded.name, destroyed=[cluster.name for cluster in result.destroyed])
+    done = "would be destroyed" if dry_run else "destroyed"
+    rows: list[tuple[str, Cluster, str]] = [(done, cluster, "") for cluster in result.destroyed]
+    rows += [("too young", cluster, f"made {cluster.created_at:%Y-%m-%d %H:%M:%S} UTC") for cluster in result.young]
+    rows += [("kept", cluster, reason) for cluster, reason in result.refused]
+    rows += [("LEFT", cluster, reason) for cluster, reason in result.failed]
+    if as_json:
+        listed = [{"id": c.id, "name": c.name, "state": state, "reason": reason} for state, c, reason in rows]
+        console.print_json({"cluster": live.id, "forks": listed})
+    for state, cluster, reason in () if as_json else rows:
+        console.out.print(f"[bold]{state}[/bold] {escape(cluster.name)} ({cluster.id}) {escape(reason)}".rstrip())
+    if not rows and not as_json:
+        console.out.print(f"{live.name}: no fork is left")
+    if result.failed:
+        raise OpsError(f"{live.name}: not destroyed: {'; '.join(reason for _, reason in result.failed)}")
+    if result.refused:
+        told = "; ".join(f"{cluster.name}: {reason}" for cluster, reason in result.refused)
+        raise VerdictError(
+            f"{live.name}: looks like a fork of a drill and is not destroyed: {told}; see to it yourself"
+        )
+
+
+def _pause(cloud: Cloud) -> float:
+    return 10.0 if cloud.is_real else 0.5
+
+
+def _print_plan(planned: provider_fork.Plan, *, as_json: bool) -> None:
+    facts = {
+        "cluster": planned.live.name,
+        "restore_points": len(planned.points),
+        "as_of": provider.written(planned.moment),
+        "fork": planned.name,
+        "plan": planned.live.size,
+        "reached_from_droplets": planned.droplets,
+        "cost_at_most_usd": planned.cost.total,
+        "hours_at_most": planned.cost.hours,
+        "prices_read": planned.cost.prices_read,
+    }
+    if as_json:
+        console.print_json(facts)
+        return
+    for name, value in facts.items():
+        console.out.print(f"{name.replace('_', ' ')}: [bold]{escape(str(value))}[/bold]")
+    console.out.print("nothing was made")
+
+
+def _print_evidence(evidence: ForkEvidence, file: Path) -> None:
+    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
+    colour = "green" if evidence.verdict == "green" else "red"
+    title = (
+        f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of the provider's backup of {evidence.cluster_name}"
+    )
+    table = Table("", "check", "answer", title=title, title_justify="left")
+    for check in evidence.checks:
+        style = colours[check.status]
+        table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
+    console.out.print(table)
+    took = "-" if evidence.fork_seconds is None else f"{evidence.fork_seconds:.0f} s"
+    console.out.print(
+        f"as of {provider.written(evidence.asked_for)}: online after {took}, {evidence.rows} rows; "
+        f"proves {evidence.proves}; evidence: {file} and its page"
+    )

@@ -1,0 +1,131 @@
+"""`ops settings` and `ops cost`: what a stack file says, without the engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from blueprint.cost import estimate
+from blueprint.pulumi_config import SettingsError, load_stack_file
+from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
+from ops.cli.options import JsonOption, StackOption
+from ops.core import console
+from ops.core.errors import OpsError, StackError, VerdictError
+from ops.release.env_example import build_env_example
+
+settings_app = typer.Typer(no_args_is_help=True)
+
+StackFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A stack file, such as Pulumi.staging.yaml.")]
+
+
+def cost_command(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A stack file; Pulumi.<stack>.yaml else.")
+    ] = None,
+    stack: StackOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate what a stack file costs a month, per resource, in US dollars. Above its budget exits 3."""
+    if file is None and stack is None:
+        raise typer.BadParameter("give a stack file, such as Pulumi.staging.yaml, or --stack", param_hint="FILE")
+    report = estimate(_settings(file or Path(f"Pulumi.{stack}.yaml")))
+    if as_json:
+        lines = [{"resource": i.resource, "detail": i.detail, "monthly": i.monthly} for i in report.lines]
+        console.print_json(
+            {"environment": report.environment, "lines": lines, "total": report.total, "budget": report.budget}
+        )
+    else:
+        table = Table(title=f"{report.environment}, US dollars a month", title_justify="left", show_footer=True)
+        table.add_column("resource", footer="total")
+        table.add_column("what", footer=f"list prices of {report.prices_read}")
+        table.add_column("monthly", footer=f"{report.total:.2f}", justify="right")
+        for item in report.lines:
+            table.add_row(escape(item.resource), escape(item.detail), f"{item.monthly:.2f}")
+        console.out.print(table)
+    if report.over_budget:
+        raise VerdictError(f"{report.environment}: {report.total:.2f} a month is above the budget of {report.budget}")
+
+
+@settings_app.command("check")
+def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None:
+    """Validate a stack file: every problem on a line of its own, with its key, what was found and what is allowed."""
+    try:
+        settings = load_stack_file(file)
+    except SettingsError as error:
+        if as_json:
+            console.print_json({"file": str(file), "valid": False, "problems": _problems(file, error)})
+            raise typer.Exit(1) from None
+        for problem in _problems(file, error):
+            console.err.print(f"[bold red]error:[/bold red] {file}: {escape(problem)}")
+        raise typer.Exit(1) from None
+    later, missing = not_built(settings), missing_secrets(settings)
+    if as_json:
+        console.print_json({"file": str(file), "valid": True, "not_built": later, "missing_secrets": missing})
+    else:
+        console.out.print(f"[green]valid[/green] {file}: {settings.project} {settings.environment}")
+        for name in missing:
+            console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
+    if later:
+        raise StackError(f"{file}: understood, and not built yet: {', '.join(later)}")
+
+
+@settings_app.command("schema")
+def settings_schema() -> None:
+    """Print the JSON Schema of the settings."""
+    console.print_json(EnvironmentSettings.model_json_schema())
+
+
+@settings_app.command("env-example")
+def settings_env_example(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Stack files, such as Pulumi.*.yaml.")],
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="FILE", help="Compare with this file instead; stale exits 3.")
+    ] = None,
+) -> None:
+    """Print `.env.example` for these stacks: every variable of every service, and where its value comes from."""
+    text = build_env_example([_settings(file) for file in sorted(files)])
+    if check is None:
+        sys.stdout.write(text)
+        return
+    try:
+        found = check.read_text()
+    except FileNotFoundError:
+        found = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{check}: cannot be read: {getattr(error, 'strerror', 'not text')}; give a file") from None
+    if found != text:
+        names = " ".join(map(str, sorted(files)))
+        raise VerdictError(f"{check}: is stale; run `ops settings env-example {names} > {check}`")
+
+
+def _settings(file: Path) -> EnvironmentSettings:
+    try:
+        return load_stack_file(file)
+    except SettingsError as error:
+        more = (
+            f" (and {len(error.problems) - 1} more; see `ops settings check {file}`)" if len(error.problems) > 1 else ""
+        )
+        first = next(iter(_problems(file, error)), "is not valid")
+        raise StackError(f"{file}: {first}{more}") from None
+
+
+def _source_of(secret: str) -> str:
+    """Return the command that sets a secret: keys are made, what the app wants is its own."""
+    if secret.startswith("secrets.backupKeys."):
+        return f"`pulumi config set --secret --path 'ancla:{secret}.accessKey'`, then `.secretKey`"
+    own = secret.startswith(("secrets.app.", "secrets.slack"))
+    return f"`pulumi config set --secret --path 'ancla:{secret}'`" if own else "`ops stack init`"
+
+
+def _problems(file: Path, error: SettingsError) -> list[str]:
+    """Return the problems without the file's name, which stands before them; with what to do where it is not there."""
+    found = [problem.removeprefix(f"{file}: ") for problem in error.problems]
+    if not file.is_file():
+        others = ", ".join(sorted(map(str, file.parent.glob("Pulumi.*.yaml")))) or "none here"
+        found = [f"{problem}; stack files: {others}" for problem in found]
+    return found

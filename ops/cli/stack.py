@@ -1,0 +1,124 @@
+"""`ops stack`: begin a stack, and mend one whose engine was killed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ops.cli.options import DryRunOption, JsonOption, YesOption
+from ops.core import console
+from ops.core.errors import StackError
+from ops.stack.cloud import cloud_from_environment
+from ops.stack.init import KEYS, InitReport, init_file, init_stack
+from ops.stack.recovery import recover
+
+stack_app = typer.Typer(no_args_is_help=True)
+
+StackName = Annotated[
+    str | None, typer.Option("--stack", "-s", envvar=["ANCLA_STACK", "PULUMI_STACK"], help="The stack.")
+]
+
+
+@stack_app.command("init")
+def init_command(
+    stack: StackName = None,
+    emit_secrets: Annotated[
+        Path | None,
+        typer.Option("--emit-secrets", metavar="FILE", help="Keep the keys in this file (ANCLA_SECRETS) instead."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the stack's keys and record its account. Safe to repeat: what is there stays."""
+    if emit_secrets is not None:
+        report = init_file(emit_secrets)
+    else:
+        if stack is None:
+            raise StackError("stack init: which one? Give --stack, as in Pulumi.<stack>.yaml")
+        token = os.environ.get("DIGITALOCEAN_TOKEN") or os.environ.get("DIGITALOCEAN_ACCESS_TOKEN")
+        report = init_stack(stack, cloud_from_environment() if token else None)
+    if as_json:
+        console.print_json(
+            {
+                "made": report.made,
+                "kept": report.kept,
+                "account": report.account,
+                "backend": report.backend,
+                "file": report.written,
+                "notes": report.notes,
+            }
+        )
+        return
+    _print_init(stack, report)
+
+
+@stack_app.command("recover")
+def recover_command(
+    stack: StackName = None, dry_run: DryRunOption = False, yes: YesOption = False, as_json: JsonOption = False
+) -> None:
+    """After a killed engine: clear its lock, adopt what it made and did not write down, then refresh."""
+    if stack is None:
+        raise StackError("stack recover: which one? Give --stack, as in Pulumi.<stack>.yaml")
+    cloud = cloud_from_environment()
+    plan = recover.make_plan(stack, cloud, dry_run=dry_run)
+    if as_json:
+        console.print_json(
+            {
+                "stack": stack,
+                "removed": [str(path) for path in plan.torn],
+                "locks": [str(lock.path) for lock in plan.locks],
+                "steps": [{"urn": s.urn, "action": s.action, "id": s.id, "reason": s.reason} for s in plan.steps],
+            }
+        )
+    else:
+        _print_plan(plan)
+    if dry_run or plan.empty:
+        return
+    if cloud.is_real and not yes:
+        console.confirm(f"Do this to stack {stack} at {cloud.address}?")
+    recover.execute(plan, cloud, console.step)
+    console.step("recovered; run `pulumi up` to go on")
+
+
+def _print_init(stack: str | None, report: InitReport) -> None:
+    for name in report.made:
+        console.out.print(f"[green]made[/green] {name}{_meaning(name)}")
+    for name in report.kept:
+        console.out.print(f"[dim]kept[/dim] {name}{_meaning(name)}")
+    if report.written is not None:
+        console.out.print(
+            f"They are in {report.written} (mode 0600), as a document for ANCLA_SECRETS.", highlight=False
+        )
+        return
+    console.out.print(f"\nThe keys are in Pulumi.{stack}.yaml, encrypted: commit that file.")
+    console.out.print(
+        f"The state is at {report.backend}; account {report.account or 'not recorded yet'}.", highlight=False
+    )
+    console.out.print(
+        "The passphrase (PULUMI_CONFIG_PASSPHRASE or its _FILE) opens both. Nobody can make it again: keep it in the "
+        "team's password manager,\nand a copy of it away from this machine. With a file:// backend, back the state up "
+        "too, or use a bucket (`pulumi login s3://…`).",
+    )
+    for note in report.notes:
+        console.out.print(f"[yellow]note[/yellow] {note}")
+
+
+def _meaning(name: str) -> str:
+    return f": {KEYS[name]}" if name in KEYS else ""
+
+
+def _print_plan(plan: recover.RecoverPlan) -> None:
+    for path in plan.torn:
+        console.out.print(f"{path}: was left half written and is not needed: [bold]removed[/bold]")
+    if plan.empty:
+        console.out.print(f"{plan.stack}: nothing to recover: no dead lock, no unfinished operation")
+    for lock in plan.locks:
+        console.out.print(f"lock of process {lock.pid}, which is gone: [bold]clear[/bold]")
+    table = Table("what was asked for", "is", "so")
+    for item in plan.steps:
+        table.add_row(item.name, item.reason, f"[bold]{item.action}[/bold]")
+    if plan.steps:
+        console.out.print(table)

@@ -1,0 +1,1 @@
+"""What knows no concept of ours: errors, console, progress, files, signatures."""

@@ -1,0 +1,1 @@
+"""What drills leave: signed documents, their chain, and a page for people."""

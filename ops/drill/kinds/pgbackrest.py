@@ -1,0 +1,296 @@
+"""A drill of pgBackRest's backups: restore, recover to a moment, read everything, stop and remove it all.
+
+The live server is not asked anything, and no file of its is written: the restore goes into a new folder, tablespaces
+included, and without `--delta`, so that pgBackRest itself refuses a folder that is not empty.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+import psycopg
+
+from ops.core.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
+from ops.drill.context import Asked
+from ops.drill.evidence.document import Phase, Questions
+from ops.drill.kinds.pgbackrest_evidence import QUESTIONS, BackrestEvidence, Recovered, RecoveredDatabase, answered
+from ops.drill.scratch.pgbackrest import Place, exact_tool, running, scratch_place
+from ops.pgbackrest import info
+from ops.pgbackrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, Report, as_account, as_error
+from ops.pgbackrest.info import Backup, Server, Stanza
+from ops.sources.postgres.identity import identity
+from ops.sources.postgres.source import PostgresDatabase
+from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
+
+OLDEST_MAJOR = 13
+ROOM = 1.2
+"""Free space asked for, as a share of the server's size: WAL is replayed beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackrestDrill:
+    """What to drill. `at` None is the end of the archived WAL; `user` the server's superuser; budgets by their unit."""
+
+    pgbackrest: Pgbackrest
+    stanza: str
+    environment: str | None = None
+    at: datetime | None = None
+    repository: int | None = None
+    user: str = "postgres"
+    max_age_hours: float
+    rto_minutes: int | None = None
+    wait_minutes: int = 60
+    may_be_empty: bool = False
+    spool: Path | None = None
+
+
+@dataclass(kw_only=True)
+class _Found(Asked):
+    """What a drill has found so far."""
+
+    questions: ClassVar[Questions] = QUESTIONS
+    databases: list[RecoveredDatabase] = field(default_factory=list[RecoveredDatabase])
+    tools: dict[str, str] = field(default_factory=dict[str, str])
+    recovered: Recovered | None = None
+    rto: float | None = None
+
+
+def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: datetime) -> Backup:
+    """Return the newest backup that counts and was complete at `at`.
+
+    Raises:
+        BackupNotFoundError: there is none.
+        OpsError: the time is still to come.
+    """
+    known = info.counted(stanza, now, repository)
+    if not known:
+        raise BackupNotFoundError(f"stanza {stanza.name}: no backup that counts; run `ops backrest backup --type full`")
+    if at is not None and at > now:
+        raise OpsError(f"--at {at:%Y-%m-%dT%H:%M:%SZ}: is still to come")
+    fitting = [backup for backup in known if at is None or backup.stopped_at <= at]
+    if not fitting:
+        raise BackupNotFoundError(
+            f"--at {at:%Y-%m-%dT%H:%M:%SZ}: the oldest backup of {stanza.name} is complete only at "
+            f"{known[0].stopped_at:%Y-%m-%dT%H:%M:%SZ}: no time before that can be recovered"
+        )
+    return fitting[-1]
+
+
+def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
+    """Drill, and return the evidence; a red verdict is a result, not an exception.
+
+    Raises:
+        BackupNotFoundError: nothing to drill, or nothing as old as that.
+        ToolError: the programs of that major version are not here.
+        SpoolError: no room for the restore.
+        OpsError: pgBackRest could not be asked, or did not begin; see `ops.pgbackrest.driver`.
+    """
+    started, found = datetime.now(UTC), _Found()
+    stanza = info.read(job.pgbackrest, job.stanza)
+    backup = choose(stanza, job.at, job.repository, started)
+    server = _known_server(stanza, backup)
+    found.tools = {"pgbackrest": job.pgbackrest.version(), "postgres": exact_tool("postgres", server.version).version}
+    looked = info.freshness(stanza, job.max_age_hours, started)
+    found.add("backup", str(looked[0]), [str(item) for item in looked if not item.fresh])
+    with scratch_place(job.pgbackrest, job.spool) as place:
+        _room(place, backup)
+        begun = time.monotonic()
+        if _restore(job, backup, place, found, report):
+            _recover(job, server, place, found, report)
+        if found.recovered is not None:
+            found.rto = round(time.monotonic() - begun, 3)
+            _time(job, found)
+        folder = place.folder
+    found.add("clean", "both", [f"{folder}: is left; remove it"] if folder.exists() else None)
+    checks = QUESTIONS.in_full(found.checks)
+    return BackrestEvidence(
+        verdict="green" if all(map(answered, checks)) else "red",
+        environment=job.environment,
+        stanza=stanza.name,
+        repository=backup.database.repository,
+        backup=backup.label,
+        backup_type=backup.type,
+        backup_stopped_at=backup.stopped_at,
+        wal_start=backup.archive.start if backup.archive else None,
+        wal_stop=backup.archive.stop if backup.archive else None,
+        system=str(server.system),
+        server_version=server.version,
+        asked_for=job.at,
+        started_at=started,
+        finished_at=datetime.now(UTC),
+        rto_seconds=found.rto,
+        rto_budget_seconds=job.rto_minutes * 60 if job.rto_minutes else None,
+        size=backup.info.size,
+        stored=backup.info.repository.size,
+        recovered=found.recovered,
+        databases=found.databases,
+        tools=found.tools,
+        checks=checks,
+        phases=found.phases,
+    )
+
+
+def _known_server(stanza: Stanza, backup: Backup) -> Server:
+    server = stanza.server(backup)
+    if server is None:
+        raise BackupNotFoundError(f"stanza {stanza.name}: {backup.label} is of no server that the repository knows")
+    if int(server.version.partition(".")[0]) < OLDEST_MAJOR:
+        raise ToolError(f"{backup.label} is of PostgreSQL {server.version}; drills know {OLDEST_MAJOR} and later")
+    return server
+
+
+def _room(place: Place, backup: Backup) -> None:
+    free, need = shutil.disk_usage(place.folder).free, int(backup.info.size * ROOM)
+    if free < need:
+        raise SpoolError(
+            f"{place.folder.parent}: {free >> 20} MiB free, the restore needs {need >> 20} MiB; give --spool"
+        )
+
+
+def _restore(job: BackrestDrill, backup: Backup, place: Place, found: _Found, report: Report) -> bool:
+    report(f"restoring {backup.label} into {place.data}")
+    options = [
+        f"--repo={backup.database.repository}",
+        f"--set={backup.label}",
+        f"--pg1-path={place.data}",
+        f"--tablespace-map-all={place.tablespaces}",
+        "--archive-mode=off",  # the copy must never archive into the live repository
+    ]
+    if job.at is not None:
+        options += ["--type=time", f"--target={job.at:%Y-%m-%d %H:%M:%S.%f}+00", "--target-action=promote"]
+    with found.phase("restore"):
+        done = job.pgbackrest.run("restore", *options, stanza=job.stanza, report=report, check=False)
+    if done.returncode in NOT_OF_THE_BACKUP:
+        raise as_error(done, "restore", job.stanza)
+    if done.returncode:
+        found.add("restore", "no", [str(as_error(done, "restore", job.stanza))])
+        return False
+    found.add("restore", f"{backup.label}, {backup.info.size >> 20} MiB")
+    return True
+
+
+def _recover(job: BackrestDrill, server: Server, place: Place, found: _Found, report: Report) -> None:
+    report("replaying WAL" + (f" until {job.at:%Y-%m-%d %H:%M:%S.%f} UTC" if job.at else " to the end of the archive"))
+    begun, open_since = time.monotonic(), None
+    try:
+        with running(job.pgbackrest, place, server.version, job.user, job.wait_minutes * 60) as endpoint:
+            open_since = time.monotonic()
+            found.phases.append(
+                Phase(name="replay", begin=round(begun - found.began, 3), seconds=round(open_since - begun, 3))
+            )
+            with found.phase("check"):
+                report("reading all of it")
+                _look(job, server, place, endpoint, found)
+    except (SourceError, psycopg.Error) as error:
+        where = "recovery" if open_since is None else "databases"
+        found.add(where, "no", [one_line(error)])
+
+
+def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, found: _Found) -> None:
+    with endpoint.connect() as connection:
+        recovered = found.recovered = _recovered(connection, place)
+        databases = [str(row[0]) for row in connection.execute(_DATABASES).fetchall()]
+    end = (
+        f", the last transaction of {recovered.last_transaction:%Y-%m-%d %H:%M:%S.%f} UTC"
+        if recovered.last_transaction
+        else ""
+    )
+    found.add("recovery", f"{recovered.ended}{end}")
+    problems: list[str] = []
+    if recovered.system != str(server.system):
+        problems.append(f"it is system {recovered.system}, the stanza's is {server.system}")
+    if recovered.parent_timeline is None:
+        problems.append(f"timeline {recovered.timeline} has no parent: nothing was recovered")
+    found.add(
+        "identity",
+        f"system {recovered.system}, timeline {recovered.timeline} from {recovered.parent_timeline}",
+        problems,
+    )
+    _moment(job, recovered, found)
+    unreadable: list[str] = []
+    for name in databases:
+        try:
+            record = PostgresDatabase(endpoint=endpoint.on(name)).fingerprint()
+        except SourceError as error:
+            unreadable.append(f"{name}: {error}")
+            continue
+        found.databases.append(
+            RecoveredDatabase(
+                database=name,
+                rows=record.rows,
+                tables=list(record.tables),
+                unsound=list(record.unsound),
+                not_compared=list(record.not_compared),
+            )
+        )
+    tables, rows = (sum(len(d.tables) for d in found.databases), sum(d.rows for d in found.databases))
+    found.add("databases", f"{len(found.databases)} databases, {tables} tables, each to its last row", unreadable)
+    nothing = ["no row in any table; say --may-be-empty if that is right"] if not (rows or job.may_be_empty) else []
+    found.add("rows", f"{rows} rows", nothing)
+    _amcheck(job, server, endpoint, found)
+
+
+_DATABASES = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+
+
+def _recovered(connection: Connection, place: Place) -> Recovered:
+    who = identity(connection)
+    row = connection.execute("SELECT pg_catalog.pg_last_xact_replay_timestamp()").fetchone()
+    parent, ended = None, "no history"
+    history = place.data / "pg_wal" / f"{who.timeline:08X}.history"
+    if history.exists():
+        last = history.read_text().strip().splitlines()[-1].split("\t", 2)
+        parent, ended = int(last[0]), last[2] if len(last) > 2 else "no reason given"
+    return Recovered(
+        system=who.system,
+        timeline=who.timeline,
+        parent_timeline=parent,
+        ended=ended,
+        last_transaction=row[0].astimezone(UTC) if row and row[0] else None,
+    )
+
+
+def _moment(job: BackrestDrill, recovered: Recovered, found: _Found) -> None:
+    if job.at is None:
+        found.skip("moment", "the latest was asked for")
+        return
+    last = recovered.last_transaction
+    late = [f"a transaction of {last:%Y-%m-%d %H:%M:%S.%f} UTC is in it"] if last and last > job.at else None
+    found.add("moment", f"nothing after {job.at:%Y-%m-%d %H:%M:%S.%f} UTC", late)
+
+
+def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Found) -> None:
+    try:
+        tool = find_tool("pg_amcheck", at_least=server.version.partition(".")[0])
+    except ToolError as error:
+        found.skip("amcheck", str(error))
+        return
+    with endpoint.connect() as connection:
+        known = connection.execute("SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'").fetchone()
+    if known is None:
+        found.skip("amcheck", f"the extension is not installed here: apt-get install postgresql-contrib-{tool.major}")
+        return
+    options = ["--all", "--install-missing", "--heapallindexed", "--no-password"]
+    done = as_account(
+        [tool.path, "--host", endpoint.host, "--port", str(endpoint.port), "--username", endpoint.user, *options],
+        job.pgbackrest,
+    )
+    said = [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    found.add(
+        "amcheck",
+        f"pg_amcheck {tool.version}, every heap and index",
+        (said[:5] or [f"exit {done.returncode}"]) if done.returncode else None,
+    )
+
+
+def _time(job: BackrestDrill, found: _Found) -> None:
+    if job.rto_minutes is None or found.rto is None:
+        found.skip("time", "no budget was given")
+        return
+    answer = f"{found.rto:.0f} s, budget {job.rto_minutes * 60} s"
+    found.add("time", answer, [answer] if found.rto > job.rto_minutes * 60 else None)

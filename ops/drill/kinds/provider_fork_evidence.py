@@ -1,0 +1,110 @@
+"""What a drill of the provider's backup leaves behind, apart from the drills of our own backups: it proves theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ops.core.formatting import duration, utc
+from ops.core.signing import Signature
+from ops.drill.evidence import series
+from ops.drill.evidence.document import Attachment, Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions
+
+PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
+
+QUESTIONS = Questions(
+    points="Does the provider list restore points, the newest one young enough?",
+    online="Did the provider make a cluster of it in time?",
+    closed="May only the stack's own droplets reach it?",
+    identity="Is it the data of this very cluster, recovered into another server?",
+    databases="Is every database of the stack in it, readable to the last row?",
+    schema="Are tables, columns, constraints and indexes those of the live databases?",
+    rows="Is there anything in it at all?",
+    integrity="Are all constraints validated and all indexes valid, as in the live databases?",
+    clean="Is the fork destroyed?",
+)
+
+
+class ForkedDatabase(DatabaseFacts):
+    """One database of the fork."""
+
+    schema_differences: list[str] = Field(default_factory=list)
+
+
+class IdentityFacts(Facts):
+    """The same system (initdb's number, copied with the data), on a timeline that recovery began."""
+
+    system: str
+    live_timeline: int
+    fork_system: str
+    fork_timeline: int
+
+
+class ForkEvidence(OtherDocument[ForkedDatabase]):
+    """A drill of the provider's restore points. Times are UTC, money in US dollars.
+
+    `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
+    `rto_seconds` until the last table was read. `sequence` counts the environment's documents from 1, `previous` is the
+    SHA-256 of the one before.
+    """
+
+    evidence_version: Literal[1] = 1
+    kind: Literal["provider-restore-point"] = "provider-restore-point"
+    proves: str = PROVES
+    verdict: Literal["green", "red"]
+    environment: str
+    project: str
+    cluster: str
+    cluster_name: str
+    region: str
+    server_version: str | None = None
+    fork: str | None = None
+    fork_name: str
+    asked_for: datetime
+    first_restore_point: datetime
+    newest_restore_point: datetime
+    newest_budget_hours: int
+    started_at: datetime
+    finished_at: datetime
+    fork_seconds: float | None = None
+    rto_seconds: float | None = None
+    cost_at_most: float
+    cost_limit: float
+    prices_read: str
+    identity: IdentityFacts | None = None
+    databases: list[ForkedDatabase] = Field(default_factory=list)
+    checks: list[Check]
+    phases: list[Phase]
+    sequence: int = 0
+    previous: str | None = None
+    page: Attachment | None = None
+    signed: Signature | None = None
+
+    @property
+    def title(self) -> str:
+        """Whose backup it was, in a few words."""
+        return f"Drill of the provider's backup: {self.project} {self.environment}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a person asks about the backup and the fork, by its name."""
+        return {
+            "cluster": f"{self.cluster_name}, {self.region}",
+            "data of": utc(self.asked_for),
+            "newest restore point": f"{utc(self.newest_restore_point)}, budget {self.newest_budget_hours} h",
+            "oldest restore point": utc(self.first_restore_point),
+            "server": self.server_version or "-",
+            "fork": self.fork_name,
+            "online after": duration(self.fork_seconds),
+            "cost": f"at most {self.cost_at_most:.2f} US dollars, limit {self.cost_limit:.2f}",
+        }
+
+
+def verify(folder: Path, environment: str, keys: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the documents of an environment, oldest first, and what is wrong with them; see `evidence.series`."""
+    files, problems = series.verify(folder, f"fork-drill-{environment}", keys)
+    return files, [f"{file.name}: {what}" for file, what in problems]

@@ -1,0 +1,183 @@
+"""Negative controls: a copy of a backup, made wrong in one known way. A drill that stays green on it proves nothing.
+
+Only a copy in a folder of this machine is ever changed; the type of `damage` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from blueprint.keys import make_key
+from ops.core.errors import RestoreRefusedError
+from ops.core.signing import Signer
+from ops.repository.catalog import prefix_of
+from ops.repository.manifest import MANIFEST_NAME, Manifest
+from ops.repository.records import (
+    AnyRecord,
+    BucketRecord,
+    PostgresRecord,
+    SecretsRecord,
+    SqliteRecord,
+    TableFingerprint,
+)
+from ops.repository.stores.base import Store
+from ops.repository.stores.folder import FolderStore
+
+_PART = 8 << 20
+
+
+class Damage(StrEnum):
+    """What is done to the copy, or to the drill's key."""
+
+    FLIP = "flip"
+    TRUNCATED = "truncated"
+    MISSING = "missing"
+    MANIFEST = "manifest"
+    ORIGIN = "origin"
+    ROWS = "rows"
+    STALE = "stale"
+    KEY = "key"
+
+
+EXPLAINED = {
+    Damage.FLIP: "one bit of one object is flipped",
+    Damage.TRUNCATED: "one object has lost its second half",
+    Damage.MISSING: "one object is missing",
+    Damage.MANIFEST: "the manifest was edited after it was sealed",
+    Damage.ORIGIN: "the manifest was sealed anew and signed by another key",
+    Damage.ROWS: "the manifest, sealed anew, remembers other content than there was",
+    Damage.STALE: "the snapshot is older than the budget",
+    Damage.KEY: "the drill has another key than those it was encrypted for",
+}
+CAUGHT_BY = {
+    Damage.FLIP: "digests",
+    Damage.TRUNCATED: "objects",
+    Damage.MISSING: "objects",
+    Damage.MANIFEST: "backup",
+    Damage.ORIGIN: "origin",
+    Damage.ROWS: "content",
+    Damage.STALE: "age",
+    Damage.KEY: "key",
+}
+"""The check that must turn red; another one turning red in its place is not a proof."""
+
+
+def possible(manifest: Manifest, *, signer: str | None) -> list[Damage]:
+    """Return the controls that there is something to damage for."""
+    impossible = {
+        Damage.FLIP: not manifest.stored_bytes,
+        Damage.TRUNCATED: not manifest.stored_bytes,
+        Damage.MISSING: not manifest.objects,
+        Damage.ORIGIN: signer is None,
+        Damage.ROWS: not manifest.source.rows,
+        Damage.KEY: not manifest.recipients,
+    }
+    return [kind for kind in Damage if not impossible.get(kind)]
+
+
+def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
+    """Copy one backup as it is stored, and those it depends on."""
+    prefix = prefix_of(manifest.name, manifest.id)
+    keys = [prefix + key for key in (*(entry.key for entry in manifest.objects), MANIFEST_NAME)]
+    for other in manifest.depends_on:
+        keys += [item.key for item in store.list(prefix_of(manifest.name, other))]
+    for key in keys:
+        with store.open(key) as body:
+            upload = copy.upload(key)
+            number = 0
+            while block := body.read(_PART):
+                number += 1
+                upload.put(number, block)
+            upload.complete()
+
+
+def link_backup(original: FolderStore, copy: FolderStore) -> None:
+    """Copy a copy at no cost: its files are the same ones until `damage` puts others in their place."""
+    for item in original.list(""):
+        target = copy.root / item.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(original.root / item.key, target)
+
+
+def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours: int) -> None:
+    """Make the copy wrong. The wrong key is not in the copy, and is left to the drill.
+
+    Raises:
+        RestoreRefusedError: there is nothing in it to damage in that way.
+    """
+    match kind:
+        case Damage.FLIP:
+            _flip(_victim(copy, manifest))
+        case Damage.TRUNCATED:
+            _halve(_victim(copy, manifest))
+        case Damage.MISSING:
+            _victim(copy, manifest).unlink()
+        case Damage.MANIFEST:
+            edited = {"environment": f"{manifest.environment}-edited"}
+            _write(copy, manifest.model_copy(update=edited))  # the old digest stays
+        case Damage.ORIGIN:
+            _write(copy, manifest.sealed(Signer(make_key())))
+        case Damage.ROWS:
+            _write(copy, manifest.model_copy(update={"source": _miscounted(manifest)}).sealed())
+        case Damage.STALE:
+            moment = manifest.snapshot_at - timedelta(hours=max_age_hours + 1)
+            _write(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
+        case Damage.KEY:
+            pass
+
+
+def _flip(path: Path) -> None:
+    with _own(path).open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+def _halve(path: Path) -> None:
+    os.truncate(_own(path), path.stat().st_size // 2)
+
+
+def _own(path: Path) -> Path:
+    """Make the file one of its own: `link_backup` may have lent it."""
+    copy = path.with_name(f"{path.name}.partial")
+    shutil.copyfile(path, copy)
+    return copy.replace(path)
+
+
+def _miscounted(manifest: Manifest) -> AnyRecord:
+    """Return what a manifest would say that remembers something else."""
+    record = manifest.source
+    match record:
+        case PostgresRecord() | SqliteRecord():
+            return record.model_copy(update={"tables": _one_row_more(record.tables)})
+        case SecretsRecord():
+            return record.model_copy(update={"fingerprint": record.fingerprint[::-1]})
+        case BucketRecord():
+            first, *rest = record.objects
+            other = first.model_copy(update={"sha256": first.sha256[::-1]})
+            return record.model_copy(update={"objects": (other, *rest)})
+
+
+def _one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint, ...]:
+    tables = list(known)
+    index = max(range(len(tables)), key=lambda i: tables[i].rows)
+    tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
+    return tuple(tables)
+
+
+def _victim(copy: FolderStore, manifest: Manifest) -> Path:
+    """Choose the largest object that holds a table's rows; return its file."""
+    if not manifest.objects:
+        raise RestoreRefusedError(f"{manifest.id}: holds no object to damage")
+    data = [entry for entry in manifest.objects if entry.holds.startswith("table ")] or list(manifest.objects)
+    chosen = max(data, key=lambda entry: entry.size)
+    return copy.root / prefix_of(manifest.name, manifest.id) / chosen.key
+
+
+def _write(copy: FolderStore, manifest: Manifest) -> None:
+    copy.put_bytes(prefix_of(manifest.name, manifest.id) + MANIFEST_NAME, manifest.to_bytes())

@@ -1,0 +1,1 @@
+"""PostgreSQL servers that live as long as a drill."""

@@ -1,0 +1,189 @@
+"""A PostgreSQL of our own for the length of a drill: a unix socket in a private folder, no network, removed always.
+
+It is tuned to be thrown away (no fsync, no WAL to speak of), so its times are those of the profile `fast-scratch` and
+not of a production server. It never runs as root; PostgreSQL refuses that.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Collection, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from psycopg import sql
+from pydantic import SecretStr
+
+from ops.core.errors import SourceError, ToolError
+from ops.drill.workdir import is_kept
+from ops.sources.postgres.tools import Endpoint, Tool, find_tool, tool_message
+
+PROFILE = "fast-scratch"
+START_SECONDS = 60
+SUPERUSER = "ancla_drill"
+SOCKET_LENGTH = 90
+"""A socket's path may have 107 bytes; its name takes some of them."""
+
+SETTINGS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "4GB",
+    "autovacuum": "off",
+    "shared_buffers": "128MB",
+    "maintenance_work_mem": "128MB",
+    "logging_collector": "off",
+    "lo_compat_privileges": "on",  # large objects are read whoever may: they are loaded and compared by no superuser
+}
+
+
+@contextmanager
+def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | None = None) -> Generator[Endpoint]:
+    """Run a new PostgreSQL of at least `version`; yields its superuser's way to the database `postgres`.
+
+    Args:
+        version: of the server the backup is of; the lowest installed one that fits is taken.
+        roles: names to create (no login), so that owners and grants can be restored.
+        parent: where its folder is made; the system's temporary folder when None. In a drill's own folder that is
+            kept (`ops.drill.workdir`), the server's stays too.
+
+    Raises:
+        ToolError: no server programs here, or no user to run them as.
+        SourceError: the server did not start; its log's last line is in the message.
+    """
+    initdb, postgres = find_tool("initdb", at_least=version), find_tool("postgres", at_least=version)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
+        stack.callback(_discard, folder)
+        if len(str(folder)) > SOCKET_LENGTH:
+            raise ToolError(f"{folder}: too long a path for a socket; give a short --spool, such as /var/tmp")
+        account = _account()
+        password = SecretStr(secrets.token_urlsafe(24))
+        roles = tuple(roles)
+        superuser = free_name(SUPERUSER, roles)
+        _initialize(initdb, folder, account, password, superuser)
+        log = stack.enter_context((folder / "log").open("w+b"))
+        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        process = subprocess.Popen(
+            [*_as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=bare_environment(folder),
+            start_new_session=True,  # Ctrl-C is for us; we end the server
+        )
+        stack.callback(_stop, process)
+        endpoint = Endpoint(host=str(folder), port=5432, user=superuser, password=password, database="postgres")
+        _wait(endpoint, process, folder / "log")
+        with endpoint.connect() as connection:
+            for role in roles:
+                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        yield endpoint
+
+
+def how_to_look(server: Endpoint, version: str, database: str) -> str:
+    """Say how a person looks into what a scratch server has left, without its password."""
+    account = _account()
+    program = find_tool("postgres", at_least=version).path
+    become = f"setpriv --reuid={account.pw_uid} --regid={account.pw_gid} --clear-groups -- " if account else ""
+    return f"{become}{program} --single -D {Path(server.host) / 'data'} {database}"
+
+
+def _discard(folder: Path) -> None:
+    if not is_kept(folder.parent):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _initialize(
+    initdb: Tool, folder: Path, account: pwd.struct_passwd | None, password: SecretStr, superuser: str = SUPERUSER
+) -> None:
+    passfile = folder / "password"
+    passfile.touch(mode=0o600)
+    passfile.write_text(password.get_secret_value())
+    if account is not None:
+        for path in (folder, passfile):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    arguments = ["-D", folder / "data", "-U", superuser, "--auth=scram-sha-256", f"--pwfile={passfile}"]
+    arguments += ["--encoding=UTF8", "--locale=C", "--no-sync"]
+    done = subprocess.run(
+        [*_as(account, dies_with_us=True), initdb.path, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=bare_environment(folder),
+        check=False,
+    )
+    passfile.unlink()
+    if done.returncode != 0:
+        raise SourceError(f"initdb: the scratch server cannot be made: {tool_message(done.stderr)}")
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Return the user to become, or None to stay who we are."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise ToolError("postgres does not run as root, and there is neither a user postgres nor nobody: make one")
+
+
+def _as(account: pwd.struct_passwd | None, *, dies_with_us: bool = False) -> list[str]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        if account is None:
+            return []
+        raise ToolError("setpriv: not found; install util-linux, or run the drill as another user than root")
+    command = [setpriv]
+    if account is not None:
+        command += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    if dies_with_us:
+        command.append("--pdeathsig=QUIT")  # PostgreSQL's immediate shutdown: nothing stays after a kill -9 of ours
+    return [*command, "--"] if len(command) > 1 else []
+
+
+def free_name(name: str, roles: Collection[str]) -> str:
+    """Return a name for a role of ours that no recorded role has."""
+    return f"{name}_{secrets.token_hex(4)}" if name in roles else name
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """Return what a server's process may see of our environment, which has keys and tokens."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+    return kept | {"LC_ALL": "C", "HOME": str(home)}
+
+
+def _wait(endpoint: Endpoint, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = log.read_text(errors="replace").strip().splitlines()
+            raise SourceError(f"postgres: the scratch server does not start: {last[-1] if last else 'no message'}")
+        try:
+            with endpoint.connect():
+                return
+        except SourceError:
+            time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(3)  # SIGQUIT: immediate shutdown, the data is thrown away
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,192 @@
+"""The login that a drill loads, compares and asks as: a backed-up database brings code that runs while it is loaded.
+
+A CHECK, an index or a trigger runs functions that any role of the live database wrote. So this login is no superuser,
+is in no role that reaches files or programs of this machine, and has no CREATEROLE, which before 16 could join those.
+It is a member of the recorded roles, and so gives everything its owner back. The superuser makes extensions, where
+nothing of the backup is there but empty schemas; from then on it does not go into that database.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from ops.core.errors import RestoreError
+from ops.drill.scratch.postgres import free_name
+from ops.repository.records import PostgresRecord
+from ops.sources.postgres.catalog_queries import unquoted
+from ops.sources.postgres.restore import archive_in
+from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line, script
+
+LOADER = "ancla_drill_loader"
+MAKERS = "ancla_drill_makers"
+"""Members may make objects in every schema: who is no superuser gives nothing to an owner who has lost that right."""
+
+LIMITS = ("must be superuser", "only superuser", "permission denied for language", "permission denied to ")
+"""What PostgreSQL says where only a superuser may make something."""
+ADVICE = "a drill runs nothing of a backup as superuser: restore this one into a server of its own, and look there"
+
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s"(.;]+)'
+_EXTENSION = re.compile(rf"^CREATE EXTENSION IF NOT EXISTS ({_NAME}) WITH SCHEMA ({_NAME});$", re.MULTILINE)
+_ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<kind>[A-Z ]*[A-Z]) (?P<schema>\S+) (?P<name>.*) \S*$")
+_GRANTED = re.compile(
+    "(TABLE|SEQUENCE|COLUMN|FUNCTION|PROCEDURE|TYPE|DOMAIN|SCHEMA|LANGUAGE|FOREIGN DATA WRAPPER|FOREIGN SERVER)"
+    f" (?P<name>{_NAME})"
+)
+_LEFT_OUT = re.compile(r"EXTENSION |PUBLICATION |COMMENT PUBLICATION ")
+_OF_OTHERS = {"ACL", "DEFAULT ACL", "COMMENT", "EXTENSION", "TABLE DATA", "SEQUENCE SET", "SECURITY LABEL"}
+"""Kinds of entries that may be of an object that is not in the archive."""
+_PUBLIC = {("-", "public")}
+"""In every database, and in an archive only where it is another's than a new database's."""
+
+_SCHEMAS = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+_CONFIGURATION = (
+    "SELECT n.nspname, c.relname FROM pg_catalog.pg_extension e, pg_catalog.unnest(e.extconfig) AS t(oid)"
+    " JOIN pg_catalog.pg_class c ON c.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader:
+    """`server` is the superuser's way to a database that holds nothing, `endpoint` the loader's to what is loaded."""
+
+    server: Endpoint
+    endpoint: Endpoint
+    roles: tuple[str, ...]
+    name: str
+    makers: str
+
+    def take(self) -> None:
+        """Give the new, empty database to the loader."""
+        database, name = sql.Identifier(self.endpoint.database), sql.Identifier(self.name)
+        with _session(self.server) as connection:
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, name))
+            give = sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}")
+            connection.execute(give.format(database, sql.Identifier(self.makers)))
+        with _session(self.server.on(self.endpoint.database)) as connection:
+            if connection.info.server_version < 150000:  # the database's owner has it since
+                connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(name))
+
+    def prepare(self, script: str, names: Iterable[str]) -> None:
+        """Make the extensions, as superuser, and let the recorded roles make objects in the schemas that are there.
+
+        Args:
+            script: pg_restore's for the extensions, which has their schemas.
+            names: the extensions that the manifest names; no other is made.
+
+        Raises:
+            RestoreError: one cannot be made here.
+        """
+        wanted = set(names)
+        found = [(unquoted(name), unquoted(schema)) for name, schema in _EXTENSION.findall(script)]
+        makers, loader = sql.Identifier(self.makers), sql.Identifier(self.name)
+        with _session(self.server.on(self.endpoint.database)) as connection:
+            for name, schema in found:
+                if name in wanted:
+                    make = sql.SQL("CREATE EXTENSION {} WITH SCHEMA {}")
+                    try:
+                        connection.execute(make.format(sql.Identifier(name), sql.Identifier(schema)))
+                    except psycopg.Error as error:
+                        raise RestoreError(f"{self.endpoint}: extension {name}: {one_line(error)}") from None
+            for (schema,) in connection.execute(_SCHEMAS).fetchall():
+                give = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}")
+                connection.execute(give.format(sql.Identifier(schema), makers))
+            for (wrapper,) in connection.execute("SELECT fdwname FROM pg_catalog.pg_foreign_data_wrapper").fetchall():
+                give = sql.SQL("GRANT USAGE ON FOREIGN DATA WRAPPER {} TO {}")
+                connection.execute(give.format(sql.Identifier(wrapper), makers))
+            for table in connection.execute(_CONFIGURATION).fetchall():
+                give = sql.SQL("GRANT SELECT, INSERT, UPDATE ON {} TO {}")
+                connection.execute(give.format(sql.Identifier(*table), loader))
+
+    def close(self) -> None:
+        """Take back what the recorded roles did not have, and let the loader's connections in whatever the limit."""
+        with _session(self.server) as connection:
+            for role in self.roles:
+                take = sql.SQL("REVOKE {} FROM {}")
+                connection.execute(take.format(sql.Identifier(self.makers), sql.Identifier(role)))
+            limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1")
+            connection.execute(limit.format(sql.Identifier(self.endpoint.database)))
+
+
+def make_loader(server: Endpoint, database: str, roles: Iterable[str]) -> Loader:
+    """Make the login, of a password that nobody else knows, on a scratch server that has the `roles` already."""
+    recorded = tuple(roles)
+    name, makers = free_name(LOADER, recorded), free_name(MAKERS, recorded)
+    password = SecretStr(secrets.token_urlsafe(24))
+    with _session(server) as connection:
+        login = "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS PASSWORD {}"
+        connection.execute(sql.SQL(login).format(sql.Identifier(name), sql.Literal(password.get_secret_value())))
+        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(makers)))
+        join = sql.SQL("GRANT {} TO {}")
+        for member, group in [(name, makers), *((name, role) for role in recorded), *((r, makers) for r in recorded)]:
+            connection.execute(join.format(sql.Identifier(group), sql.Identifier(member)))
+        if connection.info.server_version >= 140000:  # what an owner has taken from himself is compared too
+            connection.execute(join.format(sql.Identifier("pg_read_all_data"), sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("REVOKE CONNECT ON DATABASE {}, template1 FROM PUBLIC").format(sql.Identifier(server.database))
+        )
+    endpoint = replace(server, user=name, password=password, database=database)
+    return Loader(server=server, endpoint=endpoint, roles=recorded, name=name, makers=makers)
+
+
+@contextmanager
+def _session(endpoint: Endpoint) -> Generator[Connection]:
+    with endpoint.connect() as connection:
+        try:
+            connection.execute("SET search_path = ''")
+            yield connection
+        except psycopg.Error as error:
+            raise RestoreError(f"{endpoint}: the scratch server refuses: {one_line(error)}") from None
+
+
+def restorable(lines: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the lines of an archive's list that the loader restores, and in words what is not restored.
+
+    That is what a superuser may make and the loader not, and what holds no rows: publications, and grants on what is
+    not in the archive, so on PostgreSQL's own objects and those of extensions. Extensions are there already.
+    """
+    entries = [(line, _ENTRY.match(line)) for line in lines]
+    there = {
+        (entry["schema"], name)
+        for _, entry in entries
+        if entry and entry["kind"] not in _OF_OTHERS
+        for name in (entry["name"], entry["name"].partition("(")[0])  # a function's has its arguments
+    }
+    kept: list[str] = []
+    left_out: list[str] = []
+    for line, entry in entries:
+        kind, name = (entry["kind"], entry["name"]) if entry else ("", "")
+        granted = _GRANTED.match(name) if kind == "ACL" else None
+        if kind == "PUBLICATION":
+            left_out.append(f"publication {name}: not restored, some are a superuser's to make")
+        elif granted and entry and (entry["schema"], unquoted(granted["name"])) not in there | _PUBLIC:
+            left_out.append(f"grants on {name}: not restored, it is PostgreSQL's own or an extension's")
+        elif not _LEFT_OUT.match(f"{kind} {name}"):
+            kept.append(line)
+    return kept, left_out
+
+
+def script_of(folder: Path, record: PostgresRecord, lines: Iterable[str]) -> str:
+    """Return the SQL of the extensions among the lines of an archive's list.
+
+    Raises:
+        RestoreError: pg_restore cannot read the archive.
+        ToolError: no pg_restore that reads the archive.
+    """
+    tool = find_tool("pg_restore", at_least=record.readable_from)
+    extensions = [line for line in lines if _kind(line) == "EXTENSION"]
+    return script(tool, archive_in(folder), extensions, [], os.environ)
+
+
+def _kind(line: str) -> str:
+    entry = _ENTRY.match(line)
+    return entry["kind"] if entry else ""

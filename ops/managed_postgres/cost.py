@@ -1,0 +1,47 @@
+"""What a fork costs, before it is made: the plan's price by the hour, for as many hours as a drill may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from blueprint.sizes import DATABASE_SIZES, PRICES_READ
+from ops.core.errors import OpsError
+from ops.managed_postgres.provider import Cluster
+
+HOURS_A_MONTH = 672
+"""DigitalOcean bills by the hour, and no more than so many a month."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForkCost:
+    """US dollars at most: `hourly` for one node of this plan, times `hours`. Disk above the plan's is not in it."""
+
+    size: str
+    hourly: float
+    hours: int
+    prices_read: str = PRICES_READ
+
+    @property
+    def total(self) -> float:
+        """US dollars for all hours."""
+        return round(self.hourly * self.hours, 4)
+
+
+def fork_cost(live: Cluster, wait_minutes: int, limit: float) -> ForkCost:
+    """Estimate what a fork costs at most: the time it may take to come online, and an hour to check and destroy it.
+
+    Raises:
+        OpsError: the plan's price is not known, or it is above the limit. Nothing was made.
+    """
+    size = DATABASE_SIZES.get(live.size)
+    if size is None:
+        raise OpsError(f"{live.name}: the price of {live.size} is not in blueprint/sizes.py; no fork without a price")
+    hours = math.ceil(wait_minutes / 60) + 1
+    cost = ForkCost(size=live.size, hourly=round(size.monthly / HOURS_A_MONTH, 5), hours=hours)
+    if cost.total > limit:
+        raise OpsError(
+            f"a fork of {live.name} ({live.size}) may cost {cost.total:.2f} US dollars ({cost.hours} h), "
+            f"more than --max-cost {limit:.2f}; nothing was made"
+        )
+    return cost

@@ -1,0 +1,64 @@
+"""Notifications by apprise: e-mail, Slack, WhatsApp gateways, webhooks, whatever its addresses name.
+
+The addresses are secrets: tokens are in them. So nothing here prints one, and apprise's own log, which may, is shut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from ops.monitoring.state import warn
+
+
+def send(addresses: Sequence[SecretStr], *, title: str, body: str) -> int:
+    """Send one message to every address; return how many took it. One that does not is one line on stderr."""
+    if not addresses:
+        return 0
+    import apprise  # noqa: PLC0415  # half a second of import, for the rare run that has something to say
+
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    log.handlers = [logging.NullHandler()]
+    taken = 0
+    for number, address in enumerate(addresses, 1):
+        service = apprise.Apprise()
+        where = f"notification {number} of {len(addresses)}"
+        if not service.add(address.get_secret_value()):
+            warn(f"{where}: secrets.notifications[{number - 1}] is no address that apprise knows")
+            continue
+        kind = next((str(one.service_name) for one in service), "?")
+        try:
+            done = bool(service.notify(title=title, body=body))
+        except Exception:  # noqa: BLE001  # a plugin's own mistake; its text may hold the address
+            done = False
+        if done:
+            taken += 1
+        else:
+            warn(f"{where} ({kind}) was not taken: {title}")
+    return taken
+
+
+def redacted(text: str, secrets: BaseModel) -> str:
+    """Return the text with every secret value in it replaced, whoever put it there."""
+    for value in sorted(set(_values(secrets)), key=len, reverse=True):
+        text = text.replace(value, "[secret]")
+    return text
+
+
+def _values(value: Any) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        if len(found := value.get_secret_value()) >= 4:
+            yield found
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _values(getattr(value, name))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _values(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _values(item)

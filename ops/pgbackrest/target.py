@@ -1,0 +1,81 @@
+"""Where a stanza's server is: on this machine, or on the stack's droplet, where the same command runs over SSH."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from blueprint.backup import PostgresqlSource
+from ops.core import console
+from ops.core.errors import OpsError, StackError
+from ops.stack import ssh
+from ops.stack.outputs import LoadedStack
+
+OPS = ("sudo", "-n", "/usr/local/bin/ops", "backrest")
+OWN = ("127.0.0.1", "localhost", "::1")
+_DONE = (0, 3)
+"""Exit codes after which a report was printed; the verdict is made of the report, here as there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A stanza, and the stack that it is of; None where no stack is asked (`--here`)."""
+
+    stanza: str
+    stack: LoadedStack | None
+
+    @property
+    def here(self) -> bool:
+        """Whether its server is on this machine."""
+        return self.stack is None or self.stack.on_machine
+
+
+def target(stack: LoadedStack | None, stanza: str | None) -> Target:
+    """Find the stanza that is meant.
+
+    Raises:
+        StackError: the stack has none, more than one, or its server is on a machine that the stack has no login to.
+    """
+    if stack is None:
+        if stanza is None:
+            raise StackError("--here: no stack is read: name the stanza with --stanza")
+        return Target(stanza=stanza, stack=None)
+    sources = [s for s in stack.outputs.backup.sources if isinstance(s, PostgresqlSource) and s.stanza]
+    names = sorted({str(source.stanza) for source in sources})
+    if stanza is None and len(names) != 1:
+        known = f"has {', '.join(names)}: name one with --stanza" if names else "has no backup.sources with a stanza"
+        raise StackError(f"{stack.name}: the stack {known}; on the server's own machine: --here --stanza NAME")
+    if stanza is not None and stanza not in names:
+        known = ", ".join(names) or "none"
+        raise StackError(f"{stack.name}: no backup.sources has stanza {stanza}; there are: {known}")
+    chosen = next(source for source in sources if stanza in (None, source.stanza))
+    if chosen.host not in OWN:
+        raise StackError(
+            f"{stack.name}: the server of stanza {chosen.stanza} is at {chosen.host}, not on the droplet; "
+            f"run this there: `ops backrest info --here --stanza {chosen.stanza}`"
+        )
+    return Target(stanza=str(chosen.stanza), stack=stack)
+
+
+def ask(stack: LoadedStack, arguments: list[str]) -> Any:
+    """Run `ops backrest …` on the stack's droplet as root, and return the JSON it prints; its progress is ours.
+
+    Raises:
+        SshError: no connection.
+        OpsError: the command failed there; its own message.
+    """
+    with ssh.connect(stack.ssh_target()) as session:
+        result = session.follow([*OPS, *arguments, "--json"], stdin=b"", line=_progress)
+    if result.returncode in _DONE:
+        try:
+            return json.loads(result.stdout)
+        except ValueError:
+            pass
+    last = (result.stderr.strip().splitlines() or [f"no answer (exit {result.returncode})"])[-1]
+    raise OpsError(f"{session.target}: {last.removeprefix('error:').strip()}")
+
+
+def _progress(line: str) -> None:
+    if line.startswith("· "):
+        console.step(line.removeprefix("· "))

@@ -1,0 +1,1 @@
+"""What lies in a bucket: stores, manifests, the catalog, and the way in and out."""

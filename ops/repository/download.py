@@ -1,0 +1,244 @@
+"""The way back: store → age → zstd (or gzip) → file, each object verified twice, as it was stored and as it was dumped.
+
+How to open an object is in its key: `.zst` or `.gz`, then `.age` where it is encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zlib
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedIOBase
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pyrage
+import zstandard
+from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
+
+from ops.core.errors import IntegrityError, KeyProblemError
+from ops.core.progress import Advance, ignored
+from ops.repository.manifest import ObjectRecord
+from ops.repository.stores.base import Store
+from ops.repository.tail_reader import BLOCK, CancelledError
+from ops.repository.upload import WORKERS
+
+GATHERED = 256 << 10
+OPENED = 128 << 10
+"""Bytes that are decompressed at once: what stays in the processor's cache takes a quarter less time than BLOCK."""
+Identities = Sequence[x25519.Identity]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetcher:
+    """Fetches objects of the backup under `prefix`, and decrypts with `identities` what is encrypted.
+
+    `advance` is told of the bytes as they come, of the size they are stored in.
+    """
+
+    store: Store
+    prefix: str
+    identities: Identities = ()
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    advance: Advance = ignored
+
+    def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
+        """Fetch objects into `folder`, largest first and a few at a time.
+
+        Raises:
+            IntegrityError: a digest or a size differs; the message names the object and what it holds.
+            ObjectMissingError: an object is not in the store.
+            KeyProblemError: no identity opens it.
+        """
+        with ThreadPoolExecutor(WORKERS) as pool:
+            futures = [pool.submit(self.one, entry, folder) for entry in sorted(objects, key=lambda one: -one.size)]
+            with all_or_none(futures, self.cancelled):
+                pass
+
+    def one(self, entry: ObjectRecord, folder: Path) -> None:
+        """Fetch one object; see `all`. A file has its name when it is whole and right."""
+        partial = folder / f"{entry.file}.part"
+        with partial.open("wb") as file:
+            self.pour(entry, file.write)
+        partial.replace(folder / entry.file)
+
+    def pour(self, entry: ObjectRecord, write: Callable[[bytes], object], *, compared: bool = False) -> None:
+        """Hand over what is in one object as it comes, and raise at its end if it was not right; see `all`.
+
+        Args:
+            entry: the object.
+            write: takes a block.
+            compared: the caller holds what it makes of the bytes against the manifest, so only what is stored is
+                digested; what is sealed and checked in that opens to what went in.
+        """
+        where = f"{self.store.name}/{self.prefix}{entry.key} ({entry.holds})"
+        with self.store.open(self.prefix + entry.key) as body:
+            stored = _Stored(body, self.cancelled, self.advance)
+            plain = _Plain(write, entry, digested=not compared)
+            broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
+            stored.drain()  # the digest of the whole says more than "bad frame"
+        if stored.size != entry.size:
+            raise IntegrityError(f"{where}: {stored.size} bytes are stored, {entry.size} were written")
+        if stored.digest.hexdigest() != entry.sha256:
+            raise IntegrityError(
+                f"{where}: sha256 is {stored.digest.hexdigest()[:16]}…, {entry.sha256[:16]}… was written"
+            )
+        if isinstance(broken, KeyProblemError):
+            raise KeyProblemError(f"{where}: {broken}")
+        if broken or plain.size != entry.file_size or plain.digest not in (None, entry.file_sha256):
+            raise IntegrityError(f"{where}: opens to other bytes than were dumped{f': {broken}' if broken else ''}")
+
+
+@contextmanager
+def all_or_none(futures: Sequence[Future[None]], stop: threading.Event) -> Generator[None]:
+    """Wait for all at the end of the block. When one fails, or the block, none goes on: `stop` tells those that run."""
+    try:
+        yield
+        for future in as_completed(futures):
+            future.result()
+    except BaseException:  # an interrupt too
+        stop.set()
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exception | None:
+    """Decrypt and decompress; return what stopped it."""
+    try:
+        if identities is None:
+            while block := stored.read(BLOCK):
+                plain.write(block)
+        elif not identities:
+            return KeyProblemError("is encrypted: give the identity that reads it with --identity FILE")
+        else:
+            pyrage.decrypt_io(cast("BufferedIOBase", stored), cast("BufferedIOBase", plain), identities)
+        plain.flush()
+    except CancelledError:
+        raise
+    except (pyrage.DecryptError, OSError) as error:
+        if stored.error is not None or plain.error is not None:
+            raise stored.error or plain.error or error from None
+        if plain.broken or plain.size or isinstance(error, OSError):
+            return IntegrityError(plain.broken or str(error))
+        return KeyProblemError(f"no identity that was given opens it ({error}); it is for other recipients")
+    return IntegrityError(plain.broken) if plain.broken else None
+
+
+class _Stored:
+    """What comes from the store, counted and digested."""
+
+    def __init__(self, body: BinaryIO, cancelled: threading.Event, advance: Advance) -> None:
+        self._body, self._cancelled, self._advance = body, cancelled, advance
+        self.digest, self.size = hashlib.sha256(), 0
+        self.error: Exception | None = None
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._cancelled.is_set():
+            self.error = CancelledError("stopped")
+            raise self.error
+        try:
+            block = self._body.read(size)
+        except Exception as error:
+            self.error = error
+            raise
+        self.digest.update(block)
+        self.size += len(block)
+        self._advance(len(block))
+        return block
+
+    def drain(self) -> None:
+        while self.read(BLOCK):
+            pass
+
+
+class _Plain:
+    """What goes into the file: decompressed, counted and digested; never more than the manifest says."""
+
+    def __init__(self, write: Callable[[bytes], object], entry: ObjectRecord, *, digested: bool) -> None:
+        # which must not know of us: a circle through zstandard stays
+        self._sink = _Sink(write, entry.file_size, digested=digested)
+        self._open = _opener(entry.key, cast("BinaryIO", self._sink))
+        self._held: list[bytes] = []  # age hands over 8 KiB at a time
+        self._bytes_held = 0
+        self.broken = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far."""
+        return self._sink.size
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the file so far, in hex; None where nobody asked for it."""
+        return self._sink.digest.hexdigest() if self._sink.digest else None
+
+    @property
+    def error(self) -> Exception | None:
+        """What was said where it goes, if anything."""
+        return self._sink.error
+
+    def write(self, block: bytes, /) -> int:
+        self._held.append(block)
+        self._bytes_held += len(block)
+        if self._bytes_held >= GATHERED:
+            self.flush()
+        return len(block)
+
+    def flush(self) -> None:
+        content, self._held, self._bytes_held = b"".join(self._held), [], 0
+        if not self.broken and content:
+            try:
+                self._open(content)
+            except (zstandard.ZstdError, zlib.error, _TooLongError) as error:
+                self.broken = str(error)
+
+
+class _TooLongError(Exception):
+    pass
+
+
+class _Sink:
+    def __init__(self, write: Callable[[bytes], object], limit: int, *, digested: bool) -> None:
+        self._write, self._limit = write, limit
+        self.digest, self.size = hashlib.sha256() if digested else None, 0
+        self.error: Exception | None = None
+
+    def write(self, content: bytes, /) -> int:
+        self.size += len(content)
+        if self.size > self._limit:  # a wrong object may not fill the disk
+            raise _TooLongError(f"longer than the {self._limit} bytes in the manifest")
+        if self.digest is not None:
+            self.digest.update(content)
+        try:
+            self._write(content)
+        except Exception as error:
+            self.error = error
+            raise
+        return len(content)
+
+
+def _opener(key: str, sink: BinaryIO) -> Callable[[bytes], object]:
+    """Return what takes compressed bytes, and writes them decompressed a bounded block at a time."""
+    kind = Path(key.removesuffix(".age")).suffix
+    if kind == ".zst":
+        return zstandard.ZstdDecompressor().stream_writer(sink, write_size=OPENED, closefd=False).write
+    if kind == ".gz":
+        return _Gunzip(sink).write
+    return sink.write
+
+
+class _Gunzip:
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink, self._stream = sink, zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def write(self, block: bytes) -> None:
+        while block:
+            if self._stream.eof:  # gzip files may be joined
+                self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            self._sink.write(self._stream.decompress(block, BLOCK))
+            block = self._stream.unused_data or self._stream.unconsumed_tail

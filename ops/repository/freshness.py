@@ -1,0 +1,85 @@
+"""Is there a backup within the budget? Asked of the stores, never of what this machine believes to have done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ops.core.errors import ManifestError
+from ops.repository.catalog import entries, read_manifest, why_not_latest
+from ops.repository.stores.base import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freshness:
+    """The newest complete backup of a set in one store that can be trusted. Ages in seconds.
+
+    `passed_over` names newer ones that are not, and why.
+    """
+
+    name: str
+    store: str
+    budget: float
+    backup: str | None = None
+    age: float | None = None
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is within the budget."""
+        return self.age is not None and self.age <= self.budget
+
+    def __str__(self) -> str:
+        why = f" ({'; '.join(self.passed_over)})" if self.passed_over else ""
+        if self.age is None:
+            return f"{self.store} has no complete backup of {self.name}{why}"
+        return (
+            f"the newest complete backup of {self.name} in {self.store} is {hours(self.age)} old, "
+            f"the budget is {hours(self.budget)}{why}"
+        )
+
+
+def look(
+    store: Store, names: Sequence[str], *, budget_hours: float, signer: str | None, now: datetime
+) -> list[Freshness]:
+    """Look for the newest backup of each set. With `signer` (OpenSSH public line) one that it has not signed is none.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    return [_newest(store, name, budget_hours * 3600, signer, now) for name in names]
+
+
+def stale(found: Iterable[Freshness]) -> list[Freshness]:
+    """Return those that are not within their budget."""
+    return [item for item in found if not item.fresh]
+
+
+def hours(seconds: float) -> str:
+    """Say a time span in a unit that fits."""
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _newest(store: Store, name: str, budget: float, signer: str | None, now: datetime) -> Freshness:
+    passed: list[str] = []
+    for entry in reversed([entry for entry in entries(store, name) if entry.complete]):
+        try:
+            manifest = read_manifest(store, name, entry.id)
+        except ManifestError as error:
+            passed.append(str(error))
+            continue
+        if why := why_not_latest(manifest, signer, now):
+            passed.append(why)
+        else:
+            return Freshness(
+                name=name,
+                store=store.name,
+                budget=budget,
+                backup=entry.id,
+                age=max(0.0, (now - manifest.snapshot_at).total_seconds()),
+                passed_over=tuple(passed[:3]),
+            )
+    return Freshness(name=name, store=store.name, budget=budget, passed_over=tuple(passed[:3]))

@@ -1,0 +1,135 @@
+"""Incremental backups: which one the next builds on, and the packs of earlier ones that one needs to be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.core.errors import BackupNotFoundError, ManifestError, StoreError
+from ops.repository.catalog import entries, missing_objects, prefix_of, read_manifest
+from ops.repository.manifest import Manifest, ObjectRecord
+from ops.repository.records import BucketRecord
+from ops.repository.stores.base import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """An object to fetch: from under `prefix`, into the folder `place` under where its own backup's objects go."""
+
+    prefix: str
+    place: str
+    entry: ObjectRecord
+
+    def folder(self, root: Path) -> Path:
+        """Return where it goes, and make that folder."""
+        folder = root / self.place
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+
+def own_pieces(manifest: Manifest) -> list[Piece]:
+    """Return the objects of a backup itself."""
+    prefix = prefix_of(manifest.name, manifest.id)
+    return [Piece(prefix=prefix, place="", entry=entry) for entry in manifest.objects]
+
+
+def pieces(store: Store, manifest: Manifest) -> list[Piece]:
+    """Return every object that a restore needs: the backup's own, and the packs of those it depends on.
+
+    Raises:
+        ManifestError: an earlier backup's manifest is missing or cannot be trusted.
+    """
+    found = own_pieces(manifest)
+    for earlier in manifest.depends_on:
+        base = _earlier(store, manifest, earlier)
+        needed = _needed(manifest, earlier)
+        if lost := sorted(needed - {entry.file for entry in base.objects}):
+            raise ManifestError(f"{store.name}: {manifest.id} needs {lost[0]} of {earlier}, which holds no such pack")
+        found += [
+            Piece(prefix=prefix_of(base.name, base.id), place=base.id, entry=entry)
+            for entry in base.objects
+            if entry.file in needed
+        ]
+    return found
+
+
+def missing(store: Store, manifest: Manifest) -> list[str]:
+    """Name each object that a restore needs and the store does not list with its size."""
+    problems = missing_objects(store, manifest)
+    for earlier in manifest.depends_on:
+        try:
+            base = _earlier(store, manifest, earlier)
+        except ManifestError as error:
+            problems.append(f"{error}: {manifest.id} depends on it")
+            continue
+        wanted = _needed(manifest, earlier)
+        needed = base.model_copy(update={"objects": tuple(entry for entry in base.objects if entry.file in wanted)})
+        problems += [f"{problem}: {manifest.id} depends on it" for problem in missing_objects(store, needed)]
+    return problems
+
+
+def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) -> Base:
+    """Find the newest backup that every store has, whole and with all that it depends on.
+
+    A store that does not answer is left out: the backup goes red for it, and finds no base there the next time. With
+    `signer` (the environment's key, an OpenSSH public line) only what it has signed is built on.
+    """
+    answering: list[Store] = []
+    complete: list[set[str]] = []
+    for store in stores:
+        try:
+            complete.append({entry.id for entry in entries(store, name) if entry.complete})
+            answering.append(store)
+        except StoreError:
+            continue
+    shared: set[str] = set.intersection(*complete) if complete else set()
+    if not shared:
+        some = any(complete)
+        return Base(why="no backup before is in every store" if some else "there is no backup before")
+    newest = max(shared)
+    try:
+        manifests = [read_manifest(store, name, newest) for store in answering]
+        problems = [problem for store, m in zip(answering, manifests, strict=True) for problem in missing(store, m)]
+    except (ManifestError, BackupNotFoundError, StoreError) as error:
+        return Base(id=newest, why=f"{newest} cannot be built on: {error}")
+    first = manifests[0]
+    if problems:
+        why = f"not whole: {problems[0]}"
+    elif any(manifest.digest != first.digest for manifest in manifests):
+        why = "not the same in every store"
+    elif signer is not None and not first.signed_by(signer):
+        why = "not signed by this environment"
+    elif isinstance(first.source, BucketRecord):
+        return Base(id=newest, record=first.source)
+    else:
+        why = "of another kind"
+    return Base(id=newest, why=f"{newest} is {why}")
+
+
+def _earlier(store: Store, manifest: Manifest, earlier: str) -> Manifest:
+    """Read the manifest of a backup that another depends on; of a signed one only what the same key has signed.
+
+    Raises:
+        ManifestError: it is missing, or cannot be trusted.
+    """
+    base = read_manifest(store, manifest.name, earlier)
+    if manifest.signer is not None and not base.signed_by(manifest.signer):
+        raise ManifestError(f"{store.name}: {earlier} is not signed by the key that signed {manifest.id}")
+    return base
+
+
+def _needed(manifest: Manifest, earlier: str) -> set[str]:
+    record = manifest.source
+    if not isinstance(record, BucketRecord):
+        return set()
+    return {item.pack for item in record.objects if item.backup == earlier}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The backup that the next one builds on. `record` is None where there is none to build on, and `why` says so."""
+
+    id: str = ""
+    record: BucketRecord | None = None
+    why: str = ""

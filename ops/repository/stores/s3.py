@@ -1,0 +1,322 @@
+"""An S3-compatible bucket as a store: Spaces, R2, or the sandbox's own.
+
+Two traps of boto3 with stores that are not AWS are avoided here: checksums that other stores refuse (`when_required`;
+our own SHA-256 is in the manifest), and its transfer manager, which cannot send one part to two stores.
+The proxy and the certificate authorities come by `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
+What is tried again is one request, so one part and never the whole: see `ops.repository.stores.retry`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from blueprint.outputs import BucketKey, BucketOutput
+from ops.core.errors import DeleteRefusedError, ObjectMissingError, StoreError, StoreUnreachableError
+from ops.repository.stores.base import StoredObject
+from ops.repository.stores.retry import BROKEN, Patience
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+Answer = TypeVar("Answer")
+CONCURRENCY = 4
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
+BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
+MISSING = {"NoSuchKey", "404", "NotFound"}
+
+
+class S3Store:
+    """The objects of `bucket` under its prefix. `timeout` is how many seconds it may be silent within one request."""
+
+    def __init__(
+        self, bucket: BucketOutput, key: BucketKey, *, patience: Patience | None = None, timeout: float = 60
+    ) -> None:
+        self.patience = patience or Patience()
+        self._bucket = bucket.name
+        self._prefix = bucket.prefix.strip("/") + "/" if bucket.prefix.strip("/") else ""
+        self._endpoint = bucket.endpoint
+        self._wants_md5 = False
+        self._client: S3Client = boto3.session.Session().client(
+            "s3",
+            region_name=bucket.region,
+            endpoint_url=bucket.endpoint,
+            aws_access_key_id=key.access_key,
+            aws_secret_access_key=key.secret_key.get_secret_value(),
+            config=Config(
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                retries={"mode": "standard", "total_max_attempts": 1},  # `patience` it is, that asks again
+                connect_timeout=min(10, timeout),
+                read_timeout=timeout,
+                max_pool_connections=CONCURRENCY * 4,
+            ),
+        )
+        self.patience.watch(self._client)
+
+    @property
+    def name(self) -> str:
+        """The address, such as s3://bucket/prefix."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def upload(self, key: str) -> _S3Upload:
+        """Begin a multipart upload; an object of one part becomes one request instead."""
+        return _S3Upload(self, key)
+
+    def put_bytes(self, key: str, content: bytes) -> None:
+        """Put a small object in one request."""
+        with self.explained(key):
+            self.send(self._client.put_object, content, Bucket=self._bucket, Key=self._prefix + key)
+
+    def send(self, request: Callable[..., Answer], body: bytes, **address: str | int) -> Answer:
+        """Ask with a body, and with its MD5 once the bucket has asked for one: where it has Object Lock, AWS and B2 do.
+
+        It is not given unasked: it costs a processor a second for each GB, and our own SHA-256 is in the manifest.
+        """
+        if not self._wants_md5:
+            try:
+                return request(Body=body, **address)
+            except ClientError as error:
+                if not _asks_for_md5(error):
+                    raise
+                self._wants_md5 = True
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return request(Body=body, ContentMD5=base64.b64encode(digest).decode(), **address)
+
+    @contextmanager
+    def open(self, key: str) -> Generator[BinaryIO]:
+        """Stream the object; where the connection breaks, it is read on from there."""
+        with self.explained(key):
+            body = _Body(self, key)
+            try:
+                yield cast("BinaryIO", body)
+            finally:
+                body.close()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """List page by page."""
+        with self.explained(prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield StoredObject(
+                        key=item.get("Key", "").removeprefix(self._prefix),
+                        size=item.get("Size", 0),
+                        modified=item.get("LastModified", datetime.now(UTC)),
+                    )
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete one by one: batch deletes need a Content-MD5 that not every store asks for in the same way."""
+        for key in keys:
+            with self.explained(key):
+                try:
+                    self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+                except ClientError as error:
+                    if not _keeps(error):
+                        raise
+                    text = error.response.get("Error", {}).get("Message") or "refused"
+                    raise DeleteRefusedError(f"{self.name}/{key}: not deleted: {text}") from None
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Return when the object's lock ends, where the store says so (not of R2's bucket locks)."""
+        with self.explained(key):
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+        return head.get("ObjectLockRetainUntilDate")
+
+    def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
+        """Abort unfinished multipart uploads, which cost money and show in no listing."""
+        limit = datetime.now(UTC) - timedelta(hours=older_than_hours)
+        aborted = 0
+        with self.explained(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    if upload.get("Initiated", limit) <= limit:
+                        self._abort(upload.get("Key", ""), upload.get("UploadId", ""))
+                        aborted += 1
+        return aborted
+
+    def _abort(self, key: str, upload: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":  # it went since it was listed
+                raise
+
+    @property
+    def client(self) -> S3Client:
+        """The client, for requests that only this kind of store has."""
+        return self._client
+
+    def address(self, key: str) -> tuple[str, str]:
+        """Return bucket and key as requests name them."""
+        return self._bucket, self._prefix + key
+
+    @contextmanager
+    def explained(self, key: str) -> Generator[None]:
+        """Turn the client's exceptions into ours, with the object's address."""
+        where = f"s3://{self._bucket}/{self._prefix}{key} at {self._endpoint}"
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in MISSING:
+                raise ObjectMissingError(f"{where}: no such object") from None
+            if code == "NoSuchBucket":
+                raise StoreUnreachableError(
+                    f"{where}: no such bucket; if it was deleted, `pulumi up --refresh`"
+                ) from None
+            if code in REFUSED:
+                raise StoreUnreachableError(
+                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up --refresh` makes another"
+                ) from None
+            if code == "RequestTimeTooSkewed":
+                raise StoreError(
+                    f"{where}: the clock here or there is wrong by minutes; set it (timedatectl)"
+                ) from None
+            raise StoreError(f"{where}: {code or 'refused'}") from None
+        except BotoCoreError as error:
+            raise StoreUnreachableError(
+                f"{where}: no answer: {error}; check endpoint, proxy and certificates"
+            ) from None
+
+
+def _keeps(error: ClientError) -> bool:
+    """Say whether the store heard us well and keeps the object: each one has another code for what is locked."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
+
+
+def _asks_for_md5(error: ClientError) -> bool:
+    """Say whether the store refused a request for want of an MD5; the code is InvalidRequest or MissingContentMD5."""
+    said = error.response.get("Error", {})
+    return re.search("content-?md5", f"{said.get('Code')} {said.get('Message')}", re.IGNORECASE) is not None
+
+
+class _Body:
+    """An object's bytes, from wherever the connection broke, as long as it is the same object."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self._store, self._address = store, store.address(key)
+        self._position, self._failures, self._since = 0, 0, 0.0
+        bucket, name = self._address
+        first = store.client.get_object(Bucket=bucket, Key=name)
+        self._etag, self._body = first["ETag"], first["Body"]
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, fewer than `size` at the end alone: a connection that breaks gives what it had."""
+        blocks: list[bytes] = []
+        missing = size
+        while True:
+            try:
+                block = self._body.read(None if size < 0 else missing)
+            except BROKEN:
+                self._wait()
+                self._again()
+                continue
+            self._position += len(block)
+            self._failures = 0
+            blocks.append(block)
+            missing -= len(block)
+            if size < 0 or not block or not missing:
+                return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._body.close()
+
+    def _wait(self) -> None:
+        self._since = self._since if self._failures else time.monotonic()
+        self._failures += 1
+        pause = self._store.patience.next_pause(self._since, self._failures)
+        if pause is None:
+            raise  # noqa: PLE0704  # called where the failure is handled
+        time.sleep(pause)
+
+    def _again(self) -> None:
+        self._body.close()
+        bucket, name = self._address
+        self._body = self._store.client.get_object(
+            Bucket=bucket, Key=name, Range=f"bytes={self._position}-", IfMatch=self._etag
+        )["Body"]
+
+
+class _S3Upload:
+    """The first part waits for a second one: most objects have none, and cost one request then."""
+
+    def __init__(self, store: S3Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._bucket, self._name = store.address(key)
+        self._lock = threading.Lock()
+        self._first: bytes | None = None
+        self._id: str | None = None
+        self._etags: dict[int, str] = {}
+        self._sizes: dict[int, int] = {}
+
+    def put(self, number: int, part: bytes) -> None:
+        with self._lock:
+            if number == 1 and self._id is None:
+                self._first = part
+                return
+            if self._id is None:
+                with self._store.explained(self._key):
+                    made = self._store.client.create_multipart_upload(Bucket=self._bucket, Key=self._name)
+                    self._id = made["UploadId"]
+            upload, first, self._first = self._id, self._first, None
+        if first is not None:
+            self._put(upload, 1, first)
+        self._put(upload, number, part)
+
+    def _put(self, upload: str, number: int, part: bytes) -> None:
+        with self._store.explained(f"{self._key} part {number}"):
+            done = self._store.send(
+                self._store.client.upload_part,
+                part,
+                Bucket=self._bucket,
+                Key=self._name,
+                UploadId=upload,
+                PartNumber=number,
+            )
+        self._etags[number], self._sizes[number] = done["ETag"], len(part)
+
+    def complete(self) -> None:
+        if self._id is None:
+            self._store.put_bytes(self._key, self._first or b"")
+            return
+        with self._store.explained(self._key):
+            try:
+                self._store.client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=self._name,
+                    UploadId=self._id,
+                    MultipartUpload={
+                        "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
+                    },
+                )
+            except ClientError as error:  # asked again, because the first answer was lost: it may be done already
+                if error.response.get("Error", {}).get("Code") != "NoSuchUpload" or not self._is_there():
+                    raise
+
+    def _is_there(self) -> bool:
+        head = self._store.client.head_object(Bucket=self._bucket, Key=self._name)
+        return head["ContentLength"] == sum(self._sizes.values())
+
+    def abort(self) -> None:
+        if self._id is not None:
+            with suppress(StoreError), self._store.explained(self._key):
+                self._store.client.abort_multipart_upload(Bucket=self._bucket, Key=self._name, UploadId=self._id)

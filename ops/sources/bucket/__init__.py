@@ -1,0 +1,1 @@
+"""The objects of a bucket as a source and as a target."""

@@ -1,0 +1,320 @@
+"""The objects of a bucket as a source and as a target: what changed goes into packs, the rest stays where it was.
+
+An object is taken as unchanged when its key, size, ETag and time of change are those of the backup before. A few of
+these are read again all the same, so that a store that changes bytes behind its ETags is found out. A bucket has no
+snapshot: each object is of the moment it was read, and a record says which version that was.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import IO
+
+from ops.core.errors import SourceError
+from ops.repository.incremental import Base
+from ops.repository.records import BucketObject, BucketRecord
+from ops.repository.stores.s3 import S3Store
+from ops.sources.base import Difference, Dump, Outbox, SourcePlan
+from ops.sources.bucket import restore
+from ops.sources.bucket.reader import WORKERS, Facts, Reader, again, member_name
+
+MIB = 1 << 20
+PACK_BYTES = 64 * MIB
+MEMBER_BYTES = 2048  # of tar's own, for each object
+PACK_OBJECTS = 256
+"""A pack is read by one worker from its first object to its last: small objects are spread over several."""
+
+FULL_EVERY = 30
+SAMPLE_SHARE = 0.01
+SAMPLE_LEAST = 5
+MOST_OBJECTS = 50_000
+"""Each is named in the manifest, which must stay small enough to be read whole."""
+
+IN_MEMORY = 1 * MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a listing is, held against the base. `touched` may have other metadata, and the same bytes."""
+
+    taken: list[Facts]
+    touched: list[BucketObject]
+    unchanged: list[BucketObject]
+    deleted: list[str]
+
+
+def _unheard(text: str) -> None:
+    del text
+
+
+@dataclass(kw_only=True)
+class Bucket:
+    """The objects of `store` under its prefix. `base` finds the backup to build on; `say` tells what is unexpected."""
+
+    store: S3Store
+    base: Callable[[], Base] = field(default=lambda: Base(why="there is no backup before"))
+    say: Callable[[str], None] = _unheard
+    full_every: int = FULL_EVERY
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.store.name
+
+    @property
+    def left(self) -> str:
+        """Where a restore that failed has left what it made."""
+        return f"{self.store.name} (marked by the object {restore.MARK})"
+
+    def plan(self) -> SourcePlan:
+        """List, and say what would be read.
+
+        Raises:
+            SourceError: too many objects for one source.
+            StoreError: the bucket does not answer.
+        """
+        listed = self._reader.listed()
+        if len(listed) > MOST_OBJECTS:
+            raise SourceError(
+                f"{self.name}: {len(listed)} objects; one source holds at most {MOST_OBJECTS}: "
+                "name several in backup.sources, each with a prefix of its own"
+            )
+        changes = compare(listed, self._usable.record)
+        basis = f"incremental to {self._usable.id}" if self._usable.record else f"full: {self._usable.why}"
+        return SourcePlan(
+            what=f"bucket {self.name}",
+            bytes_estimate=sum(item.size + MEMBER_BYTES for item in changes.taken),
+            largest=max([PACK_BYTES + PACK_OBJECTS * MEMBER_BYTES, *(item.size for item in changes.taken)]),
+            details={"objects": str(len(listed)), "to read": str(len(changes.taken)), "kind": basis},
+        )
+
+    def dump(self, folder: Path, outbox: Outbox) -> Dump[BucketRecord]:
+        """Read what changed into packs, and a sample of what did not.
+
+        Raises:
+            StoreError: the bucket does not answer, or an object cannot be read whole.
+        """
+        folder.mkdir(mode=0o700)
+        snapshot_at = datetime.now(UTC)
+        base = self._usable
+        changes = compare(self._reader.listed(), base.record)
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="bucket") as pool:
+            kept = self._keep(changes, base, pool)
+            taken = [*changes.taken, *kept.anew]
+            packs = {folder / f"pack-{number:05}.tar": part for number, part in enumerate(cut(taken), 1)}
+            if not packs:  # a backup is never without an object, so that there is something to check
+                packs = {folder / "pack-00000.tar": []}
+            fill = _Filler(self._reader, outbox)
+            done = list(pool.map(fill.pack, packs.keys(), packs.values()))
+        objects = sorted([*kept.objects, *(item for pack in done for item in pack)], key=lambda item: item.key)
+        seen = {item.key for part in (changes.taken, changes.touched, changes.unchanged) for item in part}
+        gone = seen - {item.key for item in objects}  # between the listing and the reading
+        bucket, prefix = self.store.address("")
+        return Dump(
+            files={path: f"{len(part)} objects" for path, part in packs.items()},
+            record=BucketRecord(
+                bucket=bucket,
+                prefix=prefix,
+                based_on=base.id if base.record else None,
+                generation=base.record.generation + 1 if base.record else 0,
+                objects=tuple(objects),
+                deleted=tuple(sorted({*changes.deleted, *gone})),
+                rehashed=kept.rehashed,
+                retaken=tuple(kept.differing),
+            ),
+            snapshot_at=snapshot_at,
+            depends_on=tuple(sorted({item.backup for item in objects if item.backup is not None})),
+        )
+
+    def ready(self) -> None:
+        """Refuse a place where something is. See `ops.sources.bucket.restore`."""
+        restore.refuse_used(self.store)
+
+    def free(self) -> int | None:
+        """Return None: a bucket has room, or does not say."""
+        return None
+
+    def restore(self, folder: Path, record: BucketRecord) -> None:
+        """Put every object from its pack, with its metadata. See `ops.sources.bucket.restore`."""
+        restore.put_all(self.store, folder, record)
+
+    def fingerprint(self) -> BucketRecord:
+        """Read every object. The packs are empty names: nothing was written."""
+        found = self._reader.read_all()
+        bucket, prefix = self.store.address("")
+        return BucketRecord(bucket=bucket, prefix=prefix, based_on=None, generation=0, objects=tuple(found))
+
+    def check(self, expected: BucketRecord) -> list[Difference]:
+        """Compare keys, sizes, SHA-256 and metadata with `expected`, by reading every object."""
+        return restore.differences(self.fingerprint(), expected)
+
+    def accept(self) -> None:
+        """Take the mark of an unfinished restore away."""
+        self.store.delete([restore.MARK])
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.store, ignore={restore.MARK}, say=self.say)
+
+    @cached_property
+    def _usable(self) -> Base:
+        base = self.base()
+        if base.record is None:
+            return base
+        if (base.record.bucket, base.record.prefix) != self.store.address(""):
+            return Base(why=f"{base.id} is of another bucket or prefix")
+        if base.record.generation + 1 >= self.full_every:
+            return Base(why=f"every {self.full_every}th is")
+        return base
+
+    def _keep(self, changes: Changes, base: Base, pool: ThreadPoolExecutor) -> _Kept:
+        """Look at what did not change, and read a sample of it."""
+        sample = choose_sample(changes.unchanged)
+        sampled = {item.key for item in sample}
+        kept = _Kept(rehashed=len(sample))
+        kept.objects += [_in_its_pack(item, base.id) for item in changes.unchanged if item.key not in sampled]
+        for old, new in zip(changes.touched, pool.map(self._reader.head, changes.touched), strict=True):
+            if new is not None and (new.size, new.etag) == (old.size, old.etag):
+                kept.objects.append(_in_its_pack(new.model_copy(update={"sha256": old.sha256}), base.id))
+            elif new is not None:
+                kept.anew.append(Facts.of(new))
+        for old, new in zip(sample, pool.map(self._reader.read, (item.key for item in sample)), strict=True):
+            if new is None:
+                continue
+            if new.sha256 == old.sha256:
+                where = {"pack": old.pack, "backup": old.backup}
+                kept.objects.append(_in_its_pack(new.model_copy(update=where), base.id))
+                continue
+            kept.anew.append(Facts.of(new))
+            if new.etag == old.etag:
+                kept.differing.append(old.key)
+                self.say(f"{self.name}/{old.key}: other bytes than in {base.id} under the same ETag; taken anew")
+        return kept
+
+
+@dataclass(kw_only=True)
+class _Kept:
+    """What stays in its pack; what must be taken anew although the listing did not say so; what was seen by reading."""
+
+    objects: list[BucketObject] = field(default_factory=list[BucketObject])
+    anew: list[Facts] = field(default_factory=list[Facts])
+    differing: list[str] = field(default_factory=list[str])
+    rehashed: int
+
+
+class _Filler:
+    """Writes packs. When one fails the others stop."""
+
+    def __init__(self, reader: Reader, outbox: Outbox) -> None:
+        self._reader, self._outbox = reader, outbox
+        self._failed = threading.Event()
+
+    def pack(self, path: Path, listed: Sequence[Facts]) -> list[BucketObject]:
+        """Read objects into a tar, and send it on when it is whole; what is gone meanwhile is left out."""
+        try:
+            self._outbox.check()
+            if len(listed) == 1 and listed[0].size > PACK_BYTES:
+                taken = self._large(path, listed[0])
+            else:
+                taken = self._small(path, listed)
+        except BaseException:
+            self._failed.set()
+            raise
+        self._outbox.begin(path)
+        self._outbox.finish(path)
+        return taken
+
+    def _small(self, path: Path, listed: Sequence[Facts]) -> list[BucketObject]:
+        taken: list[BucketObject] = []
+        with _new_tar(path) as tar:
+            for item in listed:
+                if self._failed.is_set():
+                    break
+                with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(path.parent)) as held:
+                    found = again(lambda held=held, item=item: self._copy(item.key, held), item.key)
+                    if found is None:
+                        continue
+                    held.seek(0)
+                    tar.addfile(_member(found), held)
+                taken.append(found.model_copy(update={"pack": path.name}))
+        return taken
+
+    def _copy(self, key: str, held: IO[bytes]) -> BucketObject | None:
+        held.seek(0)
+        held.truncate()
+        with self._reader.open(key) as body:
+            if body is None:
+                return None
+            while block := body.read(IN_MEMORY):
+                held.write(block)
+            return body.described()
+
+    def _large(self, path: Path, item: Facts) -> list[BucketObject]:
+        def attempt() -> BucketObject | None:
+            with _new_tar(path) as tar, self._reader.open(item.key) as body:  # each try begins the file anew
+                if body is None:
+                    return None
+                tar.addfile(_member(body.facts), body)
+                return body.described()
+
+        found = again(attempt, item.key)
+        return [found.model_copy(update={"pack": path.name})] if found else []
+
+
+def compare(listed: Iterable[Facts], base: BucketRecord | None) -> Changes:
+    """Hold a listing against the backup before."""
+    known = {item.key: item for item in base.objects} if base else {}
+    changes = Changes(taken=[], touched=[], unchanged=[], deleted=[])
+    for item in listed:
+        old = known.pop(item.key, None)
+        if old is None or (old.size, old.etag) != (item.size, item.etag):
+            changes.taken.append(item)
+        elif old.modified != item.modified:
+            changes.touched.append(old)
+        else:
+            changes.unchanged.append(old)
+    changes.deleted.extend(known)
+    return changes
+
+
+def cut(listed: Iterable[Facts]) -> list[list[Facts]]:
+    """Divide objects, by key, into packs of at most `PACK_BYTES` and `PACK_OBJECTS`; a larger one is alone in its."""
+    packs: list[list[Facts]] = []
+    size = 0
+    for item in sorted(listed, key=lambda item: item.key):
+        if not packs or size + item.size > PACK_BYTES or len(packs[-1]) >= PACK_OBJECTS:
+            packs.append([])
+            size = 0
+        packs[-1].append(item)
+        size += item.size
+    return packs
+
+
+def choose_sample(unchanged: Sequence[BucketObject]) -> list[BucketObject]:
+    """Choose what is read again although nothing says that it changed."""
+    count = max(SAMPLE_LEAST, math.ceil(len(unchanged) * SAMPLE_SHARE))
+    return random.SystemRandom().sample(unchanged, min(count, len(unchanged)))
+
+
+def _in_its_pack(item: BucketObject, base: str) -> BucketObject:
+    return item if item.backup is not None else item.model_copy(update={"backup": base})
+
+
+def _new_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
+
+
+def _member(item: BucketObject) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(member_name(item.key))
+    member.size, member.mtime, member.mode = item.size, int(item.modified.timestamp()), 0o644
+    return member

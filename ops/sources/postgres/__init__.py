@@ -1,0 +1,1 @@
+"""PostgreSQL databases as sources and as targets, by PostgreSQL's own tools."""

@@ -1,0 +1,339 @@
+"""What a PostgreSQL database holds, read in the transaction of the caller: definitions by name, content by hash.
+
+Traps that are avoided here: a row filtered by row-level security would be missed without a word (`row_security = off`
+makes it an error); a row's text depends on session settings (they are fixed); an enum hashes by its OID, which differs
+after a restore, and an OID column likewise (such tables are hashed as text); a column may be called like the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from ops.repository.records import SequenceState, TableFingerprint
+from ops.sources.postgres.tools import Connection
+
+SESSION = """
+SET row_security = off; SET statement_timeout = 0; SET lock_timeout = '60s';
+SET idle_in_transaction_session_timeout = 0;
+SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres';
+SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET quote_all_identifiers = off;
+"""
+
+HASHABLE = (
+    "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name", "char", "uuid",
+    "bytea", "date", "time", "timetz", "timestamp", "timestamptz", "interval", "inet", "cidr", "macaddr", "macaddr8",
+    "jsonb", "pg_lsn",
+)  # fmt: skip  # a list, not a module
+"""Types whose hash is the same on every server for the same value, and their arrays."""
+
+_OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+_NOT_OF_EXTENSION = (
+    "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    " AND d.objid = c.oid AND d.deptype = 'e')"
+)
+
+_CATALOGS: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
+    ("pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'", "relowner", "relacl"),
+    ("pg_namespace WHERE nspname !~ '^pg_'", "nspowner", "nspacl"),
+    ("pg_proc", "proowner", "proacl"),
+    ("pg_type", "typowner", "typacl"),
+    ("pg_largeobject_metadata", "lomowner", "lomacl"),
+    ("pg_default_acl", "defaclrole", "defaclacl"),
+    ("pg_foreign_data_wrapper", "fdwowner", "fdwacl"),
+    ("pg_foreign_server", "srvowner", "srvacl"),
+    ("pg_language", "lanowner", "lanacl"),
+    ("pg_operator", "oprowner", "NULL"),
+    ("pg_opclass", "opcowner", "NULL"),
+    ("pg_opfamily", "opfowner", "NULL"),
+    ("pg_collation", "collowner", "NULL"),
+    ("pg_conversion", "conowner", "NULL"),
+    ("pg_ts_config", "cfgowner", "NULL"),
+    ("pg_ts_dict", "dictowner", "NULL"),
+    ("pg_statistic_ext", "stxowner", "NULL"),
+    ("pg_publication", "pubowner", "NULL"),
+)
+"""Where the server keeps what pg_dump gives an owner."""
+
+_OBJECTS: LiteralString = " UNION ALL ".join(
+    f"SELECT tableoid AS class, oid, {owner} AS owner, {acl}::pg_catalog.aclitem[] AS acl FROM pg_catalog.{catalog}"  # noqa: S608  # made of constants
+    for catalog, owner, acl in _CATALOGS
+)
+
+_MADE_BY_USERS = (
+    "o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
+    " WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))"
+)
+"""Neither the server's own, nor an extension's (whose owner is often another), nor a part of something else."""
+
+_ROLES: LiteralString = f"""
+WITH o AS (SELECT * FROM ({_OBJECTS}) o WHERE {_MADE_BY_USERS}),
+named (role, owns) AS (
+  SELECT refobjid, deptype = 'o' FROM pg_catalog.pg_shdepend
+  WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+    AND classid <> 'pg_catalog.pg_event_trigger'::pg_catalog.regclass  -- never restored
+  UNION ALL SELECT owner, true FROM o
+  UNION ALL SELECT x.grantee, false FROM o, pg_catalog.aclexplode(o.acl) x
+  UNION ALL SELECT x.grantee, false FROM o JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid,
+    pg_catalog.aclexplode(a.attacl) x WHERE o.class = 'pg_catalog.pg_class'::pg_catalog.regclass
+  UNION ALL SELECT unnest(polroles), false FROM pg_catalog.pg_policy
+  UNION ALL SELECT umuser, false FROM pg_catalog.pg_user_mappings
+  UNION ALL SELECT x.grantee, false FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) x
+    WHERE n.nspname = 'public' AND x.grantee <> n.nspowner
+)
+SELECT r.rolname::text AS name, bool_or(owns) AS owner FROM named JOIN pg_catalog.pg_roles r ON r.oid = named.role
+WHERE r.rolname !~ '^pg_' GROUP BY 1 ORDER BY 1
+"""  # noqa: S608  # made of constants of this module
+
+_TABLES: LiteralString = f"""
+SELECT n.nspname, c.relname, c.relkind::text AS kind,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable,
+       NOT EXISTS (
+         SELECT FROM pg_catalog.pg_attribute a
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+         LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+           AND (coalesce(e.typname, t.typname)::text <> ALL (%(hashable)s)
+                OR coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace
+                OR NOT coalesce(l.collisdeterministic, true))
+       ) AS hashable,
+       pg_catalog.pg_table_size(c.oid) AS bytes
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't' AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION}
+ORDER BY 1, 2
+"""  # noqa: S608  # made of constants of this module
+
+
+_LARGE_OBJECTS: LiteralString = """
+SELECT count(*), coalesce(sum(hashtextextended(oid::text || md5(lo_get(oid)), 0)), 0)::text
+FROM pg_catalog.pg_largeobject_metadata
+"""
+
+WHOLE_BYTES = 0x3FFFFFFF - 4
+"""How large a value of PostgreSQL may be: lo_get refuses to read a larger object at once."""
+
+PIECE_BYTES = 1 << 26
+"""In what pieces such an object is read."""
+
+_HUGE_OBJECTS: LiteralString = """
+SELECT count(*), coalesce(sum(hashtextextended(oid::text || CASE
+  WHEN lo_get(oid, %(whole)s, 1) = '' THEN md5(lo_get(oid))
+  ELSE (SELECT md5(string_agg(md5(lo_get(m.oid, begins, %(piece)s)), '' ORDER BY begins))
+        FROM lo_open(m.oid, 262144) AS opened,  -- INV_READ; closed with the transaction
+             generate_series(0, lo_lseek64(opened, 0, 2) - 1, %(piece)s) AS begins)  -- SEEK_END
+END, 0)), 0)::text
+FROM pg_catalog.pg_largeobject_metadata m
+"""
+
+
+def full_name(schema: str, name: str) -> str:
+    """Return a name with its schema; a part with a dot or a quote in it is quoted, so that no two names are one."""
+    return ".".join(
+        '"' + part.replace('"', '""') + '"' if "." in part or '"' in part else part for part in (schema, name)
+    )
+
+
+def plain_name(name: str) -> str:
+    """Return what `full_name` returned without the quotes: as pg_restore lists it, and as older manifests have it."""
+    return ".".join(name_parts(name))
+
+
+def name_parts(name: str) -> tuple[str, str]:
+    """Return schema and name of what `full_name` returned; of an older manifest, which quoted nothing, up to a dot."""
+    parts = _PARTS.fullmatch(name)
+    assert parts is not None  # noqa: S101  # it fits any text
+    schema, table = parts["quoted"] or parts["plain"], parts["name"]
+    return unquoted(schema), unquoted(table)
+
+
+_PARTS = re.compile(r'(?:(?P<quoted>"(?:[^"]|"")*")|(?P<plain>[^.]*))(?:\.|$)(?P<name>.*)', re.DOTALL)
+
+
+def unquoted(part: str) -> str:
+    """Return a name without the quotes that SQL puts around it."""
+    whole = len(part) > 1 and part.startswith('"') and part.endswith('"')
+    return part[1:-1].replace('""', '"') if whole else part
+
+
+class Table:
+    """A table as the catalogue shows it; `plain` is its name as older manifests have it."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.schema: str = row["nspname"]
+        self.table: str = row["relname"]
+        self.kind: str = row["kind"]
+        self.readable: bool = row["readable"]
+        self.hashable: bool = row["hashable"]
+        self.bytes: int = row["bytes"]
+        self.name = full_name(self.schema, self.table)
+        self.plain = f"{self.schema}.{self.table}"
+
+
+def tables(connection: Connection) -> list[Table]:
+    """List ordinary tables and partitions ("r"), materialized views ("m") and foreign tables ("f") of the users."""
+    return [Table(row) for row in rows_as_dicts(connection, _TABLES, {"hashable": list(HASHABLE)})]
+
+
+def fingerprint(connection: Connection, table: Table, *, as_record: bool) -> TableFingerprint:
+    """Count and hash one table, in any order of its rows: the rows themselves, or their text."""
+    row = sql.Identifier("ancla:row")  # `row.*` is the whole row even where a column has that very name
+    expression = (
+        sql.SQL("pg_catalog.hash_record_extended({row}.*, 0)")
+        if as_record
+        else sql.SQL("pg_catalog.hashtextextended(({row}.*)::pg_catalog.text, 0)")
+    ).format(row=row)
+    query = sql.SQL(
+        "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({hash}), 0)::pg_catalog.text FROM ONLY {table} AS {row}"
+    ).format(hash=expression, table=sql.Identifier(table.schema, table.table), row=row)
+    counted = connection.execute(query).fetchone()
+    assert counted is not None  # noqa: S101  # an aggregate always gives a row
+    return TableFingerprint(
+        table=table.name, rows=counted[0], method="record" if as_record else "text", hash=str(counted[1])
+    )
+
+
+def large_objects(connection: Connection) -> TableFingerprint | None:
+    """Count and hash the large objects; None when there are none.
+
+    The hash of one is of its MD5; where it is too large to be read at once, of the MD5 of the MD5s of its pieces.
+    """
+    try:
+        with connection.transaction():
+            counted = connection.execute(_LARGE_OBJECTS).fetchone()
+    except psycopg.errors.ProgramLimitExceeded:
+        counted = connection.execute(_HUGE_OBJECTS, {"whole": WHOLE_BYTES, "piece": PIECE_BYTES}).fetchone()
+    if counted is None or counted[0] == 0:
+        return None
+    return TableFingerprint(table="(large objects)", rows=counted[0], method="text", hash=str(counted[1]))
+
+
+def sequences(connection: Connection) -> list[SequenceState]:
+    """Read the sequences of the users."""
+    query: LiteralString = f"""
+    SELECT n.nspname, c.relname, s.seqincrement AS increment,
+           pg_catalog.pg_sequence_last_value(c.oid) AS last
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
+    WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION} AND c.relpersistence <> 't' ORDER BY 1, 2
+    """  # noqa: S608  # made of constants of this module
+    return [
+        SequenceState(
+            sequence=full_name(row["nspname"], row["relname"]), last_value=row["last"], increment=row["increment"]
+        )
+        for row in rows_as_dicts(connection, query)
+    ]
+
+
+def unreadable(connection: Connection) -> list[str]:
+    """Name what this role cannot read, so that pg_dump would stop there."""
+    found = [table.name for table in tables(connection) if table.kind == "r" and not table.readable]
+    query: LiteralString = f"""
+    SELECT n.nspname || '.' || c.relname AS name
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('S', 'p') AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION} AND c.relpersistence <> 't'
+      AND NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                             ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END
+    UNION ALL
+    SELECT n.nspname || ' (schema)' FROM pg_catalog.pg_namespace n
+    WHERE {_OWN_SCHEMA} AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1
+    """  # noqa: S608  # made of constants of this module
+    return found + [row["name"] for row in rows_as_dicts(connection, query)]
+
+
+def roles(connection: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (owners, all roles) that objects of this database name; PostgreSQL's own roles are left out.
+
+    PostgreSQL records who depends on a role, but not on the one that made the cluster, so the objects are asked too;
+    but for the schema `public`, which is that one's where nobody has changed it.
+    """
+    found = list(rows_as_dicts(connection, _ROLES))
+    return tuple(row["name"] for row in found if row["owner"]), tuple(row["name"] for row in found)
+
+
+def extensions(connection: Connection) -> tuple[str, ...]:
+    """Name the extensions beside plpgsql."""
+    query: LiteralString = "SELECT extname AS name FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql' ORDER BY 1"
+    return tuple(row["name"] for row in rows_as_dicts(connection, query))
+
+
+def unsound(connection: Connection) -> tuple[str, ...]:
+    """Name constraints that were never validated, and indexes that are not valid."""
+    query: LiteralString = f"""
+    SELECT 'constraint ' || n.nspname || '.' || c.relname || '.' || k.conname || ' is not validated' AS name
+    FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT k.convalidated AND {_OWN_SCHEMA}
+    UNION ALL
+    SELECT 'index ' || n.nspname || '.' || c.relname || ' is not valid'
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND {_OWN_SCHEMA} ORDER BY 1
+    """  # noqa: S608  # made of constants of this module
+    return tuple(row["name"] for row in rows_as_dicts(connection, query))
+
+
+def never_restored(connection: Connection) -> tuple[str, ...]:
+    """Name what is not in a dump, or never restored from it."""
+    query: LiteralString = """
+    SELECT 'event trigger ' || t.evtname || ': it needs a superuser, and would fire meanwhile' AS name
+    FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (
+      SELECT FROM pg_catalog.pg_depend d WHERE d.classid = t.tableoid AND d.objid = t.oid AND d.deptype = 'e')
+    UNION ALL
+    SELECT 'subscription ' || subname || ': its copy would take over the slot'
+    FROM pg_catalog.pg_subscription
+    WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    UNION ALL
+    SELECT 'tablespace ' || t.spcname || ' of the database itself: a copy is in the default one of its server'
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
+    WHERE d.datname = pg_catalog.current_database() AND t.spcname <> 'pg_default'
+    ORDER BY 1
+    """
+    return tuple(row["name"] for row in rows_as_dicts(connection, query))
+
+
+def free_connections(connection: Connection) -> tuple[int, int]:
+    """Return how many more connections this role may open to this database, and how many the server allows in all."""
+    query: LiteralString = """
+    SELECT pg_catalog.current_setting('max_connections')::int AS most,
+           least(
+             pg_catalog.current_setting('max_connections')::int
+               - pg_catalog.current_setting('superuser_reserved_connections')::int
+               - (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database),
+             CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - s.numbackends END,
+             CASE WHEN r.rolconnlimit >= 0
+                  THEN r.rolconnlimit - (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.usesysid = r.oid)
+             END
+           )::int AS free
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+    JOIN pg_catalog.pg_roles r ON r.rolname = current_user
+    WHERE d.datname = pg_catalog.current_database()
+    """
+    row = next(rows_as_dicts(connection, query))
+    return row["free"], row["most"]
+
+
+def is_empty(connection: Connection) -> bool:
+    """Say whether the database holds no table, view, sequence, function, type or schema of a user."""
+    query: LiteralString = f"""
+    SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                       WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION})
+       AND NOT EXISTS (SELECT FROM (SELECT tableoid AS class, oid, pronamespace AS namespace FROM pg_catalog.pg_proc
+                                    UNION ALL SELECT tableoid, oid, typnamespace FROM pg_catalog.pg_type) o
+                       JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace WHERE {_OWN_SCHEMA} AND {_MADE_BY_USERS})
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE {_OWN_SCHEMA} AND n.nspname <> 'public')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) AS empty
+    """  # noqa: S608  # made of constants of this module
+    return bool(next(rows_as_dicts(connection, query))["empty"])
+
+
+def rows_as_dicts(
+    connection: Connection, query: LiteralString, parameters: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Ask, and yield each row by its columns' names."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        yield from cast("Iterator[dict[str, Any]]", cursor.execute(query, parameters))

@@ -1,0 +1,302 @@
+"""The database itself, which pg_dump leaves out without --create: locale, owner, grants, limit and options.
+
+What the restoring role may not give back, or the server does not have, is left out and named, never passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from ops.core.errors import RestoreError
+from ops.repository.records import Grant, PostgresRecord, RoleOption
+from ops.sources.postgres.catalog_queries import rows_as_dicts
+from ops.sources.postgres.tools import Connection, Endpoint, one_line
+
+_PRIVILEGES: dict[str, LiteralString] = {name: name for name in ("CONNECT", "CREATE", "TEMPORARY")}
+
+_LISTS = frozenset({"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"})
+"""Options whose value is a list of quoted names; pg_dump's `variable_is_guc_list_quote` has those of a server too."""
+
+_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+
+_NO_LOCALE = (
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.FeatureNotSupported,
+)
+"""What a server says of a locale that it does not have, or of a provider."""
+
+_FACTS: LiteralString = """
+SELECT pg_catalog.pg_encoding_to_char(d.encoding) AS encoding,
+       d.datcollate::text AS "collate", d.datctype::text AS ctype,
+       r.rolname::text AS owner, d.datconnlimit AS connection_limit,
+       pg_catalog.shobj_description(d.oid, 'pg_database') AS comment, pg_catalog.to_jsonb(d) AS more
+FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+WHERE d.datname = pg_catalog.current_database()
+"""
+_GRANTS: LiteralString = """
+SELECT coalesce(r.rolname, '') AS grantee, array_agg(x.privilege_type::text ORDER BY 1) AS privileges
+FROM pg_catalog.pg_database d, pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) x
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee
+WHERE d.datname = pg_catalog.current_database() GROUP BY 1 ORDER BY 1
+"""
+_OPTIONS: LiteralString = """
+SELECT coalesce(r.rolname, '') AS role, unnest(s.setconfig) AS option FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+WHERE d.datname = pg_catalog.current_database() ORDER BY 1, 2
+"""
+_TABLESPACES: LiteralString = """
+SELECT DISTINCT t.spcname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace
+WHERE t.spcname <> 'pg_global' ORDER BY 1
+"""
+
+
+def database_facts(connection: Connection) -> dict[str, Any]:
+    """Read it, by the names of the fields of a `PostgresRecord`."""
+    facts = next(rows_as_dicts(connection, _FACTS))
+    more: dict[str, Any] = facts.pop("more")
+    facts["locale_provider"] = _PROVIDERS.get(more.get("datlocprovider", "c"))
+    facts["locale"] = more.get("datlocale") or more.get("daticulocale")  # the former since 17
+    facts["icu_rules"] = more.get("daticurules")
+    if (facts["comment"] or "").startswith("ancla: "):
+        facts["comment"] = None  # what a restore or a swap has said of it
+    facts["grants"] = tuple(
+        Grant(grantee=row["grantee"], privileges=tuple(row["privileges"])) for row in rows_as_dicts(connection, _GRANTS)
+    )
+    options = list(rows_as_dicts(connection, _OPTIONS))
+    facts["options"] = tuple(row["option"] for row in options if not row["role"])
+    facts["role_options"] = tuple(RoleOption(role=row["role"], option=row["option"]) for row in options if row["role"])
+    facts["tablespaces"] = tuple(row["name"] for row in rows_as_dicts(connection, _TABLESPACES))
+    return facts
+
+
+def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_locale: bool = False) -> list[str]:
+    """Create an empty database with the encoding and locale of the source; returns what it is not like.
+
+    Args:
+        admin: a role that may create databases.
+        name: the new database.
+        record: what the source was like.
+        any_locale: take another locale where the server lacks the source's (a scratch server).
+
+    Raises:
+        RestoreError: the server refused.
+    """
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+        sql.Identifier(name), sql.Literal(record.encoding)
+    )
+    with admin.connect() as connection:
+        provider = _provider(connection, record)
+        ways = [(_collation(record) + provider, "")]
+        if any_locale:
+            lacks, plain = "locale: the server here has no", sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'")
+            if record.locale:
+                ways.append((plain + provider, f"{lacks} {record.collate}, only {record.locale}"))
+            ways.append((plain + _provider(connection, None), f"{lacks} {_locale_name(record)}; the copy has C"))
+        while True:
+            way, lacking = ways.pop(0)
+            try:
+                connection.execute(statement + way)
+            except psycopg.Error as error:
+                if not ways or not isinstance(error, _NO_LOCALE):
+                    raise RestoreError(f"{admin}: cannot create the database {name}: {one_line(error)}") from None
+            else:
+                return [lacking] if lacking else []
+
+
+def unlike(connection: Connection, record: PostgresRecord) -> list[str]:
+    """Say in what a database that was there before is not like the source, and cannot be made so."""
+    facts = database_facts(connection)
+    found = record.model_copy(update={name: facts[name] for name in ("collate", "ctype", "locale_provider", "locale")})
+    result: list[str] = []
+    if facts["encoding"] != record.encoding:
+        result.append(f"encoding: the database there has {facts['encoding']}, the source had {record.encoding}")
+    if _locale_name(found) != _locale_name(record) and record.locale_provider:
+        result.append(f"locale: the database there has {_locale_name(found)}, the source had {_locale_name(record)}")
+    return result
+
+
+def left_out(connection: Connection, record: PostgresRecord) -> list[str]:
+    """Say what of the database itself cannot be given back by the connected role on this server."""
+    user, result = connection.info.user, list[str]()
+    if record.owner and not _may_give(connection, record.owner):
+        result.append(
+            f"owner {record.owner}: {user} may not give the database away, and keeps it"
+            + (", with the same grants" if _exists(connection, record.owner) else "; there is no such role")
+        )
+    known = {option.role for option in record.role_options}
+    result += [f"options of role {role} here: there is no such role" for role in missing_roles(connection, known)]
+    lacking = missing_tablespaces(connection, record)
+    if lacking:
+        result.append(f"tablespaces: {user} may not use {', '.join(lacking)} there; all goes into the default one")
+    if record.comment:
+        result.append(f"comment of the database, in whose place the restore says what it is: {record.comment}")
+    return result
+
+
+def not_in_scratch(record: PostgresRecord) -> list[str]:
+    """Say what a drill does not give back to its scratch database, which belongs to the drill."""
+    of_database = f"owner {record.owner} of the database, and its limit of connections: the scratch one is the drill's"
+    lacking = sorted({option.role for option in record.role_options} - {*record.named_roles})
+    of_roles = [f"options of role {role} in the database: the scratch server has no such role" for role in lacking]
+    of_tables = f"tablespaces {', '.join(record.tablespaces)}: the scratch server has its default one"
+    return [of_database] * bool(record.owner) + of_roles + [of_tables] * bool(record.tablespaces)
+
+
+def keeps_tablespaces(connection: Connection, record: PostgresRecord) -> bool:
+    """Say whether this server has the tablespaces of the source; an older manifest does not name them."""
+    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_')"
+    return connection.execute(query).fetchone() == (True,) and not missing_tablespaces(connection, record)
+
+
+def missing_tablespaces(connection: Connection, record: PostgresRecord) -> list[str]:
+    """Name the source's tablespaces that this server lacks, or the connected role may not use."""
+    query = (
+        "SELECT name FROM unnest(%s::text[]) name LEFT JOIN pg_catalog.pg_tablespace t ON t.spcname = name"
+        " WHERE t.oid IS NULL OR NOT pg_catalog.has_tablespace_privilege(t.oid, 'CREATE') ORDER BY 1"
+    )
+    return [row[0] for row in connection.execute(query, [list(record.tablespaces)])]
+
+
+def missing_roles(connection: Connection, names: set[str]) -> list[str]:
+    """Name those of these roles that the server does not have."""
+    query = "SELECT name FROM unnest(%s::text[]) name WHERE name NOT IN (SELECT rolname FROM pg_catalog.pg_roles)"
+    return sorted(row[0] for row in connection.execute(query, [list(names)]))
+
+
+def grants(database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()) -> list[sql.Composed]:
+    """Return the statements that give a new database the grants of the source, but those to `absent` roles.
+
+    Raises:
+        KeyError: the manifest names no privilege of a database.
+    """
+    result = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)]
+    for grant in record.grants:
+        if not grant.grantee or grant.grantee not in absent:
+            grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
+            privileges = sql.SQL(", ").join(sql.SQL(_PRIVILEGES[name]) for name in grant.privileges)
+            result.append(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(privileges, database, grantee))
+    return result
+
+
+def options(
+    database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
+) -> Iterator[tuple[str, list[sql.Composed]]]:
+    """Yield each option of the source, by a name for people, with the statements, of one transaction, that set it."""
+    for option in record.options:
+        name, _, value = option.partition("=")
+        yield f"option {name}", _setting(sql.SQL("ALTER DATABASE {}").format(database), name, value)
+    for role, option in ((one.role, one.option) for one in record.role_options if one.role not in absent):
+        name, _, value = option.partition("=")
+        alter = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
+        yield f"of role {role}: option {name}", _setting(alter, name, value)
+
+
+def _setting(alter: sql.Composed, name: str, value: str) -> list[sql.Composed]:
+    setting = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
+    if name not in _LISTS:
+        return [alter + sql.SQL(" SET {} TO {}").format(setting, sql.Literal(value))]
+    # only the server takes such a value apart
+    local = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
+    return [local, alter + sql.SQL(" SET {} FROM CURRENT").format(setting)]
+
+
+def restore_grants(target: Endpoint, record: PostgresRecord, *, by: Endpoint | None = None) -> list[str]:
+    """Give back grants, options and the owner; returns what could not be given, beside what `left_out` says.
+
+    Args:
+        target: the database.
+        record: what the source was like.
+        by: who may, from another database of that server, when the target's role may not; that role stays the owner.
+
+    Raises:
+        RestoreError: the server refused.
+    """
+    database, problems = sql.Identifier(target.database), list[str]()
+    with (by or target).connect() as connection:
+        absent = set(missing_roles(connection, {record.owner or "", *(option.role for option in record.role_options)}))
+        try:
+            for statement in grants(database, record, absent):
+                connection.execute(statement)
+            for name, statements in options(database, record, absent):
+                problems += _set(connection, name, statements)
+            if record.owner and by is None and _may_give(connection, record.owner):
+                whole = sql.SQL("ALTER DATABASE {}").format(database)
+                connection.execute(whole + sql.SQL(" OWNER TO {}").format(sql.Identifier(record.owner)))
+        except (psycopg.Error, KeyError) as error:  # KeyError: the manifest names no privilege of a database
+            raise RestoreError(f"{target}: cannot give the database's grants back: {one_line(error)}") from None
+    return problems
+
+
+def restore_limit(target: Endpoint, record: PostgresRecord) -> None:
+    """Give back how many may be connected: last, for the comparison needs connections too.
+
+    Raises:
+        RestoreError: the server refused.
+    """
+    if record.connection_limit < 0:
+        return
+    statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+        sql.Identifier(target.database), sql.Literal(record.connection_limit)
+    )
+    with target.connect() as connection:
+        try:
+            connection.execute(statement)
+        except psycopg.Error as error:
+            raise RestoreError(f"{target}: cannot limit the connections: {one_line(error)}") from None
+
+
+def _set(connection: Connection, name: str, statements: list[sql.Composed]) -> list[str]:
+    """Set one option; returns why it could not be."""
+    try:
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
+        return [f"{name}: {one_line(error)}"]
+    return []
+
+
+def _may_give(connection: Connection, owner: str) -> bool:
+    """Say whether the connected role may give its database to `owner`, and still work on it then."""
+    query = (
+        "SELECT pg_catalog.pg_has_role(o.oid, 'USAGE') AND pg_catalog.pg_has_role(o.oid, 'MEMBER')"
+        " AND (u.rolsuper OR u.rolcreatedb) FROM pg_catalog.pg_roles o, pg_catalog.pg_roles u"
+        " WHERE o.rolname = %s AND u.rolname = current_user"
+    )
+    return connection.execute(query, [owner]).fetchone() == (True,)
+
+
+def _exists(connection: Connection, role: str) -> bool:
+    return not missing_roles(connection, {role})
+
+
+def _provider(connection: Connection, record: PostgresRecord | None) -> sql.Composed:
+    """Return the provider of the locale as CREATE DATABASE takes it; the C library's where there is no record.
+
+    Nothing for an older manifest, which does not say it, and for a server that knows none.
+    """
+    provider = record.locale_provider if record else "libc"
+    if provider is None or connection.info.server_version < 150000:
+        return sql.Composed([])
+    if record is None or provider == "libc":
+        return sql.Composed([sql.SQL(" LOCALE_PROVIDER libc")])
+    name = sql.SQL("BUILTIN_LOCALE") if provider == "builtin" else sql.SQL("ICU_LOCALE")
+    clause = sql.SQL(" LOCALE_PROVIDER {} {} {}").format(
+        sql.SQL(cast("LiteralString", provider)), name, sql.Literal(record.locale)
+    )
+    return clause + sql.SQL(" ICU_RULES {}").format(sql.Literal(record.icu_rules)) if record.icu_rules else clause
+
+
+def _collation(record: PostgresRecord) -> sql.Composed:
+    return sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(record.collate), sql.Literal(record.ctype))
+
+
+def _locale_name(record: PostgresRecord) -> str:
+    names = [record.collate] + ([record.ctype] if record.ctype != record.collate else [])
+    return f"{record.locale_provider} {record.locale}" if record.locale else " and ".join(names)

@@ -1,0 +1,256 @@
+"""Running pg_dump, and handing out each of its files from the moment it appears until its writer has closed it.
+
+Which file is still being written is read from /proc: pg_dump opens each data file once. Where there is no /proc the
+files go out after the dump. As a stream nothing lies on the disk, and one connection dumps all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+from ops.core.errors import SourceError, SpoolError
+from ops.core.workdir import full, says_full
+from ops.repository.records import LISTING, STREAM_FILE
+from ops.sources.base import Outbox
+from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
+from ops.sources.postgres.tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
+
+TICK_SECONDS = 0.1
+COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
+
+
+class Running:
+    """A pg_dump at work. `look` until it says no more, then `conclude`."""
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
+        self._process, self._endpoint, self._folder = process, endpoint, folder
+        self._messages = list[str]()
+        self._listener = threading.Thread(target=self._listen, daemon=True)  # a disk may be full, so no file
+        self._listener.start()
+
+    def runs(self, outbox: Outbox) -> bool:
+        """Say whether pg_dump still runs.
+
+        Raises:
+            SourceError: it failed.
+            SpoolError: it found the disk full.
+            OpsError: the outbox failed, and the rest of the dump would be for nothing.
+        """
+        outbox.check()
+        if self._process.poll() is None:
+            return True
+        self._listener.join()
+        if self._process.returncode != 0:
+            stderr = "".join(self._messages)
+            if says_full(stderr, self._process.returncode):
+                raise SpoolError(full(self._folder.parent))
+            raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
+        return False
+
+    def wait(self, seconds: float = TICK_SECONDS) -> None:
+        """Wait a moment, or until it ends."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def _listen(self) -> None:
+        if self._process.stderr is not None:
+            self._messages += self._process.stderr
+
+
+class RunningStream(Running):
+    """Into a pipe, which is whole only when pg_dump has ended well."""
+
+    spool_bytes = 0
+
+    def look(self, outbox: Outbox) -> bool:
+        """Say whether pg_dump still runs; see `runs`."""
+        if self.runs(outbox):
+            return True
+        outbox.finish(self._folder / STREAM_FILE)
+        return False
+
+    def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
+        """Return the one file with what it holds. What it lists can be read when it is fetched."""
+        del tool, variables
+        return {self._folder / STREAM_FILE: "the whole dump"}
+
+
+class RunningDump(Running):
+    """Into a folder. `spool_bytes` is the most that lay there at once."""
+
+    def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
+        super().__init__(process, endpoint, folder)
+        self._growing: set[Path] = set()
+        self._handed: set[Path] = set()
+        self._packer = Packer(folder)
+        self.spool_bytes = 0
+
+    def look(self, outbox: Outbox) -> bool:
+        """Hand out what is new and what is whole since the last look; say whether pg_dump still runs; see `runs`."""
+        running = self.runs(outbox)
+        sizes = self._data_files()
+        for path in [path for path, size in sizes.items() if size >= SMALL]:
+            self._growing.add(path)
+            self._hand_out(path, outbox)
+            del sizes[path]
+        still_open = _open_files(self._process.pid) if running else set[str]()
+        if still_open is not None:
+            for path in [path for path in self._growing if str(path) not in still_open]:
+                self._growing.remove(path)
+                outbox.finish(path)
+            closed = [path for path in sizes if str(path) not in still_open]
+            if len(closed) >= MOST or sum(sizes[path] for path in closed) >= PACK:
+                # By their size now: some may have grown since it was read.
+                pack = self._packer.pack(path for path in closed if path.stat().st_size < SMALL)
+                self._hand_out(pack, outbox)
+                outbox.finish(pack)
+        return running
+
+    def _hand_out(self, path: Path, outbox: Outbox) -> None:
+        self._handed.add(path)
+        outbox.begin(path)
+
+    def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
+        """Return every file of the dump with what it holds, handed out or not.
+
+        Raises:
+            SourceError: the table of contents cannot be read, or names data that no file has.
+        """
+        listing = run_tool(find_tool("pg_restore", at_least=tool.version), ["--list", str(self._folder)], variables)
+        if listing.returncode != 0:
+            raise SourceError(f"{self._endpoint}: the new dump cannot be listed: {tool_message(listing.stderr)}")
+        tables = table_files(listing.stdout)
+        left = {path for path in self._folder.iterdir() if path.is_file()} - self._handed
+        small = {path for path in left if path.name != LISTING and path.stat().st_size < SMALL}
+        if len(small) > 1:
+            left = left - small | {self._packer.pack(small)}
+        files, packs = left | self._handed, self._packer.packs
+        names = {path.name for path in files}.union(*packs.values())
+        lost = sorted(tables.keys() - names)
+        if lost:
+            raise SourceError(f"{self._endpoint}: pg_dump wrote no file for {tables[lost[0]]}")
+        named = {LISTING: "table of contents of the dump", "blobs.toc": "list of the large objects"}
+        held = {name: tables.get(name) or named.get(name) or "large objects" for name in names}
+        return {path: self._packer.holds(path, held) if path in packs else held[path.name] for path in sorted(files)}
+
+    def _data_files(self) -> dict[Path, int]:
+        """Return the files of data that were not handed out yet, with their sizes in bytes."""
+        found, used = dict[Path, int](), 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:  # sent since
+                    continue
+                used += status.st_blocks * 512
+                path = Path(entry.path)
+                if path.suffix == ".dat" and path.name != LISTING and path not in self._handed:
+                    found[path] = status.st_size
+        self.spool_bytes = max(self.spool_bytes, used)
+        return found
+
+
+@contextlib.contextmanager
+def dumping(
+    tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], folder: Path, options: list[str]
+) -> Generator[RunningDump]:
+    """Start pg_dump in directory format, uncompressed, into `folder`; it ends with the block at the latest."""
+    folder.mkdir(mode=0o700)
+    folder = folder.resolve()  # as /proc names it
+    command = [str(tool.path), "--format=directory", f"--file={folder}", "--no-sync", *COMMON, *options]
+    with _started(command, variables, subprocess.DEVNULL) as process:
+        yield RunningDump(process, endpoint, folder)
+
+
+@contextlib.contextmanager
+def streaming(  # noqa: PLR0913, PLR0917  # as `dumping`, and where to
+    tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], folder: Path, options: list[str], outbox: Outbox
+) -> Generator[RunningStream]:
+    """Start pg_dump in custom format, uncompressed, into a pipe in `folder` that the outbox reads."""
+    folder.mkdir(mode=0o700)
+    pipe = folder / STREAM_FILE
+    os.mkfifo(pipe, 0o600)
+    outbox.begin(pipe)
+    end = _reader_has_come(pipe, outbox)
+    try:
+        starting = _started([str(tool.path), "--format=custom", *COMMON, *options], variables, end)
+        process = starting.__enter__()
+    finally:
+        os.close(end)  # its own copy is pg_dump's
+    with contextlib.ExitStack() as stack:
+        stack.push(starting.__exit__)
+        yield RunningStream(process, endpoint, folder)
+
+
+def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
+    """Open the pipe for writing once it is read: what is written before would be lost with its last closing."""
+    while True:
+        outbox.check()
+        try:
+            end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(TICK_SECONDS / 10)
+        else:
+            os.set_blocking(end, True)
+            return end
+
+
+@contextlib.contextmanager
+def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> Generator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [*dying_with_us(), *command],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()  # and not kill: it then cancels what its workers ask of the server
+            raise
+
+
+def table_files(listing: str) -> dict[str, str]:
+    """Return, of what `pg_restore --list` says, each table's data file with what it holds."""
+    held: dict[str, str] = {}
+    for line in listing.splitlines():
+        identifier, _, rest = line.partition("; ")
+        words = rest.split()  # tableoid oid TABLE DATA schema table owner
+        if identifier.isdigit() and words[2:4] == ["TABLE", "DATA"]:
+            held[f"{identifier}.dat"] = f"table {words[4]}.{' '.join(words[5:-1])}"
+    return held
+
+
+def _open_files(pid: int) -> set[str] | None:
+    """Name the files that a process and its children hold open; None where this cannot be known.
+
+    A worker is forked before it opens a file: a file that was seen before the question, and is not in the answer, is
+    closed.
+    """
+    found = set[str]()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    for process in (str(pid), *children):
+        try:
+            names = [entry.path for entry in os.scandir(f"/proc/{process}/fd")]
+        except OSError:  # it has ended, and so have its files
+            continue
+        for name in names:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(str(Path(name).readlink()))
+    return found

@@ -1,0 +1,73 @@
+"""Fingerprinting all tables over several connections that share one snapshot, largest first, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Self
+
+import psycopg
+
+from ops.repository.records import TableFingerprint
+from ops.sources.postgres import catalog_queries
+from ops.sources.postgres.tools import Connection
+
+
+class Fingerprints:
+    """Begins at once; the connections are its own until `result` has returned. `as_record` chooses the hash."""
+
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        tables: Sequence[catalog_queries.Table],
+        as_record: Callable[[catalog_queries.Table], bool],
+        *,
+        large_objects: bool = True,
+    ) -> None:
+        self._connections, self._as_record = connections, as_record
+        self._todo = queue.SimpleQueue[catalog_queries.Table | None]()
+        if large_objects:
+            self._todo.put(None)  # first, because no catalogue says their size
+        for table in sorted((table for table in tables if table.kind == "r"), key=lambda table: -table.bytes):
+            self._todo.put(table)
+        self._done: dict[str, TableFingerprint] = {}
+        self._large_objects: TableFingerprint | None = None
+        self._pool = ThreadPoolExecutor(len(connections), thread_name_prefix="fingerprint")
+        self._futures = [self._pool.submit(self._work, connection) for connection in connections]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for future, connection in zip(self._futures, self._connections, strict=True):
+            if not future.done():
+                with contextlib.suppress(psycopg.Error):  # it ends with its connection then
+                    connection.cancel_safe(timeout=5)
+        self._pool.shutdown()
+
+    def check(self) -> None:
+        """Raise what went wrong so far: `psycopg.Error`."""
+        for future in self._futures:
+            if future.done():
+                future.result()
+
+    def result(self) -> tuple[tuple[TableFingerprint, ...], TableFingerprint | None]:
+        """Wait, and return the tables by name, and the large objects where there are any."""
+        wait(self._futures, return_when="FIRST_EXCEPTION")
+        self.check()
+        return tuple(self._done[name] for name in sorted(self._done)), self._large_objects
+
+    def _work(self, connection: Connection) -> None:
+        while True:
+            try:
+                table = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            if table is None:
+                self._large_objects = catalog_queries.large_objects(connection)
+            else:
+                self._done[table.name] = catalog_queries.fingerprint(
+                    connection, table, as_record=self._as_record(table)
+                )

@@ -1,0 +1,323 @@
+"""A PostgreSQL database as a source and as a target. PostgreSQL's own tools dump and restore; this module orchestrates.
+
+The dump and the fingerprints are of one exported snapshot, so that a copy can be held to equality, not to tolerance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from ops.core.errors import BusyError, SourceError
+from ops.repository.records import PostgresRecord, SequenceState, TableFingerprint, takes
+from ops.sources.base import Difference, Dump, Outbox, SourcePlan
+from ops.sources.postgres import catalog_queries, table_filters
+from ops.sources.postgres.copy_in import Delivery
+from ops.sources.postgres.database import database_facts
+from ops.sources.postgres.dump import dumping, streaming
+from ops.sources.postgres.fingerprints import Fingerprints
+from ops.sources.postgres.restore import restore_archive
+from ops.sources.postgres.table_subset import Part
+from ops.sources.postgres.tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
+
+JOBS = 2
+"""Parallel workers of pg_dump and pg_restore, where the server has connections for them: a dump holds JOBS + 3."""
+
+DUMP_LOCK = 0x616E636C61
+"""The key of the advisory lock of a dump: "ancla"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresDatabase:
+    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it.
+
+    `only_tables` and `without_tables` are patterns of tables whose rows are dumped, or not; `stream` dumps over one
+    connection with no spool.
+    """
+
+    endpoint: Endpoint
+    owner: Endpoint | None = None
+    only_tables: tuple[str, ...] = ()
+    without_tables: tuple[str, ...] = ()
+    stream: bool = False
+
+    def plan(self) -> SourcePlan:
+        """Look at versions, rights and size.
+
+        Raises:
+            SourceError: no connection, a pooler answers, or the role cannot read something.
+            ToolError: pg_dump is missing, or older than the server.
+        """
+        with self._session() as connection:
+            _, version = server_version(connection)
+            tool = find_tool("pg_dump", at_least=version)
+            missing = catalog_queries.unreadable(connection)
+            if missing:
+                raise SourceError(
+                    f"{self.endpoint}: {self.endpoint.user} may not read {missing[0]}"
+                    f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
+                    f"run `GRANT <its owner> TO {self.endpoint.user}` as its owner or the administrator"
+                )
+            sizes = [table.bytes for table in self._taken(connection, catalog_queries.tables(connection))]
+            _jobs(connection, self.endpoint)
+        return SourcePlan(
+            what=f"postgresql {self.endpoint.database}",
+            bytes_estimate=0 if self.stream else sum(sizes),
+            largest=sum(sizes),
+            sent=sum(sizes),
+            details={"server": version, "pg_dump": f"{tool.version} ({tool.path})", "role": self.endpoint.user},
+        )
+
+    def dump(self, folder: Path, outbox: Outbox) -> Dump[PostgresRecord]:
+        """Dump into `folder`, which must not exist yet, and fingerprint the same snapshot meanwhile.
+
+        Raises:
+            SourceError: pg_dump or a query failed.
+            SpoolError: the disk filled up.
+        """
+        with self._session() as connection, self.endpoint.environment() as variables:
+            major, version = server_version(connection)
+            tool = find_tool("pg_dump", at_least=version)
+            _lock(connection, self.endpoint)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot, snapshot_at = _export(connection)
+            # before pg_dump reads them: they stand outside of snapshots, and a copy must not be behind what is recorded
+            sequences = catalog_queries.sequences(connection)
+            found, as_record = catalog_queries.tables(connection), _as_record(major)
+            taken = self._taken(connection, found)
+            left = [table for table in found if table.kind == "r" and table not in taken]
+            options = [f"--snapshot={snapshot}", *table_filters.options(left, self.only_tables)]
+            jobs, helpers = _jobs(connection, self.endpoint)
+            with contextlib.ExitStack() as stack:
+                sessions = [connection, *(stack.enter_context(self._session(snapshot)) for _ in range(helpers))]
+                objects_too = not self.only_tables
+                prints = stack.enter_context(Fingerprints(sessions, taken, as_record, large_objects=objects_too))
+                running = stack.enter_context(
+                    streaming(tool, self.endpoint, variables, folder, options, outbox)
+                    if self.stream
+                    else dumping(tool, self.endpoint, variables, folder, [*options, f"--jobs={jobs}"])
+                )
+                while running.look(outbox):
+                    prints.check()
+                    running.wait()
+                tables, objects = prints.result()
+                tables += tuple(table_filters.empty(table, as_record=as_record(table)) for table in left)
+                tables = tuple(sorted(tables, key=lambda table: table.table))
+                record = self._record(connection, tool, found, tables, objects, sequences)
+            files = running.conclude(tool, variables)
+        return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
+
+    def _taken(self, connection: Connection, found: list[catalog_queries.Table]) -> list[catalog_queries.Table]:
+        return table_filters.taken(connection, self.endpoint, found, self.only_tables, self.without_tables)
+
+    def restore(
+        self,
+        folder: Path,
+        record: PostgresRecord,
+        watch: Callable[[str], None] | None = None,
+        delivery: Delivery | None = None,
+        part: Part | None = None,
+    ) -> None:
+        """Fill this empty database from `folder`; see `ops.sources.postgres.restore`."""
+        restore_archive(
+            self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch, delivery=delivery, part=part
+        )
+
+    def fingerprint(self, like: PostgresRecord | None = None) -> PostgresRecord:
+        """Describe what is in it now, hashed as in the record that it is to be compared with."""
+        with self._session() as connection:
+            major, _ = server_version(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot, _ = _export(connection)
+            found, sequences = catalog_queries.tables(connection), catalog_queries.sequences(connection)
+            if like is not None:
+                sequences = _as_spelled(found, sequences, like)
+            as_record = _as_record(major, like)
+            with self._session(snapshot) as second, Fingerprints((connection, second), found, as_record) as prints:
+                tables, objects = prints.result()
+            return self._record(connection, None, found, tables, objects, sequences)
+
+    def check(self, expected: PostgresRecord) -> list[Difference]:
+        """Compare tables, rows, hashes, sequences and large objects with `expected`."""
+        return differences(self.fingerprint(expected), expected)
+
+    @contextlib.contextmanager
+    def _session(self, snapshot: str | None = None) -> Generator[Connection]:
+        """Connect, into a transaction on an exported snapshot where one is given."""
+        with self.endpoint.connect() as connection:
+            try:
+                refuse_pooler(connection, self.endpoint)
+                connection.execute(catalog_queries.SESSION.encode())
+                if snapshot is not None:
+                    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+                yield connection
+            except psycopg.Error as error:
+                raise SourceError(f"{self.endpoint}: {one_line(error)}") from None
+
+    def _record(  # noqa: PLR0913, PLR0917  # what a dump learns at different moments
+        self,
+        connection: Connection,
+        tool: Tool | None,
+        found: list[catalog_queries.Table],
+        tables: tuple[TableFingerprint, ...],
+        objects: TableFingerprint | None,
+        sequences: list[SequenceState],
+    ) -> PostgresRecord:
+        major, version = server_version(connection)
+        owners, roles = catalog_queries.roles(connection)
+        # what differs by nature is named, so that nobody takes it for compared
+        left_out = {"m": "materialized view, filled anew by a restore", "f": "foreign table, its rows are elsewhere"}
+        return PostgresRecord(
+            database=self.endpoint.database,
+            server_version=version,
+            server_major=major,
+            dump_tool=f"{tool.path.name} {tool.version}" if tool else "",
+            dump_major=tool.major if tool else major,
+            dumped_as=self.endpoint.user,
+            owners=owners,
+            roles=roles,
+            extensions=catalog_queries.extensions(connection),
+            tables=tables,
+            only_tables=self.only_tables,
+            without_tables=self.without_tables,
+            sequences=tuple(sequences),
+            large_objects=objects,
+            unsound=catalog_queries.unsound(connection),
+            not_compared=(
+                *(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
+                *(
+                    f"{t.name}: rows left out by the stack file"
+                    for t in found
+                    if t.kind == "r" and not takes(t.name, self.only_tables, self.without_tables)
+                ),
+            ),
+            not_restored=catalog_queries.never_restored(connection),
+            **database_facts(connection),
+        )
+
+
+def server_version(connection: Connection) -> tuple[int, str]:
+    """Return the server's major version and its full version."""
+    number = connection.info.server_version
+    return number // 10000, f"{number // 10000}.{number % 10000}"
+
+
+def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
+    """Refuse PgBouncer: behind it each transaction may be on another backend, and a snapshot cannot be shared.
+
+    A pooler makes up the process id that it gives to its client; a server gives its own. So this holds through a
+    tunnel as well, where the port says nothing.
+    """
+    real = connection.execute(SESSION_PID).fetchone()
+    if real is None or real[0] != connection.info.backend_pid:
+        raise SourceError(
+            f"{endpoint}: a connection pooler answers there, which cannot share a snapshot; use the direct port (25060)"
+        )
+
+
+def _as_record(major: int, like: PostgresRecord | None = None) -> Callable[[catalog_queries.Table], bool]:
+    """Choose how a table is hashed: hash_record_extended came with 14, and what is compared needs one way."""
+    texts = {table.table for table in like.tables if table.method == "text"} if like else set[str]()
+    return lambda table: table.hashable and major >= 14 and table.name not in texts
+
+
+def _as_spelled(
+    tables: list[catalog_queries.Table], sequences: list[SequenceState], like: PostgresRecord
+) -> list[SequenceState]:
+    """Call tables and sequences as a manifest does that was written before odd names were quoted."""
+    known = {table.table for table in like.tables}
+    for table in tables:
+        if table.name not in known and table.plain in known:
+            table.name = table.plain
+    known = {state.sequence for state in like.sequences}
+    result: list[SequenceState] = []
+    for state in sequences:
+        plain = catalog_queries.plain_name(state.sequence)
+        renamed = state.sequence not in known and plain in known
+        result.append(state.model_copy(update={"sequence": plain}) if renamed else state)
+    return result
+
+
+def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Difference]:
+    """Name each table, sequence or large object that is not as it was recorded."""
+    result: list[Difference] = []
+    have = {table.table: table for table in found.tables}
+    want = {table.table: table for table in expected.tables}
+    for name in sorted(have.keys() | want.keys()):
+        result += _table_difference(name, have.get(name), want.get(name))
+    result += _table_difference("(large objects)", found.large_objects, expected.large_objects)
+    states = {state.sequence: state for state in found.sequences}
+    for state in expected.sequences:
+        result += _sequence_difference(states.get(state.sequence), state)
+    return result
+
+
+def _table_difference(name: str, found: TableFingerprint | None, expected: TableFingerprint | None) -> list[Difference]:
+    if found == expected:
+        return []
+    if found is None or expected is None:
+        return [
+            Difference(
+                what=name,
+                found="no such table" if found is None else f"{found.rows} rows",
+                expected="no such table" if expected is None else f"{expected.rows} rows",
+            )
+        ]
+    if found.rows != expected.rows:
+        return [Difference(what=name, found=f"{found.rows} rows", expected=f"{expected.rows} rows")]
+    return [
+        Difference(
+            what=name,
+            found=f"content hash {found.hash} ({found.method})",
+            expected=f"{expected.hash} ({expected.method})",
+        )
+    ]
+
+
+def _sequence_difference(found: SequenceState | None, expected: SequenceState) -> list[Difference]:
+    if found is None:
+        return [Difference(what=expected.sequence, found="no such sequence", expected=f"at {expected.last_value}")]
+    if expected.last_value is None:
+        return []
+    behind = found.last_value is None or (found.last_value - expected.last_value) * expected.increment < 0
+    if not behind:
+        return []
+    return [Difference(what=expected.sequence, found=f"at {found.last_value}", expected=f"at {expected.last_value}")]
+
+
+def _lock(connection: Connection, endpoint: Endpoint) -> None:
+    """Take the lock on dumps of this database, which is the session's and ends with it."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [DUMP_LOCK]).fetchone()
+    if row is None or not row[0]:
+        raise BusyError(f"{endpoint}: another backup of this database is running, maybe on another machine")
+
+
+def _jobs(connection: Connection, endpoint: Endpoint) -> tuple[int, int]:
+    """Return how many workers pg_dump gets and how many sessions help to fingerprint, as the server has room.
+
+    Raises:
+        SourceError: not even for one.
+    """
+    free, most = catalog_queries.free_connections(connection)
+    if free < 1:
+        raise SourceError(
+            f"{endpoint}: of {most} connections none is left for {endpoint.user}, a dump needs 2 to {JOBS + 3}; "
+            "close some, or dump at another time"
+        )
+    if free >= JOBS + 2:  # pg_dump's own, its workers', and the helper's
+        return JOBS, 1
+    return 1, min(1, free - 1)
+
+
+def _export(connection: Connection) -> tuple[str, datetime]:
+    row = connection.execute("SELECT pg_export_snapshot(), now()").fetchone()
+    if row is None:
+        raise SourceError("pg_export_snapshot gave nothing")
+    return str(row[0]), row[1]

@@ -1,0 +1,256 @@
+"""PostgreSQL's own programs, and how they are told where to go: by environment and private files, never by argv."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psycopg
+from pydantic import SecretStr
+
+from ops.core.errors import RestoreError, SourceError, ToolError
+from ops.core.workdir import temporary_folder
+
+CONNECT_SECONDS = 20
+DEBIAN_BINARIES = "/usr/lib/postgresql"
+SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """How to reach one database as one role.
+
+    `host` is the name the certificate carries, or the folder of a unix socket; `hostaddr` the address to dial when it
+    is another one (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: SecretStr = field(repr=False)
+    database: str
+    hostaddr: str | None = None
+    ca_certificate: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.database}"
+
+    def on(self, database: str) -> Endpoint:
+        """Return the same way to another database of the same server."""
+        return replace(self, database=database)
+
+    @contextmanager
+    def environment(self) -> Generator[dict[str, str]]:
+        """Yield what libpq reads, the password in a file of mode 0600 that is gone after the block."""
+        with TemporaryDirectory(prefix="ancla-pg-", dir=temporary_folder()) as folder:
+            secret = self.password.get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
+            passfile = Path(folder) / "pgpass"
+            passfile.touch(mode=0o600)
+            passfile.write_text(f"*:*:*:*:{secret}\n")
+            variables = {
+                "PGHOST": self.host,
+                "PGPORT": str(self.port),
+                "PGUSER": self.user,
+                "PGDATABASE": self.database,
+                "PGPASSFILE": str(passfile),
+                "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
+                "PGAPPNAME": "ancla",
+            }
+            if self.hostaddr is not None:
+                variables["PGHOSTADDR"] = self.hostaddr
+            if self.ca_certificate is not None:
+                certificate = Path(folder) / "ca.pem"
+                certificate.write_text(self.ca_certificate)
+                variables |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)}
+            # the caller's own PG* would win over what is left out here
+            yield {key: value for key, value in os.environ.items() if not key.startswith("PG")} | variables
+
+    @contextmanager
+    def connect(self, *, autocommit: bool = True) -> Generator[Connection]:
+        """Open a connection.
+
+        Raises:
+            SourceError: no answer, a wrong password, an unverified certificate, or no such database.
+            SpoolError: there is no temporary folder for the certificate.
+        """
+        with self._authority() as certificate:
+            try:
+                connection = psycopg.connect(
+                    host=self.host,
+                    hostaddr=self.hostaddr or "",
+                    port=self.port,
+                    user=self.user,
+                    password=self.password.get_secret_value(),
+                    dbname=self.database,
+                    sslmode="verify-full" if certificate else "prefer",
+                    sslrootcert=certificate,
+                    connect_timeout=CONNECT_SECONDS,
+                    application_name="ancla",
+                    client_encoding="UTF8",  # of a SQL_ASCII database, text would come as bytes
+                    autocommit=True,
+                )
+                # a default for others; not by the parameter `options`: old poolers refuse that, in words of their own
+                connection.execute("SET default_transaction_read_only = off")
+                connection.autocommit = autocommit
+            except psycopg.OperationalError as error:
+                text = one_line(error)
+                if "password authentication" in text:
+                    text += "; the outputs have another one: run `pulumi up --refresh`"
+                raise SourceError(f"{self}: {text}") from None
+            with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
+                yield connection
+
+    @contextmanager
+    def _authority(self) -> Generator[str]:
+        """Yield the path of the certificate in a file, nothing without one. A kill may leave that file: no secret."""
+        if self.ca_certificate is None:
+            yield ""
+            return
+        with TemporaryDirectory(prefix="ancla-ca-", dir=temporary_folder()) as folder:
+            path = Path(folder) / "ca.pem"
+            path.write_text(self.ca_certificate)
+            yield str(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program of PostgreSQL, with the version it gives."""
+
+    path: Path
+    version: str
+
+    @property
+    def major(self) -> int:
+        """The major version, such as 15."""
+        return numbers(self.version)[0]
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return a version such as 15.20 as numbers, to compare."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def find_tool(name: str, *, at_least: str) -> Tool:
+    """Find the program of the lowest major version that is `at_least` this one: archives of a newer one may not load.
+
+    The minor version counts too. A server may keep in its catalogue what only the programs of its own release know to
+    leave out of a dump: 15.20 has column options that a pg_dump 15.18 writes down and a server 15.18 refuses.
+
+    Raises:
+        ToolError: none fits; the message says what to install.
+    """
+    found = _tools(name)
+    fitting = [tool for tool in found if numbers(tool.version) >= numbers(at_least)]
+    if not fitting:
+        have = f"found {', '.join(sorted({tool.version for tool in found}))}" if found else "not found"
+        major = at_least.partition(".")[0]
+        package = "postgresql" if name in ("postgres", "initdb") else "postgresql-client"
+        raise ToolError(
+            f"{name}: {have}, the server is PostgreSQL {at_least}; "
+            f"run `apt-get install {package}-{major}` (from apt.postgresql.org where the system has no such package)"
+        )
+    lowest = min(tool.major for tool in fitting)
+    return max((tool for tool in fitting if tool.major == lowest), key=lambda tool: numbers(tool.version))
+
+
+@cache
+def _tools(name: str) -> tuple[Tool, ...]:
+    # /usr/bin/pg_dump of Debian is a wrapper that picks a version by its own rules: the real ones first
+    candidates = [*sorted(Path(DEBIAN_BINARIES).glob(f"*/bin/{name}"))]
+    on_path = shutil.which(name)
+    if on_path is not None:
+        candidates.append(Path(on_path))
+    tools: list[Tool] = []
+    for path in candidates:
+        try:
+            text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+        except OSError:
+            continue
+        match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", text)
+        if match:
+            tools.append(Tool(path=path, version=match[1]))
+    return tuple(tools)
+
+
+def run_tool(
+    tool: Tool, arguments: list[str], variables: Mapping[str, str], *, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; the caller reads `returncode` and `stderr`."""
+    return subprocess.run(
+        [*dying_with_us(), tool.path, *arguments],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def watch_tool(
+    tool: Tool, arguments: list[str], variables: Mapping[str, str], on_line: Callable[[str], None]
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end as `run_tool` does, and hand over each line of its stderr when it is written."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        [*dying_with_us(), tool.path, *arguments],
+        env=dict(variables) | {"LC_MESSAGES": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                lines.append(line)
+                on_line(line)
+        except BaseException:  # an interrupt: nobody waits for the rest
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, "", "".join(lines))
+
+
+def dying_with_us() -> list[str]:
+    """Return what to begin a command with, so that a kill -9 of ours ends it too: TERM, and it cancels its queries."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
+
+
+def script(
+    tool: Tool, archive: Path, lines: Iterable[str], options: Sequence[str], variables: Mapping[str, str]
+) -> str:
+    """Return the SQL that pg_restore (`tool`) has for some lines of an archive's list.
+
+    Raises:
+        RestoreError: it cannot read the archive.
+    """
+    with TemporaryDirectory(prefix="ancla-list-") as temporary:
+        chosen = Path(temporary) / "list"
+        chosen.write_text("".join(f"{line}\n" for line in lines))
+        done = run_tool(tool, [*options, f"--use-list={chosen}", "--file=-", str(archive)], variables)
+    if done.returncode != 0:
+        raise RestoreError(f"the dump cannot be listed: {one_line(done.stderr)[-300:]}")
+    return done.stdout
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return a message of libpq or of a tool as one line."""
+    return " ".join(str(error).split())
+
+
+def tool_message(stderr: str) -> str:
+    """Return the line of a tool's output that says what went wrong."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "error:" in line or "FATAL" in line or "ERROR" in line]
+    return one_line((telling or lines or ["no message"])[0])

@@ -1,0 +1,1 @@
+"""Recovering a stack whose engine was killed."""

@@ -1,0 +1,258 @@
+"""A login on the machine: OpenSSH's client, one connection, the pinned host key, nothing of the caller's configuration.
+
+The deploy key lives in a private folder (0700, the key 0600) for as long as the connection does. Commands and tunnels
+go over that one connection (`ControlMaster`), so a limit on new connections, such as fail2ban's, is never met by us.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ops.core.errors import RemoteCommandError, SshError, ToolError
+from ops.core.workdir import temporary_folder
+
+CONNECT_SECONDS = 15
+"""How long a machine may take to answer the first packet."""
+
+_ALIAS = "ancla-pinned"
+"""The name under which the host key is pinned: the key belongs to the environment, not to an address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshTarget:
+    """Where and how to log in. `host_key` is the one line `ssh-ed25519 …`; `deploy_key` an OpenSSH private key."""
+
+    address: str
+    port: int = 22
+    user: str = "deploy"
+    host_key: str
+    deploy_key: SecretStr = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteResult:
+    """What a command gave back. `stdout` and `stderr` are decoded with replacement of bytes that are not UTF-8."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class SshSession:
+    """An open connection; made by `connect`."""
+
+    def __init__(self, target: SshTarget, base: list[str]) -> None:
+        self.target = target
+        self._base = base
+
+    def run(
+        self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = True
+    ) -> RemoteResult:
+        """Run one command on the machine; secrets go on `stdin`, never in `command`.
+
+        Args:
+            command: a shell line, or an argument list that is quoted for the shell.
+            stdin: what the command reads.
+            timeout: seconds; None waits for ever.
+            check: raise when the command's exit code is not 0.
+
+        Raises:
+            RemoteCommandError: the command failed (`check`) or took longer than `timeout`.
+            SshError: the connection broke.
+        """
+        line = command if isinstance(command, str) else shlex.join(command)
+        try:
+            done = subprocess.run(
+                [*self._base, "--", line], input=stdin, capture_output=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise RemoteCommandError(
+                f"{self.target}: no end of `{_short(line)}` after {timeout:g} s", returncode=124
+            ) from None
+        result = RemoteResult(
+            returncode=done.returncode,
+            stdout=done.stdout.decode(errors="replace"),
+            stderr=done.stderr.decode(errors="replace"),
+        )
+        if result.returncode == 255:  # OpenSSH's own code: the connection, not the command
+            raise SshError(explain(self.target, result.stderr))
+        if check and result.returncode != 0:
+            raise RemoteCommandError(
+                f"{self.target}: `{_short(line)}` failed ({result.returncode}): {_last_line(result.stderr)}",
+                returncode=result.returncode,
+                stderr=result.stderr,
+            )
+        return result
+
+    def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
+        """Run one command; hand on each line it writes to stderr as it comes. Its exit code is the caller's to judge.
+
+        Raises:
+            SshError: the connection broke.
+        """
+        process = subprocess.Popen(
+            [*self._base, "--", shlex.join(command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise AssertionError("opened as pipes")
+        said: list[str] = []
+        try:
+            with suppress(BrokenPipeError):  # a command that ends before it has read says why on stderr
+                process.stdin.write(stdin)
+                process.stdin.close()
+            for raw in process.stderr:
+                said.append(raw.decode(errors="replace").rstrip("\n"))
+                line(said[-1])
+            answer = process.stdout.read().decode(errors="replace")
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode == 255:  # of OpenSSH itself, also when the command died of a signal
+            raise SshError(
+                f"{self.target}: the connection broke, or `{_short(shlex.join(command))}` was killed there"
+                f"{f' (after: {said[-1]})' if said else ''}; run it again: it goes on from what it finds"
+            )
+        return RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
+
+    @contextmanager
+    def tunnel(self, host: str, port: int) -> Generator[int]:
+        """Forward a free port of 127.0.0.1 to `host:port` as the machine sees it; yields the local port."""
+        local = _free_port()
+        forward = f"127.0.0.1:{local}:{host}:{port}"
+        self._control("forward", forward)
+        try:
+            yield local
+        finally:
+            self._control("cancel", forward, check=False)
+
+    def _control(self, operation: str, forward: str, *, check: bool = True) -> None:
+        done = subprocess.run(
+            [*self._base, "-O", operation, "-L", forward], capture_output=True, timeout=30, check=False
+        )
+        if check and done.returncode != 0:
+            raise SshError(f"{self.target}: the tunnel {forward} was refused: {_last_line(done.stderr.decode())}")
+
+
+@contextmanager
+def connect(target: SshTarget) -> Generator[SshSession]:
+    """Log in; the connection, the key file and the pinned key are gone when the block ends.
+
+    Raises:
+        ToolError: there is no OpenSSH client here.
+        SpoolError: there is no temporary folder for the key.
+        SshError: no answer, another host key than the pinned one, or the deploy key is refused.
+    """
+    program = shutil.which("ssh")
+    if program is None:
+        raise ToolError("ssh: not found on PATH; install the OpenSSH client (apt-get install openssh-client)")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ancla-", dir=temporary_folder())))
+        key = folder / "key"
+        key.touch(mode=0o600)
+        key.write_text(target.deploy_key.get_secret_value().rstrip("\n") + "\n")
+        known = folder / "known_hosts"
+        known.write_text(f"{_ALIAS} {target.host_key.strip()}\n")
+        base = [program, *_options(key, known, folder / "s"), "-p", str(target.port), "-l", target.user]
+        log = stack.enter_context((folder / "log").open("w+b"))
+        master = subprocess.Popen(
+            [*base, "-o", "ControlMaster=yes", "-N", target.address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C ends our work first, so that the tunnel outlives the tools that use it
+        )
+        stack.callback(_end, master)
+        _wait(target, master, folder / "s", folder / "log")
+        yield SshSession(target, [*base, "-o", "ControlMaster=no", target.address])
+
+
+def explain(target: SshTarget, stderr: str) -> str:
+    """Turn what OpenSSH wrote into one line that says what to do."""
+    if "Host key verification failed" in stderr or "IDENTIFICATION HAS CHANGED" in stderr:
+        return (
+            f"{target}: the machine shows another host key than the pinned output access.host_key; "
+            "if the droplet was replaced run `pulumi up`, else do not log in: somebody may be in between"
+        )
+    if "Permission denied" in stderr:
+        return (
+            f"{target}: the deploy key is refused; take the outputs of today, or put its public half back into the "
+            "machine's authorized_keys by the provider's console"
+        )
+    line = _last_line(stderr)
+    return f"{target}: no connection: {line or 'no answer'}; check that the droplet is on and that 22 is open to you"
+
+
+def _options(key: Path, known: Path, control: Path) -> list[str]:
+    options = {
+        "IdentityFile": str(key),
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "UserKnownHostsFile": str(known),
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": _ALIAS,
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "BatchMode": "yes",
+        "ConnectTimeout": str(CONNECT_SECONDS),
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
+        "ControlPath": str(control),
+        "ControlPersist": "no",
+        "LogLevel": "ERROR",
+    }
+    # -F: the caller's ~/.ssh/config may not send us elsewhere
+    return ["-F", "/dev/null", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
+
+
+def _wait(target: SshTarget, master: subprocess.Popen[bytes], control: Path, log: Path) -> None:
+    deadline = time.monotonic() + CONNECT_SECONDS + 15
+    while not control.exists():
+        if master.poll() is not None:
+            raise SshError(explain(target, log.read_text(errors="replace")))
+        if time.monotonic() > deadline:
+            raise SshError(explain(target, "no login after the connection was made"))
+        time.sleep(0.02)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _short(line: str) -> str:
+    first = line.strip().split("\n", 1)[0]
+    return first if len(first) <= 60 else first[:57] + "…"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

@@ -1,0 +1,52 @@
+"""From a stack to its stores: the destinations of backups, and the assets bucket."""
+
+from __future__ import annotations
+
+from ops.core.errors import StackError
+from ops.repository.stores.base import Store
+from ops.repository.stores.s3 import S3Store
+from ops.stack.outputs import LoadedStack
+
+
+def assets(stack: LoadedStack, prefix: str) -> S3Store:
+    """Return the assets bucket under a prefix.
+
+    Raises:
+        StackError: the stack has none, or its key pair is not in the outputs.
+    """
+    if stack.outputs.assets is None or stack.secrets.assets_key is None:
+        raise StackError(f"{stack.name}: the stack has no assets bucket, or its key pair is not in the outputs")
+    return S3Store(stack.outputs.assets.bucket.model_copy(update={"prefix": prefix}), stack.secrets.assets_key)
+
+
+def stores(stack: LoadedStack) -> dict[str, Store]:
+    """Return the stack's stores for backups by bucket name, in their order.
+
+    Raises:
+        StackError: there is none, two have one name, or a key pair is missing.
+    """
+    destinations = stack.outputs.backup.destinations
+    if not destinations:
+        raise StackError(f"{stack.name}: backup.destinations is empty; name a bucket there and run `pulumi up`")
+    buckets = [bucket.name for bucket in destinations]
+    for name in sorted({name for name in buckets if buckets.count(name) > 1}):
+        raise StackError(f"{stack.name}: backup.destinations: two of them have the bucket {name}; name another one")
+    if len(stack.secrets.backup_keys) < len(destinations):
+        raise StackError(f"{stack.name}: secrets.backup_keys: fewer key pairs than destinations; run `pulumi up`")
+    return {
+        bucket.name: S3Store(bucket, key) for bucket, key in zip(destinations, stack.secrets.backup_keys, strict=False)
+    }
+
+
+def store(stack: LoadedStack, name: str | None = None) -> Store:
+    """Return one store: by bucket name, or the first.
+
+    Raises:
+        StackError: no destination by that name.
+    """
+    known = stores(stack)
+    if name is None:
+        return next(iter(known.values()))
+    if name not in known:
+        raise StackError(f"{stack.name}: no backup destination {name}; there are: {', '.join(known)}")
+    return known[name]
