@@ -5,7 +5,7 @@ A new place is filled, then held against the manifest; until it is equal it bear
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -22,7 +22,7 @@ from ops.repository.stores.base import Store
 from ops.repository.upload import WORKERS
 from ops.restore.database import Stopwatch
 from ops.restore.estimate import Estimate, estimate
-from ops.sources.base import Difference
+from ops.sources.base import Difference, Skipped
 
 Report = Callable[[str], None]
 
@@ -48,12 +48,12 @@ class Place(Protocol):
         """Return the bytes that are free there; None where that cannot be known."""
         ...
 
-    def restore(self, folder: Path, record: Any) -> None:
-        """Fill it, under a name or a mark that says "not finished"."""
+    def restore(self, folder: Path, record: Any) -> list[Skipped]:
+        """Fill it, under a name or a mark that says "not finished"; return what could not be made."""
         ...
 
-    def check(self, expected: Any) -> list[Difference]:
-        """Compare what is in it with what was recorded."""
+    def check(self, expected: Any, skipped: Sequence[Skipped] = ()) -> list[Difference]:
+        """Compare what is in it with what was recorded, less what was skipped."""
         ...
 
     def accept(self) -> None:
@@ -99,6 +99,7 @@ class PlaceReport:
     snapshot_at: datetime
     rows: int
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    skipped: list[Skipped] = field(default_factory=list[Skipped])
 
 
 def plan(job: PlaceJob) -> PlacePlan:
@@ -152,10 +153,10 @@ def run(job: PlaceJob, report: Report, meter: Meter = unseen) -> PlaceReport:
         report(f"fetched and verified in {result.seconds['fetch']:.1f} s; restoring into {job.place.name}")
         try:
             with clock("restore"):
-                job.place.restore(folder, manifest.source)
+                result.skipped = job.place.restore(folder, manifest.source)
             report(f"restored in {result.seconds['restore']:.1f} s; comparing with the backup")
             with clock("check"):
-                found = job.place.check(manifest.source)
+                found = job.place.check(manifest.source, result.skipped)
         except OpsError as error:
             raise RestoreError(f"{error}; {job.place.left} is left as it is, do not use it") from None
     if found:

@@ -6,6 +6,7 @@ an empty place from such a folder; `fingerprint` says what is in it; `check` com
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +60,22 @@ class Difference:
         return f"{self.what}: found {self.found}, expected {self.expected}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """One thing that a restore could not make; everything else was restored and compared.
+
+    `what` names it as the record does, `why` is the server's or system's own words, `mend` the statement or action that
+    would bring it back ("" where none is known).
+    """
+
+    what: str
+    why: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}" + (f"; {self.mend}" if self.mend else "")
+
+
 class Outbox(Protocol):
     """Takes files on their way out, before they are whole. Files that never come through here go out after the dump."""
 
@@ -86,14 +103,14 @@ class Source(Protocol[RecordT]):
         """Write a consistent dump into `folder`, which is not there yet. Raises `SourceError`, `SpoolError`."""
         ...
 
-    def restore(self, folder: Path, record: RecordT) -> None:
-        """Fill this empty place. Raises `RestoreError`."""
+    def restore(self, folder: Path, record: RecordT) -> list[Skipped]:
+        """Fill this empty place; return what could not be made. Raises `RestoreError` where nothing could."""
         ...
 
     def fingerprint(self) -> RecordT:
         """Describe what is in it now."""
         ...
 
-    def check(self, expected: RecordT) -> list[Difference]:
-        """Compare what is in it with what was recorded; an empty list means equal."""
+    def check(self, expected: RecordT, skipped: Sequence[Skipped] = ()) -> list[Difference]:
+        """Compare what is in it with what was recorded, less what was skipped; an empty list means equal."""
         ...

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.repository.records import SecretFile, SecretsRecord
-from ops.sources.base import Difference, Dump, Outbox, SourcePlan
+from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
 
 ARCHIVE = "secrets.tar"
 KEY_MEMBER = ".ancla-fingerprint-key"
@@ -121,7 +121,7 @@ class SecretFiles:
         above = next(path for path in self.root.absolute().parents if path.is_dir())
         return shutil.disk_usage(above).free
 
-    def restore(self, folder: Path, record: SecretsRecord) -> None:
+    def restore(self, folder: Path, record: SecretsRecord) -> list[Skipped]:
         """Extract the archive into PATH.partial, with modes and (as root) owners.
 
         Raises:
@@ -140,12 +140,14 @@ class SecretFiles:
             raise RestoreError(f"{self._partial}: cannot be written: {error.strerror}") from None
         (self._partial / KEY_MEMBER).touch(mode=0o600)
         (self._partial / KEY_MEMBER).write_bytes(open_archive(folder / ARCHIVE)[0])
+        return []
 
-    def check(self, expected: SecretsRecord) -> list[Difference]:
+    def check(self, expected: SecretsRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
         """Read what is on the disk, and compare names, modes, owners and the fingerprint. Says no value.
 
         Who is not root cannot give files to another owner; then owners are not compared.
         """
+        del skipped  # this kind skips nothing yet
         key = (self._partial / KEY_MEMBER).read_bytes()
         owners = {file.path: (file.uid, file.gid) for file in expected.files}
         found: list[Held] = []

@@ -34,9 +34,9 @@ def restore_and_check(found: Findings, folder: Path, place: Place, record: Any, 
     try:
         with found.phase("load"):
             place.ready()
-            place.restore(folder, record)
+            skipped = place.restore(folder, record)
         with found.phase("check"):
-            differences = place.check(record)
+            differences = place.check(record, skipped)
     except OpsError as error:
         found.add(checks.failed("restore", "it does not", [str(error)]))
         return False
