@@ -29,6 +29,7 @@ from sandbox.store import Record, Store
 DATABASE_ZONE = "db.ondigitalocean.com"
 NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
 # Records whose data is a name: in the zone `@` stands for the apex, and the stored form has no final dot.
+_UNLISTED = frozenset({"action", "failed_droplet"})
 NAME_TYPES = frozenset({"CNAME", "MX", "NS", "SRV"})
 
 
@@ -302,6 +303,6 @@ def summary(cloud: Cloud) -> dict[str, Any]:
             {"endpoint": cdn["endpoint"], "custom_domain": cdn.get("custom_domain")} for cdn in store.list("cdn")
         ],
         "registries": [registry["name"] for registry in store.list("registry")],
-        "objects": {kind: count for kind, count in store.counts().items() if kind != "action"},
+        "objects": {kind: count for kind, count in store.counts().items() if kind not in _UNLISTED},
         "problems": dict(cloud.jobs.problems),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,8 @@ NAME = re.compile(r"[a-zA-Z0-9]?[a-zA-Z0-9.\-]*[a-zA-Z0-9]")
 BAD_NAME = "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"
 _DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _BACKUP_HOURS = (0, 4, 8, 12, 16, 20)
+# How long the reason of a failed creation is shown: official clients poll every 5 or 10 seconds.
+FAILURE_SHOWN = 30.0
 _DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0}
 
 
@@ -33,6 +36,37 @@ def find_droplet(call: Call, ident: int | None = None) -> Record:
     if droplet is None:
         raise not_found()
     return droplet
+
+
+def release_droplet(cloud: Cloud, droplet: Record) -> None:
+    """Take a droplet out of everything that names it: reserved IPs, volumes, firewalls and its project."""
+    number: int = droplet["id"]
+    for record in cloud.store.list("reserved_ip", droplet_id=number):
+        cloud.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
+    for volume in cloud.store.list("volume"):
+        if number in volume["droplet_ids"]:
+            cloud.store.put("volume", volume["id"], {**volume, "droplet_ids": []})
+    for firewall in cloud.store.list("firewall"):
+        if number in firewall["droplet_ids"]:
+            ids = [ident for ident in firewall["droplet_ids"] if ident != number]
+            cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
+    for action in actions.pending(cloud.store, number):
+        actions.finish(cloud.store, action, "errored")
+    forget_urn(cloud.store, f"do:droplet:{number}")
+
+
+def fail_droplet(cloud: Cloud, droplet: Record, reason: str) -> None:
+    """Remove the record of a droplet that could not be made; whoever asks for it in the next time is given the reason.
+
+    Not 404 at once: the official provider takes that for a droplet that is not there yet and asks 120 times.
+    """
+    release_droplet(cloud, droplet)
+    cloud.store.delete("droplet", droplet["id"])
+    failed = {"name": droplet["name"], "reason": reason, "until": time.time() + FAILURE_SHOWN}
+    cloud.store.put("failed_droplet", droplet["id"], failed)
+    for ident, record in cloud.store.items("failed_droplet"):
+        if record["until"] < time.time():
+            cloud.store.delete("failed_droplet", ident)
 
 
 def _backup_window(droplet: Record) -> Body | None:
@@ -217,7 +251,14 @@ def list_droplets(call: Call) -> Body:
 
 @operation("droplets_get")
 def get_droplet(call: Call) -> Body:
-    """Return one droplet; it stays until its machine is gone."""
+    """Return one droplet; it stays until its container is gone.
+
+    Raises:
+        ApiError: 422, its creation failed less than half a minute ago; 404.
+    """
+    failed = call.store.get("failed_droplet", call.params["droplet_id"])
+    if failed and time.time() < failed["until"]:
+        raise invalid(f"Droplet {failed['name']} could not be created: {failed['reason']}")
     return {"droplet": droplet_body(call.cloud, find_droplet(call))}
 
 
@@ -227,18 +268,7 @@ def _destroy(call: Call, droplet: Record) -> None:
     call.store.put(
         "droplet", number, {**droplet, "deleting": True, "status": droplet["status"].replace("new", "active")}
     )
-    for record in call.store.list("reserved_ip", droplet_id=number):
-        call.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
-    for volume in call.store.list("volume"):
-        if number in volume["droplet_ids"]:
-            call.store.put("volume", volume["id"], {**volume, "droplet_ids": []})
-    for firewall in call.store.list("firewall"):
-        if number in firewall["droplet_ids"]:
-            ids = [ident for ident in firewall["droplet_ids"] if ident != number]
-            call.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
-    for action in actions.pending(call.store, number):
-        actions.finish(call.store, action, "errored")
-    forget_urn(call.store, f"do:droplet:{number}")
+    release_droplet(call.cloud, droplet)
     call.cloud.touch(f"droplet:{number}", wait=False)
     call.cloud.touch_membership(wait=False)
 

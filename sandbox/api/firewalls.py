@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
-from sandbox.store import Record
+from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
@@ -79,14 +79,19 @@ def _firewall(call: Call) -> Record:
     return firewall
 
 
-def _save_firewall(call: Call, firewall: Record) -> Record:
-    """Save a firewall as `waiting` for the droplets it holds; the job behind it ends the wait."""
+def held_droplets(store: Store, firewall: Record) -> list[Record]:
+    """List the droplets that a firewall holds, by number or by tag."""
     tags = set(firewall["tags"])
-    held = [
-        droplet["id"]
-        for droplet in call.store.list("droplet")
+    return [
+        droplet
+        for droplet in store.list("droplet")
         if droplet["id"] in firewall["droplet_ids"] or tags & set(droplet["tags"])
     ]
+
+
+def _save_firewall(call: Call, firewall: Record) -> Record:
+    """Save a firewall as `waiting` for the droplets it holds; the job behind it makes that `succeeded` or `failed`."""
+    held = [droplet["id"] for droplet in held_droplets(call.store, firewall)]
     firewall["pending_changes"] = [{"droplet_id": ident, "removing": False, "status": "waiting"} for ident in held]
     firewall["status"] = "waiting" if held else "succeeded"
     call.cloud.touch("firewalls")

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from sandbox.api.droplets import FAILURE_SHOWN
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError
 from tests.sandbox.conftest import PUBLIC_KEY, TOKEN, Sandbox
 
@@ -152,12 +154,23 @@ def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sa
     assert "the container does not stop" in str(problems)
 
 
-def test_a_droplet_that_cannot_be_made_is_taken_away_again(sandbox: Sandbox):
+def test_a_droplet_that_cannot_be_made_is_refused_with_the_reason_and_then_gone(sandbox: Sandbox, monkeypatch):
+    """`doctl --wait` waits for the action and then gets the droplet; the provider polls the droplet alone."""
+    volume = sandbox.post("/v2/volumes", {"name": "data", "region": "nyc3", "size_gigabytes": 1})["volume"]["id"]
     sandbox.parts.fail["create_droplet"] = PartError("droplet 1: no space left")
-    made = sandbox.post("/v2/droplets", DROPLET)
+    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    made = sandbox.post("/v2/droplets", DROPLET | {"volumes": [volume]})
+    path = f"/v2/droplets/{made['droplet']['id']}"
     assert sandbox.finished(made["links"]["actions"][0]) == "errored"
-    sandbox.until_gone(f"/v2/droplets/{made['droplet']['id']}")
+    assert sandbox.refused("GET", path) == (422, "Droplet web-1 could not be created: droplet 1: no space left")
+    assert sandbox.get("/v2/droplets")["droplets"] == []
+    assert sandbox.get(f"/v2/volumes/{volume}")["volume"]["droplet_ids"] == []
+    assert sandbox.refused("DELETE", path)[0] == 404
     assert "no space left" in str(sandbox.client.get("/_sandbox/health").json()["problems"])
+    del sandbox.parts.fail["delete_droplet"]
+    sandbox.until(lambda: "busy" not in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + FAILURE_SHOWN)
+    assert sandbox.refused("GET", path)[0] == 404
 
 
 def test_droplets_made_at_the_same_time_share_no_address(sandbox: Sandbox):
@@ -192,9 +205,12 @@ def test_one_droplet_whose_firewall_fails_does_not_keep_the_others_open(sandbox:
     body = {"name": "fw", "droplet_ids": [first["id"], second["id"]], "inbound_rules": [rule]}
     made = sandbox.post("/v2/firewalls", body)["firewall"]
     assert sandbox.parts.firewalls[second["id"]] is not None
-    assert sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "waiting"
+    kept = sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]
+    failed = {"droplet_id": first["id"], "removing": False, "status": "failed"}
+    assert (kept["status"], kept["pending_changes"]) == ("failed", [failed])
     monkeypatch.setattr(sandbox.parts, "set_firewall", working)
     sandbox.until(lambda: sandbox.parts.firewalls[first["id"]] is not None)
+    sandbox.until(lambda: sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "succeeded")
 
 
 @pytest.mark.parametrize("kind", ["rebuild", "restore", "password_reset", "change_kernel", "enable_ipv6"])

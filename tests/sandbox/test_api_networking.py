@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sandbox.parts.base import PortRule
+from sandbox.parts.base import PartError, PortRule
 from tests.sandbox.conftest import Sandbox
 
 SSH = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["203.0.113.7"]}}
@@ -28,7 +28,8 @@ def test_a_vpc_gets_a_free_range_and_is_made(sandbox: Sandbox):
     assert first["ip_range"] != second["ip_range"]
     assert first["ip_range"].endswith("/20")
     assert (first["default"], first["urn"]) == (False, f"do:vpc:{first['id']}")
-    assert [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"] == [first["id"], second["id"]]
+    made = [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"]
+    assert list(dict.fromkeys(made)) == [first["id"], second["id"]]
     assert sandbox.put(f"/v2/vpcs/{first['id']}", {"name": "uno"})["vpc"]["name"] == "uno"
 
 
@@ -54,6 +55,32 @@ def test_a_range_that_this_machine_uses_is_refused_with_the_reason(sandbox: Sand
     monkeypatch.setattr(sandbox.parts, "check_vpc_range", lambda ip_range: "it is routed to eth0")
     body = {"name": "ok", "region": "nyc3", "ip_range": "10.9.0.0/24"}
     assert "it is routed to eth0" in sandbox.refused("POST", "/v2/vpcs", body)[1]
+
+
+def test_a_range_that_another_network_has_taken_meanwhile_is_passed_for_the_next(sandbox: Sandbox):
+    """Docker tells only when the network is made: "Pool overlaps with other one on this address space"."""
+    sandbox.parts.taken_ranges = {"10.100.0.0/20", "10.100.16.0/20"}
+    droplet = sandbox.droplet()
+    (vpc,) = sandbox.get("/v2/vpcs")["vpcs"]
+    assert (vpc["id"], vpc["ip_range"]) == (droplet["vpc_uuid"], "10.100.32.0/20")
+    private = next(net for net in droplet["networks"]["v4"] if net["type"] == "private")
+    assert private["ip_address"] == "10.100.32.2"
+    asked = {"name": "asked", "region": "nyc3", "ip_range": "10.100.0.0/20"}
+    status, message = sandbox.refused("POST", "/v2/vpcs", asked)
+    assert (status, "Pool overlaps" in message) == (422, True)
+    assert len(sandbox.get("/v2/vpcs")["vpcs"]) == 1
+
+
+def test_a_network_made_for_a_call_that_fails_later_is_removed(sandbox: Sandbox, monkeypatch):
+    def no_address(*_: object, **__: object) -> str:
+        raise PartError("addresses: all are taken")
+
+    monkeypatch.setattr(sandbox.parts, "free_public_ip", no_address)
+    body = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
+    assert sandbox.refused("POST", "/v2/droplets", body) == (503, "addresses: all are taken")
+    made = next(spec.id for name, spec in sandbox.parts.calls if name == "create_vpc")
+    sandbox.until(lambda: ("delete_vpc", made) in sandbox.parts.calls)
+    assert sandbox.get("/v2/vpcs")["vpcs"] == []
 
 
 def test_a_vpc_with_members_stays_and_an_empty_one_goes(sandbox: Sandbox):
