@@ -6,7 +6,7 @@ import ipaddress
 import re
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sandbox import catalog
 from sandbox.api import actions
@@ -149,6 +149,32 @@ def _image(call: Call) -> str:
     raise invalid("You specified an invalid image for Droplet creation.")
 
 
+def _region(call: Call) -> str:
+    """Return the region asked for; without one, that of the VPC or the volumes asked for, or any."""
+    region = call.body.get("region")
+    if not region:
+        vpc = call.store.get("vpc", str(call.body.get("vpc_uuid") or ""))
+        return next((place["region"] for place in (vpc, *_volumes(call)) if place), "nyc3")
+    if region not in catalog.REGIONS:
+        raise invalid("You specified an invalid region for Droplet creation.")
+    return region
+
+
+def _volumes(call: Call) -> list[Record]:
+    """Return the volumes to attach: by id as a text, or, as the official client writes them, by id or name."""
+    found: list[Record] = []
+    for given in list_of(object, call.body.get("volumes"), "volumes"):
+        if given is None:
+            continue
+        wanted = cast("Record", given) if isinstance(given, dict) else {"id": given}
+        key = "id" if wanted.get("id") else "name"
+        volume = next((volume for volume in call.store.list("volume") if volume[key] == wanted.get(key)), None)
+        if volume is None:
+            raise invalid("volume not found")
+        found.append(volume)
+    return found
+
+
 def _authorized_keys(call: Call) -> list[str]:
     wanted = [str(item) for item in list_of(object, call.body.get("ssh_keys"), "ssh_keys")]
     found = {ident: find_key(call, ident) for ident in wanted}
@@ -160,7 +186,7 @@ def _authorized_keys(call: Call) -> list[str]:
 def backup_policy(given: Any) -> Record:
     """Complete and check a backup policy; daily ones are kept 7 days, weekly ones 28."""
     (chosen,) = list_of(dict, [given or {}], "backup_policy")
-    policy = {**_DEFAULT_POLICY, **{name: value for name, value in chosen.items() if value is not None}}
+    policy = {**_DEFAULT_POLICY, **{name: value for name, value in chosen.items() if value not in (None, "")}}
     daily = policy["plan"] == "daily"
     if (
         policy["plan"] not in ("daily", "weekly")
@@ -168,6 +194,8 @@ def backup_policy(given: Any) -> Record:
         or policy["weekday"] not in _DAYS
     ):
         raise invalid("invalid backup policy")
+    if daily:
+        del policy["weekday"]  # from weekly to daily the official provider sends it empty; the API shows none
     return policy | {"window_length_hours": 4, "retention_period_days": 7 if daily else 28}
 
 
@@ -180,9 +208,7 @@ def create_droplets(call: Call) -> Body:
         raise invalid(BAD_NAME)
     size = call.one_of("size", catalog.SIZES, "You specified an invalid size for Droplet creation.")
     image = _image(call)
-    region = call.one_of(
-        "region", catalog.REGIONS, "You specified an invalid region for Droplet creation.", default="nyc3"
-    )
+    region = _region(call)
     if body.get("ipv6"):
         raise not_built("IPv6 of Droplets")
     if body.get("public_networking") is False:
@@ -190,9 +216,7 @@ def create_droplets(call: Call) -> Body:
     keys = _authorized_keys(call)
     if len(call.store.list("droplet")) + len(names) > DROPLET_LIMIT:
         raise invalid("creating this/these droplet(s) will exceed your droplet limit")
-    volumes = call.texts("volumes")
-    if any(call.store.get("volume", volume) is None for volume in volumes):
-        raise invalid("volume not found")
+    volumes = _volumes(call)
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, body.get("vpc_uuid"), region)
     made: list[Record] = []
@@ -221,8 +245,7 @@ def create_droplets(call: Call) -> Body:
         }
         made.append(call.store.put("droplet", number, droplet))
         for volume in volumes:
-            record = call.store.get("volume", volume) or {}
-            call.store.put("volume", volume, {**record, "droplet_ids": [number]})
+            call.store.put("volume", volume["id"], {**volume, "droplet_ids": [number]})
         call.cloud.touch_membership(wait=False)
         links.append(
             actions.link(

@@ -41,16 +41,13 @@ def _rule(call: Call, given: Record, side: str) -> Record:
     if given.get("protocol") not in ("tcp", "udp", "icmp"):
         raise invalid("invalid protocol; must be one of: tcp, udp, icmp")
     ports = str(given.get("ports") or "")
-    if given["protocol"] == "icmp":
-        ports = ""
-    else:
-        ports = "0" if ports == "all" else ports
-        match = _PORTS.fullmatch(ports)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last <= 65535:
-            raise invalid("invalid port range; ports must be a number, a range such as 8000-9000, or all")
-    # DigitalOcean answers icmp rules with ports "0"; the description requires the field.
-    return {"protocol": given["protocol"], "ports": ports or "0", side: _peer(call, given.get(side))}
+    # ICMP has no ports: 0 without any, and those that are given mean nothing and come back as they were given.
+    ports = "0" if ports == "all" or (given["protocol"] == "icmp" and not ports) else ports
+    match = _PORTS.fullmatch(ports)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last <= 65535:
+        raise invalid("invalid port range; ports must be a number, a range such as 8000-9000, or all")
+    return {"protocol": given["protocol"], "ports": ports, side: _peer(call, given.get(side))}
 
 
 def _firewall_fields(call: Call, own: str = "") -> Record:

@@ -6,7 +6,19 @@ import ipaddress
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, not_found, now, operation
+from sandbox.api.context import (
+    ApiError,
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    new_uuid,
+    not_found,
+    now,
+    operation,
+    random_text,
+)
 from sandbox.api.desired import vpc_spec
 from sandbox.parts.base import RangeTakenError
 from sandbox.store import Record, Store
@@ -87,7 +99,12 @@ def vpc_for(call: Call, wanted: Any, region: str) -> Record:
             raise invalid("The VPC is in another region.")
         return vpc
     found = call.store.list("vpc", region=region, default=True)
-    return found[0] if found else _make_vpc(call, f"default-{region}", region, None, default=True)
+    if found:
+        return found[0]
+    name = f"default-{region}"
+    if call.store.list("vpc", name=name):
+        name += f"-{random_text(6).lower()}"  # the customer has given the name to another one
+    return _make_vpc(call, name, region, None, default=True)
 
 
 def _members(store: Store, vpc: Record) -> list[Body]:

@@ -241,3 +241,42 @@ def test_a_destroy_that_fails_is_tried_again(sandbox: Sandbox):
     sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
     # It is gone a moment before the work that removed it has ended well.
     sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == {})
+
+
+def test_a_droplet_without_a_region_goes_where_its_network_or_volume_is(sandbox: Sandbox):
+    blank = DROPLET | {"region": ""}
+    assert sandbox.droplet("any", region=None)["region"]["slug"] == "nyc3"
+    vpc = sandbox.post("/v2/vpcs", {"name": "one", "region": "fra1"})["vpc"]["id"]
+    assert sandbox.droplet(**blank | {"name": "by-vpc", "vpc_uuid": vpc})["region"]["slug"] == "fra1"
+    volume = sandbox.post("/v2/volumes", {"name": "data", "region": "sfo3", "size_gigabytes": 1})["volume"]["id"]
+    assert sandbox.droplet(**blank | {"name": "by-volume", "volumes": [volume]})["region"]["slug"] == "sfo3"
+    assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"region": "mars1"})[0] == 422
+
+
+def test_volumes_to_attach_come_in_every_form_that_official_clients_write(sandbox: Sandbox):
+    volumes: list[str] = [
+        sandbox.post("/v2/volumes", {"name": f"v{number}", "region": "nyc3", "size_gigabytes": 1})["volume"]["id"]
+        for number in range(3)
+    ]
+    first, second, third = volumes
+    assert sandbox.droplet("none", volumes=None)["volume_ids"] == []
+    assert sandbox.droplet("text", volumes=[None, first])["volume_ids"] == [first]
+    assert sandbox.droplet("id", volumes=[{"id": second}])["volume_ids"] == [second]
+    assert sandbox.droplet("name", volumes=[{"name": "v2"}])["volume_ids"] == [third]
+    for wrong in ("x", {"id": "x"}, {"name": "x"}, {}, 7):
+        assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"volumes": [wrong]}) == (422, "volume not found")
+
+
+@pytest.mark.parametrize("slug", ["ubuntu-20-04-x64", "debian-11-x64", "debian-13-x64"])
+def test_droplets_of_older_images_can_still_be_made(sandbox: Sandbox, slug: str):
+    assert slug in [image["slug"] for image in sandbox.get("/v2/images?type=distribution")["images"]]
+    assert sandbox.droplet(image=slug)["image"]["slug"] == slug
+
+
+def test_a_backup_policy_goes_from_weekly_to_daily_and_loses_its_day(sandbox: Sandbox):
+    droplet = sandbox.droplet(backups=True, backup_policy={"plan": "weekly", "weekday": "MON", "hour": 0})
+    path = f"/v2/droplets/{droplet['id']}/backups/policy"
+    assert sandbox.get(path)["policy"]["backup_policy"]["weekday"] == "MON"
+    sandbox.act(droplet, "change_backup_policy", backup_policy={"plan": "daily", "weekday": "", "hour": 4})
+    policy = sandbox.get(path)["policy"]["backup_policy"]
+    assert policy == {"plan": "daily", "hour": 4, "window_length_hours": 4, "retention_period_days": 7}

@@ -112,6 +112,15 @@ def test_a_default_vpc_is_made_when_first_needed_and_cannot_be_deleted(sandbox: 
     assert sandbox.droplet("two", region="fra1")["vpc_uuid"] == vpc["id"]
 
 
+def test_a_default_vpc_is_named_after_its_region_and_no_two_vpcs_have_one_name(sandbox: Sandbox):
+    sandbox.post("/v2/vpcs", {"name": "default-fra1", "region": "fra1"})
+    sandbox.droplet("one", region="nyc3")
+    sandbox.droplet("two", region="fra1")
+    vpcs = sandbox.get("/v2/vpcs")["vpcs"]
+    assert {vpc["name"] for vpc in vpcs if vpc["region"] == "nyc3"} == {"default-nyc3"}
+    assert len({vpc["name"] for vpc in vpcs}) == len(vpcs) == 3
+
+
 # --- firewalls -------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +206,19 @@ def test_a_wrong_firewall_is_refused(taken: Sandbox, change, status, part):
     assert part in found[1]
 
 
+def test_icmp_rules_come_back_as_they_were_given_and_with_ports_0_without_any(sandbox: Sandbox):
+    peers = {"addresses": ["192.0.2.1/32"]}
+    body = {
+        "name": "ping",
+        "inbound_rules": [{"protocol": "icmp", "sources": peers}],
+        "outbound_rules": [{"protocol": "icmp", "ports": "1-65535", "destinations": peers}],
+    }
+    made = sandbox.post("/v2/firewalls", body)["firewall"]
+    for firewall in (made, sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]):
+        assert firewall["inbound_rules"] == [{"protocol": "icmp", "ports": "0", "sources": peers}]
+        assert firewall["outbound_rules"] == body["outbound_rules"]
+
+
 def test_parts_of_a_firewall_can_be_changed(sandbox: Sandbox):
     droplet = sandbox.droplet(tags=["app"])
     path = "/v2/firewalls/" + sandbox.post("/v2/firewalls", {"name": "fw", "inbound_rules": [SSH]})["firewall"]["id"]
@@ -266,6 +288,22 @@ def test_reserved_ips_are_five_and_stay_in_their_region(sandbox: Sandbox):
     path = f"/v2/reserved_ips/{addresses[0]}/actions"
     assert "region" in sandbox.refused("POST", path, {"type": "assign", "droplet_id": droplet["id"]})[1]
     assert sandbox.refused("POST", path, {"type": "unassign"})[0] == 422
+
+
+def test_floating_ips_are_the_reserved_ips_under_their_old_name(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    made = sandbox.post("/v2/floating_ips", {"region": "nyc3"})["floating_ip"]
+    path = f"/v2/floating_ips/{made['ip']}"
+    action = sandbox.post(f"{path}/actions", {"type": "assign", "droplet_id": droplet["id"]})["action"]
+    assert action["resource_type"] == "floating_ip"
+    sandbox.finished(action)
+    assert sandbox.get(f"{path}/actions/{action['id']}")["action"]["status"] == "completed"
+    assert [action["type"] for action in sandbox.get(f"{path}/actions")["actions"]] == ["assign_ip"]
+    assert sandbox.get(path)["floating_ip"]["droplet"]["id"] == droplet["id"]
+    assert sandbox.get(f"/v2/reserved_ips/{made['ip']}")["reserved_ip"]["droplet"]["id"] == droplet["id"]
+    assert [address["ip"] for address in sandbox.get("/v2/floating_ips")["floating_ips"]] == [made["ip"]]
+    sandbox.delete(path)
+    assert sandbox.get("/v2/reserved_ips")["reserved_ips"] == []
 
 
 def test_a_destroyed_droplet_leaves_its_reserved_ip_behind(sandbox: Sandbox):
