@@ -155,7 +155,7 @@ def _region(call: Call) -> str:
     if not region:
         vpc = call.store.get("vpc", str(call.body.get("vpc_uuid") or ""))
         return next((place["region"] for place in (vpc, *_volumes(call)) if place), "nyc3")
-    if region not in catalog.REGIONS:
+    if region not in tuple(catalog.REGIONS):  # it may be a value that has no hash
         raise invalid("You specified an invalid region for Droplet creation.")
     return region
 

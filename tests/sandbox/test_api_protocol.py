@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,12 @@ def test_every_operation_of_the_description_is_known():
     served = {ident for ident, (path, _) in description.operations.items() if path.startswith("/v2/")}
     # The old name of the reserved IPs, which clients still call, is not in our excerpt of the description.
     assert {operation.id for operation in OPERATIONS if not operation.id.startswith("floatingIPs")} == served
+
+
+def test_the_page_of_fidelity_counts_the_operations():
+    page = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text()
+    told = f"Of the {len(OPERATIONS)} operations that the sandbox knows by name, {len(HANDLERS)} have a handler."
+    assert told in page
 
 
 def test_long_lists_come_in_pages_with_absolute_links(sandbox: Sandbox):
