@@ -66,11 +66,15 @@ class Image:
     size: float = 2.4
 
 
+# Older ones stay in the list, and droplets of them can be made. The numbers of Debian 11 and 13 are made up.
 IMAGES: dict[str, Image] = {
+    "ubuntu-20-04-x64": Image(63663980, "20.04 (LTS) x64", "Ubuntu", "2020-05-15T05:47:50Z", 20, 2.36),
     "ubuntu-22-04-x64": Image(112929454, "22.04 (LTS) x64", "Ubuntu", "2022-07-18T19:06:37Z"),
     "ubuntu-24-04-x64": Image(155133621, "24.04 (LTS) x64", "Ubuntu", "2024-05-09T14:21:06Z"),
     "ubuntu-26-04-x64": Image(218451077, "26.04 (LTS) x64", "Ubuntu", "2026-05-07T15:02:44Z"),
+    "debian-11-x64": Image(118558471, "11 x64", "Debian", "2022-10-25T15:20:12Z"),
     "debian-12-x64": Image(139646867, "12 x64", "Debian", "2023-08-31T17:58:31Z"),
+    "debian-13-x64": Image(196990412, "13 x64", "Debian", "2025-08-13T16:20:34Z"),
 }
 
 

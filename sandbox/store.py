@@ -16,6 +16,10 @@ from typing import Any
 
 Record = dict[str, Any]
 
+# (kind, parent, id) → (its row before the change, its body after it). A row is (seq, body); None is: not there.
+Row = tuple[int, str]
+Changes = dict[tuple[str, str, str], tuple[Row | None, str | None]]
+
 _SCHEMA = """
 create table if not exists object (
   seq integer primary key autoincrement,
@@ -39,6 +43,7 @@ class Store:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._lock = threading.RLock()
         self._depth = 0
+        self._changes: Changes = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         # A commit outlives the process at once; only the machine's own death may cost the last ones.
         self._db.executescript("pragma journal_mode = wal; pragma synchronous = normal;" + _SCHEMA)
@@ -49,15 +54,19 @@ class Store:
             self._db.close()
 
     @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Hold the account: all that is done inside is committed at the end, or nothing of it."""
+    def transaction(self) -> Generator[Changes]:
+        """Hold the account: all that is done inside is committed at the end, or nothing of it.
+
+        Yields what the (outermost) transaction has changed so far; `undo` takes it.
+        """
         with self._lock:
             outermost = self._depth == 0
             if outermost:
                 self._db.execute("begin immediate")
+                self._changes = {}
             self._depth += 1
             try:
-                yield
+                yield self._changes
             except BaseException:
                 if outermost:
                     self._db.execute("rollback")
@@ -70,13 +79,38 @@ class Store:
 
     def put(self, kind: str, ident: str | int, body: Record, *, parent: str = "") -> Record:
         """Insert the object, or replace it in its place."""
+        text = json.dumps(body)
         with self._lock:
+            self._note((kind, parent, str(ident)), text)
             self._db.execute(
                 "insert into object (kind, parent, id, body) values (?, ?, ?, ?)"
                 " on conflict (kind, parent, id) do update set body = excluded.body",
-                (kind, parent, str(ident), json.dumps(body)),
+                (kind, parent, str(ident), text),
             )
         return body
+
+    def _row(self, key: tuple[str, str, str]) -> Row | None:
+        return self._db.execute("select seq, body from object where kind = ? and parent = ? and id = ?", key).fetchone()
+
+    def _note(self, key: tuple[str, str, str], after: str | None) -> None:
+        if self._depth:
+            before = self._changes[key][0] if key in self._changes else self._row(key)
+            self._changes[key] = (before, after)
+
+    def undo(self, changes: Changes) -> None:
+        """Bring every object of a committed transaction back to what it was before, unless it was changed since."""
+        with self.transaction():
+            for key, (before, after) in changes.items():
+                row = self._row(key)
+                if (row[1] if row else None) != after:
+                    continue
+                if before is None:
+                    self._db.execute("delete from object where kind = ? and parent = ? and id = ?", key)
+                else:
+                    self._db.execute(
+                        "insert or replace into object (seq, kind, parent, id, body) values (?, ?, ?, ?, ?)",
+                        (before[0], *key, before[1]),
+                    )
 
     def get(self, kind: str, ident: str | int, *, parent: str = "") -> Record | None:
         """Return the object, or None."""
@@ -96,15 +130,25 @@ class Store:
         records: list[Record] = [json.loads(body) for (body,) in rows]
         return [record for record in records if all(record.get(name) == value for name, value in equal.items())]
 
+    def items(self, kind: str) -> list[tuple[str, Record]]:
+        """List the objects of a kind with their ids, oldest first."""
+        with self._lock:
+            rows = self._db.execute("select id, body from object where kind = ? order by seq", (kind,)).fetchall()
+        return [(ident, json.loads(body)) for ident, body in rows]
+
     def delete(self, kind: str, ident: str | int, *, parent: str = "") -> None:
         """Remove the object if it is there."""
+        key = (kind, parent, str(ident))
         with self._lock:
-            self._db.execute("delete from object where kind = ? and parent = ? and id = ?", (kind, parent, str(ident)))
+            self._note(key, None)
+            self._db.execute("delete from object where kind = ? and parent = ? and id = ?", key)
 
     def delete_children(self, kind: str, parent: str) -> None:
         """Remove every object of a kind under one parent."""
         with self._lock:
-            self._db.execute("delete from object where kind = ? and parent = ?", (kind, parent))
+            rows = self._db.execute("select id from object where kind = ? and parent = ?", (kind, parent)).fetchall()
+            for (ident,) in rows:
+                self.delete(kind, ident, parent=parent)
 
     def counts(self) -> dict[str, int]:
         """Count the objects of each kind."""

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +33,8 @@ from sandbox.api.context import (
     Call,
     Cloud,
     Operation,
+    Outcome,
+    ShownError,
     load_operations,
     new_uuid,
     not_built,
@@ -44,7 +46,7 @@ from sandbox.api.faults import Fault, Faults, wait_for_release
 from sandbox.api.projects import ensure_default_project
 from sandbox.api.spaces import new_key_pair
 from sandbox.journal import Journal
-from sandbox.parts.base import Parts
+from sandbox.parts.base import PartError, Parts
 from sandbox.store import Store
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,6 @@ for _family in (
 
 OnResponse = Callable[[Operation, int, Any], None]
 Found = tuple[Operation, dict[str, str]]
-Waits = list[Future[None]]
 
 _RATE_LIMIT = (
     5000  # calls an hour, as DigitalOcean's headers say; announced and never enforced (faults do that on request)
@@ -153,23 +154,32 @@ class Api:
         return None
 
     def _answer(self, request: Request, found: Found | None, raw: bytes, request_id: str) -> Response:
-        """Run the handler in one transaction, note the call, and wait for the parts it touched."""
+        """Run the handler in one transaction, wait for the jobs it scheduled, and note the call.
+
+        A job that fails undoes the change, and its reason is the answer: no client takes for made what was not.
+        """
         try:
-            operation, body, waits = self._execute(request, found, raw)
-        except ApiError as error:
-            self._note(request, found, raw, status=error.status)
-            return _error(error, request_id)
+            operation, body, outcome = self._execute(request, found, raw)
+            try:
+                _wait_for(outcome)
+            except Exception:
+                self.cloud.undo(outcome)
+                raise
+        except (ApiError, PartError) as error:
+            refusal = error if isinstance(error, ApiError) else ApiError(503, str(error))
+            self._note(request, found, raw, status=refusal.status)
+            return _error(refusal, request_id)
         except Exception:
-            log.exception("%s %s", request.method, request.url.path)
+            log.exception("%s %s: request %s", request.method, request.url.path, request_id)
             self._note(request, found, raw, status=500)
-            return _error(ApiError(500, "The sandbox has a defect; its log has the trace."), request_id)
+            defect = f"Internal error in the sandbox: look for request {request_id} in serve.log in its home."
+            return _error(ApiError(500, defect), request_id)
         self._note(request, found, raw, status=operation.status, committed=request.method != "GET")
-        wait(waits, timeout=_PART_PATIENCE)
         if self._on_response:
             self._on_response(operation, operation.status, body)
         return Response(status_code=operation.status) if body is None else JSONResponse(body, operation.status)
 
-    def _execute(self, request: Request, found: Found | None, raw: bytes) -> tuple[Operation, Body | None, Waits]:
+    def _execute(self, request: Request, found: Found | None, raw: bytes) -> tuple[Operation, Body | None, Outcome]:
         if found is None:
             raise not_found()
         operation, params = found
@@ -184,9 +194,9 @@ class Api:
             query=dict(request.query_params),
             body=_parse(raw),
         )
-        with self.cloud.change() as waits:
+        with self.cloud.change() as outcome:
             body = handler(call)
-        return operation, body, waits
+        return operation, body, outcome
 
     def _note(self, request: Request, found: Found | None, raw: bytes, **outcome: Any) -> None:
         try:
@@ -241,6 +251,21 @@ class _Dropped(Response):
         if transport is None:
             raise ConnectionResetError("the connection was dropped, as asked for")
         transport.abort()
+
+
+def _wait_for(outcome: Outcome) -> None:
+    """Wait for the jobs of a change.
+
+    Raises:
+        PartError: one has no end; and whatever one of them raised.
+    """
+    done, going_on = wait(outcome.waits.values(), timeout=_PART_PATIENCE)
+    for future in done:
+        if not future.cancelled() and not isinstance(future.exception(), ShownError):
+            future.result()
+    if going_on:
+        keys = ", ".join(key for key, future in outcome.waits.items() if future in going_on)
+        raise PartError(f"{keys}: no end after {_PART_PATIENCE:g} s")
 
 
 def _raw_path(scope: Scope) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from sandbox.api.jobs import Jobs
 from sandbox.parts.base import Parts
-from sandbox.store import Record, Store
+from sandbox.store import Changes, Record, Store
 
 Body = dict[str, Any]
 T = TypeVar("T")
@@ -46,6 +46,10 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+class ShownError(Exception):
+    """A job failed, and the object that asked for it shows that in its own status: calls succeed nevertheless."""
 
 
 def not_found(message: str = "The resource you were accessing could not be found.") -> ApiError:
@@ -219,6 +223,14 @@ def job(kind: str) -> Callable[[Callable[[Cloud, str], None]], Callable[[Cloud, 
 
 
 @dataclass
+class Outcome:
+    """What a change left to be done: `waits` are the jobs an answer waits for, `changes` what was committed."""
+
+    waits: dict[str, Future[None]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
+
+
+@dataclass
 class Cloud:
     """The simulated account and what is behind it."""
 
@@ -238,27 +250,36 @@ class Cloud:
         JOBS[kind](self, ident)
 
     @contextmanager
-    def change(self) -> Generator[list[Future[None]]]:
+    def change(self) -> Generator[Outcome]:
         """Hold the account and change it.
 
-        When the block ends it is committed, the touched parts are put to work, and the list that was given holds the
-        work that an answer should wait for.
+        When the block ends it is committed and the jobs that were scheduled inside start. They start after a failure
+        too: a handler may have used a part before it failed, and a job brings its part to what the store says.
         """
-        waits: list[Future[None]] = []
+        outcome = Outcome()
         touched: dict[str, bool] = {}
         outer, self._local.touched = getattr(self._local, "touched", None), touched
         try:
-            with self.store.transaction():
-                yield waits
+            with self.store.transaction() as outcome.changes:
+                yield outcome
         finally:
             self._local.touched = outer
-        for key, wait in touched.items():
-            future = self.jobs.submit(key)
-            if wait:
-                waits.append(future)
+            for key, wait in touched.items():
+                future = self.jobs.submit(key)
+                if wait:
+                    outcome.waits[key] = future
+
+    def undo(self, outcome: Outcome) -> None:
+        """Take a committed change back, because a part could not follow it; the parts follow the store back."""
+        self.store.undo(outcome.changes)
+        for key in outcome.waits:
+            self.jobs.submit(key)
 
     def touch(self, key: str, *, wait: bool = True) -> None:
-        """Say, inside `change`, that the part behind this key must be looked at once the change is committed."""
+        """Schedule, inside `change`, the job `key` to run after the commit.
+
+        With `wait` the answer waits for it; a failure of it (but `ShownError`) undoes the change and is the answer.
+        """
         touched: dict[str, bool] = self._local.touched
         touched[key] = touched.get(key, False) or wait
 

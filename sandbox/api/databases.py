@@ -236,7 +236,15 @@ def create_cluster(call: Call) -> Body:
 
 @operation("databases_get_cluster")
 def get_cluster(call: Call) -> Body:
-    """Return one cluster."""
+    """Return one cluster.
+
+    Raises:
+        ApiError: 503, its servers cannot be made or changed (it is tried again all the time); 404.
+    """
+    database = find_cluster(call)
+    # No status says this. Gone is no answer either: the official provider goes on asking at 404 without an end.
+    if database["status"] != "online" and (reason := call.cloud.jobs.stuck(f"cluster:{database['id']}")):
+        raise ApiError(503, f"cluster {database['name']} is {database['status']} and fails: {reason}")
     return {"database": cluster_body(call.cloud, find_cluster(call))}
 
 

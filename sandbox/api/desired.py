@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import time
 from typing import Any
 
 from sandbox import catalog
 from sandbox.api.context import Cloud
+from sandbox.api.dns_data import zone_data
 from sandbox.api.postgres_config import postgres_settings
 from sandbox.parts.base import (
     CdnSpec,
@@ -26,10 +28,11 @@ from sandbox.parts.base import (
 )
 from sandbox.store import Record, Store
 
+log = logging.getLogger(__name__)
 DATABASE_ZONE = "db.ondigitalocean.com"
 NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
-# Records whose data is a name: in the zone `@` stands for the apex, and the stored form has no final dot.
-NAME_TYPES = frozenset({"CNAME", "MX", "NS", "SRV"})
+# Objects that are no resources of the account.
+_UNLISTED = frozenset({"action", "failed_droplet"})
 
 
 def vpc_spec(vpc: Record) -> VpcSpec:
@@ -197,47 +200,31 @@ def _dotted(name: str) -> str:
     return name if name.endswith(".") else name + "."
 
 
-def _zone_data(record: Record, domain: str) -> str:
-    data = str(record["data"])
-    if record["type"] in NAME_TYPES:
-        data = _dotted(domain if data == "@" else data)
-    match record["type"]:
-        case "MX":
-            return f"{record['priority']} {data}"
-        case "SRV":
-            return f"{record['priority']} {record['weight']} {record['port']} {data}"
-        case "CAA":
-            return f'{record["flags"]} {record["tag"]} "{data.rstrip(".")}"'
-        case "TXT":
-            # A character string of the wire format has at most 255 octets (RFC 1035).
-            chunks = [data[at : at + 200] for at in range(0, len(data), 200)] or [""]
-            return " ".join('"' + chunk.replace("\\", "\\\\").replace('"', '\\"') + '"' for chunk in chunks)
-        case _:
-            return data
-
-
 def _authority(zone: str, serial: int) -> DnsRecord:
     data = f"{NAME_SERVERS[0]}. hostmaster.{zone}. {serial} 10800 3600 604800 1800"
     return DnsRecord(name=_dotted(zone), type="SOA", data=data, ttl=1800)
 
 
+def _zone(store: Store, name: str, serial: int) -> tuple[DnsRecord, ...]:
+    """Return a domain's records for its zone. One that a zone file cannot have is left out: it would cost the rest."""
+    records = [_authority(name, serial)]
+    for record in store.list("record", parent=name):
+        if record["type"] == "SOA":
+            continue  # its answer is computed above
+        owner = name if record["name"] == "@" else f"{record['name']}.{name}"
+        try:
+            data = zone_data(record, name)
+        except (TypeError, ValueError) as error:
+            log.warning("%s record %s of %s is not published: %s", record["type"], record["name"], name, error)
+            continue
+        records.append(DnsRecord(name=_dotted(owner), type=record["type"], data=data, ttl=record["ttl"] or 1800))
+    return tuple(dict.fromkeys(records))  # the API lets a record be there twice; in DNS it is one
+
+
 def zones(store: Store) -> dict[str, tuple[DnsRecord, ...]]:
     """Return every zone: the account's domains and that of the database hosts. Owner names end with a dot."""
     serial = int(time.time())
-    found: dict[str, tuple[DnsRecord, ...]] = {}
-    for domain in store.list("domain"):
-        name = domain["name"]
-        records = [_authority(name, serial)]
-        for record in store.list("record", parent=name):
-            if record["type"] == "SOA":
-                continue  # its answer is computed above
-            owner = name if record["name"] == "@" else f"{record['name']}.{name}"
-            records.append(
-                DnsRecord(
-                    name=_dotted(owner), type=record["type"], data=_zone_data(record, name), ttl=record["ttl"] or 1800
-                )
-            )
-        found[name] = tuple(records)
+    found = {domain["name"]: _zone(store, domain["name"], serial) for domain in store.list("domain")}
     hosts = [_authority(DATABASE_ZONE, serial)]
     for database in store.list("database", deleting=False):
         for host, address in ((database["host"], "public_ip"), (f"private-{database['host']}", "private_ip")):
@@ -302,6 +289,6 @@ def summary(cloud: Cloud) -> dict[str, Any]:
             {"endpoint": cdn["endpoint"], "custom_domain": cdn.get("custom_domain")} for cdn in store.list("cdn")
         ],
         "registries": [registry["name"] for registry in store.list("registry")],
-        "objects": {kind: count for kind, count in store.counts().items() if kind != "action"},
+        "objects": {kind: count for kind, count in store.counts().items() if kind not in _UNLISTED},
         "problems": dict(cloud.jobs.problems),
     }

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from typing import Any
 
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation
-from sandbox.api.desired import NAME_SERVERS, NAME_TYPES, zones
+from sandbox.api.desired import NAME_SERVERS, zones
+from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
 from sandbox.api.projects import forget_urn
 from sandbox.store import Record
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
-_DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
-_OWNER = re.compile(
-    r"@|(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*"
-)
 _FIELDS = ("id", "type", "name", "data", "priority", "port", "ttl", "weight", "flags", "tag")
 _NUMBERS = {"priority": 65535, "weight": 65535, "port": 65535, "flags": 255}
 # Which fields each type has to have beside name and data.
@@ -60,7 +55,7 @@ def list_domains(call: Call) -> Body:
 def create_domain(call: Call) -> Body:
     """Make a zone with its SOA and NS records, and an A record of its apex if `ip_address` is given."""
     name = call.text("name", message="Name can't be blank").lower().rstrip(".")
-    if not _DOMAIN.fullmatch(name):
+    if not is_domain(name):
         raise invalid("Name Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)")
     if call.store.get("domain", name):
         raise invalid("Name already exists")
@@ -69,7 +64,8 @@ def create_domain(call: Call) -> Body:
     for server in NAME_SERVERS:
         _add(call, name, type="NS", name="@", data=server)
     if address := call.body.get("ip_address"):
-        _add(call, name, type="A", name="@", data=_check_data("A", str(address)))
+        first: Record = {"type": "A", "name": "@", "tag": None}
+        _add(call, name, **first, data=_stored_data(first, str(address), name))
     call.cloud.touch("zones")
     # The answer to a creation has neither of the two: the zone is being made.
     return {"domain": {"name": name, "ttl": None, "zone_file": None}}
@@ -98,19 +94,11 @@ def _record(call: Call) -> Record:
     return record
 
 
-def _check_data(kind: str, data: str, tag: str | None = None) -> str:
-    """Check a record's data and return it as DigitalOcean stores it: names lose their final dot."""
-    if kind in ("A", "AAAA"):
-        version = ipaddress.IPv4Address if kind == "A" else ipaddress.IPv6Address
-        try:
-            version(data)
-        except ValueError:
-            raise invalid(f"IP address did not match IPv{4 if kind == 'A' else 6} format (e.g. 127.0.0.1).") from None
-    if (kind in NAME_TYPES and data != "@") or (kind == "CAA" and tag != "iodef" and data != ";"):
-        if not data.endswith("."):
-            raise invalid("Data needs to end with a dot (.)")
-        return data.rstrip(".")
-    return data
+def _stored_data(record: Record, data: str, domain: str) -> str:
+    try:
+        return stored_data(record["type"], data, domain, record["tag"])
+    except ValueError as error:
+        raise invalid(str(error)) from None
 
 
 def _check(record: Record) -> None:
@@ -119,23 +107,29 @@ def _check(record: Record) -> None:
         if record[name] is None:
             raise invalid(f"{name.capitalize()} can't be blank.")
     for name, most in _NUMBERS.items():
-        if record[name] is not None and not (isinstance(record[name], int) and 0 <= record[name] <= most):
+        if record[name] is not None and not _between(record[name], 0, most):
             raise invalid(f"{name.capitalize()} must be between 0 and {most}.")
     if kind == "CAA" and record["tag"] not in ("issue", "issuewild", "iodef"):
         raise invalid("Tag must be one of issue, issuewild, or iodef.")
-    if not isinstance(record["ttl"], int) or record["ttl"] < 30:
+    if not _between(record["ttl"], 30, 2**31 - 1):
         raise invalid("TTL must be greater than or equal to 30.")
 
 
+def _between(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
 def _no_conflict(call: Call, domain: str, record: Record) -> None:
-    """A CNAME is alone at its name, and no record is there twice."""
+    """Refuse a CNAME that is not alone at its name. A record may be there twice, as DigitalOcean lets it.
+
+    Raises:
+        ApiError: 422.
+    """
     for other in call.store.list("record", parent=domain, name=record["name"]):
         if other["id"] == record["id"]:
             continue
         if "CNAME" in (other["type"], record["type"]):
             raise invalid("CNAME records cannot share a name with other records")
-        if all(other[field] == record[field] for field in _FIELDS if field not in ("id", "ttl")):
-            raise invalid("Record already exists")
 
 
 def _given(call: Call, base: Record, domain: str) -> Record:
@@ -152,11 +146,14 @@ def _given(call: Call, base: Record, domain: str) -> Record:
         owner = "@"
     record["name"] = owner.removesuffix(f".{domain}")
     if record["type"] != "SOA":
-        if not owner or not _OWNER.fullmatch(record["name"]):
+        if not owner or not is_owner(record["name"], domain):
             raise invalid("Name can't be blank." if not owner else "Name is not valid")
         if "data" in body or not base.get("data"):
             data = call.text("data", message="Data can't be blank.")
-            record["data"] = _check_data(record["type"], data, record["tag"])
+            record["data"] = _stored_data(record, data, domain)
+        elif call.operation.method == "PUT" and record["type"] in NAME_TYPES:
+            # DigitalOcean checks what it has stored as if it came with the call, and misses the dot that it cut off.
+            _stored_data(record, record["data"], domain)
     if not record["ttl"]:
         record["ttl"] = 1800
     _check(record)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.actions import begin_droplet_action
-from sandbox.api.context import Body, Call, Cloud, invalid, job, not_built, now, operation
+from sandbox.api.context import Body, Call, Cloud, ShownError, invalid, job, not_built, now, operation
 from sandbox.api.desired import droplet_spec, firewall_rules
-from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, find_droplet
+from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, fail_droplet, find_droplet
+from sandbox.api.firewalls import held_droplets
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -93,7 +94,7 @@ def post_actions_by_tag(call: Call) -> Body:
 
 @job("droplet")
 def converge_droplet(cloud: Cloud, ident: str) -> None:
-    """Do what is pending for a droplet, oldest first; or remove it."""
+    """Perform the pending actions of a droplet, oldest first; or remove its container."""
     droplet = cloud.store.get("droplet", ident)
     while droplet is not None and not droplet["deleting"]:
         waiting = actions.pending(cloud.store, droplet["id"])
@@ -101,18 +102,18 @@ def converge_droplet(cloud: Cloud, ident: str) -> None:
             return
         _perform(cloud, droplet, waiting[0])
         droplet = cloud.store.get("droplet", ident)
-    if droplet is not None:
-        cloud.parts.delete_droplet(droplet["id"])
-        with cloud.change():
-            cloud.store.delete("droplet", ident)
-            cloud.applied.pop(f"firewall:{ident}", None)
+    # Without a record its creation failed: what there is of its container goes, so that its address is free.
+    cloud.parts.delete_droplet(int(ident))
+    with cloud.change():
+        cloud.store.delete("droplet", ident)
+        cloud.applied.pop(f"firewall:{ident}", None)
 
 
 def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
-    """Let the part do one action, then note in one commit that it is done and what it changed."""
+    """Perform one action, then record in one commit that it has ended and what it changed."""
     # Only what this action changes is written back: tags may change meanwhile.
     changes: Record = action["details"].get("changes", {})
-    outcome = "completed"
+    outcome, reason = "completed", ""
     try:
         try:
             _use_part(cloud, {**droplet, **changes}, action)
@@ -122,14 +123,17 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
                 raise
             _use_part(cloud, {**droplet, **changes}, action)  # a busy machine's hiccup is not the customer's
     except PartError as error:
-        cloud.jobs.problems[f"action:{action['id']}"] = str(error)
+        reason = cloud.jobs.problems[f"action:{action['id']}"] = str(error)
         outcome, changes = "errored", {}
     with cloud.change():
         current = cloud.store.get("droplet", droplet["id"])
         if current is None or current["deleting"]:
             return
         if outcome == "errored" and action["type"] == "create":
-            changes = {"deleting": True}  # a droplet that cannot be made is taken away again
+            # Gone in the same commit: a client that sees the errored action next asks for the droplet.
+            fail_droplet(cloud, current, reason)
+            cloud.touch_membership(wait=False)
+            return
         cloud.store.put("droplet", droplet["id"], {**current, **changes})
         if action["type"] == "snapshot":
             _keep_snapshot(cloud, current, action)
@@ -190,14 +194,18 @@ def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
 
 @job("firewalls")
 def converge_firewalls(cloud: Cloud, _: str) -> None:
-    """Give every running droplet the union of its firewalls, where it changed."""
+    """Give every running droplet the union of its firewalls, where it changed.
+
+    Raises:
+        ShownError: a droplet did not take them; its firewalls are `failed` until it does.
+    """
     with cloud.store.transaction():
         wanted = [
             (droplet_spec(cloud.store, droplet), firewall_rules(cloud.store, droplet))
             for droplet in cloud.store.list("droplet", deleting=False)
             if droplet["status"] != "new"
         ]
-    failed: list[PartError] = []
+    failed: dict[int, PartError] = {}
     for spec, rules in wanted:
         key = f"firewall:{spec.id}"
         if key in cloud.applied and cloud.applied[key] == rules:
@@ -206,12 +214,14 @@ def converge_firewalls(cloud: Cloud, _: str) -> None:
         try:
             cloud.parts.set_firewall(spec, rules)
         except PartError as error:
-            failed.append(error)  # the other droplets get theirs nevertheless
+            failed[spec.id] = error  # the other droplets get theirs nevertheless
         else:
             cloud.applied[key] = rules
-    if failed:
-        raise failed[0]
     with cloud.change():
         for firewall in cloud.store.list("firewall"):
-            if firewall["status"] == "waiting":
-                cloud.store.put("firewall", firewall["id"], {**firewall, "status": "succeeded", "pending_changes": []})
+            held = [droplet["id"] for droplet in held_droplets(cloud.store, firewall) if droplet["id"] in failed]
+            changes = [{"droplet_id": ident, "removing": False, "status": "failed"} for ident in held]
+            state = {"status": "failed" if held else "succeeded", "pending_changes": changes}
+            cloud.store.put("firewall", firewall["id"], {**firewall, **state})
+    if failed:
+        raise ShownError("; ".join(str(error) for error in failed.values()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sandbox import catalog
 from sandbox.api import actions
@@ -20,6 +21,8 @@ NAME = re.compile(r"[a-zA-Z0-9]?[a-zA-Z0-9.\-]*[a-zA-Z0-9]")
 BAD_NAME = "Only valid hostname characters are allowed. (a-z, A-Z, 0-9, . and -)"
 _DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _BACKUP_HOURS = (0, 4, 8, 12, 16, 20)
+# How long the reason of a failed creation is shown: official clients poll every 5 or 10 seconds.
+FAILURE_SHOWN = 30.0
 _DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0}
 
 
@@ -33,6 +36,37 @@ def find_droplet(call: Call, ident: int | None = None) -> Record:
     if droplet is None:
         raise not_found()
     return droplet
+
+
+def release_droplet(cloud: Cloud, droplet: Record) -> None:
+    """Take a droplet out of everything that names it: reserved IPs, volumes, firewalls and its project."""
+    number: int = droplet["id"]
+    for record in cloud.store.list("reserved_ip", droplet_id=number):
+        cloud.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
+    for volume in cloud.store.list("volume"):
+        if number in volume["droplet_ids"]:
+            cloud.store.put("volume", volume["id"], {**volume, "droplet_ids": []})
+    for firewall in cloud.store.list("firewall"):
+        if number in firewall["droplet_ids"]:
+            ids = [ident for ident in firewall["droplet_ids"] if ident != number]
+            cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
+    for action in actions.pending(cloud.store, number):
+        actions.finish(cloud.store, action, "errored")
+    forget_urn(cloud.store, f"do:droplet:{number}")
+
+
+def fail_droplet(cloud: Cloud, droplet: Record, reason: str) -> None:
+    """Remove the record of a droplet that could not be made; whoever asks for it in the next time is given the reason.
+
+    Not 404 at once: the official provider takes that for a droplet that is not there yet and asks 120 times.
+    """
+    release_droplet(cloud, droplet)
+    cloud.store.delete("droplet", droplet["id"])
+    failed = {"name": droplet["name"], "reason": reason, "until": time.time() + FAILURE_SHOWN}
+    cloud.store.put("failed_droplet", droplet["id"], failed)
+    for ident, record in cloud.store.items("failed_droplet"):
+        if record["until"] < time.time():
+            cloud.store.delete("failed_droplet", ident)
 
 
 def _backup_window(droplet: Record) -> Body | None:
@@ -115,6 +149,32 @@ def _image(call: Call) -> str:
     raise invalid("You specified an invalid image for Droplet creation.")
 
 
+def _region(call: Call) -> str:
+    """Return the region asked for; without one, that of the VPC or the volumes asked for, or any."""
+    region = call.body.get("region")
+    if not region:
+        vpc = call.store.get("vpc", str(call.body.get("vpc_uuid") or ""))
+        return next((place["region"] for place in (vpc, *_volumes(call)) if place), "nyc3")
+    if region not in tuple(catalog.REGIONS):  # it may be a value that has no hash
+        raise invalid("You specified an invalid region for Droplet creation.")
+    return region
+
+
+def _volumes(call: Call) -> list[Record]:
+    """Return the volumes to attach: by id as a text, or, as the official client writes them, by id or name."""
+    found: list[Record] = []
+    for given in list_of(object, call.body.get("volumes"), "volumes"):
+        if given is None:
+            continue
+        wanted = cast("Record", given) if isinstance(given, dict) else {"id": given}
+        key = "id" if wanted.get("id") else "name"
+        volume = next((volume for volume in call.store.list("volume") if volume[key] == wanted.get(key)), None)
+        if volume is None:
+            raise invalid("volume not found")
+        found.append(volume)
+    return found
+
+
 def _authorized_keys(call: Call) -> list[str]:
     wanted = [str(item) for item in list_of(object, call.body.get("ssh_keys"), "ssh_keys")]
     found = {ident: find_key(call, ident) for ident in wanted}
@@ -126,7 +186,7 @@ def _authorized_keys(call: Call) -> list[str]:
 def backup_policy(given: Any) -> Record:
     """Complete and check a backup policy; daily ones are kept 7 days, weekly ones 28."""
     (chosen,) = list_of(dict, [given or {}], "backup_policy")
-    policy = {**_DEFAULT_POLICY, **{name: value for name, value in chosen.items() if value is not None}}
+    policy = {**_DEFAULT_POLICY, **{name: value for name, value in chosen.items() if value not in (None, "")}}
     daily = policy["plan"] == "daily"
     if (
         policy["plan"] not in ("daily", "weekly")
@@ -134,6 +194,8 @@ def backup_policy(given: Any) -> Record:
         or policy["weekday"] not in _DAYS
     ):
         raise invalid("invalid backup policy")
+    if daily:
+        del policy["weekday"]  # from weekly to daily the official provider sends it empty; the API shows none
     return policy | {"window_length_hours": 4, "retention_period_days": 7 if daily else 28}
 
 
@@ -146,9 +208,7 @@ def create_droplets(call: Call) -> Body:
         raise invalid(BAD_NAME)
     size = call.one_of("size", catalog.SIZES, "You specified an invalid size for Droplet creation.")
     image = _image(call)
-    region = call.one_of(
-        "region", catalog.REGIONS, "You specified an invalid region for Droplet creation.", default="nyc3"
-    )
+    region = _region(call)
     if body.get("ipv6"):
         raise not_built("IPv6 of Droplets")
     if body.get("public_networking") is False:
@@ -156,9 +216,7 @@ def create_droplets(call: Call) -> Body:
     keys = _authorized_keys(call)
     if len(call.store.list("droplet")) + len(names) > DROPLET_LIMIT:
         raise invalid("creating this/these droplet(s) will exceed your droplet limit")
-    volumes = call.texts("volumes")
-    if any(call.store.get("volume", volume) is None for volume in volumes):
-        raise invalid("volume not found")
+    volumes = _volumes(call)
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, body.get("vpc_uuid"), region)
     made: list[Record] = []
@@ -187,8 +245,7 @@ def create_droplets(call: Call) -> Body:
         }
         made.append(call.store.put("droplet", number, droplet))
         for volume in volumes:
-            record = call.store.get("volume", volume) or {}
-            call.store.put("volume", volume, {**record, "droplet_ids": [number]})
+            call.store.put("volume", volume["id"], {**volume, "droplet_ids": [number]})
         call.cloud.touch_membership(wait=False)
         links.append(
             actions.link(
@@ -217,7 +274,14 @@ def list_droplets(call: Call) -> Body:
 
 @operation("droplets_get")
 def get_droplet(call: Call) -> Body:
-    """Return one droplet; it stays until its machine is gone."""
+    """Return one droplet; it stays until its container is gone.
+
+    Raises:
+        ApiError: 422, its creation failed less than half a minute ago; 404.
+    """
+    failed = call.store.get("failed_droplet", call.params["droplet_id"])
+    if failed and time.time() < failed["until"]:
+        raise invalid(f"Droplet {failed['name']} could not be created: {failed['reason']}")
     return {"droplet": droplet_body(call.cloud, find_droplet(call))}
 
 
@@ -227,18 +291,7 @@ def _destroy(call: Call, droplet: Record) -> None:
     call.store.put(
         "droplet", number, {**droplet, "deleting": True, "status": droplet["status"].replace("new", "active")}
     )
-    for record in call.store.list("reserved_ip", droplet_id=number):
-        call.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
-    for volume in call.store.list("volume"):
-        if number in volume["droplet_ids"]:
-            call.store.put("volume", volume["id"], {**volume, "droplet_ids": []})
-    for firewall in call.store.list("firewall"):
-        if number in firewall["droplet_ids"]:
-            ids = [ident for ident in firewall["droplet_ids"] if ident != number]
-            call.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
-    for action in actions.pending(call.store, number):
-        actions.finish(call.store, action, "errored")
-    forget_urn(call.store, f"do:droplet:{number}")
+    release_droplet(call.cloud, droplet)
     call.cloud.touch(f"droplet:{number}", wait=False)
     call.cloud.touch_membership(wait=False)
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
-from sandbox.store import Record
+from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
 _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
@@ -41,16 +41,13 @@ def _rule(call: Call, given: Record, side: str) -> Record:
     if given.get("protocol") not in ("tcp", "udp", "icmp"):
         raise invalid("invalid protocol; must be one of: tcp, udp, icmp")
     ports = str(given.get("ports") or "")
-    if given["protocol"] == "icmp":
-        ports = ""
-    else:
-        ports = "0" if ports == "all" else ports
-        match = _PORTS.fullmatch(ports)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last <= 65535:
-            raise invalid("invalid port range; ports must be a number, a range such as 8000-9000, or all")
-    # DigitalOcean answers icmp rules with ports "0"; the description requires the field.
-    return {"protocol": given["protocol"], "ports": ports or "0", side: _peer(call, given.get(side))}
+    # ICMP has no ports: 0 without any, and those that are given mean nothing and come back as they were given.
+    ports = "0" if ports == "all" or (given["protocol"] == "icmp" and not ports) else ports
+    match = _PORTS.fullmatch(ports)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last <= 65535:
+        raise invalid("invalid port range; ports must be a number, a range such as 8000-9000, or all")
+    return {"protocol": given["protocol"], "ports": ports, side: _peer(call, given.get(side))}
 
 
 def _firewall_fields(call: Call, own: str = "") -> Record:
@@ -79,14 +76,19 @@ def _firewall(call: Call) -> Record:
     return firewall
 
 
-def _save_firewall(call: Call, firewall: Record) -> Record:
-    """Save a firewall as `waiting` for the droplets it holds; the job behind it ends the wait."""
+def held_droplets(store: Store, firewall: Record) -> list[Record]:
+    """List the droplets that a firewall holds, by number or by tag."""
     tags = set(firewall["tags"])
-    held = [
-        droplet["id"]
-        for droplet in call.store.list("droplet")
+    return [
+        droplet
+        for droplet in store.list("droplet")
         if droplet["id"] in firewall["droplet_ids"] or tags & set(droplet["tags"])
     ]
+
+
+def _save_firewall(call: Call, firewall: Record) -> Record:
+    """Save a firewall as `waiting` for the droplets it holds; the job behind it makes that `succeeded` or `failed`."""
+    held = [droplet["id"] for droplet in held_droplets(call.store, firewall)]
     firewall["pending_changes"] = [{"droplet_id": ident, "removing": False, "status": "waiting"} for ident in held]
     firewall["status"] = "waiting" if held else "succeeded"
     call.cloud.touch("firewalls")

@@ -31,6 +31,7 @@ class Jobs:
         self._closed = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox-job")
         self.problems: dict[str, str] = {}
+        self._failures: dict[str, int] = {}
 
     def submit(self, key: str) -> Future[None]:
         """Ask for a run that starts after now; the future ends with it, well or not."""
@@ -46,6 +47,10 @@ class Jobs:
                 self._running.add(key)
                 self._pool.submit(self._drain, key)
             return future
+
+    def stuck(self, key: str, times: int = 3) -> str | None:
+        """Return why the job `key` failed, if it failed so many times in a row; else None."""
+        return self.problems.get(key) if self._failures.get(key, 0) >= times else None
 
     def later(self, key: str, seconds: float) -> None:
         """Ask for a run after so long, instead of the one that was asked for so before."""
@@ -80,10 +85,12 @@ class Jobs:
             except Exception as error:  # noqa: BLE001 - whatever a part raises must reach who waits, not die here
                 log.warning("%s: %s; trying again", key, error)
                 self.problems[key] = str(error)
+                self._failures[key] = self._failures.get(key, 0) + 1
                 self._retry_later(key)
                 future.set_exception(error)
             else:
                 self.problems.pop(key, None)
+                self._failures.pop(key, None)
                 self._delay.pop(key, None)
                 future.set_result(None)
 

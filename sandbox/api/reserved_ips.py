@@ -1,4 +1,4 @@
-"""Reserved IPs and their actions."""
+"""Reserved IPs and their actions; under their old name, floating IPs, too."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def reserved_ip_body(cloud: Cloud, record: Record) -> Body:
         "locked": record["locked"],
         "project_id": project_of(cloud.store, f"do:floatingip:{record['ip']}"),
     }
+
+
+def _kind(call: Call) -> str:
+    """Return what the called path calls a reserved IP."""
+    return "floating_ip" if call.operation.id.startswith("floatingIPs") else "reserved_ip"
+
+
+def _action_body(call: Call, action: Record) -> Body:
+    return {**actions.action_body(action), "resource_type": _kind(call)}
 
 
 def _reserved_ip(call: Call) -> Record:
@@ -64,15 +73,15 @@ def _target(call: Call, ident: Any, region: str | None) -> Record:
     return droplet
 
 
-@operation("reservedIPs_list")
+@operation("reservedIPs_list", "floatingIPs_list")
 def list_reserved_ips(call: Call) -> Body:
     """List the reserved IPs."""
     return call.page(
-        "reserved_ips", call.store.list("reserved_ip"), lambda record: reserved_ip_body(call.cloud, record)
+        f"{_kind(call)}s", call.store.list("reserved_ip"), lambda record: reserved_ip_body(call.cloud, record)
     )
 
 
-@operation("reservedIPs_create")
+@operation("reservedIPs_create", "floatingIPs_create")
 def create_reserved_ip(call: Call) -> Body:
     """Reserve an address for a region, or for a droplet at once."""
     droplet = _target(call, call.body["droplet_id"], None) if call.body.get("droplet_id") else None
@@ -90,11 +99,12 @@ def create_reserved_ip(call: Call) -> Body:
         "created_at": now(),
     }
     call.store.put("reserved_ip", address, record)
-    body: Body = {"reserved_ip": reserved_ip_body(call.cloud, record), "links": {}}
+    shown = reserved_ip_body(call.cloud, record)
+    body: Body = {_kind(call): shown, "links": {}}
     if droplet:
         action = _move(call, record, droplet)
         href = f"{call.cloud.base_url}/v2/droplets/{droplet['id']}"
-        body["reserved_ip"]["locked"] = True
+        shown["locked"] = True
         body["links"] = {
             "droplets": [{"id": droplet["id"], "rel": "droplet", "href": href}],
             "actions": [actions.link(call.cloud, action, "assign_ip")],
@@ -102,13 +112,13 @@ def create_reserved_ip(call: Call) -> Body:
     return body
 
 
-@operation("reservedIPs_get")
+@operation("reservedIPs_get", "floatingIPs_get")
 def get_reserved_ip(call: Call) -> Body:
     """Return one reserved IP."""
-    return {"reserved_ip": reserved_ip_body(call.cloud, _reserved_ip(call))}
+    return {_kind(call): reserved_ip_body(call.cloud, _reserved_ip(call))}
 
 
-@operation("reservedIPs_delete")
+@operation("reservedIPs_delete", "floatingIPs_delete")
 def delete_reserved_ip(call: Call) -> None:
     """Give the address back; one that is assigned leaves its droplet."""
     record = _reserved_ip(call)
@@ -120,7 +130,7 @@ def delete_reserved_ip(call: Call) -> None:
         call.cloud.touch(f"reserved:{record['droplet_id']}")
 
 
-@operation("reservedIPsActions_post")
+@operation("reservedIPsActions_post", "floatingIPsActions_post")
 def post_reserved_ip_action(call: Call) -> Body:
     """Assign a reserved IP to a droplet, or unassign it."""
     record = _reserved_ip(call)
@@ -133,22 +143,23 @@ def post_reserved_ip_action(call: Call) -> Body:
     if not droplet and record["droplet_id"] is None:
         raise invalid("The Reserved IP is not assigned to a Droplet.")
     action = _move(call, record, droplet)
-    return {
-        "action": {**actions.action_body(action), "project_id": project_of(call.store, f"do:floatingip:{record['ip']}")}
-    }
+    project = project_of(call.store, f"do:floatingip:{record['ip']}")
+    return {"action": {**_action_body(call, action), "project_id": project}}
 
 
-@operation("reservedIPsActions_list")
+@operation("reservedIPsActions_list", "floatingIPsActions_list")
 def list_reserved_ip_actions(call: Call) -> Body:
     """List the actions of a reserved IP, newest first."""
     record = _reserved_ip(call)
-    return call.page("actions", actions.of_resource(call, "reserved_ip", record["ip"]), actions.action_body)
+    found = actions.of_resource(call, "reserved_ip", record["ip"])
+    return call.page("actions", found, lambda action: _action_body(call, action))
 
 
-@operation("reservedIPsActions_get")
+@operation("reservedIPsActions_get", "floatingIPsActions_get")
 def get_reserved_ip_action(call: Call) -> Body:
     """Return one action of a reserved IP."""
-    return actions.one_of_resource(call, "reserved_ip", _reserved_ip(call)["ip"])
+    found = actions.one_of_resource(call, "reserved_ip", _reserved_ip(call)["ip"])
+    return {"action": {**found["action"], "resource_type": _kind(call)}}
 
 
 @job("reserved")

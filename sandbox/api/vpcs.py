@@ -6,8 +6,21 @@ import ipaddress
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, not_found, now, operation
+from sandbox.api.context import (
+    ApiError,
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    new_uuid,
+    not_found,
+    now,
+    operation,
+    random_text,
+)
 from sandbox.api.desired import vpc_spec
+from sandbox.parts.base import RangeTakenError
 from sandbox.store import Record, Store
 
 _PRIVATE = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -38,24 +51,42 @@ def vpc_body(vpc: Record) -> Body:
 
 
 def _make_vpc(  # noqa: PLR0913 - a VPC has that many facts
-    call: Call, name: str, region: str, ip_range: str, *, default: bool, description: str = ""
+    call: Call, name: str, region: str, ip_range: str | None, *, default: bool, description: str = ""
 ) -> Record:
+    """Make a VPC and its network; without `ip_range` with the first free range.
+
+    The network is made here and not by a job: Docker knows that a range is free only once a network has it, and
+    members of the VPC take their addresses from the range at once.
+
+    Raises:
+        ApiError: 422, the range that was asked for is taken on this computer.
+        PartError: no range is free, or the network cannot be made.
+    """
     ident = new_uuid()
-    vpc: Record = {
-        "id": ident,
-        "name": name,
-        "description": description,
-        "region": region,
-        "ip_range": ip_range,
-        "default": default,
-        "created_at": now(),
-    }
-    call.cloud.touch(f"vpc:{ident}")
-    return call.store.put("vpc", ident, vpc)
+    call.cloud.touch(f"vpc:{ident}", wait=False)  # removes the network if this call fails later
+    taken = {vpc["ip_range"] for vpc in call.store.list("vpc")}
+    while True:
+        vpc: Record = {
+            "id": ident,
+            "name": name,
+            "description": description,
+            "region": region,
+            "ip_range": ip_range or call.cloud.parts.free_vpc_range(frozenset(taken)),
+            "default": default,
+            "created_at": now(),
+        }
+        try:
+            call.cloud.parts.create_vpc(vpc_spec(vpc))
+        except RangeTakenError as error:
+            if ip_range:
+                raise _not_on_this_computer(ip_range, str(error)) from None
+            taken.add(vpc["ip_range"])
+        else:
+            return call.store.put("vpc", ident, vpc)
 
 
-def _free_range(call: Call) -> str:
-    return call.cloud.parts.free_vpc_range(frozenset(vpc["ip_range"] for vpc in call.store.list("vpc")))
+def _not_on_this_computer(ip_range: str, reason: str) -> ApiError:
+    return invalid(f"ip_range {ip_range} cannot be used on the machine of this sandbox: {reason}")
 
 
 def vpc_for(call: Call, wanted: Any, region: str) -> Record:
@@ -68,7 +99,12 @@ def vpc_for(call: Call, wanted: Any, region: str) -> Record:
             raise invalid("The VPC is in another region.")
         return vpc
     found = call.store.list("vpc", region=region, default=True)
-    return found[0] if found else _make_vpc(call, f"default-{region}", region, _free_range(call), default=True)
+    if found:
+        return found[0]
+    name = f"default-{region}"
+    if call.store.list("vpc", name=name):
+        name += f"-{random_text(6).lower()}"  # the customer has given the name to another one
+    return _make_vpc(call, name, region, None, default=True)
 
 
 def _members(store: Store, vpc: Record) -> list[Body]:
@@ -97,10 +133,10 @@ def _vpc_name(call: Call, own: str = "") -> str:
     return name
 
 
-def _vpc_range(call: Call) -> str:
+def _vpc_range(call: Call) -> str | None:
     text = call.body.get("ip_range")
     if not text:
-        return _free_range(call)
+        return None
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:
@@ -110,7 +146,7 @@ def _vpc_range(call: Call) -> str:
     if any(network.overlaps(ipaddress.IPv4Network(vpc["ip_range"])) for vpc in call.store.list("vpc")):
         raise invalid("This range/size overlaps with another VPC network in your account")
     if reason := call.cloud.parts.check_vpc_range(str(network)):
-        raise invalid(f"ip_range {network} cannot be used on the machine of this sandbox: {reason}")
+        raise _not_on_this_computer(str(network), reason)
     return str(network)
 
 

@@ -17,6 +17,10 @@ class PartError(RuntimeError):
     """A part could not do what it was asked; the message says which part and why (an action becomes `errored`)."""
 
 
+class RangeTakenError(PartError):
+    """Another network of this computer has the range, or a part of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VpcSpec:
     """A VPC is one network. `ip_range` is a CIDR."""
@@ -211,7 +215,11 @@ class Parts(Protocol):
         ...
 
     def create_vpc(self, vpc: VpcSpec) -> None:
-        """Make the network."""
+        """Make the network.
+
+        Raises:
+            RangeTakenError: it cannot have this range.
+        """
         ...
 
     def delete_vpc(self, vpc_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from sandbox.parts.base import PartError, VpcSpec
+from sandbox.parts.base import PartError, RangeTakenError, VpcSpec
 from sandbox.parts.docker import Docker, label_options
 from sandbox.parts.instance import BENCHMARK, Instance, networks_in_use
 
@@ -37,8 +37,8 @@ class Networks:
         kept = self.instance.planned
         try:
             self._ensure(self.public, str(self.instance.plan.public), internal=False)
-        except PartError as error:
-            if kept or "overlaps" not in str(error):
+        except RangeTakenError:
+            if kept:
                 raise
             # Another sandbox that starts at this moment has chosen the same block, and was the first to take it.
             self.instance.choose_again()
@@ -67,7 +67,12 @@ class Networks:
             return
         options = ("--internal",) if internal else ()
         command = ["network", "create", "--driver", "bridge", "--subnet", subnet, *options]
-        self.docker.run(*command, *label_options(self.instance.labels), name)
+        try:
+            self.docker.run(*command, *label_options(self.instance.labels), name)
+        except PartError as error:
+            if "overlaps" in str(error):
+                raise RangeTakenError(f"network {name}: {subnet} is taken on this computer ({error})") from None
+            raise
 
     def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
         """As `Parts.free_public_ip`."""

@@ -15,6 +15,7 @@ from sandbox.parts.base import (
     DnsRecord,
     DropletSpec,
     FirewallRules,
+    RangeTakenError,
     RegistryLogin,
     SpacesKey,
     VpcSpec,
@@ -33,7 +34,8 @@ class NoParts:
     """Answers `sandbox.parts.base.Parts`.
 
     `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set; `bucket_list` are
-    the Spaces and `repository_list` the repositories.
+    the Spaces and `repository_list` the repositories; `taken_ranges` are the ranges that no VPC can have, though they
+    are offered.
     """
 
     postgres_versions = ("15",)
@@ -42,6 +44,7 @@ class NoParts:
         self.calls: list[tuple[str, Any]] = []
         self.fail: dict[str, Exception] = {}
         self.gate: dict[str, threading.Event] = {}
+        self.taken_ranges: set[str] = set()
         self.bucket_list: tuple[tuple[str, str], ...] = ()
         self.repository_list: tuple[str, ...] = ()
         self.zones: dict[str, tuple[DnsRecord, ...]] = {}
@@ -75,6 +78,8 @@ class NoParts:
     def create_vpc(self, vpc: VpcSpec) -> None:
         """Note the call."""
         self._note("create_vpc", vpc)
+        if vpc.ip_range in self.taken_ranges:
+            raise RangeTakenError(f"network {vpc.id}: Pool overlaps with other one on this address space")
 
     def delete_vpc(self, vpc_id: str) -> None:
         """Note the call."""

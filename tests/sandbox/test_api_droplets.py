@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from sandbox.api.droplets import FAILURE_SHOWN
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError
 from tests.sandbox.conftest import PUBLIC_KEY, TOKEN, Sandbox
 
@@ -152,12 +154,23 @@ def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sa
     assert "the container does not stop" in str(problems)
 
 
-def test_a_droplet_that_cannot_be_made_is_taken_away_again(sandbox: Sandbox):
+def test_a_droplet_that_cannot_be_made_is_refused_with_the_reason_and_then_gone(sandbox: Sandbox, monkeypatch):
+    """`doctl --wait` waits for the action and then gets the droplet; the provider polls the droplet alone."""
+    volume = sandbox.post("/v2/volumes", {"name": "data", "region": "nyc3", "size_gigabytes": 1})["volume"]["id"]
     sandbox.parts.fail["create_droplet"] = PartError("droplet 1: no space left")
-    made = sandbox.post("/v2/droplets", DROPLET)
+    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    made = sandbox.post("/v2/droplets", DROPLET | {"volumes": [volume]})
+    path = f"/v2/droplets/{made['droplet']['id']}"
     assert sandbox.finished(made["links"]["actions"][0]) == "errored"
-    sandbox.until_gone(f"/v2/droplets/{made['droplet']['id']}")
+    assert sandbox.refused("GET", path) == (422, "Droplet web-1 could not be created: droplet 1: no space left")
+    assert sandbox.get("/v2/droplets")["droplets"] == []
+    assert sandbox.get(f"/v2/volumes/{volume}")["volume"]["droplet_ids"] == []
+    assert sandbox.refused("DELETE", path)[0] == 404
     assert "no space left" in str(sandbox.client.get("/_sandbox/health").json()["problems"])
+    del sandbox.parts.fail["delete_droplet"]
+    sandbox.until(lambda: "busy" not in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + FAILURE_SHOWN)
+    assert sandbox.refused("GET", path)[0] == 404
 
 
 def test_droplets_made_at_the_same_time_share_no_address(sandbox: Sandbox):
@@ -192,9 +205,12 @@ def test_one_droplet_whose_firewall_fails_does_not_keep_the_others_open(sandbox:
     body = {"name": "fw", "droplet_ids": [first["id"], second["id"]], "inbound_rules": [rule]}
     made = sandbox.post("/v2/firewalls", body)["firewall"]
     assert sandbox.parts.firewalls[second["id"]] is not None
-    assert sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "waiting"
+    kept = sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]
+    failed = {"droplet_id": first["id"], "removing": False, "status": "failed"}
+    assert (kept["status"], kept["pending_changes"]) == ("failed", [failed])
     monkeypatch.setattr(sandbox.parts, "set_firewall", working)
     sandbox.until(lambda: sandbox.parts.firewalls[first["id"]] is not None)
+    sandbox.until(lambda: sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "succeeded")
 
 
 @pytest.mark.parametrize("kind", ["rebuild", "restore", "password_reset", "change_kernel", "enable_ipv6"])
@@ -225,3 +241,42 @@ def test_a_destroy_that_fails_is_tried_again(sandbox: Sandbox):
     sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
     # It is gone a moment before the work that removed it has ended well.
     sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == {})
+
+
+def test_a_droplet_without_a_region_goes_where_its_network_or_volume_is(sandbox: Sandbox):
+    blank = DROPLET | {"region": ""}
+    assert sandbox.droplet("any", region=None)["region"]["slug"] == "nyc3"
+    vpc = sandbox.post("/v2/vpcs", {"name": "one", "region": "fra1"})["vpc"]["id"]
+    assert sandbox.droplet(**blank | {"name": "by-vpc", "vpc_uuid": vpc})["region"]["slug"] == "fra1"
+    volume = sandbox.post("/v2/volumes", {"name": "data", "region": "sfo3", "size_gigabytes": 1})["volume"]["id"]
+    assert sandbox.droplet(**blank | {"name": "by-volume", "volumes": [volume]})["region"]["slug"] == "sfo3"
+    assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"region": "mars1"})[0] == 422
+
+
+def test_volumes_to_attach_come_in_every_form_that_official_clients_write(sandbox: Sandbox):
+    volumes: list[str] = [
+        sandbox.post("/v2/volumes", {"name": f"v{number}", "region": "nyc3", "size_gigabytes": 1})["volume"]["id"]
+        for number in range(3)
+    ]
+    first, second, third = volumes
+    assert sandbox.droplet("none", volumes=None)["volume_ids"] == []
+    assert sandbox.droplet("text", volumes=[None, first])["volume_ids"] == [first]
+    assert sandbox.droplet("id", volumes=[{"id": second}])["volume_ids"] == [second]
+    assert sandbox.droplet("name", volumes=[{"name": "v2"}])["volume_ids"] == [third]
+    for wrong in ("x", {"id": "x"}, {"name": "x"}, {}, 7):
+        assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"volumes": [wrong]}) == (422, "volume not found")
+
+
+@pytest.mark.parametrize("slug", ["ubuntu-20-04-x64", "debian-11-x64", "debian-13-x64"])
+def test_droplets_of_older_images_can_still_be_made(sandbox: Sandbox, slug: str):
+    assert slug in [image["slug"] for image in sandbox.get("/v2/images?type=distribution")["images"]]
+    assert sandbox.droplet(image=slug)["image"]["slug"] == slug
+
+
+def test_a_backup_policy_goes_from_weekly_to_daily_and_loses_its_day(sandbox: Sandbox):
+    droplet = sandbox.droplet(backups=True, backup_policy={"plan": "weekly", "weekday": "MON", "hour": 0})
+    path = f"/v2/droplets/{droplet['id']}/backups/policy"
+    assert sandbox.get(path)["policy"]["backup_policy"]["weekday"] == "MON"
+    sandbox.act(droplet, "change_backup_policy", backup_policy={"plan": "daily", "weekday": "", "hour": 4})
+    policy = sandbox.get(path)["policy"]["backup_policy"]
+    assert policy == {"plan": "daily", "hour": 4, "window_length_hours": 4, "retention_period_days": 7}

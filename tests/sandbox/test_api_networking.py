@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sandbox.parts.base import PortRule
+from sandbox.parts.base import PartError, PortRule
 from tests.sandbox.conftest import Sandbox
 
 SSH = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["203.0.113.7"]}}
@@ -28,7 +28,8 @@ def test_a_vpc_gets_a_free_range_and_is_made(sandbox: Sandbox):
     assert first["ip_range"] != second["ip_range"]
     assert first["ip_range"].endswith("/20")
     assert (first["default"], first["urn"]) == (False, f"do:vpc:{first['id']}")
-    assert [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"] == [first["id"], second["id"]]
+    made = [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"]
+    assert list(dict.fromkeys(made)) == [first["id"], second["id"]]
     assert sandbox.put(f"/v2/vpcs/{first['id']}", {"name": "uno"})["vpc"]["name"] == "uno"
 
 
@@ -54,6 +55,32 @@ def test_a_range_that_this_machine_uses_is_refused_with_the_reason(sandbox: Sand
     monkeypatch.setattr(sandbox.parts, "check_vpc_range", lambda ip_range: "it is routed to eth0")
     body = {"name": "ok", "region": "nyc3", "ip_range": "10.9.0.0/24"}
     assert "it is routed to eth0" in sandbox.refused("POST", "/v2/vpcs", body)[1]
+
+
+def test_a_range_that_another_network_has_taken_meanwhile_is_passed_for_the_next(sandbox: Sandbox):
+    """Docker tells only when the network is made: "Pool overlaps with other one on this address space"."""
+    sandbox.parts.taken_ranges = {"10.100.0.0/20", "10.100.16.0/20"}
+    droplet = sandbox.droplet()
+    (vpc,) = sandbox.get("/v2/vpcs")["vpcs"]
+    assert (vpc["id"], vpc["ip_range"]) == (droplet["vpc_uuid"], "10.100.32.0/20")
+    private = next(net for net in droplet["networks"]["v4"] if net["type"] == "private")
+    assert private["ip_address"] == "10.100.32.2"
+    asked = {"name": "asked", "region": "nyc3", "ip_range": "10.100.0.0/20"}
+    status, message = sandbox.refused("POST", "/v2/vpcs", asked)
+    assert (status, "Pool overlaps" in message) == (422, True)
+    assert len(sandbox.get("/v2/vpcs")["vpcs"]) == 1
+
+
+def test_a_network_made_for_a_call_that_fails_later_is_removed(sandbox: Sandbox, monkeypatch):
+    def no_address(*_: object, **__: object) -> str:
+        raise PartError("addresses: all are taken")
+
+    monkeypatch.setattr(sandbox.parts, "free_public_ip", no_address)
+    body = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
+    assert sandbox.refused("POST", "/v2/droplets", body) == (503, "addresses: all are taken")
+    made = next(spec.id for name, spec in sandbox.parts.calls if name == "create_vpc")
+    sandbox.until(lambda: ("delete_vpc", made) in sandbox.parts.calls)
+    assert sandbox.get("/v2/vpcs")["vpcs"] == []
 
 
 def test_a_vpc_with_members_stays_and_an_empty_one_goes(sandbox: Sandbox):
@@ -83,6 +110,15 @@ def test_a_default_vpc_is_made_when_first_needed_and_cannot_be_deleted(sandbox: 
     assert (vpc["default"], vpc["region"], vpc["id"]) == (True, "fra1", droplet["vpc_uuid"])
     assert sandbox.refused("DELETE", f"/v2/vpcs/{vpc['id']}")[0] == 403
     assert sandbox.droplet("two", region="fra1")["vpc_uuid"] == vpc["id"]
+
+
+def test_a_default_vpc_is_named_after_its_region_and_no_two_vpcs_have_one_name(sandbox: Sandbox):
+    sandbox.post("/v2/vpcs", {"name": "default-fra1", "region": "fra1"})
+    sandbox.droplet("one", region="nyc3")
+    sandbox.droplet("two", region="fra1")
+    vpcs = sandbox.get("/v2/vpcs")["vpcs"]
+    assert {vpc["name"] for vpc in vpcs if vpc["region"] == "nyc3"} == {"default-nyc3"}
+    assert len({vpc["name"] for vpc in vpcs}) == len(vpcs) == 3
 
 
 # --- firewalls -------------------------------------------------------------------------------------------------------
@@ -170,6 +206,19 @@ def test_a_wrong_firewall_is_refused(taken: Sandbox, change, status, part):
     assert part in found[1]
 
 
+def test_icmp_rules_come_back_as_they_were_given_and_with_ports_0_without_any(sandbox: Sandbox):
+    peers = {"addresses": ["192.0.2.1/32"]}
+    body = {
+        "name": "ping",
+        "inbound_rules": [{"protocol": "icmp", "sources": peers}],
+        "outbound_rules": [{"protocol": "icmp", "ports": "1-65535", "destinations": peers}],
+    }
+    made = sandbox.post("/v2/firewalls", body)["firewall"]
+    for firewall in (made, sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]):
+        assert firewall["inbound_rules"] == [{"protocol": "icmp", "ports": "0", "sources": peers}]
+        assert firewall["outbound_rules"] == body["outbound_rules"]
+
+
 def test_parts_of_a_firewall_can_be_changed(sandbox: Sandbox):
     droplet = sandbox.droplet(tags=["app"])
     path = "/v2/firewalls/" + sandbox.post("/v2/firewalls", {"name": "fw", "inbound_rules": [SSH]})["firewall"]["id"]
@@ -239,6 +288,22 @@ def test_reserved_ips_are_five_and_stay_in_their_region(sandbox: Sandbox):
     path = f"/v2/reserved_ips/{addresses[0]}/actions"
     assert "region" in sandbox.refused("POST", path, {"type": "assign", "droplet_id": droplet["id"]})[1]
     assert sandbox.refused("POST", path, {"type": "unassign"})[0] == 422
+
+
+def test_floating_ips_are_the_reserved_ips_under_their_old_name(sandbox: Sandbox):
+    droplet = sandbox.droplet()
+    made = sandbox.post("/v2/floating_ips", {"region": "nyc3"})["floating_ip"]
+    path = f"/v2/floating_ips/{made['ip']}"
+    action = sandbox.post(f"{path}/actions", {"type": "assign", "droplet_id": droplet["id"]})["action"]
+    assert action["resource_type"] == "floating_ip"
+    sandbox.finished(action)
+    assert sandbox.get(f"{path}/actions/{action['id']}")["action"]["status"] == "completed"
+    assert [action["type"] for action in sandbox.get(f"{path}/actions")["actions"]] == ["assign_ip"]
+    assert sandbox.get(path)["floating_ip"]["droplet"]["id"] == droplet["id"]
+    assert sandbox.get(f"/v2/reserved_ips/{made['ip']}")["reserved_ip"]["droplet"]["id"] == droplet["id"]
+    assert [address["ip"] for address in sandbox.get("/v2/floating_ips")["floating_ips"]] == [made["ip"]]
+    sandbox.delete(path)
+    assert sandbox.get("/v2/reserved_ips")["reserved_ips"] == []
 
 
 def test_a_destroyed_droplet_leaves_its_reserved_ip_behind(sandbox: Sandbox):

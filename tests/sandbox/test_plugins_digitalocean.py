@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.parts.base import PartError
 from sandbox.plugins.digitalocean import DigitalOcean
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.provider import DEFAULTS, Asked
@@ -196,6 +197,13 @@ def test_user_data_is_kept_as_a_digest(driver: Driver) -> None:
     changed = given | {"userData": "other"}
     assert driver.diff("Droplet", state, **changed, name=inputs["name"]) == {"userData": ("~", True)}
     driver.delete("Droplet", id_, state)
+
+
+def test_a_droplet_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Driver, sandbox: Sandbox) -> None:
+    sandbox.parts.fail["create_droplet"] = PartError("no space left")
+    with pytest.raises(IncompleteError, match="no space left"):
+        driver.create("Droplet", image="ubuntu-24-04-x64", size="s-1vcpu-1gb", region="nyc3")
+    sandbox.parts.fail.clear()
 
 
 def test_what_is_gone_is_gone(driver: Driver, sandbox: Sandbox) -> None:
