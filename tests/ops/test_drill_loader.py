@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.drill.scratch import postgres, restricted_role
+from ops.sources.postgres import scratch_roles as restricted_role
+from ops.sources.postgres import scratch_server as postgres
 from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import drill, identity, make
 

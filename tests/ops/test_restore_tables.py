@@ -9,8 +9,8 @@ import pytest
 
 from ops.backup.create import BackupJob, create
 from ops.core.errors import IntegrityError, ObjectMissingError, RestoreRefusedError
-from ops.restore.database import RestoreJob, plan, run
 from ops.restore.swap import Cluster, plan_promote
+from tests.ops.restore_kit import RestoreJob, plan, run
 from tests.ops.test_cli import ops, outputs, write
 from tests.ops.test_restore import comment_of, names
 from tests.ops.test_restore_coming import LARGE, flip, silent
