@@ -276,7 +276,7 @@ class _Restoration:
             chosen = Path(temporary) / "list"
             chosen.write_text("".join(f"{entry.line}\n" for entry in entries))
             form = "directory" if self.archive.is_dir() else "custom"
-            command = [f"--format={form}", "--no-password", f"--use-list={chosen}", *self._owner_options]
+            command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._owner_options]
             command += [f"--jobs={self.jobs}"] * parallel + [f"--dbname={role.database}", str(self.archive)]
             variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
             if check is not None:
