@@ -9,6 +9,7 @@ from ops.sources.postgres import database
 from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import drill, identity, make
 from tests.ops.restore_kit import RestoreJob, plan, run
+from tests.ops.source_kit import by_hand_into
 from tests.ops.test_restore import comment_of, silent
 
 __all__ = ["identity"]
@@ -89,6 +90,33 @@ def test_a_check_that_the_rows_break_is_added_after_them_and_named(app, restored
     assert "right_answer" in evidence.skipped[0].why
     assert rows(cluster, "public.odd") == 1
     assert comment_of(admin, "shop_b").endswith("verified in part: without constraint public.odd.right_answer")
+
+
+def test_the_page_for_restoring_by_hand_brings_the_same_back(app, admin, source, folder, identity, cluster):
+    """To the letter: a generated column and an index over bare names, a CHECK of another table, a refused setting."""
+    with admin.connect() as connection:
+        connection.execute("ALTER DATABASE shop SET intervalstyle = 'iso_8601'")
+    execute(app, BARE_NAMES)
+    execute(app, OTHER_TABLE)
+    execute(app, "CREATE TABLE public.set (a text CHECK (current_setting('intervalstyle') = 'iso_8601'))")
+    with app.on("shop").connect() as connection:
+        connection.execute("INSERT INTO public.set VALUES ('x')")
+    made = make(source, identity, folder, recipients=())
+    done = by_hand_into(cluster, folder.root / "shop" / made.id, "shop_b")
+    assert done.returncode == 0, done.stderr
+    assert PostgresDatabase(endpoint=cluster.on("shop_b")).check(made.source) == []
+    with cluster.on("shop_b").connect() as connection:
+        assert connection.execute("SELECT to_regclass('public.people_h')").fetchone() != (None,)
+
+
+def test_the_page_for_restoring_by_hand_names_what_it_could_not_make(app, source, folder, identity, cluster):
+    execute(app, CHANGED)
+    made = make(source, identity, folder, recipients=())
+    done = by_hand_into(cluster, folder.root / "shop" / made.id, "shop_b")
+    assert done.returncode == 3
+    assert "not made: " in done.stdout
+    assert "TABLE DATA public odd app" in done.stdout
+    assert rows(cluster, "public.customers") == 500
 
 
 def test_rows_that_cannot_be_loaded_cost_their_own_table_alone(app, restored, cluster):
