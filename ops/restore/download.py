@@ -138,6 +138,6 @@ class StreamingDownload:
         try:
             self._fetcher.pour(entry, written, compared=True)
         except CancelledError:
-            if self._fetcher.cancelled.is_set() and self._rest.done() and (cause := self._rest.exception()):
+            if self._fetcher.cancelled.is_set() and (cause := self._rest.exception()):
                 raise cause from None
             raise

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from ops.drill.rehearsal import postgres
 
 from ops.core.errors import KeyProblemError, RestoreRefusedError
 from ops.drill import workdir
@@ -23,6 +22,7 @@ from ops.drill.negative_controls import CAUGHT_BY, Damage
 from ops.drill.runner import controls
 from ops.drill.selection import Pick, choose
 from ops.repository.age import make_identity, read_identities
+from ops.sources.postgres import scratch as postgres
 from ops.sources.postgres.assertions import ask
 from ops.sources.postgres.canary import write_canary
 from ops.sources.postgres.identity import identity as server_identity
@@ -203,7 +203,7 @@ def test_a_drill_that_reached_a_live_server_would_stop_before_it_wrote(  # noqa:
     """The way to the scratch server is replaced by one to the live server, as no drill of ours can."""
 
     @contextlib.contextmanager
-    def live_server(version, *, roles=(), parent=None):
+    def live_server(version, **more):
         yield cluster
 
     monkeypatch.setattr(postgres, "scratch_server", live_server)

@@ -82,7 +82,7 @@ def test_a_backup_of_some_tables_rows_says_so_and_has_all_that_is_defined(source
     assert "`public.orders`" in build_page(made)
     report = restored(made)
     assert report.skipped == []
-    assert set(report.left_empty) == set(made.source.left_out)
+    assert set(report.facts["left_empty"]) == set(made.source.left_out)
     with app.on(report.target).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.totals").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM pg_constraint WHERE contype = 'f'").fetchone() == (1,)

@@ -38,7 +38,7 @@ CREATE OR REPLACE FUNCTION public.answer() RETURNS int LANGUAGE sql AS 'SELECT 4
 
 
 @pytest.fixture
-def restored(source, folder, identity, admin, app, cluster):
+def restored(source, folder, identity, admin, app, cluster):  # noqa: PLR0917  # fixtures add up
     """Back up, restore and drill; returns both results, and a way to the copy."""
 
     def go(of=source, **more):
@@ -92,7 +92,7 @@ def test_a_check_that_the_rows_break_is_added_after_them_and_named(app, restored
     assert comment_of(admin, "shop_b").endswith("verified in part: without constraint public.odd.right_answer")
 
 
-def test_the_page_for_restoring_by_hand_brings_the_same_back(app, admin, source, folder, identity, cluster):
+def test_the_page_for_restoring_by_hand_brings_the_same_back(app, admin, source, folder, identity, cluster):  # noqa: PLR0917  # fixtures add up
     """To the letter: a generated column and an index over bare names, a CHECK of another table, a refused setting."""
     with admin.connect() as connection:
         connection.execute("ALTER DATABASE shop SET intervalstyle = 'iso_8601'")
@@ -173,7 +173,7 @@ def test_a_setting_that_this_server_refuses_is_skipped_and_the_others_come_befor
     assert rows(cluster, "public.set") == 1
 
 
-def test_an_extension_only_a_superuser_may_create_is_named_by_plan_drill_and_restore(
+def test_an_extension_only_a_superuser_may_create_is_named_by_plan_drill_and_restore(  # noqa: PLR0917  # fixtures add up
     cluster, restored, admin, app, folder, source, identity
 ):
     execute(cluster, "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO app")
@@ -189,7 +189,7 @@ def test_an_extension_only_a_superuser_may_create_is_named_by_plan_drill_and_res
     assert rows(cluster, "public.customers") == 500
 
 
-def test_owners_of_ordinary_tables_that_nobody_may_act_as_turn_the_drill_red_as_they_refuse_the_restore(
+def test_owners_of_ordinary_tables_that_nobody_may_act_as_turn_the_drill_red_as_they_refuse_the_restore(  # noqa: PLR0917  # fixtures add up
     cluster, app, admin, source, folder, identity
 ):
     execute(cluster, "CREATE TABLE public.theirs (a int); ALTER TABLE public.theirs OWNER TO reporting")
@@ -203,7 +203,7 @@ def test_owners_of_ordinary_tables_that_nobody_may_act_as_turn_the_drill_red_as_
 
 
 @pytest.mark.parametrize("name", ["shop-prod", "Shop", "shop prod", "shop.admin", 'sh"op'])
-def test_a_database_and_its_roles_may_have_any_name_that_postgresql_takes(name, cluster, admin, app, folder, identity):
+def test_a_database_and_its_roles_may_have_any_name_that_postgresql_takes(name, cluster, admin, app, folder, identity):  # noqa: PLR0917  # fixtures add up
     quoted = '"' + name.replace('"', '""') + '"'
     with cluster.connect() as connection:
         connection.execute(f"CREATE ROLE {quoted} LOGIN PASSWORD 'x'")

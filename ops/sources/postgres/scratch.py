@@ -16,7 +16,7 @@ from ops.core.errors import SpoolError
 from ops.core.progress import Meter
 from ops.core.workdir import full, says_full
 from ops.repository.records import PostgresRecord
-from ops.sources.base import Difference, Download, Examination, ScratchFacts, Skipped
+from ops.sources.base import Difference, Download, Examination, ScratchFacts, Skipped, TargetPlan
 from ops.sources.postgres import database
 from ops.sources.postgres.archive import Entry, archive_in
 from ops.sources.postgres.assertions import ask
@@ -38,12 +38,12 @@ class ScratchDatabase(DatabaseTarget):
     """A database of a scratch server. `not_compared` is what it leaves out because it is one."""
 
     server: Endpoint
-    loader: Loader
     nonce: str
     folder: Path
     look: str
     not_compared: list[str] = field(default_factory=list[str])
     _found: PostgresRecord | None = None
+    _loader: Loader | None = None
 
     def facts(self) -> ScratchFacts:
         """Describe it."""
@@ -57,6 +57,18 @@ class ScratchDatabase(DatabaseTarget):
         found, expected = str(row[0]) if row else "", f"ancla-{self.nonce}"
         wrong = [f"found {found}, expected {expected}: nothing was restored into it"] if found != expected else []
         return found, wrong
+
+    @property
+    def loader(self) -> Loader:
+        """The login that restores."""
+        assert self._loader is not None  # noqa: S101  # the plan makes it
+        return self._loader
+
+    def plan_restore(self, record: PostgresRecord) -> TargetPlan:
+        """Make the recorded roles on the server, which is known to be the new one by now, and plan as a restore."""
+        self._loader = make_loader(self.server, DATABASE, record)
+        self.admin, self.owner = self.loader.endpoint, self.loader.owner
+        return super().plan_restore(record)
 
     def restore(self, download: Download, record: PostgresRecord, progress: Meter) -> list[Skipped]:
         """Restore as `ops restore` does; see `DatabaseTarget`."""
@@ -115,6 +127,10 @@ class ScratchDatabase(DatabaseTarget):
     def _connected(self) -> AbstractContextManager[Connection]:
         return self.admin.on(self.server.database).connect()
 
+    def _lost(self, connection: Connection, record: PostgresRecord) -> list[str]:
+        del connection
+        return database.not_in_scratch(record)
+
     def _create(self, record: PostgresRecord) -> None:
         self.not_compared += database.create_database(self.server, self.name, record, any_locale=True)
         self.loader.take()
@@ -165,15 +181,13 @@ def scratch_database(
         *(one.member for one in record.memberships),
     }
     with scratch_server(record.server_version, taken=roles, parent=parent, kept=kept, nonce=nonce) as server:
-        loader = make_loader(server, DATABASE, record)
         yield ScratchDatabase(
-            admin=loader.endpoint,
-            owner=loader.owner,
+            admin=server,
+            owner=None,
             backup="",
             of="",
             into=DATABASE,
             server=server,
-            loader=loader,
             nonce=nonce,
             folder=files,
             look=how_to_look(server, record.server_version, DATABASE),

@@ -130,7 +130,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
                 )
             runner = choose_role(self.endpoint, foreign_owners(connection, record), self.owner)
             self._refuse_lacking(connection, record)
-            lost = [*record.not_restored, *database.left_out(connection, record)]
+            lost = [*record.not_restored, *self._lost(connection, record)]
             skipped = self._unavailable(connection, record)
             self._exists = _is_ours(connection, self.admin, self.into)
         if self._exists:
@@ -223,6 +223,9 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
     def _connected(self) -> contextlib.AbstractContextManager[Connection]:
         return self.admin.connect()
+
+    def _lost(self, connection: Connection, record: PostgresRecord) -> list[str]:
+        return database.left_out(connection, record)
 
     def _unavailable(self, connection: Connection, record: PostgresRecord) -> list[Skipped]:
         return database.unavailable_extensions(connection, record)
