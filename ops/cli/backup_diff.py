@@ -15,10 +15,11 @@ from ops.core.errors import StackError
 from ops.repository import catalog
 from ops.repository.age import read_identities, refuse_closed
 from ops.repository.download import Identities
+from ops.repository.incremental import pieces
 from ops.repository.manifest import Manifest
 from ops.repository.records import SecretsRecord
 from ops.repository.stores.base import Store
-from ops.restore.files import fetch
+from ops.restore.download import fetch
 from ops.sources.secrets import ARCHIVE, Held, assignments, open_archive
 from ops.stack.outputs import load_stack
 from ops.targets import destinations
@@ -99,7 +100,7 @@ def _names(manifest: Manifest) -> set[str]:
 
 def _values(store: Store, manifest: Manifest, identities: Identities) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="ancla-diff-") as name:  # mode 0700
-        fetch(store, manifest, Path(name), identities)
+        fetch(store, pieces(store, manifest), Path(name), identities)
         _, files = open_archive(Path(name) / ARCHIVE)
     return {name: value for file in files for name, value in _facts(file).items()}
 

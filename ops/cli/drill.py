@@ -25,7 +25,6 @@ from ops.core.errors import OpsError, StackError, StoreUnreachableError, Verdict
 from ops.core.formatting import duration
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
-from ops.drill.canary import TABLE, write_canary
 from ops.drill.evidence import chain, report
 from ops.drill.evidence.document import EVIDENCE, Choice, Evidence, Status
 from ops.drill.evidence.report import Language
@@ -37,6 +36,7 @@ from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import controlled, drilled, not_held
 from ops.repository import catalog
 from ops.repository.stores.base import Store
+from ops.sources.postgres.canary import TABLE, write_canary
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import backup_sets, destinations, servers
 
@@ -64,7 +64,12 @@ def drill_command(
     controls: Annotated[
         bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
     ] = False,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    may_be_empty: Annotated[
+        bool, typer.Option("--may-be-empty", help="Do not fail when the backup contains no rows.")
+    ] = False,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Count a restore in part as green: what was skipped is named.")
+    ] = False,
     max_age: Annotated[
         int | None,
         typer.Option("--max-age", metavar="HOURS", min=1, help="Budget of the newest backup's age; the stack's else."),
@@ -89,7 +94,10 @@ def drill_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore backups into scratch places, compare them with their snapshots, and keep the evidence. Red exits 3."""
+    """Restore backups into scratch places, compare them with their snapshots, and keep the evidence.
+
+    Red exits 3, and so does a restore in part, unless --allow-partial is given.
+    """
     console.show_progress(progress)
     _refuse_both(backup, pick, seed, damage, controls=controls)
     keep_hours = _hours(keep_failed)
@@ -116,7 +124,7 @@ def drill_command(
         spool=spool,
         keep_hours=keep_hours,
     )
-    session = _Session(stack=loaded, controls=controls)
+    session = _Session(stack=loaded, controls=controls, allow_partial=allow_partial)
     wanted = _holding(place, names, backup)
     try:
         for number, chosen in enumerate(wanted):
@@ -144,6 +152,7 @@ class _Session:
 
     stack: LoadedStack
     controls: bool
+    allow_partial: bool = False
     made: list[Evidence] = field(default_factory=list[Evidence])
     log: list[str] = field(default_factory=list[str])
     failures: list[str] = field(default_factory=list[str])
@@ -185,7 +194,7 @@ class _Session:
         try:
             result = drilling.run(job, self.note, meter=console.progress)
             self._add(result)
-            drilled(self.stack, job.name, result)
+            drilled(self.stack, job.name, result, allow_partial=self.allow_partial)
             if self.controls and result.backup is not None:
                 made = drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
                 for control in made:
@@ -218,7 +227,9 @@ class _Session:
             VerdictError: a drill is red, or a negative control was not caught.
             OpsError: a drill could not be held.
         """
-        red = [r for r in self.made if r.damage is None and r.verdict == "red"]
+        drills = [r for r in self.made if r.damage is None]
+        red = [r for r in drills if r.verdict == "red"]
+        in_part = [r for r in drills if r.verdict == "in part"]
         unseen = [r for r in self.made if r.damage is not None and not caught(r)]
         if unseen:
             what = ", ".join(f"{r.damage} of {r.backup}" for r in unseen)
@@ -228,6 +239,11 @@ class _Session:
             raise VerdictError(" — ".join([*texts, *self.failures]))
         if self.failures:
             raise OpsError("; ".join(self.failures))
+        if in_part and not self.allow_partial:
+            texts = [
+                f"drill of {r.backup} restored in part, without {', '.join(s.what for s in r.skipped)}" for r in in_part
+            ]
+            raise VerdictError(" — ".join(texts))
         controls = [r for r in self.made if r.damage is not None]
         if controls and not self.controls:
             raise VerdictError(
@@ -326,7 +342,7 @@ def _hours(text: str) -> float:
 def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
     colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
     for result in (r for r in made if r.damage is None):
-        colour = "green" if result.verdict == "green" else "red"
+        colour = {"green": "green", "in part": "yellow"}.get(result.verdict, "red")
         title = (
             f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {result.backup or 'no backup'} ({result.name})"
         )
@@ -335,6 +351,10 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
             style = colours[check.status]
             table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
         console.out.print(table)
+        for each in result.skipped:
+            console.out.print(f"[yellow]not made[/yellow]: {escape(each.what)}: {escape(each.why)}")
+            if each.mend:
+                console.out.print(f"    to mend it: {escape(each.mend)}")
         console.out.print(
             f"RTO {duration(result.rto_seconds)}{' measured' if result.rto_seconds is not None else ''} "
             f"(budget {duration(result.rto_budget_seconds)}), "

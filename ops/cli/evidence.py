@@ -98,7 +98,7 @@ class _Row(BaseModel):
     environment: str | None
     name: str = Field(validation_alias=AliasChoices("name", "stanza", "cluster_name"))
     backup: str | None = Field(validation_alias=AliasChoices("backup", "fork_name"))
-    verdict: Literal["green", "red"]
+    verdict: Literal["green", "in part", "red"]
     damage: str | None = None
     started_at: AwareDatetime
     finished_at: AwareDatetime

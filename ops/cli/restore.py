@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.markup import escape
 
-from ops.cli import restore_target
 from ops.cli.backup_options import BackupArgument, OneNameOption, SpoolOption, StoreOption, identities_of, one_name
 from ops.cli.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
+from ops.core.errors import RestoreError, VerdictError
 from ops.drill.evidence.document import EVIDENCE
 from ops.monitoring.audit import audited, note
 from ops.repository import catalog
 from ops.repository.age import refuse_closed
-from ops.repository.manifest import refuse_stranger
-from ops.restore.database import RestoreJob, plan, run
-from ops.restore.files import PlaceJob
+from ops.repository.manifest import Manifest, refuse_stranger
+from ops.restore.restore import RestoreJob, RestorePlan, RestoreReport, plan, run
 from ops.restore.table_subset_plan import part_of
 from ops.stack.outputs import load_stack
-from ops.targets import destinations, servers
+from ops.targets import destinations
+from ops.targets.kinds import kind_of
 
 
 @audited("restore")
@@ -31,7 +31,9 @@ def restore_command(
     into: Annotated[
         str | None,
         typer.Option(
-            "--into", metavar="NAME", help="The new database, path or s3://BUCKET/PREFIX; <name>_restore_<time> else."
+            "--into",
+            metavar="NAME",
+            help="The new database, path or s3://BUCKET/PREFIX (default: <name>_restore_<time>).",
         ),
     ] = None,
     table: Annotated[
@@ -51,6 +53,9 @@ def restore_command(
     unsigned: Annotated[
         bool, typer.Option("--unsigned", help="Restore a backup that this environment's key has not signed.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail (exit 1, not 3) if something could not be restored.")
+    ] = False,
     dry_run: DryRunOption = False,
     evidence: Annotated[
         Path,
@@ -61,7 +66,10 @@ def restore_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore into a NEW database (file, folder, empty bucket or prefix), and compare all of it with the backup."""
+    """Restore into a NEW database (file, folder, empty bucket or prefix), and compare all of it with the backup.
+
+    One object that cannot be made never costs the rest: it is named, with what would mend it, and the exit code is 3.
+    """
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     place = destinations.store(loaded, store)
@@ -71,86 +79,68 @@ def restore_command(
     refuse_stranger(manifest, None if unsigned else loaded.outputs.backup.signer)
     refuse_closed(manifest.recipients, identities, manifest.id, plan=dry_run)
     tables = tuple(dict.fromkeys(table or ()))
-    part_of(manifest, tables)
-    if target := restore_target.place_of(loaded, manifest, into):
-        given = PlaceJob(
-            store=place, manifest=manifest, place=target, identities=identities, spool=spool, evidence=evidence
-        )
-        restore_target.restore(given, dry_run=dry_run, as_json=as_json)
-        return
-    with servers.server_of(loaded, manifest.name) as (admin, owner):
+    part_of(manifest, tables)  # a table that is not there is refused before anything is opened
+    kind = kind_of(manifest)
+    with kind.target(manifest, into, loaded, tables) as target:
         job = RestoreJob(
             store=place,
-            manifest=manifest,
-            admin=admin,
-            owner=owner,
-            live=servers.live(loaded),
+            manifest=part_of(manifest, tables),
+            target=target,
             identities=identities,
-            target=into,
-            tables=tables,
             spool=spool,
             evidence=evidence,
         )
         if dry_run:
-            _print_plan(job, as_json=as_json)
+            _print_plan(plan(job), manifest, identified=bool(identities), as_json=as_json)
             return
         result = run(job, console.step, console.progress)
     if as_json:
-        console.print_json(
-            {
-                "backup": result.backup,
-                "signed_by": manifest.signer,
-                "target": result.target,
-                "snapshot_at": result.snapshot_at.isoformat(),
-                "rows": result.rows,
-                "tables": result.tables,
-                "only_tables": result.only_tables,
-                "left_empty": result.left_empty,
-                "left_out": result.left_out,
-                "seconds": result.seconds,
-                "differences": [str(difference) for difference in result.differences],
-            }
-        )
-        return
+        console.print_json(result.document | {"signed_by": manifest.signer})
+    else:
+        _print(result, kind.unit)
+    if result.in_part:
+        text = f"{result.target}: restored in part: {len(result.skipped)} not made; everything else was compared"
+        raise RestoreError(text) if strict else VerdictError(text)
+
+
+def _print(result: RestoreReport, unit: str) -> None:
+    verdict = "[yellow]restored in part[/yellow]" if result.in_part else "[green]equal[/green]"
+    tables = result.facts.get("tables")
+    rows = f"{result.rows} {unit}" + (f" in {tables} tables" if tables is not None else "")
     console.out.print(
-        f"[green]equal[/green] {result.target}: {result.rows} rows in {result.tables} tables as of "
-        f"{result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, in {sum(result.seconds.values()):.1f} s",
+        f"{verdict} {escape(result.target)}: {rows} as of {result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, "
+        f"in {sum(result.seconds.values()):.1f} s",
     )
-    if result.left_empty or result.left_out:
-        empty = f"rows of {_named(result.left_empty)}" if result.left_empty else ""
-        console.out.print(f"[yellow]not restored[/yellow]: {escape(', '.join([empty, *result.left_out]).lstrip(', '))}")
+    for each in result.skipped:
+        console.out.print(f"[yellow]not made[/yellow]: {escape(each.what)}: {escape(each.why)}")
+        if each.mend:
+            console.out.print(f"    to mend it: {escape(each.mend)}")
+    left_empty = cast("tuple[str, ...]", result.facts.get("left_empty", ()))
+    rest = [*([f"rows of {_named(left_empty)}"] if left_empty else []), *result.left_out]
+    if rest:
+        console.out.print(f"[yellow]not restored[/yellow]: {escape(', '.join(rest))}")
 
 
 def _named(tables: tuple[str, ...]) -> str:
     return f"{len(tables)} other tables" if len(tables) > 5 else ", ".join(tables)
 
 
-def _print_plan(job: RestoreJob, *, as_json: bool) -> None:
-    planned = plan(job)
-    facts = {
-        "backup": planned.manifest.id,
-        "signed_by": planned.manifest.signer,
-        "snapshot_at": planned.manifest.snapshot_at.isoformat(),
-        "target": planned.target,
-        "target_exists": planned.exists,
-        "only_tables": planned.only_tables,
-        "left_empty": planned.left_empty,
-        "left_out": planned.left_out,
-        "objects_of_the_app_made_as": planned.restore_as,
-        "bytes_to_fetch": planned.bytes_to_fetch,
-        "spool_bytes": planned.spool_bytes,
-        "time": planned.estimate,
-        "pg_restore": planned.tool,
-        "identity": "given" if job.identities else "needed" if planned.manifest.recipients else "not needed",
+def _print_plan(planned: RestorePlan, manifest: Manifest, *, identified: bool, as_json: bool) -> None:
+    facts = planned.document | {
+        "signed_by": manifest.signer,
+        "snapshot_at": manifest.snapshot_at.isoformat(),
+        "identity": "given" if identified else "needed" if manifest.recipients else "not needed",
     }
     if as_json:
-        del facts["time"]
-        console.print_json(facts | planned.estimate.facts)
+        console.print_json(facts)
         return
-    for name, value in facts.items():
-        if value != ():
-            text = escape(", ".join(value) if isinstance(value, tuple) else str(value))
+    shown = {name: value for name, value in facts.items() if name not in planned.estimate.facts and name != "skipped"}
+    for name, value in {**shown, "time": planned.estimate}.items():
+        if value not in ((), None):
+            text = escape(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
             console.out.print(f"{name.replace('_', ' ')}: [bold]{text}[/bold]")
-    if planned.only_tables:
+    for each in planned.skipped:
+        console.out.print(f"[yellow]will not be made[/yellow]: {escape(str(each))}")
+    if facts.get("only_tables"):
         console.out.print("foreign keys of these tables to those left empty will be left out, and named in the end")
     console.out.print("nothing was changed")

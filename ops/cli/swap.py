@@ -39,8 +39,7 @@ def promote(
     now = datetime.now(UTC)
     loaded = load_stack(stack, outputs)
     with _cluster(loaded, name) as (cluster, live):
-        named = name is not None or servers.databases(loaded) == [live]
-        planned = swap.plan_promote(cluster, live, copy, now, named=named)
+        planned = swap.plan_promote(cluster, live, copy, now)
         if _agreed(planned, loaded.name, dry_run=dry_run, yes=yes):
             swap.run(cluster, planned, console.step)
     _print(planned, done=not dry_run, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What a drill finds on its way: checks, phases, tables. The rehearsal of each kind adds to it."""
+"""What a drill finds on its way: checks, phases, tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import ClassVar
 from ops.core.progress import Meter, unseen
 from ops.drill.evidence.document import Check, Phase, Questions, Status, TableComparison
 from ops.repository.manifest import Manifest
+from ops.sources.base import Skipped
 
 ALWAYS = ("backup", "age", "objects", "digests", "rows", "restore", "content", "rpo", "time", "clean")
 """The questions every drill asks; others are asked where there is something to ask."""
@@ -72,6 +73,7 @@ class Findings(Timed):
     rto: float | None = None
     tools: dict[str, str] = field(default_factory=dict)
     not_compared: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list[Skipped])
     scratch: list[Path] = field(default_factory=list)
     look: str = ""
     profile: str = ""
@@ -98,6 +100,3 @@ class Findings(Timed):
 
 
 Report = Callable[[str], None]
-Rehearsal = Callable[[Findings, Path, Manifest, contextlib.ExitStack, Report], bool]
-"""Restores the backup that was fetched into a folder, in a place that the stack removes, and adds checks; says whether
-it could be used."""

@@ -1,7 +1,8 @@
-"""A drill: take a backup, restore it in a place of its own, and hold it against what was recorded.
+"""A drill: restore a backup into a scratch target, by the code and in the order of `ops restore`, and compare it.
 
-It is given the store and an identity and no way to anything live. It goes on after a failure as far as it can, so that
-the report names all that is wrong and not only the first. A negative control stops at the check that is there for it.
+It is given the store and an identity and no way to anything live. What a restore would refuse is a failed check; what
+it would skip the drill skips too, and names: then the verdict is "in part". It goes on after a failure as far as it
+can, so that the report names all that is wrong and not only the first. A negative control stops at its own check.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
 from ops.core.errors import (
@@ -24,16 +27,17 @@ from ops.core.errors import (
     ObjectMissingError,
     OpsError,
     RestoreRefusedError,
+    SpoolError,
+    ToolError,
 )
 from ops.core.progress import Meter, unseen
 from ops.core.workdir import mebibytes, spool
 from ops.drill import checks
-from ops.drill.context import Findings, Rehearsal, Report
-from ops.drill.evidence.document import Choice, Evidence, Status
+from ops.drill.context import Findings, Report
+from ops.drill.evidence.document import Choice, Evidence, SkippedObject, Status
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage, copy_backup, damage, link_backup, possible
-from ops.drill.rehearsal import bucket, postgres, secrets, sqlite
 from ops.drill.timed_store import TimedStore
-from ops.drill.workdir import Kept, drill_folder, keep, sweep
+from ops.drill.workdir import Kept, drill_folder, is_kept, keep, sweep
 from ops.repository.catalog import LATEST, CatalogEntry, entries, find, read_manifest, why_not_latest
 from ops.repository.download import Fetcher, Identities
 from ops.repository.incremental import Piece, missing, own_pieces, pieces
@@ -41,14 +45,8 @@ from ops.repository.manifest import Manifest
 from ops.repository.stores.base import Store
 from ops.repository.stores.folder import FolderStore
 from ops.repository.upload import WORKERS
-
-REHEARSALS: dict[str, Rehearsal] = {
-    "postgresql": postgres.rehearse,
-    "sqlite": sqlite.rehearse,
-    "secrets": secrets.rehearse,
-    "bucket": bucket.rehearse,
-}
-"""How each kind of backup is restored and held against what was recorded."""
+from ops.restore.download import fetched
+from ops.targets.kinds import Scratch, kind_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,17 +153,15 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
     if manifest.recipients and not job.identities:
         raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
     begun = time.monotonic()
-    wanted = _wanted(job, manifest)
-    needed = sum(piece.entry.file_size for piece in wanted)
+    wanted, kind = _wanted(job, manifest), kind_of(manifest)
+    dumped = sum(piece.entry.file_size for piece in wanted)
+    needed = dumped + kind.scratch_bytes(manifest.source, dumped)
     with spool(folder, needed=needed, what=f"the drill of {job.name}") as files, contextlib.ExitStack() as stack:
         report(f"fetching {len(wanted)} objects for {manifest.id}, {mebibytes(_stored(wanted))} MiB")
-        if _fetch(job, found, wanted, files, report) and not found.enough:
-            rehearse = REHEARSALS.get(manifest.source.kind)
-            if rehearse is None:
-                raise OpsError(f"{manifest.id}: a drill of {manifest.source.kind} is not built yet")
-            if rehearse(found, files, manifest, stack, report):
-                found.rto = round(time.monotonic() - begun, 3)
-                found.add(checks.check_time(found.rto, job.rto_minutes))
+        fetched_all = _fetch(job, found, wanted, files, report) and not found.enough
+        if fetched_all and _rehearse(found, files, manifest, stack, report):
+            found.rto = round(time.monotonic() - begun, 3)
+            found.add(checks.check_time(found.rto, job.rto_minutes))
         loss, basis = _loss(found, started)
         found.add(checks.check_loss(loss, basis, job.loss_budget))
         _keep(job, found, folder, report)
@@ -176,6 +172,63 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
         found.add(checks.passed("clean", f"kept for {job.keep_hours:g} h, because the drill is red"))
     else:
         found.add(checks.failed("clean", "something is left", left) if left else checks.passed("clean", "removed"))
+
+
+def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextlib.ExitStack, report: Report) -> bool:
+    """Restore into the kind's scratch target and compare, as a restore does; return True if it could be used."""
+    record, kind = manifest.source, kind_of(manifest)
+    where = Scratch(files=files, parent=files.parent, kept=lambda: is_kept(files.parent))
+    with found.phase("start scratch target"):
+        target = stack.enter_context(kind.scratch(record, where))
+    facts = target.facts()
+    found.profile, found.look = facts.profile, facts.look
+    found.scratch += facts.folders
+    found.not_compared = list(named(record))
+    if (identity := target.identity()) is not None:
+        found.asks.add("identity")
+        if not found.add(checks.check_identity(*identity)):
+            return False
+    report(f"restoring into a scratch target: {facts.profile}")
+    begin = time.monotonic()
+    try:
+        planned = target.plan_restore(record)
+        found.not_compared = list(dict.fromkeys([*found.not_compared, *planned.left_out]))
+        total = sum(entry.file_size for entry in manifest.objects if target.streams(entry.file))
+        with found.meter(f"loading {manifest.name}", total) as advance:
+            found.skipped = target.restore(fetched(files, target, advance), record, found.meter)
+    except (OpsError, psycopg.Error) as error:
+        if isinstance(error, SpoolError | ToolError):
+            raise
+        found.note_phase("load", begin, time.monotonic())
+        found.add(checks.failed("restore", "the restore failed", [" ".join(str(error).split())]))
+        return False
+    end = time.monotonic()
+    indexing = getattr(target, "stages", {}).get("index", 0.0)
+    found.note_phase("load", begin, end - indexing)
+    if indexing:
+        found.note_phase("index", end - indexing, end)
+    found.not_compared += target.facts().not_compared
+    report(f"restored in {end - begin:.1f} s; comparing with the snapshot")
+    with found.phase("check"):
+        differences = target.compare(record, found.skipped)
+        examined = target.examine(record, found.skipped)
+        found.add(checks.check_restore(examined.restored, found.skipped))
+        found.tables = checks.compare_tables(*examined.tables)
+        found.add(checks.check_content(examined.compared, differences))
+        if examined.invalid is not None:
+            found.asks.add("integrity")
+            found.add(checks.check_integrity(examined.invalid))
+        found.newest_row = target.newest_row()
+        if found.assertions and (problems := target.ask(found.assertions)) is not None:
+            found.asks.add("assertions")
+            found.add(checks.check_assertions(len(found.assertions), problems))
+    found.tools |= examined.tools
+    return True
+
+
+def named(record: Any) -> list[str]:
+    """Return what a record says of itself that is not compared, or not restored."""
+    return [*getattr(record, "not_compared", ()), *getattr(record, "not_restored", ())]
 
 
 def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> Manifest | None:
@@ -298,7 +351,7 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
     loss, basis = _loss(found, started) if manifest else (None, "computed")
     unanswered = not job.damage and any(check.status is Status.SKIPPED for check in asked)  # a control stops early
     return Evidence(
-        verdict="red" if found.red or unanswered else "green",
+        verdict="red" if found.red or unanswered else "in part" if found.skipped else "green",
         damage=job.damage,
         environment=job.environment,
         project=job.project,
@@ -325,6 +378,7 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
         phases=found.phases,
         tables=found.tables,
         not_compared=found.not_compared,
+        skipped=[SkippedObject(what=each.what, why=each.why, mend=each.mend) for each in found.skipped],
         tools=found.tools,
         runner=platform.node(),
     )

@@ -45,11 +45,11 @@ def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, An
         ping(address)
 
 
-def drilled(stack: LoadedStack, name: str, evidence: Evidence) -> None:
+def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial: bool = False) -> None:
     """Take note of a drill's verdict. A negative control, which has to be red, says nothing of the backup."""
     if evidence.damage is not None:
         return
-    green = evidence.verdict == "green"
+    green = evidence.verdict == "green" or (allow_partial and evidence.verdict == "in part")
     with watching(stack) as watch:
         watch.state.drills[name] = DrillState(
             green=green,
@@ -60,7 +60,9 @@ def drilled(stack: LoadedStack, name: str, evidence: Evidence) -> None:
         if green:
             watch.fine(f"drill/{name}")
         else:
-            watch.wrong(f"drill/{name}", f"the drill of {name} is red: {evidence.summary()}", "drill-red")
+            lacking = "; ".join(each.what for each in evidence.skipped)
+            what = evidence.summary() if evidence.verdict == "red" else f"without {lacking}"
+            watch.wrong(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
 
 
 def not_held(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:

@@ -85,6 +85,13 @@ class Grant(Record):
     privileges: tuple[str, ...]
 
 
+class Membership(Record):
+    """A role that may act as another one."""
+
+    member: str
+    role: str
+
+
 class RoleOption(Record):
     """What `ALTER ROLE … IN DATABASE … SET` has set in the database, as `name=value`."""
 
@@ -99,6 +106,9 @@ class PostgresRecord(Record):
     `not_compared` names what differs by nature, `not_restored` what no restore brings back. `only_tables` and
     `without_tables` are the patterns that it was dumped with: where there are any, the rows of `left_out` are not in
     it, though the tables are.
+    `memberships` says which of its roles may act as which, `superusers` which of them (or the role that dumped) is one:
+    whoever restores it needs the like, and a drill's scratch server has the like. `superuser_extensions` are those that
+    the role that dumped it may not create on the source's server.
     From `owner` on, nothing stands in an older manifest, nor in a newer one where there is nothing to say: a field with
     its default would change the digest of every manifest before it.
     """
@@ -134,6 +144,9 @@ class PostgresRecord(Record):
     locale: str | None = Field(default=None, exclude_if=_unsaid)
     icu_rules: str | None = Field(default=None, exclude_if=_unsaid)
     tablespaces: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
+    memberships: tuple[Membership, ...] = Field(default=(), exclude_if=_unsaid)
+    superusers: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
+    superuser_extensions: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
 
     @property
     def named_roles(self) -> tuple[str, ...]:

@@ -20,12 +20,14 @@ import psycopg
 from psycopg import sql
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
-from ops.restore.database import NAME_LENGTH, comment
+from ops.sources.postgres.target import comment, cut
 from ops.sources.postgres.tools import Connection, Endpoint, one_line
 
-VERIFIED = re.compile(r"ancla: restore of (\S+)(?: \((\S+)\))? begun \S+, verified")
-"""Its backup, and whose that is; an older Ancla did not write that down."""
-REPLACED = re.compile(r"ancla: was (\S+) until (\S+), replaced by (\S+)(?:; its comment was: (.+))?", re.DOTALL)
+VERIFIED = re.compile(
+    r"ancla: restore of (\S+) \((.+?)\) begun \S+, verified(?: in part: without (?P<without>.+))?", re.DOTALL
+)
+"""Its backup, whose that is, and what could not be made."""
+REPLACED = re.compile(r"ancla: was (.+?) until ([0-9T:Z-]+), replaced by (.+?)(?:; its comment was: (.+))?", re.DOTALL)
 """The live name, until when, what replaced it, and the comment that it had."""
 ANYWHERE = ("defaultdb", "postgres", "template1")
 """Databases that a server has, to look from when neither of the two lets us in."""
@@ -41,6 +43,7 @@ class Swap:
     """What will be renamed: `live` becomes `before`, and `copy` becomes `live`. `sessions` will be ended.
 
     What a killed swap has done of it is not done again. `copy` is `live` where it had not renamed anything yet.
+    `without` names what the copy lacks, where it was restored in part.
     """
 
     live: str
@@ -48,6 +51,7 @@ class Swap:
     before: str
     backup: str
     sessions: int
+    without: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Cluster:
     owner: Endpoint
 
 
-def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime, *, named: bool = True) -> Swap:
+def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
     """Look and refuse; change nothing.
 
     Args:
@@ -66,14 +70,13 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime, *, named
         live: the live database.
         copy: what is to take its place.
         now: the time here.
-        named: whether a person has said that it is `live` that is to be replaced; else the copy must say so.
 
     Raises:
         RestoreRefusedError: the copy is not there, is the live one, was not verified by the restore that made it, or is
             of another database.
     """
     suffix = f"_before_{now:%Y%m%d%H%M%S}"
-    before = live[: NAME_LENGTH - len(suffix)] + suffix
+    before = cut(live, suffix)
     with _anywhere(cluster, live, copy) as connection:
         comments = _comments(connection)
         sessions = _sessions(connection, live)
@@ -96,11 +99,11 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime, *, named
         raise RestoreRefusedError(
             f"{copy}: no restore has verified it (its comment: {comments[copy] or 'none'}); `ops restore` makes one"
         )
-    if verified[2] is None and not named:
-        raise RestoreRefusedError(f"{copy}: does not say of which database it is; give the live one with --name")
-    if verified[2] not in (None, live):
+    if verified[2] != live:
         raise RestoreRefusedError(f"{copy}: is of {verified[2]}, and may not take the place of {live}; give --name")
-    return Swap(live=live, copy=copy, before=before, backup=verified[1], sessions=sessions)
+    return Swap(
+        live=live, copy=copy, before=before, backup=verified[1], sessions=sessions, without=verified["without"] or ""
+    )
 
 
 def plan_undo(cluster: Cluster, live: str) -> Swap:

@@ -7,10 +7,9 @@ from difflib import get_close_matches
 
 from ops.core.errors import RestoreRefusedError
 from ops.repository.manifest import Manifest, ObjectRecord
-from ops.repository.records import LISTING, STREAM_FILE, PostgresRecord
+from ops.repository.records import LISTING, ROWS_FILE, STREAM_FILE, PostgresRecord
 from ops.sources.postgres.catalog_queries import plain_name
 from ops.sources.postgres.small_file_batches import is_pack
-from ops.sources.postgres.streaming_download import goes_straight
 
 _NEAR = 5
 _MORE = re.compile(r" and \d+ more$")
@@ -35,25 +34,9 @@ def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
         if table in record.left_out:
             raise RestoreRefusedError(f"{manifest.id}: has no rows of {table}: backup.tables left them out")
     wanted = {f"table {_words(plain_name(table))}" for table in tables}
-    in_packs = wanted - {_words(entry.holds) for entry in manifest.objects if goes_straight(entry)}
+    in_packs = wanted - {_words(entry.holds) for entry in manifest.objects if ROWS_FILE.fullmatch(entry.file)}
     objects = tuple(entry for entry in manifest.objects if _is_needed(entry, wanted, in_packs))
-    if not any(entry.file in (LISTING, STREAM_FILE) for entry in objects):  # older backups have it in a pack
-        objects = tuple(entry for entry in manifest.objects if entry in objects or is_pack(entry.file))
     return manifest.model_copy(update={"source": record.with_rows_of(tables), "objects": objects})
-
-
-def left_empty(record: PostgresRecord, tables: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the tables that get no rows: others than the chosen ones, and those whose rows are not in the backup."""
-    missing = set(record.left_out)
-    return tuple(t.table for t in record.tables if t.table in missing or (tables and t.table not in tables))
-
-
-def left_out(record: PostgresRecord) -> tuple[str, ...]:
-    """Name what is not in a part of a database, whatever its tables; of foreign keys see `table_subset`."""
-    return (
-        *(["large objects"] if record.large_objects else []),
-        *(f"rows of {view.partition(': ')[0]}" for view in record.not_compared if "materialized view" in view),
-    )
 
 
 def _advice(table: str, known: list[str]) -> str:
@@ -67,7 +50,7 @@ def _is_needed(entry: ObjectRecord, wanted: set[str], in_packs: set[str]) -> boo
     """Say whether an object has rows of one of the tables, or may have, or what names all the rest."""
     if entry.file in (LISTING, STREAM_FILE):
         return True
-    if not (is_pack(entry.file) or goes_straight(entry)):
+    if not (is_pack(entry.file) or ROWS_FILE.fullmatch(entry.file)):
         return False
     held = f" {_words(entry.holds)} "
     here = in_packs if is_pack(entry.file) else wanted

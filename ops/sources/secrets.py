@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.core.progress import Meter
 from ops.repository.records import SecretFile, SecretsRecord
-from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
+from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
 ARCHIVE = "secrets.tar"
 KEY_MEMBER = ".ancla-fingerprint-key"
@@ -45,7 +46,7 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecretFiles:
+class SecretFiles(RestoreTarget[SecretsRecord]):
     """The files at `paths` (a folder stands for the files under it).
 
     A backup of them is restored into the new folder `root`, under which each file lies as it lay under `/`.
@@ -102,12 +103,12 @@ class SecretFiles:
         return str(self.root)
 
     @property
-    def left(self) -> str:
-        """Where a restore that failed has left what it made."""
+    def partial(self) -> str:
+        """Where a restore that did not finish has left what it made."""
         return str(self._partial)
 
-    def ready(self) -> None:
-        """Refuse a place where something is.
+    def plan_restore(self, record: SecretsRecord) -> TargetPlan:
+        """Refuse a folder that exists.
 
         Raises:
             RestoreRefusedError: the folder, or the one it is made in first, is there already.
@@ -115,18 +116,18 @@ class SecretFiles:
         for path in (self.root, self._partial):
             if path.exists() or path.is_symlink():
                 raise RestoreRefusedError(f"{path}: is there already; restore into a new folder with --into")
-
-    def free(self) -> int | None:
-        """Return the bytes that are free where it goes."""
+        del record
         above = next(path for path in self.root.absolute().parents if path.is_dir())
-        return shutil.disk_usage(above).free
+        return TargetPlan(target=self.name, free=shutil.disk_usage(above).free)
 
-    def restore(self, folder: Path, record: SecretsRecord) -> list[Skipped]:
+    def restore(self, download: Download, record: SecretsRecord, progress: Meter) -> list[Skipped]:
         """Extract the archive into PATH.partial, with modes and (as root) owners.
 
         Raises:
             RestoreError: it cannot be read as a tar, names other files than the manifest, or cannot be written.
         """
+        del progress
+        folder = download.wait()
         _, files = open_archive(folder / ARCHIVE)
         if (wrong := {file.path for file in files} ^ {file.path for file in record.files}) or not files:
             raise RestoreError(
@@ -142,14 +143,14 @@ class SecretFiles:
         (self._partial / KEY_MEMBER).write_bytes(open_archive(folder / ARCHIVE)[0])
         return []
 
-    def check(self, expected: SecretsRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
+    def compare(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> list[Difference]:
         """Read what is on the disk, and compare names, modes, owners and the fingerprint. Says no value.
 
         Who is not root cannot give files to another owner; then owners are not compared.
         """
         del skipped  # this kind skips nothing yet
         key = (self._partial / KEY_MEMBER).read_bytes()
-        owners = {file.path: (file.uid, file.gid) for file in expected.files}
+        owners = {file.path: (file.uid, file.gid) for file in record.files}
         found: list[Held] = []
         for path in sorted(item for item in self._partial.rglob("*") if item.is_file()):
             name = "/" + path.relative_to(self._partial).as_posix()
@@ -160,14 +161,15 @@ class SecretFiles:
                     Held(path=name, mode=held.mode, uid=uid, gid=gid, modified=held.modified, content=held.content)
                 )
         found.sort(key=lambda file: file.path)
-        return differences(_record(found, key), expected)
+        return differences(_record(found, key), record)
 
-    def accept(self) -> None:
+    def commit(self, skipped: Sequence[Skipped]) -> None:
         """Give the restored folder its name.
 
         Raises:
             RestoreRefusedError: something was made there meanwhile.
         """
+        del skipped
         (self._partial / KEY_MEMBER).unlink()
         try:
             self._partial.rename(self.root)  # onto an empty folder at most: the system refuses another

@@ -24,8 +24,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError, SpoolError, ToolError
+from ops.core.progress import Meter
 from ops.repository.records import SqliteRecord, TableFingerprint
-from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
+from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
 FILE = "database.sqlite"
 """The name of the copy in a backup."""
@@ -54,7 +55,7 @@ class _RestartedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqliteFile:
+class SqliteFile(RestoreTarget[SqliteRecord]):
     """The database in the file `path`."""
 
     path: Path
@@ -104,8 +105,8 @@ class SqliteFile:
         read.unlink()
         return Dump(files={copy: f"database {self.path.name}"}, record=record, snapshot_at=snapshot_at)
 
-    def ready(self) -> None:
-        """Refuse a place where something is.
+    def plan_restore(self, record: SqliteRecord) -> TargetPlan:
+        """Refuse a path where something is.
 
         Raises:
             RestoreRefusedError: a file by that name, or what SQLite keeps beside one, is there, or there is no folder.
@@ -117,17 +118,17 @@ class SqliteFile:
         for path in (self.path, self._partial, *(self.path.with_name(self.path.name + end) for end in _SIDE_FILES)):
             if path.exists() or path.is_symlink():
                 raise RestoreRefusedError(f"{path}: is there already; restore into a new path with --into")
+        del record
+        return TargetPlan(target=self.name, free=shutil.disk_usage(self.path.parent).free)
 
-    def free(self) -> int | None:
-        """Return the bytes that are free where it goes."""
-        return shutil.disk_usage(self.path.parent).free
-
-    def restore(self, folder: Path, record: SqliteRecord) -> list[Skipped]:
+    def restore(self, download: Download, record: SqliteRecord, progress: Meter) -> list[Skipped]:
         """Put the copy beside its new place, as PATH.partial, with the mode and (as root) the owner it had.
 
         Raises:
             RestoreError: it cannot be written.
         """
+        del progress
+        folder = download.wait()
         try:
             self._partial.touch(mode=0o600, exist_ok=False)
             with (folder / FILE).open("rb") as source, self._partial.open("wb") as target:
@@ -145,17 +146,18 @@ class SqliteFile:
         path = self._partial if self._partial.exists() else self.path
         return describe(path, what=str(path), database=self.path.name, status=path.stat())
 
-    def check(self, expected: SqliteRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
-        """Compare schema, tables, rows and content with `expected`."""
+    def compare(self, record: SqliteRecord, skipped: Sequence[Skipped]) -> list[Difference]:
+        """Compare schema, tables, rows and content with `record`."""
         del skipped  # this kind skips nothing yet
-        return differences(self.fingerprint(), expected)
+        return differences(self.fingerprint(), record)
 
-    def accept(self) -> None:
+    def commit(self, skipped: Sequence[Skipped]) -> None:
         """Give the restored copy its name, unless somebody has made a file there meanwhile.
 
         Raises:
             RestoreRefusedError: somebody has.
         """
+        del skipped
         try:
             os.link(self._partial, self.path)
         except FileExistsError:
@@ -169,8 +171,8 @@ class SqliteFile:
         self._partial.unlink()
 
     @property
-    def left(self) -> str:
-        """Where a restore that failed has left what it made."""
+    def partial(self) -> str:
+        """Where a restore that did not finish has left what it made."""
         return str(self._partial)
 
     @property

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
-from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SourceSettings, SqliteSource, TableFilter
-from ops.core import console
+from blueprint.backup import SecretsSource, SourceSettings, SqliteSource
 from ops.core.errors import StackError
-from ops.repository.incremental import base_of
 from ops.sources.base import Source
-from ops.sources.bucket.source import Bucket
-from ops.sources.postgres.source import PostgresDatabase
-from ops.sources.secrets import SecretFiles
-from ops.sources.sqlite import SqliteFile
 from ops.stack.outputs import LoadedStack
-from ops.targets.destinations import assets, stores
-from ops.targets.servers import database_server, databases, own_server, readable_database, setting_of
+from ops.targets.kinds import KINDS, filtered
+from ops.targets.servers import database_server, databases, readable_database, setting_of
 
 SourceMaker = Callable[[], Source[Any]]
 
@@ -62,7 +54,7 @@ def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
     with ExitStack() as held:
         server = cache(lambda: held.enter_context(database_server(stack)))
         found: dict[str, SourceMaker] = {
-            name: (lambda name=name: _filtered(stack, name, readable_database(*server(), name)))
+            name: (lambda name=name: filtered(stack, name, readable_database(*server(), name)))
             for name in databases(stack)
         }
         for setting in stack.outputs.backup.sources:
@@ -72,23 +64,4 @@ def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
 
 
 def _source(stack: LoadedStack, setting: SourceSettings, held: ExitStack) -> Source[Any]:
-    match setting:
-        case PostgresqlSource():
-            endpoint = held.enter_context(own_server(stack, setting))
-            return _filtered(stack, setting.name, PostgresDatabase(endpoint=endpoint))
-        case SqliteSource():
-            return SqliteFile(path=Path(setting.path))
-        case SecretsSource():
-            return SecretFiles(paths=tuple(Path(path) for path in setting.paths))
-        case BucketSource():
-            known = tuple(stores(stack).values())
-            return Bucket(
-                store=assets(stack, setting.prefix),
-                base=lambda: base_of(known, setting.name, signer=stack.outputs.backup.signer),
-                say=console.step,
-            )
-
-
-def _filtered(stack: LoadedStack, name: str, database: PostgresDatabase) -> PostgresDatabase:
-    tables = stack.outputs.backup.tables.get(name, TableFilter())
-    return replace(database, only_tables=tables.include, without_tables=tables.exclude)
+    return KINDS[setting.kind].source(setting, stack, held)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from ops.drill.scratch import postgres as scratch_postgres
+from ops.sources.postgres import scratch_server as scratch_postgres
 from ops.sources.postgres.tools import Endpoint, Tool
 
 CANARY = "c4n4ry:pa\\ss'word"

@@ -20,9 +20,9 @@ import pytest
 from pydantic import SecretStr
 
 from ops.drill.kinds.provider_fork import ForkDrill
-from ops.drill.scratch import postgres as scratch_postgres
 from ops.managed_postgres import provider
 from ops.managed_postgres.forks import Patience
+from ops.sources.postgres import scratch_server as scratch_postgres
 from ops.sources.postgres.tools import Endpoint, find_tool
 from ops.stack.cloud import Cloud
 from ops.stack.init import make_key

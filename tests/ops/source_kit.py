@@ -14,7 +14,8 @@ from ops.backup import create as making
 from ops.backup.create import BackupJob, create
 from ops.repository import catalog
 from ops.repository.age import make_identity, parse_recipients, read_identities, recipient_of
-from ops.restore.files import PlaceJob, run
+from ops.restore.restore import RestoreJob as PlaceJob
+from ops.restore.restore import run
 from ops.sources.postgres import tools
 
 
@@ -48,7 +49,7 @@ def backup(source, *stores, recipients=(), name="thing", report=silent):
 
 def restore(store, place, *, identities=(), backup=catalog.LATEST, name="thing"):
     manifest = catalog.find(store, name, backup)
-    return run(PlaceJob(store=store, manifest=manifest, place=place, identities=identities), silent)
+    return run(PlaceJob(store=store, manifest=manifest, target=place, identities=identities), silent)
 
 
 def everything_in(folder):

@@ -7,11 +7,11 @@ import pytest
 from ops.backup.create import BackupJob, create
 from ops.core.errors import RestoreRefusedError
 from ops.drill.evidence.spanish import translate
-from ops.restore.database import RestoreJob, plan, run
 from ops.sources.postgres.database import create_database
 from ops.sources.postgres.source import PostgresDatabase, catalog_queries
 from ops.sources.postgres.tools import find_tool
 from tests.ops.drill_kit import drill, silent
+from tests.ops.restore_kit import RestoreJob, plan, run
 from tests.ops.source_kit import by_hand_into
 
 ITSELF = """

@@ -12,20 +12,19 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from ops.core.errors import KeyProblemError, RestoreRefusedError
-from ops.drill import restore_timing, workdir
-from ops.drill.assertions import ask
-from ops.drill.canary import write_canary
+from ops.drill import workdir
 from ops.drill.evidence.document import Status
 from ops.drill.negative_controls import CAUGHT_BY, Damage
-from ops.drill.rehearsal import postgres
 from ops.drill.runner import controls
 from ops.drill.selection import Pick, choose
 from ops.repository.age import make_identity, read_identities
+from ops.sources.postgres import scratch as postgres
+from ops.sources.postgres.assertions import ask
+from ops.sources.postgres.canary import write_canary
 from ops.sources.postgres.identity import identity as server_identity
 from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import backup, drill, identity, job, make, silent
@@ -53,22 +52,10 @@ def test_a_sound_backup_is_green_and_every_question_was_asked(backup, folder, id
     assert evidence.rows == 4552
     assert all(table.equal for table in evidence.tables)
     assert [phase.name for phase in evidence.phases] == [
-        "manifest", "fetch", "decrypt, decompress", "start scratch server", "load", "index", "check"
+        "manifest", "fetch", "decrypt, decompress", "start scratch target", "load", "index", "check"
     ]  # fmt: skip
     whole = sum(phase.seconds for phase in evidence.phases[1:])
     assert whole == pytest.approx(evidence.rto_seconds, rel=0.25, abs=1.5), "the phases tell where the time went"
-
-
-def test_what_workers_do_at_once_is_divided_by_their_own_time(monkeypatch):
-    clock = iter([0.0, 1.0, 4.0, 6.0])
-    monkeypatch.setattr(restore_timing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    lines = ["launching item 7 TABLE DATA a", "launching item 8 INDEX a_key", "finished item 7 TABLE DATA a",
-             "creating INDEX x", "finished item 8 INDEX a_key", "finished item 9 TABLE DATA never begun"]  # fmt: skip
-    work = restore_timing.Loading()
-    for line in lines:
-        work(f"pg_restore: {line}\n")
-    assert (work.rows, work.rest) == (4.0, 5.0)
-    assert restore_timing.Loading().share == 1.0
 
 
 def test_every_negative_control_is_caught_by_the_check_that_is_there_for_it(backup, folder, identity):
@@ -216,7 +203,7 @@ def test_a_drill_that_reached_a_live_server_would_stop_before_it_wrote(  # noqa:
     """The way to the scratch server is replaced by one to the live server, as no drill of ours can."""
 
     @contextlib.contextmanager
-    def live_server(version, *, roles=(), parent=None):
+    def live_server(version, **more):
         yield cluster
 
     monkeypatch.setattr(postgres, "scratch_server", live_server)

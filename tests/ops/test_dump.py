@@ -11,10 +11,10 @@ from ops.backup.restore_guide import build_page
 from ops.core.errors import RestoreRefusedError, SourceError
 from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.repository.records import STREAM_FILE
-from ops.restore.database import RestoreJob, run
 from ops.sources.postgres import dump
 from ops.sources.postgres.small_file_batches import is_pack
 from tests.ops.faults import eventually
+from tests.ops.restore_kit import RestoreJob, run
 
 
 def job(source, *stores, **more):
@@ -43,7 +43,7 @@ def test_a_stream_is_one_object_with_nothing_in_the_spool_and_restores_equal(sou
     made = create(job(streamed, folder, recipients=(recipient_of(identity.read_text()),)), silent)
     assert [entry.file for entry in made.objects] == [STREAM_FILE]
     report = restored(made, identities=read_identities(identity))
-    assert report.differences == []
+    assert report.skipped == []
     assert report.rows == sum(table.rows for table in source.fingerprint().tables)
 
 
@@ -54,7 +54,7 @@ def test_small_files_that_are_many_go_out_in_several_packs_and_restore_equal(sou
     made = create(job(source, folder), silent)
     assert sum(is_pack(entry.file) for entry in made.objects) > 0
     assert len(made.objects) > len(together.objects)
-    assert restored(made).differences == []
+    assert restored(made).skipped == []
 
 
 def test_a_stream_whose_pg_dump_fails_is_no_backup(source, folder, monkeypatch):
@@ -81,8 +81,8 @@ def test_a_backup_of_some_tables_rows_says_so_and_has_all_that_is_defined(source
     assert (made.source.large_objects, whole.large_objects is None) == (None, False)
     assert "`public.orders`" in build_page(made)
     report = restored(made)
-    assert report.differences == []
-    assert set(report.left_empty) == set(made.source.left_out)
+    assert report.skipped == []
+    assert set(report.facts["left_empty"]) == set(made.source.left_out)
     with app.on(report.target).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.totals").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM pg_constraint WHERE contype = 'f'").fetchone() == (1,)
@@ -96,7 +96,7 @@ def test_a_table_that_is_left_out_is_in_no_object_and_its_content_in_no_fingerpr
     assert not any("audit.log" in entry.holds for entry in made.objects)
     assert made.source.without_tables == ("audit.log", "nowhere.at_all")
     assert made.source.large_objects is not None
-    assert restored(made).differences == []
+    assert restored(made).skipped == []
     whole = create(job(source, folder), silent)
     assert (whole.source.partial, whole.source.left_out) == (False, ())
     assert any("audit.log" in entry.holds for entry in whole.objects)

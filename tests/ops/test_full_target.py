@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
-from ops.drill.scratch import postgres
 from ops.repository.age import read_identities
-from ops.restore.database import RestoreJob, run
-from ops.restore.files import PlaceJob
-from ops.restore.files import run as run_files
+from ops.restore.restore import RestoreJob as PlaceJob
+from ops.restore.restore import run as run_files
+from ops.sources.postgres import scratch_server as postgres
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
 from tests.ops import drill_kit, source_kit
 from tests.ops.drill_kit import identity
+from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.test_restore import comment_of, names
 
 __all__ = ["identity"]
@@ -121,7 +121,7 @@ def test_a_servers_disk_that_fills_up_is_red_and_the_target_is_marked(job, small
     with pytest.raises(RestoreRefusedError, match=r"is not empty \(ancla: restore of .* FAILED\): drop it"):
         run(job(target=target), silent)
     assert PostgresDatabase(endpoint=app.on("shop")).fingerprint().tables == live
-    assert run(job(), silent).differences == [], "where there is room it goes"
+    assert run(job(), silent).skipped == [], "where there is room it goes"
 
 
 def test_a_spool_that_is_too_small_for_a_restore_is_refused_and_nothing_is_made(job, disk, admin):
@@ -170,7 +170,7 @@ def files(request, tmp_path, folder, identity):
     def put_back(home):
         place = SqliteFile(path=home / "back") if request.param == "sqlite" else SecretFiles(root=home / "back")
         identities = read_identities(identity)
-        job = PlaceJob(store=folder, manifest=manifest, place=place, identities=identities)
+        job = PlaceJob(store=folder, manifest=manifest, target=place, identities=identities)
         return run_files(job, silent)
 
     return put_back

@@ -15,8 +15,8 @@ from ops.drill.evidence.series import keep
 from ops.drill.kinds import provider_fork
 from ops.drill.kinds.provider_fork import run
 from ops.drill.kinds.provider_fork_evidence import verify
-from ops.drill.scratch import postgres
 from ops.managed_postgres import provider
+from ops.sources.postgres import scratch_server as postgres
 from ops.sources.postgres.identity import identity
 from ops.stack.init import make_key
 from tests.ops.pg_server import CANARY

@@ -15,14 +15,15 @@ import pytest
 from ops.core.errors import RestoreRefusedError
 from ops.repository.age import read_identities
 from ops.repository.stores.folder import FolderStore
-from ops.restore import files, swap
-from ops.restore.database import RestoreJob, run
+from ops.restore import restore as files
+from ops.restore import swap
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
 from tests.ops import killed, source_kit
 from tests.ops.drill_kit import identity, make
 from tests.ops.faults import eventually
+from tests.ops.restore_kit import RestoreJob, run
 
 __all__ = ["identity"]
 

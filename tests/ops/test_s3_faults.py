@@ -16,14 +16,14 @@ from ops.repository import catalog
 from ops.repository.age import read_identities
 from ops.repository.stores.retry import Patience
 from ops.repository.stores.s3 import S3Store
-from ops.restore import files
-from ops.restore.database import RestoreJob
-from ops.restore.database import run as restore
+from ops.restore import restore as files
 from ops.sources.bucket.restore import MARK
 from ops.sources.bucket.source import Bucket
 from tests.ops import drill_kit, prune_kit, source_kit
 from tests.ops.drill_kit import identity
 from tests.ops.faults import KINDS, LASTING, FaultyLine, each_once, red_of
+from tests.ops.restore_kit import RestoreJob
+from tests.ops.restore_kit import run as restore
 from tests.ops.test_prune import complete_ones_are_whole, history
 
 __all__ = ["identity"]
@@ -108,7 +108,7 @@ class Restoring:
             spool=self.spool,
             identities=read_identities(self.identity),
         )
-        assert restore(job, silent).differences == []
+        assert restore(job, silent).skipped == []
         assert names(self.cluster) == {*self.before, job.target}
         assert list(self.spool.iterdir()) == []
 
@@ -237,7 +237,7 @@ def pictures(s3, folder, key):
     manifest = source_kit.backup(Bucket(store=s3), folder)
 
     def put_back(store):
-        job = files.PlaceJob(store=folder, manifest=manifest, place=Bucket(store=store))
+        job = files.RestoreJob(store=folder, manifest=manifest, target=Bucket(store=store))
         return files.run(job, silent).rows
 
     return put_back

@@ -270,13 +270,13 @@ def test_a_restore_that_differs_or_breaks_off_is_marked(assets, folder, make, mo
 )
 def test_any_difference_is_named(assets, folder, change, what):
     made = backup(incremental_source(assets, folder), folder)
-    assert Bucket(store=assets).check(made.source) == []
+    assert Bucket(store=assets).compare(made.source, []) == []
     key, content, more = change
     if content is None:
         assets.delete([key])
     else:
         put(assets, {key: (content, more)})
-    assert what in {difference.what for difference in Bucket(store=assets).check(made.source)}
+    assert what in {difference.what for difference in Bucket(store=assets).compare(made.source, [])}
 
 
 def test_a_line_that_breaks_while_bytes_come_is_tried_again_and_not_for_ever(assets, folder, make, monkeypatch):

@@ -174,8 +174,8 @@ def test_a_restored_copy_that_differs_is_red_and_says_no_value(files, folder, tm
     backup(files, folder, recipients=recipients)
     real = SecretFiles.restore
 
-    def wrong(self, place, record):
-        real(self, place, record)
+    def wrong(self, place, record, progress):
+        real(self, place, record, progress)
         env = next(path for path in self.root.with_name("back.partial").rglob(".env"))
         match change:
             case "content":

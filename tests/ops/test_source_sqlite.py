@@ -68,7 +68,7 @@ def test_encrypted_to_two_stores_and_back_from_the_second_with_the_first_gone(le
     place = SqliteFile(path=tmp_path / "back.db")
     report = restore(s3, place, identities=identities)
     assert report.rows == made.source.rows
-    assert place.check(made.source) == []
+    assert place.compare(made.source, []) == []
     assert (tmp_path / "back.db").stat().st_mode & 0o777 == 0o640
     with closing(sqlite3.connect(tmp_path / "back.db")) as connection:
         assert connection.execute("SELECT count(*) FROM best").fetchone() != (0,)
@@ -91,12 +91,12 @@ def test_encrypted_to_two_stores_and_back_from_the_second_with_the_first_gone(le
 )
 def test_any_change_is_seen_and_named(leads, tmp_path, change, what):
     made = backup(SqliteFile(path=leads), FolderStore(tmp_path / "first"))
-    assert SqliteFile(path=leads).check(made.source) == []
+    assert SqliteFile(path=leads).compare(made.source, []) == []
     with closing(sqlite3.connect(leads)) as connection:
         connection.execute(change)
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert what in {difference.what for difference in SqliteFile(path=leads).check(made.source)}
+    assert what in {difference.what for difference in SqliteFile(path=leads).compare(made.source, [])}
 
 
 def test_the_order_of_rows_is_no_difference(tmp_path):
@@ -233,9 +233,9 @@ def test_a_flipped_bit_makes_no_file_and_a_wrong_copy_is_left_under_another_name
     stored.write_bytes(good)
     real = SqliteFile.restore
 
-    def wrong(self, place, record):
-        real(self, place, record)
-        with closing(sqlite3.connect(self.left)) as connection:
+    def wrong(self, place, record, progress):
+        real(self, place, record, progress)
+        with closing(sqlite3.connect(self.partial)) as connection:
             connection.execute("DELETE FROM leads WHERE id = 1")
             connection.commit()
             connection.execute("PRAGMA journal_mode = delete")
@@ -252,4 +252,4 @@ def test_a_person_restores_with_stock_tools_alone(leads, tmp_path):
     made = backup(SqliteFile(path=leads), store, recipients=recipients)
     done = by_hand(store.root / "thing" / made.id, IDENTITY=tmp_path / "operator", NEW=tmp_path / "new.db")
     assert done.returncode == 0, done.stderr
-    assert SqliteFile(path=tmp_path / "new.db").check(made.source) == []
+    assert SqliteFile(path=tmp_path / "new.db").compare(made.source, []) == []

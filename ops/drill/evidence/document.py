@@ -166,6 +166,14 @@ class TableComparison(Facts):
     equal: bool
 
 
+class SkippedObject(Facts):
+    """One thing that the restore could not make, in the server's words, and what would mend it."""
+
+    what: str
+    why: str
+    mend: str = ""
+
+
 class Choice(Facts):
     """How the backup was chosen: `named`, or by a way of `ops.drill.selection`; `seed` repeats a random choice."""
 
@@ -192,7 +200,7 @@ class Evidence(Document):
     evidence_version: Literal[2] = EVIDENCE_VERSION
     sequence: int = 0
     previous: str | None = None
-    verdict: Literal["green", "red"]
+    verdict: Literal["green", "in part", "red"]
     damage: str | None
     environment: str
     project: str
@@ -219,6 +227,7 @@ class Evidence(Document):
     phases: list[Phase]
     tables: list[TableComparison] = Field(default_factory=list)
     not_compared: list[str] = Field(default_factory=list)
+    skipped: list[SkippedObject] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
     runner: str = ""
     log: Attachment | None = None

@@ -87,7 +87,7 @@ def render(
     said = partial(duration, translate=_TRANSLATE[language])
     drills = [item for item in new if item.damage is None]
     controls = [_control(item) for item in new if item.damage is not None]
-    right = all(item.verdict == "green" for item in drills) and all(control.caught for control in controls)
+    right = all(item.verdict != "red" for item in drills) and all(control.caught for control in controls)
     return _page(
         TEMPLATE,
         language,

@@ -147,13 +147,13 @@ PHRASES = {
     "Does the key that is kept for a bad day open it?": "¿La abre la clave que se guarda para un mal día?",
     "Is every byte the byte that was written?": "¿Es cada byte el que se escribió?",
     "Is there anything in it at all?": "¿Contiene algo?",
-    "Does it restore without an error?": "¿Se restaura sin errores?",
+    "Does it restore?": "¿Se restaura?",
     "Is the copy equal to the snapshot: rows, content, everything that was counted?": (
         "¿La copia es igual a la instantánea: filas, contenido y todo lo contado?"
     ),
     "Are all constraints validated and all indexes valid?": "¿Están validadas las restricciones y los índices?",
     "Is all true that the app says of its data?": "¿Se cumple lo que la aplicación afirma de sus datos?",
-    "Is the scratch server a new one, and so none that lives?": (
+    "Is the scratch server a new one, and so no live one?": (
         "¿El servidor de pruebas es nuevo, y por tanto ninguno de producción?"
     ),
     "Would no more be lost than the recovery point objective allows?": (
@@ -184,7 +184,7 @@ PHRASES = {
     "no row in any table; say --may-be-empty if that is right": (
         "ninguna fila en ninguna tabla; con --may-be-empty si es correcto"
     ),
-    "it does not": "no",
+    "the restore failed": "la restauración ha fallado",
     "pg_restore {}, no error": "pg_restore {}, sin errores",
     "{} differences": "{} diferencias",
     "{} tables, {} rows, {} sequences": "{} tablas, {} filas, {} secuencias",

@@ -62,7 +62,7 @@ def trend(documents: Sequence[Evidence], name: str, goal: Goal) -> Trend | None:
             x=round(MARGIN + i * step, 1),
             y=height(value),
             value=value,
-            green=item.verdict == "green",
+            green=item.verdict != "red",
             when=f"{item.started_at:%Y-%m-%d %H:%M}",
         )
         for i, (item, value) in enumerate(own)

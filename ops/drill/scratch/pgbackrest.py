@@ -21,8 +21,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ops.core.errors import SourceError, ToolError
-from ops.drill.scratch.postgres import bare_environment
 from ops.pgbackrest.driver import Pgbackrest, as_account
+from ops.sources.postgres.scratch_server import bare_environment
 from ops.sources.postgres.tools import Endpoint, Tool, find_tool
 
 SOCKET_LENGTH = 90

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO
 
 from ops.core.errors import SourceError
+from ops.core.progress import Meter
 from ops.repository.incremental import Base
 from ops.repository.records import BucketObject, BucketRecord
 from ops.repository.stores.s3 import S3Store
-from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
+from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 from ops.sources.bucket import restore
 from ops.sources.bucket.reader import WORKERS, Facts, Reader, again, member_name
 
@@ -58,7 +59,7 @@ def _unheard(text: str) -> None:
 
 
 @dataclass(kw_only=True)
-class Bucket:
+class Bucket(RestoreTarget[BucketRecord]):
     """The objects of `store` under its prefix. `base` finds the backup to build on; `say` tells what is unexpected."""
 
     store: S3Store
@@ -72,8 +73,8 @@ class Bucket:
         return self.store.name
 
     @property
-    def left(self) -> str:
-        """Where a restore that failed has left what it made."""
+    def partial(self) -> str:
+        """Where a restore that did not finish has left what it made."""
         return f"{self.store.name} (marked by the object {restore.MARK})"
 
     def plan(self) -> SourcePlan:
@@ -136,17 +137,16 @@ class Bucket:
             depends_on=tuple(sorted({item.backup for item in objects if item.backup is not None})),
         )
 
-    def ready(self) -> None:
-        """Refuse a place where something is. See `ops.sources.bucket.restore`."""
+    def plan_restore(self, record: BucketRecord) -> TargetPlan:
+        """Refuse a bucket or prefix that has an object. See `ops.sources.bucket.restore`."""
+        del record
         restore.refuse_used(self.store)
+        return TargetPlan(target=self.name)
 
-    def free(self) -> int | None:
-        """Return None: a bucket has room, or does not say."""
-        return None
-
-    def restore(self, folder: Path, record: BucketRecord) -> list[Skipped]:
+    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
         """Put every object from its pack, with its metadata. See `ops.sources.bucket.restore`."""
-        restore.put_all(self.store, folder, record)
+        del progress
+        restore.put_all(self.store, download.wait(), record)
         return []
 
     def fingerprint(self) -> BucketRecord:
@@ -155,13 +155,14 @@ class Bucket:
         bucket, prefix = self.store.address("")
         return BucketRecord(bucket=bucket, prefix=prefix, based_on=None, generation=0, objects=tuple(found))
 
-    def check(self, expected: BucketRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
-        """Compare keys, sizes, SHA-256 and metadata with `expected`, by reading every object."""
+    def compare(self, record: BucketRecord, skipped: Sequence[Skipped]) -> list[Difference]:
+        """Compare keys, sizes, SHA-256 and metadata with `record`, by reading every object."""
         del skipped  # this kind skips nothing yet
-        return restore.differences(self.fingerprint(), expected)
+        return restore.differences(self.fingerprint(), record)
 
-    def accept(self) -> None:
+    def commit(self, skipped: Sequence[Skipped]) -> None:
         """Take the mark of an unfinished restore away."""
+        del skipped
         self.store.delete([restore.MARK])
 
     @cached_property

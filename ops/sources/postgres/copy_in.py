@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import LiteralString, Protocol, cast
+from typing import LiteralString, cast
 
 import psycopg
 
@@ -25,24 +25,12 @@ from ops.core.errors import RestoreError
 from ops.repository.download import all_or_none
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
-from ops.sources.postgres.tools import Endpoint, Tool, one_line, script
+from ops.sources.base import Pour
+from ops.sources.postgres.catalog_queries import full_name, plain_name, unquoted
+from ops.sources.postgres.mending import stops_everything
+from ops.sources.postgres.tools import Connection, Endpoint, Tool, dying_with_us, one_line, script
 
-Pour = Callable[[Callable[[bytes], object]], None]
-"""Hands the bytes of a table's file to what it is given, and raises in the end if they are not what was dumped."""
-
-
-class Delivery(Protocol):
-    """What brings a dump that is not in its folder yet."""
-
-    @property
-    def pours(self) -> Mapping[str, Pour]:
-        """What has the rows of each file that will not be in the folder, in the order to begin with."""
-        ...
-
-    def files(self, check: Callable[[], None]) -> None:
-        """Wait until all other files are in the folder, or `check` raises. Raises `OpsError` when they do not come."""
-        ...
-
+plain = plain_name
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _STATEMENT = re.compile(
@@ -50,9 +38,14 @@ _STATEMENT = re.compile(
     rf"COPY (?P<table>{_NAME}\.{_NAME}) (?P<columns>(?:\(.*\) )?)FROM stdin;$",
     re.MULTILINE,
 )
+_COPY = re.compile(
+    rf"^COPY (?P<table>{_NAME}\.{_NAME}) (?P<columns>(?:\(.*\) )?)FROM stdin;$", re.MULTILINE | re.DOTALL
+)
+FROM_ENTRY = re.compile(r"from TOC entry (\d+);")
+"""How pg_restore names the entry that it could not restore."""
 _ENCODING = re.compile(r"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 
-_SESSION = (
+SESSION = (
     "SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; SET search_path = '';"
     " SET idle_in_transaction_session_timeout = 0; SET xmloption = content; SET client_min_messages = warning"
 )
@@ -99,13 +92,74 @@ def rows_of(tool: Tool, archive: Path, pours: Mapping[str, Pour], variables: Map
     }
 
 
+def archived_rows(tool: Tool, archive: Path, line: str, variables: Mapping[str, str]) -> Rows:
+    """Return the rows of one entry of an archive's list, read by pg_restore.
+
+    Raises:
+        RestoreError: pg_restore cannot read them.
+    """
+    with _script_of(tool, archive, line, variables) as lines:
+        head = _head(lines)
+    match = _COPY.search(head)
+    encoding = _ENCODING.search(head)
+    if match is None or encoding is None:
+        raise RestoreError(f"{archive.name}: pg_restore gives no rows of: {line}")
+
+    def pour(write: Callable[[bytes], object]) -> None:
+        with _script_of(tool, archive, line, variables) as lines:
+            _head(lines)
+            for row in lines:
+                if row == b"\\.\n":
+                    return
+                write(row)
+
+    return Rows(table=match["table"], columns=match["columns"], encoding=encoding[1], pour=pour)
+
+
 @contextmanager
-def pouring(
-    endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Mapping[str, str]
-) -> Generator[Callable[[], None]]:
+def _script_of(tool: Tool, archive: Path, line: str, variables: Mapping[str, str]) -> Generator[Iterator[bytes]]:
+    with TemporaryDirectory(prefix="ancla-list-") as temporary:
+        chosen = Path(temporary) / "list"
+        chosen.write_text(f"{line}\n")
+        command = [*dying_with_us(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
+        with subprocess.Popen(
+            command, env=dict(variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        ) as process:
+            try:
+                yield iter(process.stdout or ())
+            finally:
+                process.kill()
+
+
+def _head(lines: Iterator[bytes]) -> str:
+    """Read up to the first row; a name in the statement may have a line break."""
+    head = b""
+    for line in lines:
+        head += line
+        if line.endswith(b"FROM stdin;\n") and b"\nCOPY " in head:
+            break
+    return head.decode(errors="replace")
+
+
+@dataclass(kw_only=True)
+class Pouring:
+    """Tables that are being filled. `refused` are those whose rows the server did not take: they are empty again."""
+
+    futures: list[Future[None]] = field(default_factory=list[Future[None]])
+    refused: list[Rows] = field(default_factory=list[Rows])
+
+    def check(self) -> None:
+        """Raise the error of a table that has failed for another reason."""
+        for future in self.futures:
+            if future.done():
+                future.result()
+
+
+@contextmanager
+def pouring(endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Mapping[str, str]) -> Generator[Pouring]:
     """Fill tables while the block works, and wait for all of them at its end.
 
-    Yields what raises the error of a table that has failed. When anything fails, what is on its way is given up.
+    When anything fails but the server's check of a row, what is on its way is given up.
 
     Args:
         endpoint: the database, and the role that may fill them.
@@ -114,46 +168,67 @@ def pouring(
         session: settings of those connections.
 
     Raises:
-        RestoreError: the server refused rows.
+        RestoreError: the server or the connection gave up.
         OpsError: what `Rows.pour` raises.
     """
-    stop = threading.Event()
+    stop, result = threading.Event(), Pouring()
+
+    def one(of_one: Rows) -> None:
+        with endpoint.connect() as connection:
+            try:
+                fill(connection, of_one, session, stop=stop)
+            except psycopg.Error as error:
+                if stops_everything(error):
+                    raise RestoreError(f"{endpoint}: rows of {of_one.table}: {one_line(error)}") from None
+                result.refused.append(of_one)
+
     with ThreadPoolExecutor(jobs, thread_name_prefix="rows") as pool:
-        futures = [pool.submit(_fill, endpoint, one, session, stop) for one in rows]
-        with all_or_none(futures, stop):
-            yield partial(_raise_first, futures)
+        result.futures = [pool.submit(one, of_one) for of_one in rows]
+        with all_or_none(result.futures, stop):
+            yield result
 
 
-def _raise_first(futures: list[Future[None]]) -> None:
-    for future in futures:
-        if future.done():
-            future.result()
+def fill(
+    connection: Connection,
+    rows: Rows,
+    session: Mapping[str, str],
+    *,
+    path: str = "",
+    stop: threading.Event | None = None,
+) -> None:
+    """Fill one table in one transaction, with `path` as its search path; raises `psycopg.Error`."""
+    connection.execute(SESSION)
+    for name, value in {**session, "client_encoding": rows.encoding}.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+    with connection.transaction():
+        copy(connection, rows, path=path, stop=stop)
 
 
-def _fill(endpoint: Endpoint, rows: Rows, session: Mapping[str, str], stop: threading.Event) -> None:
-    with endpoint.connect() as connection:
-        try:
-            connection.execute(_SESSION)
-            for name, value in {**session, "client_encoding": rows.encoding}.items():
-                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
-            with connection.transaction(), connection.cursor() as cursor:
-                freeze = ""
-                if (
-                    cursor.execute(_IS_TABLE, [rows.table]).fetchone() == (True,)
-                    and not cursor.execute(_sql(f"SELECT FROM ONLY {rows.table} LIMIT 1")).fetchall()
-                ):
-                    cursor.execute(_sql(f"TRUNCATE ONLY {rows.table}"))
-                    freeze = " WITH (FREEZE)"
-                with cursor.copy(_sql(f"COPY {rows.table} {rows.columns}FROM STDIN{freeze}")) as copy:
+def copy(connection: Connection, rows: Rows, *, path: str = "", stop: threading.Event | None = None) -> None:
+    """Copy the rows of one table inside a transaction; raises `psycopg.Error`, and what `Rows.pour` raises."""
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+    with connection.cursor() as cursor:
+        freeze = ""
+        if (
+            cursor.execute(_IS_TABLE, [rows.table]).fetchone() == (True,)
+            and not cursor.execute(_sql(f"SELECT FROM ONLY {rows.table} LIMIT 1")).fetchall()
+        ):
+            cursor.execute(_sql(f"TRUNCATE ONLY {rows.table}"))
+            freeze = " WITH (FREEZE)"
+        with cursor.copy(_sql(f"COPY {rows.table} {rows.columns}FROM STDIN{freeze}")) as copying:
 
-                    def write(block: bytes) -> None:
-                        if stop.is_set():
-                            raise CancelledError("stopped")
-                        copy.write(block)
+            def write(block: bytes) -> None:
+                if stop is not None and stop.is_set():
+                    raise CancelledError("stopped")
+                copying.write(block)
 
-                    rows.pour(write)
-        except psycopg.Error as error:
-            raise RestoreError(f"{endpoint}: rows of {rows.table}: {one_line(error)}") from None
+            rows.pour(write)
+
+
+def recorded_name(table: str) -> str:
+    """Return the name of a table as manifests have it, of one that SQL quotes."""
+    match = re.fullmatch(rf"({_NAME})\.({_NAME})", table)
+    return full_name(unquoted(match[1]), unquoted(match[2])) if match else table
 
 
 def _sql(statement: str) -> LiteralString:

@@ -12,8 +12,10 @@ import psycopg
 from psycopg import sql
 
 from ops.core.errors import RestoreError
-from ops.repository.records import Grant, PostgresRecord, RoleOption
+from ops.repository.records import Grant, Membership, PostgresRecord, RoleOption
+from ops.sources.base import Skipped
 from ops.sources.postgres.catalog_queries import rows_as_dicts
+from ops.sources.postgres.mending import stops_everything
 from ops.sources.postgres.tools import Connection, Endpoint, one_line
 
 _PRIVILEGES: dict[str, LiteralString] = {name: name for name in ("CONNECT", "CREATE", "TEMPORARY")}
@@ -56,6 +58,23 @@ WHERE t.spcname <> 'pg_global' ORDER BY 1
 """
 
 
+_MEMBERSHIPS: LiteralString = """
+SELECT m.rolname::text AS member, g.rolname::text AS role FROM pg_catalog.pg_roles m, pg_catalog.pg_roles g
+WHERE m.oid <> g.oid AND NOT m.rolsuper AND g.rolname !~ '^pg_' AND m.rolname !~ '^pg_'
+  AND EXISTS (SELECT FROM pg_catalog.pg_auth_members a WHERE a.member = m.oid AND a.roleid = g.oid)
+  AND pg_catalog.pg_has_role(m.oid, g.oid, {right}) ORDER BY 1, 2
+"""
+_SUPERUSERS: LiteralString = "SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1"
+_SUPERUSER_EXTENSIONS: LiteralString = """
+SELECT e.extname::text AS name FROM pg_catalog.pg_extension e
+JOIN pg_catalog.pg_available_extension_versions v ON v.name = e.extname AND v.version = e.extversion
+WHERE v.superuser AND NOT v.trusted AND e.extname <> 'plpgsql'
+  AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+  AND e.extname <> ALL(string_to_array(
+    replace(coalesce(current_setting('extwlist.extensions', true), ''), ' ', ''), ',')) ORDER BY 1
+"""
+
+
 def database_facts(connection: Connection) -> dict[str, Any]:
     """Read it, by the names of the fields of a `PostgresRecord`."""
     facts = next(rows_as_dicts(connection, _FACTS))
@@ -71,6 +90,11 @@ def database_facts(connection: Connection) -> dict[str, Any]:
     options = list(rows_as_dicts(connection, _OPTIONS))
     facts["options"] = tuple(row["option"] for row in options if not row["role"])
     facts["role_options"] = tuple(RoleOption(role=row["role"], option=row["option"]) for row in options if row["role"])
+    right: LiteralString = "'SET'" if connection.info.server_version >= 160000 else "'MEMBER'"
+    memberships = rows_as_dicts(connection, _MEMBERSHIPS.replace("{right}", right))
+    facts["memberships"] = tuple(Membership(member=row["member"], role=row["role"]) for row in memberships)
+    facts["superusers"] = tuple(row["name"] for row in rows_as_dicts(connection, _SUPERUSERS))
+    facts["superuser_extensions"] = tuple(row["name"] for row in rows_as_dicts(connection, _SUPERUSER_EXTENSIONS))
     facts["tablespaces"] = tuple(row["name"] for row in rows_as_dicts(connection, _TABLESPACES))
     return facts
 
@@ -107,6 +131,30 @@ def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_l
                     raise RestoreError(f"{admin}: cannot create the database {name}: {one_line(error)}") from None
             else:
                 return [lacking] if lacking else []
+
+
+def unavailable_extensions(connection: Connection, record: PostgresRecord) -> list[Skipped]:
+    """Name the extensions that this server does not have, or that the connected role may not create."""
+    query = (
+        "SELECT wanted, a.name IS NOT NULL, coalesce(bool_or(NOT v.superuser OR v.trusted), false)"
+        " OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
+        " OR wanted = ANY(string_to_array(replace(coalesce("
+        "current_setting('extwlist.extensions', true), ''), ' ', ''), ','))"
+        " FROM unnest(%s::text[]) wanted LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = wanted"
+        " LEFT JOIN pg_catalog.pg_available_extension_versions v"
+        " ON v.name = wanted AND v.version = a.default_version GROUP BY 1, 2 ORDER BY 1"
+    )
+    result: list[Skipped] = []
+    for name, available, may in connection.execute(query, [list(record.extensions)]).fetchall():
+        make = sql.SQL("CREATE EXTENSION {}").format(sql.Identifier(name)).as_string(connection)
+        if not available:
+            why, mend = "the server does not have it", f"install it on the server, then run as a superuser: {make}"
+        elif not may:
+            why, mend = "only a superuser may create it there", f"run as a superuser: {make}"
+        else:
+            continue
+        result.append(Skipped(what=f"extension {name}", why=why, mend=f"{mend}, and restore into that database"))
+    return result
 
 
 def unlike(connection: Connection, record: PostgresRecord) -> list[str]:
@@ -172,14 +220,15 @@ def missing_roles(connection: Connection, names: set[str]) -> list[str]:
 def grants(database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()) -> list[sql.Composed]:
     """Return the statements that give a new database the grants of the source, but those to `absent` roles.
 
-    Raises:
-        KeyError: the manifest names no privilege of a database.
+    Privileges that no database has are left out.
     """
     result = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)]
     for grant in record.grants:
         if not grant.grantee or grant.grantee not in absent:
             grantee = sql.Identifier(grant.grantee) if grant.grantee else sql.SQL("PUBLIC")
-            privileges = sql.SQL(", ").join(sql.SQL(_PRIVILEGES[name]) for name in grant.privileges)
+            privileges = sql.SQL(", ").join(
+                sql.SQL(_PRIVILEGES[name]) for name in grant.privileges if name in _PRIVILEGES
+            )
             result.append(sql.SQL("GRANT {} ON DATABASE {} TO {}").format(privileges, database, grantee))
     return result
 
@@ -206,31 +255,40 @@ def _setting(alter: sql.Composed, name: str, value: str) -> list[sql.Composed]:
     return [local, alter + sql.SQL(" SET {} FROM CURRENT").format(setting)]
 
 
-def restore_grants(target: Endpoint, record: PostgresRecord, *, by: Endpoint | None = None) -> list[str]:
-    """Give back grants, options and the owner; returns what could not be given, beside what `left_out` says.
+def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint | None = None) -> list[Skipped]:
+    """Give the database its own settings, before its rows: a CHECK or a generated column may depend on them.
 
     Args:
         target: the database.
         record: what the source was like.
-        by: who may, from another database of that server, when the target's role may not; that role stays the owner.
+        by: who may, from another database of that server, where the target's role may not (a scratch server).
 
-    Raises:
-        RestoreError: the server refused.
+    Returns:
+        What the server refused, each with its words.
     """
-    database, problems = sql.Identifier(target.database), list[str]()
+    database, result = sql.Identifier(target.database), list[Skipped]()
     with (by or target).connect() as connection:
-        absent = set(missing_roles(connection, {record.owner or "", *(option.role for option in record.role_options)}))
-        try:
-            for statement in grants(database, record, absent):
-                connection.execute(statement)
-            for name, statements in options(database, record, absent):
-                problems += _set(connection, name, statements)
-            if record.owner and by is None and _may_give(connection, record.owner):
-                whole = sql.SQL("ALTER DATABASE {}").format(database)
-                connection.execute(whole + sql.SQL(" OWNER TO {}").format(sql.Identifier(record.owner)))
-        except (psycopg.Error, KeyError) as error:  # KeyError: the manifest names no privilege of a database
-            raise RestoreError(f"{target}: cannot give the database's grants back: {one_line(error)}") from None
-    return problems
+        absent = set(missing_roles(connection, {option.role for option in record.role_options}))
+        for name, statements in options(database, record, absent):
+            result += _attempt(connection, name, statements)
+    return result
+
+
+def restore_grants(target: Endpoint, record: PostgresRecord) -> list[Skipped]:
+    """Give back the grants on the database, and its owner: after the rows, for they may lock the restoring role out.
+
+    Returns:
+        What the server refused, each with its words, beside what `left_out` says.
+    """
+    database, result = sql.Identifier(target.database), list[Skipped]()
+    with target.connect() as connection:
+        absent = set(missing_roles(connection, {record.owner or "", *(grant.grantee for grant in record.grants)}))
+        for statement in grants(database, record, absent - {""}):
+            result += _attempt(connection, "grants on the database", [statement])
+        if record.owner and _may_give(connection, record.owner):
+            owner = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(record.owner))
+            result += _attempt(connection, f"owner {record.owner} of the database", [owner])
+    return result
 
 
 def restore_limit(target: Endpoint, record: PostgresRecord) -> None:
@@ -251,14 +309,17 @@ def restore_limit(target: Endpoint, record: PostgresRecord) -> None:
             raise RestoreError(f"{target}: cannot limit the connections: {one_line(error)}") from None
 
 
-def _set(connection: Connection, name: str, statements: list[sql.Composed]) -> list[str]:
-    """Set one option; returns why it could not be."""
+def _attempt(connection: Connection, name: str, statements: list[sql.Composed]) -> list[Skipped]:
+    """Execute statements in one transaction; return what the server refused."""
     try:
         with connection.transaction():
             for statement in statements:
                 connection.execute(statement)
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
-        return [f"{name}: {one_line(error)}"]
+    except psycopg.Error as error:
+        if stops_everything(error):
+            raise RestoreError(f"the server gave up: {one_line(error)}") from None
+        mend = "; ".join(statement.as_string(connection) for statement in statements)
+        return [Skipped(what=name, why=one_line(error), mend=f"run as a role that may, or with another value: {mend}")]
     return []
 
 

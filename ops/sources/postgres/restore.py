@@ -1,4 +1,4 @@
-"""Filling an empty database from a dump, as whoever may do it, with the owners and grants of the source.
+"""Fill an empty database from a dump, as whoever may do it, with the owners and grants of the source.
 
 Three ways, tried in this order:
 
@@ -7,55 +7,59 @@ Three ways, tried in this order:
    in the order of the archive.
 3. Neither: refused before anything is made, with the GRANT that would help.
 
-Schemas, their grants and extensions go first: a non-superuser may give a table only to a role that has CREATE on the
-schema already, and pg_dump puts grants last.
+One object that cannot be made never costs the rest. pg_restore goes on after an error; what has failed is tried again
+by itself when everything else of its stage is there, first as pg_restore does, then with the search path of the
+database (a function may name others without their schema). Rows that a CHECK refuses are loaded without it, and it is
+added after all rows. Whatever still fails is skipped and named, with what depends on it. So the outcome does not depend
+on which of two parallel workers was faster.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
-import re
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import LiteralString
+from typing import LiteralString, cast
 
+import psycopg
 from psycopg import sql
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
 from ops.core.workdir import full, says_full
-from ops.repository.records import STREAM_FILE, PostgresRecord
-from ops.sources.postgres.copy_in import Delivery, Rows, pouring, rows_of
+from ops.repository.records import PostgresRecord
+from ops.sources.base import Download, Skipped
+from ops.sources.postgres import copy_in
+from ops.sources.postgres.archive import PARTS, Entry, archive_in, list_archive, stages
+from ops.sources.postgres.copy_in import Rows
 from ops.sources.postgres.database import keeps_tablespaces
+from ops.sources.postgres.mending import SCRIPT_NOISE, advice, is_there, is_violation, stops_everything
 from ops.sources.postgres.table_subset import Part
-from ops.sources.postgres.tools import Connection, Endpoint, Tool, find_tool, run_tool, tool_message, watch_tool
+from ops.sources.postgres.tools import Connection, Endpoint, Tool, find_tool, one_line, run_tool, script, tool_message
 
 SESSION = {
     "synchronous_commit": "off",  # what a crash of the server would lose, the comparison after the restore would miss
     "maintenance_work_mem": "256MB",  # for each of the two jobs; indexes are sorted in it
+    "default_transaction_read_only": "off",
 }
 """Settings of the sessions that load, which any role may set."""
 
-_ROWS = re.compile(r"^(\d+); \d+ \d+ (TABLE DATA|BLOBS) ")
-_LARGE_OBJECTS = re.compile(r"^\d+; \d+ \d+ BLOB METADATA ")
-"""Makes empty ones, among the rows of tables, since 17; what went before has a BLOB for each, before all rows."""
-_SCHEMA = re.compile(r"^\d+; \d+ \d+ SCHEMA ")
-_PUBLIC = re.compile(r"^\d+; \d+ \d+ SCHEMA - public (.*)$")
-"""Gives it an owner. Where that one is not recorded it is who made the cluster, as in the clusters before 15."""
-_FIRST = re.compile(r"^\d+; \d+ \d+ (SCHEMA|ACL - SCHEMA|EXTENSION) ")
-_NEVER = re.compile(r"^\d+; \d+ \d+ (COMMENT - EXTENSION|COMMENT - SCHEMA public|SUBSCRIPTION|EVENT TRIGGER) ?")
+_NEVER = ("COMMENT - EXTENSION", "COMMENT - SCHEMA public", "SUBSCRIPTION", "EVENT TRIGGER")
+_IGNORED = "errors ignored on restore"
+"""What pg_restore says last when it has gone on to the end; without it, something stopped it."""
 
 
 def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
     """Name the owners in the dump that the connected role may not act as; a role that does not exist is one of them."""
+    right = "SET" if connection.info.server_version >= 160000 else "MEMBER"
     query = (
         "SELECT owner FROM unnest(%s::text[]) owner LEFT JOIN pg_catalog.pg_roles r ON r.rolname = owner"
-        " WHERE r.oid IS NULL OR NOT pg_catalog.pg_has_role(r.oid, 'MEMBER') ORDER BY 1"
+        " WHERE r.oid IS NULL OR NOT pg_catalog.pg_has_role(r.oid, %s) ORDER BY 1"
     )
-    return [row[0] for row in connection.execute(query, [list(record.owners)])]
+    return [row[0] for row in connection.execute(query, [list(record.owners), right])]
 
 
 def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) -> Endpoint:
@@ -68,41 +72,40 @@ def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) ->
         return target
     if owner is not None and set(foreign) == {owner.user}:
         return replace(owner, database=target.database)
+    names, user = (sql.SQL(", ").join(map(sql.Identifier, given)).as_string() for given in (foreign, [target.user]))
     raise RestoreRefusedError(
         f"{target}: {target.user} may not make objects of {', '.join(foreign)}; "
-        f"run `GRANT {', '.join(foreign)} TO {target.user}` first, or create the roles that are missing"
+        f"run `GRANT {names} TO {user}` first, or create the roles that are missing"
     )
 
 
 def restore_archive(  # noqa: PLR0913  # all but three have names at every call
     target: Endpoint,
-    folder: Path,
+    download: Download,
     record: PostgresRecord,
     *,
     jobs: int,
     owner: Endpoint | None = None,
-    watch: Callable[[str], None] | None = None,
-    delivery: Delivery | None = None,
     part: Part | None = None,
-    prepare: Callable[[list[str]], list[str]] | None = None,
-) -> None:
-    """Restore the directory archive `folder` into `target`.
+    prepare: Callable[[list[Entry]], list[Entry]] | None = None,
+    clock: Callable[[str], AbstractContextManager[None]],
+) -> list[Skipped]:
+    """Restore a dump into `target`; return what could not be made, with what would mend it.
 
     Args:
         target: an empty database.
-        folder: the archive.
+        download: brings the files; the list of the archive is in its folder already.
         record: what the manifest says of it.
         jobs: parallel workers.
         owner: the app's own role there, for what belongs to it.
-        watch: given each line that pg_restore says of its work, when it says it.
-        delivery: brings what is not in `folder`, where the list of the archive is.
-        part: the tables whose rows are restored, where it is not all; told what is left out with the others.
-        prepare: asked with the archive's list, when only empty schemas are there; returns what of it is restored.
+        part: the tables whose rows are restored, where it is not all; it notes what is left out with the others.
+        prepare: called with all entries, once the schemas are made; returns what is restored.
+        clock: measures the stages `load` and `index`.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
         IntegrityError: the archive has no rows of a table of `part`.
-        RestoreError: pg_restore failed.
+        RestoreError: nothing could be restored, or the server or its disk gave up.
         ToolError: no pg_restore that reads the archive.
     """
     with target.connect() as connection:
@@ -111,155 +114,440 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
     runner = choose_role(target, foreign, owner)
     # an archive needs a pg_restore as new as the pg_dump that made it
     tool = find_tool("pg_restore", at_least=record.readable_from)
+    archive = archive_in(download.folder)
     with target.environment() as variables:
-        listing = run_tool(tool, ["--list", str(archive_in(folder))], variables)
-        if listing.returncode != 0:
-            raise RestoreError(f"{target}: the dump cannot be listed: {tool_message(listing.stderr)}")
-        lines = [line for line in listing.stdout.splitlines() if not line.startswith(";") and not _NEVER.match(line)]
-        lines = [line for line in lines if not (public := _PUBLIC.match(line)) or public[1] in record.owners]
+        entries = [entry for entry in list_archive(tool, archive, variables) if not entry.what.startswith(_NEVER)]
+        entries = [entry for entry in entries if not _is_public_of_another(entry, record)]
         if part is not None:
-            lines = part.of(lines, tool, archive_in(folder), variables)
-    archive = _Archive(
-        folder=folder,
-        tool=tool,
-        options=options,
-        watch=watch,
-        jobs=jobs,
-        rows=_straight(tool, folder, delivery, target),
-        delivery=delivery,
+            entries = part.of(entries, tool, archive, variables)
+    work = _Restoration(
+        target=target, runner=runner, record=record, tool=tool, options=options, jobs=jobs, download=download
     )
-    if prepare is not None:
-        schemas = [line for line in lines if _SCHEMA.match(line)]
-        _run(archive, target, schemas, [])
-        lines = [line for line in prepare(lines) if line not in schemas]
-    if runner == target:
-        _run(archive, target, [line for line in lines if _FIRST.match(line)], [])
-        _load(archive, target, [line for line in lines if not _FIRST.match(line)], [])
-        return
-    rest = [line for line in lines if not _FIRST.match(line) or _is_of(line, runner.user)]
-    of_runner = set(rest)
-    _run(archive, target, [line for line in lines if line not in of_runner], ["--no-owner"])
-    with _lent(target, runner):
-        for own, of_one in itertools.groupby(rest, key=lambda line: _is_of(line, runner.user)):
-            _load(archive, runner if own else target, list(of_one), ["--no-owner"])
+    with work.opened():
+        if prepare is not None:
+            schemas = [entry for entry in entries if entry.kind == "SCHEMA"]
+            work.run(schemas, others_first=True)
+            entries = [entry for entry in prepare(entries) if entry not in schemas]
+        parts = stages(entries)
+        with clock("load"):
+            work.run(parts.first, others_first=True)
+            with work.lent():
+                work.run(parts.definitions)
+                work.load(parts.rows)
+        with clock("index"):
+            with work.lent():
+                work.run(parts.after, parallel=True)
+            work.run(parts.grants)
+            work.run(parts.last)
+    return work.skipped
 
 
-def archive_in(folder: Path) -> Path:
-    """Return the archive in a folder of fetched files: the one that went out as a stream, or the folder itself."""
-    stream = folder / STREAM_FILE
-    return stream if stream.exists() else folder
+def _is_public_of_another(entry: Entry, record: PostgresRecord) -> bool:
+    """Return True for the schema `public` of who made the cluster, as in the clusters before 15: not recorded."""
+    return entry.what.startswith("SCHEMA - public ") and entry.owner(record.owners) not in record.owners
 
 
-def _is_of(line: str, role: str) -> bool:
-    """Say whether a line of the listing is `role`'s to restore. Before 17 large objects' content has no owner there."""
-    return line.rsplit(" ", 1)[-1] == role or " BLOBS - BLOBS " in line
+@dataclass(kw_only=True)
+class _Restoration:
+    """One restore at work: as whom, from what, and what could not be made so far."""
 
-
-def _straight(tool: Tool, folder: Path, delivery: Delivery | None, target: Endpoint) -> dict[str, Rows]:
-    """Return the rows that go straight into their table; what cannot is put into `folder`."""
-    if delivery is None or not delivery.pours:
-        return {}
-    with target.environment() as variables:
-        rows = rows_of(tool, folder, delivery.pours, variables)
-    for file in delivery.pours.keys() - rows.keys():
-        with (folder / file).open("wb") as written:
-            delivery.pours[file](written.write)
-    return rows
-
-
-def _load(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
-    """Restore lines in parallel; rows that go straight into their table between what is before and after all rows."""
-    parallel = [f"--jobs={archive.jobs}", *options]
-    rows = [line for line in lines if _ROWS.match(line)]
-    if archive.delivery is None or not rows:
-        _run(archive, endpoint, lines, parallel)
-        return
-    first, files = lines.index(rows[0]), set(map(_file_of, rows))
-    rest = [line for line in lines[first:] if not _ROWS.match(line)]
-    empty = [line for line in rest if _LARGE_OBJECTS.match(line)]
-    _run(archive, endpoint, lines[:first] + empty, parallel)
-    straight = [of_one for file, of_one in archive.rows.items() if file in files]
-    # one more at once than processors are counted on: the table that is last is then seldom left alone
-    with pouring(endpoint, straight, jobs=archive.jobs + 1, session=SESSION) as check:
-
-        def watch(line: str) -> None:
-            check()
-            if archive.watch is not None:
-                archive.watch(line)
-
-        archive.delivery.files(check)
-        _run(replace(archive, watch=watch), endpoint, [r for r in rows if _file_of(r) not in archive.rows], parallel)
-    _run(archive, endpoint, [line for line in rest if line not in empty], parallel)
-
-
-def _file_of(line: str) -> str | None:
-    """Return the name of the file of a table's rows; None for what is in several or in none."""
-    match = _ROWS.match(line)
-    return f"{match[1]}.dat" if match and match[2] == "TABLE DATA" else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Archive:
-    """What is restored from, with what and how, who wants to know of each table, and the rows that are in no file."""
-
-    folder: Path
+    target: Endpoint
+    runner: Endpoint
+    record: PostgresRecord
     tool: Tool
     options: tuple[str, ...]
-    watch: Callable[[str], None] | None
     jobs: int
-    rows: Mapping[str, Rows]
-    delivery: Delivery | None
+    download: Download
+    skipped: list[Skipped] = field(default_factory=list[Skipped])
+    gone: set[int] = field(default_factory=set[int])
+    """Numbers of the entries that were not made, and of those that need them."""
+    rows: Mapping[str, Rows] = field(default_factory=dict[str, Rows])
 
+    @property
+    def roles(self) -> set[str]:
+        return {*self.record.owners, self.runner.user, self.target.user}
 
-def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
-    if not lines:
-        return
-    with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
-        chosen = Path(temporary) / "list"
-        chosen.write_text("\n".join(lines) + "\n")
-        path = archive_in(archive.folder)
-        form = "directory" if path.is_dir() else "custom"
-        command = [
-            f"--format={form}",
-            "--exit-on-error",
-            "--no-password",
-            f"--use-list={chosen}",
-            *archive.options,
-            *options,
-        ]
-        command += [f"--dbname={endpoint.database}", str(path)]
-        variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-        if archive.watch is None:
-            done = run_tool(archive.tool, command, variables)
+    @property
+    def archive(self) -> Path:
+        return archive_in(self.download.folder)
+
+    @contextmanager
+    def opened(self) -> Generator[None]:
+        """Find which rows go straight into their table."""
+        if self.download.pours:
+            with self.target.environment() as variables:
+                self.rows = copy_in.rows_of(self.tool, self.archive, self.download.pours, variables)
+            for file in self.download.pours.keys() - self.rows.keys():  # their names are too odd for that
+                if not (self.download.folder / file).exists():
+                    with (self.download.folder / file).open("wb") as written:
+                        self.download.pours[file](written.write)
+        yield
+
+    def run(self, entries: Iterable[Entry], *, parallel: bool = False, others_first: bool = False) -> None:
+        """Restore entries; what fails is tried again by itself, and skipped when that fails too.
+
+        Args:
+            entries: in the order of the archive.
+            parallel: with several workers.
+            others_first: what is not the runner's before what is, whatever the order.
+        """
+        entries = self._possible(entries)
+        failed: list[tuple[Entry, str]] = []
+        for role, group in self._by_role(entries, others_first=others_first):
+            failed += self._pg_restore(role, group, parallel=parallel)
+        self._try_again(failed)
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Load rows: those of larger tables straight from the download, the rest by pg_restore, several at once."""
+        entries = self._possible(entries)
+        failed: list[Entry] = []
+        self.download.wait() if not self.rows else None
+        for role, group in self._by_role(entries):
+            straight = {file: entry for entry in group if (file := _file_of(entry)) and file in self.rows}
+            # one more at once than processors are counted on: the table that is last is then seldom left alone
+            pours = [rows for file, rows in self.rows.items() if file in straight]
+            with copy_in.pouring(role, pours, jobs=self.jobs + 1, session=SESSION) as pouring:
+                self.download.wait(pouring.check)
+                others = [entry for entry in group if _file_of(entry) not in straight]
+                failed += [entry for entry, _ in self._pg_restore(role, others, parallel=True, check=pouring.check)]
+            failed += [entry for file, entry in straight.items() if self.rows[file] in pouring.refused]
+        self._load_again(sorted(failed, key=entries.index))
+
+    @contextmanager
+    def lent(self) -> Generator[None]:
+        """Give the owners the rights to own objects where they go, and take back what they did not have before.
+
+        A role that is no superuser can give a table only to a role that may create in its schema, which the recorded
+        owner may not any more.
+        """
+        with self.target.connect() as connection:
+            given = _lend(connection, self.target, {*self.record.owners, self.runner.user})
+        yield
+        with self.target.connect() as connection:
+            for right, role in given:
+                connection.execute(sql.SQL("REVOKE {} FROM {}").format(right, sql.Identifier(role)))
+
+    def _possible(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Leave out what needs something that was not made, and name it unless it is a part of that."""
+        result: list[Entry] = []
+        for entry in entries:
+            if self.gone.isdisjoint(entry.needs):
+                result.append(entry)
+                continue
+            self.gone.add(entry.number)
+            if entry.kind not in PARTS:
+                self._skip(entry, "needs what could not be made", "")
+        return result
+
+    def _by_role(self, entries: list[Entry], *, others_first: bool = False) -> list[tuple[Endpoint, list[Entry]]]:
+        if self.runner == self.target:
+            return [(self.target, entries)] if entries else []
+        own = [self._is_runners(entry) for entry in entries]
+        if others_first:
+            both = [(entry, mine) for wanted in (False, True) for entry, mine in zip(entries, own, strict=True)
+                    if mine == wanted]  # fmt: skip
         else:
-            done = watch_tool(archive.tool, ["--verbose", *command], variables, archive.watch)
-    if done.returncode != 0:
+            both = list(zip(entries, own, strict=True))
+        return [
+            (self.runner if mine else self.target, [entry for entry, _ in group])
+            for mine, group in itertools.groupby(both, key=lambda pair: pair[1])
+        ]
+
+    def _is_runners(self, entry: Entry) -> bool:
+        """Return True if the runner restores it. Before 17 the content of large objects has no owner in the list."""
+        return entry.owner(self.roles) == self.runner.user or " BLOBS - BLOBS " in entry.line
+
+    @property
+    def _owner_options(self) -> list[str]:
+        return [*self.options, *(["--no-owner"] if self.runner != self.target else [])]
+
+    def _pg_restore(
+        self, role: Endpoint, entries: list[Entry], *, parallel: bool, check: Callable[[], None] | None = None
+    ) -> list[tuple[Entry, str]]:
+        """Run pg_restore over entries; return those that it could not restore, with its words.
+
+        Raises:
+            RestoreError: it was stopped.
+            SpoolError: this machine's disk is full.
+        """
+        if not entries:
+            return []
+        with TemporaryDirectory(prefix="ancla-list-") as temporary, role.environment() as variables:
+            chosen = Path(temporary) / "list"
+            chosen.write_text("".join(f"{entry.line}\n" for entry in entries))
+            form = "directory" if self.archive.is_dir() else "custom"
+            command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._owner_options]
+            command += [f"--jobs={self.jobs}"] * parallel + [f"--dbname={role.database}", str(self.archive)]
+            variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
+            if check is not None:
+                check()
+            done = run_tool(self.tool, command, variables)
+        if done.returncode == 0:
+            return []
         if says_full(done.stderr, done.returncode) and "ERROR:" not in done.stderr:  # that would be the server's disk
-            raise SpoolError(full(archive.folder.parent)) from OSError(errno.ENOSPC, "full")
-        raise RestoreError(f"{endpoint}: pg_restore failed: {tool_message(done.stderr)}")
+            raise SpoolError(full(self.download.folder.parent)) from OSError(errno.ENOSPC, "full")
+        if _IGNORED not in done.stderr:
+            raise RestoreError(f"{role}: pg_restore failed: {tool_message(done.stderr)}")
+        return _failures(done.stderr, entries)
+
+    def _try_again(self, failed: list[tuple[Entry, str]]) -> None:
+        """Try each failed entry by itself, again while that helps: one may have needed another."""
+        why: dict[int, str] = {}
+        while failed:
+            still: list[tuple[Entry, str]] = []
+            for entry, text in failed:
+                problem = self._once_more(entry, text)
+                if problem is not None:
+                    why[entry.number] = problem
+                    still.append((entry, text))
+            if len(still) == len(failed):
+                break
+            failed = still
+        for entry, text in failed:
+            problem = why[entry.number]
+            if problem is text:  # made, but for its owner or the like
+                self._skip(entry, text, "", whole=False)
+            else:
+                self._skip(entry, problem, advice(problem, self._statement(entry)))
+                self.gone.add(entry.number)
+
+    def _once_more(self, entry: Entry, text: str) -> str | None:
+        """Restore one entry by its own script; return why that fails, or `text` where only a part of it is missing."""
+        role = self.runner if self._is_runners(entry) else self.target
+        statement = self._statement(entry)
+        first: psycopg.Error | None = None
+        with role.connect() as connection:
+            connection.execute(copy_in.SESSION)
+            for path in _paths(connection):
+                try:
+                    with connection.transaction():
+                        _set_path(connection, path)
+                        connection.execute(cast("LiteralString", statement))
+                except psycopg.Error as error:
+                    _stop_if_lost(role, error)
+                    if is_there(error):
+                        return text
+                    first = first or error
+                else:
+                    return None
+            assert first is not None  # noqa: S101  # there is a path at least
+            if is_violation(first) and entry.kind in ("FK CONSTRAINT", "CHECK CONSTRAINT"):
+                self._add_not_valid(connection, entry, statement, first)
+                return None
+        return one_line(first)
+
+    def _add_not_valid(self, connection: Connection, entry: Entry, statement: str, why: psycopg.Error) -> None:
+        """Add a constraint that rows break, for new rows alone; it is named."""
+        changed = statement.strip().removesuffix(";")
+        with connection.transaction():
+            _set_path(connection, "")
+            connection.execute(cast("LiteralString", f"{changed} NOT VALID;"))
+        title = entry.title(self.roles).replace("fk constraint", "constraint").replace("check constraint", "constraint")
+        table, _, name = title.removeprefix("constraint ").rpartition(".")
+        mend = f"mend the rows, then ALTER TABLE {table} VALIDATE CONSTRAINT {name}"
+        self.skipped.append(Skipped(what=title, why=f"is NOT VALID in the copy: {one_line(why)}", mend=mend))
+
+    def _statement(self, entry: Entry) -> str:
+        """Return the SQL of one entry."""
+        with self.target.environment() as variables:
+            text = script(self.tool, self.archive, [entry.line], self._owner_options, variables)
+        return "\n".join(line for line in text.splitlines() if line and not line.startswith(SCRIPT_NOISE))
+
+    def _load_again(self, failed: Sequence[Entry]) -> None:
+        """Load each table whose rows failed, by itself, now that all other tables have theirs."""
+        left: list[Entry] = list(failed)
+        refused: dict[int, psycopg.Error] = {}
+        while left:
+            still = [entry for entry in left if not self._rows_once_more(entry, refused)]
+            if len(still) == len(left):
+                break
+            left = still
+        checks: list[tuple[Endpoint, str, str, str]] = []
+        for entry in list(left):
+            if self._rows_without_checks(entry, refused, checks):
+                left.remove(entry)
+        for entry in left:
+            self._skip(entry, one_line(refused[entry.number]), advice(one_line(refused[entry.number]), ""))
+        for role, table, name, why in checks:  # of rows that are all there by now
+            self._validate(role, table, name, why)
+
+    def _rows_of(self, entry: Entry) -> Rows:
+        known = self.rows.get(_file_of(entry) or "")
+        if known is not None:
+            return known
+        with self.target.environment() as variables:
+            return copy_in.archived_rows(self.tool, self.archive, entry.line, dict(variables))
+
+    def _rows_once_more(self, entry: Entry, refused: dict[int, psycopg.Error]) -> bool:
+        role = self.runner if self._is_runners(entry) else self.target
+        if entry.kind != "TABLE DATA":
+            return self._large_objects_once_more(role, entry, refused)
+        rows = self._rows_of(entry)
+        with role.connect() as connection:
+            for path in _paths(connection):
+                try:
+                    copy_in.fill(connection, rows, SESSION, path=path)
+                except psycopg.Error as error:
+                    _stop_if_lost(role, error)
+                    refused.setdefault(entry.number, error)
+                else:
+                    return True
+        return False
+
+    def _large_objects_once_more(self, role: Endpoint, entry: Entry, refused: dict[int, psycopg.Error]) -> bool:
+        failed = self._pg_restore(role, [entry], parallel=False)
+        if failed:
+            refused[entry.number] = psycopg.Error(failed[0][1])
+        return not failed
+
+    def _rows_without_checks(
+        self, entry: Entry, refused: Mapping[int, psycopg.Error], checks: list[tuple[Endpoint, str, str, str]]
+    ) -> bool:
+        """Load rows without the CHECK constraints that refuse them; return True if they are in."""
+        error, role = refused[entry.number], self.runner if self._is_runners(entry) else self.target
+        dropped: list[tuple[str, str]] = []
+        if entry.kind != "TABLE DATA":
+            return False
+        rows = self._rows_of(entry)
+        with role.connect() as connection:
+            connection.execute(copy_in.SESSION)
+            while True:
+                name = error.diag.constraint_name
+                if not isinstance(error, psycopg.errors.CheckViolation) or name is None or name in dict(dropped):
+                    break
+                definition = _check_definition(connection, rows.table, name)
+                if definition is None:
+                    break
+                dropped.append((name, definition))
+                try:
+                    with connection.transaction():
+                        for one, _ in dropped:
+                            _alter(connection, rows.table, "DROP CONSTRAINT {}", one)
+                        copy_in.copy(connection, rows, path=_paths(connection)[-1])
+                        for one, text in dropped:
+                            _alter(connection, rows.table, f"ADD CONSTRAINT {{}} {text} NOT VALID", one)
+                except psycopg.Error as another:
+                    _stop_if_lost(role, another)
+                    error = another
+                else:
+                    checks += [(role, rows.table, one, one_line(refused[entry.number])) for one, _ in dropped]
+                    return True
+        return False
+
+    def _validate(self, role: Endpoint, table: str, name: str, why: str) -> None:
+        with role.connect() as connection:
+            connection.execute(copy_in.SESSION)
+            for path in _paths(connection):
+                try:
+                    with connection.transaction():
+                        _set_path(connection, path)
+                        _alter(connection, table, "VALIDATE CONSTRAINT {}", name)
+                except psycopg.Error as error:
+                    _stop_if_lost(role, error)
+                else:
+                    return
+        statement = f"ALTER TABLE {table} VALIDATE CONSTRAINT {sql.Identifier(name).as_string()}"
+        self.skipped.append(
+            Skipped(
+                what=f"constraint {copy_in.recorded_name(table)}.{name}",
+                why=f"was added after the rows, NOT VALID: {why}",
+                mend=f"mend the rows or the function it calls, then {statement}",
+            )
+        )
+
+    def _skip(self, entry: Entry, why: str, mend: str, *, whole: bool = True) -> None:
+        title = entry.title(self.roles)
+        if entry.kind in ("TABLE DATA", "TABLE", "SEQUENCE"):
+            title = f"{'rows of' if entry.kind == 'TABLE DATA' else entry.kind.lower()} {self._recorded(entry)}"
+        self.skipped.append(Skipped(what=title if whole else f"a part of {title}", why=why, mend=mend))
+
+    def _recorded(self, entry: Entry) -> str:
+        """Return the name of a table or sequence as the manifest has it."""
+        listed = entry.title(self.roles).removeprefix(f"{entry.kind.lower()} ")
+        known = [*(t.table for t in self.record.tables), *(s.sequence for s in self.record.sequences)]
+        return next((name for name in known if copy_in.plain(name) == listed), listed)
 
 
-@contextmanager
-def _lent(target: Endpoint, runner: Endpoint) -> Generator[None]:
-    """Give the runner the rights to make its objects, and take back what it did not have before."""
-    database, public, role = sql.Identifier(target.database), sql.Identifier("public"), sql.Identifier(runner.user)
-    rights: dict[LiteralString, sql.Composed] = {
-        "SELECT pg_catalog.has_database_privilege(%s, pg_catalog.current_database(), 'CREATE')": (
-            sql.SQL("CREATE ON DATABASE {}").format(database)
-        ),
-        "SELECT pg_catalog.has_schema_privilege(%s, 'public', 'CREATE')": sql.SQL("CREATE ON SCHEMA {}").format(public),
-        "SELECT pg_catalog.has_schema_privilege(%s, 'public', 'USAGE')": sql.SQL("USAGE ON SCHEMA {}").format(public),
-    }
-    with target.connect() as connection:
-        lacking = [right for query, right in rights.items() if not _true(connection, query, runner.user)]
-        for right in lacking:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(right, role))
-    yield
-    with target.connect() as connection:
-        for right in lacking:
-            connection.execute(sql.SQL("REVOKE {} FROM {}").format(right, role))
+def _failures(stderr: str, entries: list[Entry]) -> list[tuple[Entry, str]]:
+    """Return the entries that pg_restore could not restore, in their order, with its words on each."""
+    words: dict[int, str] = {}
+    current = 0
+    for line in stderr.splitlines():
+        if match := copy_in.FROM_ENTRY.search(line):
+            current = int(match[1])
+            words.setdefault(current, "")
+        elif "pg_restore: error: " in line and not words.get(current):
+            words[current] = line.partition("pg_restore: error: ")[2].removeprefix("could not execute query: ")
+    return [(entry, one_line(words[entry.number]) or "failed") for entry in entries if entry.number in words]
 
 
-def _true(connection: Connection, query: LiteralString, user: str) -> bool:
-    row = connection.execute(query, [user]).fetchone()
-    return row is not None and bool(row[0])
+def _file_of(entry: Entry) -> str | None:
+    """Return the name of the file of a table's rows; None for what is in several or in none."""
+    return f"{entry.number}.dat" if entry.kind == "TABLE DATA" else None
+
+
+def _paths(connection: Connection) -> list[str]:
+    """Return the search paths to try, in this order: pg_restore's, the database's, and that with all its schemas."""
+    row = connection.execute(
+        "SELECT setting, (SELECT string_agg(pg_catalog.quote_ident(nspname), ', ' ORDER BY nspname)"
+        " FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')"
+        " FROM (SELECT reset_val AS setting FROM pg_catalog.pg_settings WHERE name = 'search_path') s"
+    ).fetchone()
+    own, every = (str(row[0] or ""), str(row[1] or "")) if row else ("", "")
+    return list(dict.fromkeys(["", own, ", ".join(part for part in (own, every) if part)]))
+
+
+def _set_path(connection: Connection, path: str) -> None:
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+
+
+def _alter(connection: Connection, table: str, what: str, constraint: str) -> None:
+    name = sql.Identifier(constraint).as_string()
+    connection.execute(cast("LiteralString", f"ALTER TABLE {table} {what.replace('{}', name, 1)}"))
+
+
+def _check_definition(connection: Connection, table: str, name: str) -> str | None:
+    query = (
+        "SELECT pg_catalog.pg_get_constraintdef(oid) FROM pg_catalog.pg_constraint WHERE contype = 'c'"
+        " AND conrelid = %s::text::regclass AND conname = %s AND convalidated AND conislocal AND coninhcount = 0"
+    )
+    row = connection.execute(query, [table, name]).fetchone()
+    return str(row[0]) if row else None
+
+
+def _stop_if_lost(role: Endpoint, error: psycopg.Error) -> None:
+    """Raise where the server, its disk or the connection gave up: then nothing is wrong with the one object."""
+    if stops_everything(error):
+        raise RestoreError(f"{role}: {one_line(error)}") from None
+
+
+def _lend(connection: Connection, target: Endpoint, roles: set[str]) -> list[tuple[sql.Composed, str]]:
+    """Grant to each role what it lacks to own objects here, where the connected role may; return what was granted."""
+    database = sql.Identifier(target.database)
+    query = (
+        "SELECT r.rolname, n.nspname, right_ FROM pg_catalog.pg_roles r, pg_catalog.pg_namespace n,"
+        " unnest(ARRAY['CREATE', 'USAGE']) right_ WHERE r.rolname = ANY(%s)"
+        " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        " AND NOT pg_catalog.has_schema_privilege(r.oid, n.oid, right_)"
+        " AND pg_catalog.pg_has_role(n.nspowner, 'USAGE') ORDER BY 1, 2, 3"
+    )
+    lacking = [
+        (sql.SQL("{} ON SCHEMA {}").format(sql.SQL(cast("LiteralString", right)), sql.Identifier(schema)), role)
+        for role, schema, right in connection.execute(query, [list(roles)]).fetchall()
+    ]
+    query = (
+        "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)"
+        " AND NOT pg_catalog.has_database_privilege(oid, pg_catalog.current_database(), 'CREATE') ORDER BY 1"
+    )
+    lacking += [
+        (sql.SQL("CREATE ON DATABASE {}").format(database), role)
+        for (role,) in connection.execute(query, [list(roles)]).fetchall()
+    ]
+    given: list[tuple[sql.Composed, str]] = []
+    for right, role in lacking:
+        try:
+            connection.execute(sql.SQL("GRANT {} TO {}").format(right, sql.Identifier(role)))
+        except psycopg.Error:  # then pg_restore says what it could not make without it
+            continue
+        given.append((right, role))
+    return given

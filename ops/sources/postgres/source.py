@@ -18,12 +18,9 @@ from ops.core.errors import BusyError, SourceError
 from ops.repository.records import PostgresRecord, SequenceState, TableFingerprint, takes
 from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
 from ops.sources.postgres import catalog_queries, table_filters
-from ops.sources.postgres.copy_in import Delivery
 from ops.sources.postgres.database import database_facts
 from ops.sources.postgres.dump import dumping, streaming
 from ops.sources.postgres.fingerprints import Fingerprints
-from ops.sources.postgres.restore import restore_archive
-from ops.sources.postgres.table_subset import Part
 from ops.sources.postgres.tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
 
 JOBS = 2
@@ -115,20 +112,6 @@ class PostgresDatabase:
 
     def _taken(self, connection: Connection, found: list[catalog_queries.Table]) -> list[catalog_queries.Table]:
         return table_filters.taken(connection, self.endpoint, found, self.only_tables, self.without_tables)
-
-    def restore(
-        self,
-        folder: Path,
-        record: PostgresRecord,
-        watch: Callable[[str], None] | None = None,
-        delivery: Delivery | None = None,
-        part: Part | None = None,
-    ) -> list[Skipped]:
-        """Fill this empty database from `folder`; see `ops.sources.postgres.restore`."""
-        restore_archive(
-            self.endpoint, folder, record, jobs=JOBS, owner=self.owner, watch=watch, delivery=delivery, part=part
-        )
-        return []
 
     def fingerprint(self, like: PostgresRecord | None = None) -> PostgresRecord:
         """Describe what is in it now, hashed as in the record that it is to be compared with."""

@@ -7,16 +7,15 @@ known from the archive's list: its entries name what each depends on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ops.core.errors import IntegrityError, RestoreError
+from ops.core.errors import IntegrityError
+from ops.sources.postgres.archive import Entry, list_archive
 from ops.sources.postgres.catalog_queries import name_parts
-from ops.sources.postgres.tools import Tool, run_tool, tool_message
+from ops.sources.postgres.tools import Tool
 
-_ENTRY = re.compile(r"^(\d+); \d+ \d+ (.*)$")
-_DEPENDS = ";\tdepends on: "
 _NEVER = re.compile(
     r"TABLE DATA |BLOBS? |BLOB METADATA |(ACL|COMMENT|SECURITY LABEL) - LARGE OBJECTS? "
     r"|MATERIALIZED VIEW DATA "  # it would be filled from tables that are empty
@@ -32,11 +31,11 @@ class Part:
     tables: tuple[str, ...]
     left_out: list[str] = field(default_factory=list[str])
 
-    def of(self, lines: Iterable[str], tool: Tool, archive: Path, variables: Mapping[str, str]) -> list[str]:
-        """Return those lines of the archive's list that make this part, and take note of what is left out.
+    def of(self, entries: Sequence[Entry], tool: Tool, archive: Path, variables: Mapping[str, str]) -> list[Entry]:
+        """Return those entries that make this part, and note what is left out.
 
         Args:
-            lines: the list, without comments.
+            entries: of the archive's list, with what each needs.
             tool: pg_restore.
             archive: the archive; its list is enough.
             variables: of the environment.
@@ -46,26 +45,27 @@ class Part:
             RestoreError: it cannot be listed.
         """
         rows = self._rows(tool, archive, variables)
-        entries = _entries(_list(tool, archive, ["--verbose"], variables))
-        links = _to_empty(entries, {_number(line) for line in rows})
-        self.left_out = [_link_name(entries[link].what) for link in sorted(links)]
-        without = links | {number for number, entry in entries.items() if links & set(entry.needs)}  # comments on them
-        return [line for line in lines if line in rows or not (_number(line) in without or _NEVER.match(_what(line)))]
+        by_number = {entry.number: entry for entry in entries}
+        links = _to_empty(by_number, rows)
+        self.left_out = [_link_name(by_number[link].what) for link in sorted(links)]
+        without = links | {entry.number for entry in entries if links & set(entry.needs)}  # comments on them
+        return [
+            entry
+            for entry in entries
+            if entry.number in rows or not (entry.number in without or _NEVER.match(entry.what))
+        ]
 
-    def _rows(self, tool: Tool, archive: Path, variables: Mapping[str, str]) -> set[str]:
+    def _rows(self, tool: Tool, archive: Path, variables: Mapping[str, str]) -> set[int]:
         """Ask pg_restore, who knows each name as it is, for the entries of the chosen tables' rows."""
-        schemas: dict[str, dict[str, str]] = {}
+        schemas: dict[str, list[str]] = {}
         for name in self.tables:
-            places = [name_parts(name)]
-            if '"' not in name:  # of an older manifest, where a schema may have a dot in its name
-                places = [(name[: dot.start()], name[dot.end() :]) for dot in re.finditer(r"\.", name)]
-            for schema, table in places:
-                schemas.setdefault(schema, {})[table] = name
-        found = set[str]()
+            schema, table = name_parts(name)
+            schemas.setdefault(schema, []).append(table)
+        found = set[int]()
         for schema, tables in schemas.items():
             chosen = ["--data-only", f"--schema={schema}", *(f"--table={table}" for table in tables)]
-            listed = _list(tool, archive, chosen, variables)
-            found |= {line for line in listed if _what(line).startswith("TABLE DATA ")}
+            listed = list_archive(tool, archive, variables, chosen)
+            found |= {entry.number for entry in listed if entry.kind == "TABLE DATA"}
         if len(found) < len(self.tables):
             raise IntegrityError(
                 f"the archive has rows of {len(found)} of the {len(self.tables)} tables {', '.join(self.tables)}"
@@ -73,44 +73,7 @@ class Part:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """An entry of the list: its kind and names, and the numbers of those it needs."""
-
-    what: str
-    needs: tuple[int, ...]
-
-
-def _list(tool: Tool, archive: Path, options: list[str], variables: Mapping[str, str]) -> list[str]:
-    listing = run_tool(tool, ["--list", *options, str(archive)], variables)
-    if listing.returncode != 0:
-        raise RestoreError(f"the dump cannot be listed: {tool_message(listing.stderr)}")
-    return listing.stdout.splitlines()
-
-
-def _number(line: str) -> int:
-    return int(line.partition(";")[0])
-
-
-def _what(line: str) -> str:
-    match = _ENTRY.match(line)
-    return match[2] if match else ""
-
-
-def _entries(lines: Iterable[str]) -> dict[int, _Entry]:
-    found: dict[int, _Entry] = {}
-    last = 0
-    for line in lines:
-        if match := _ENTRY.match(line):
-            last = int(match[1])
-            found[last] = _Entry(what=match[2], needs=())
-        elif line.startswith(_DEPENDS) and last:
-            needs = tuple(map(int, line.removeprefix(_DEPENDS).split()))
-            found[last] = _Entry(what=found[last].what, needs=needs)
-    return found
-
-
-def _to_empty(entries: Mapping[int, _Entry], rows: set[int]) -> set[int]:
+def _to_empty(entries: Mapping[int, Entry], rows: set[int]) -> set[int]:
     """Return the foreign keys of tables with rows to tables whose rows are not among `rows`."""
     tables = {number for number, entry in entries.items() if entry.what.startswith("TABLE ")}
     data = {number: set(entry.needs) for number, entry in entries.items() if entry.what.startswith("TABLE DATA ")}

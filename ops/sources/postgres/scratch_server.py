@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from ops.core.errors import SourceError, ToolError
-from ops.drill.workdir import is_kept
 from ops.sources.postgres.tools import Endpoint, Tool, find_tool, tool_message
 
 PROFILE = "fast-scratch"
@@ -47,14 +46,24 @@ SETTINGS = {
 
 
 @contextmanager
-def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | None = None) -> Generator[Endpoint]:
+def scratch_server(  # noqa: PLR0913  # all but one have names at every call
+    version: str,
+    *,
+    roles: Iterable[str] = (),
+    taken: Collection[str] = (),
+    parent: Path | None = None,
+    kept: Callable[[], bool] = lambda: False,
+    nonce: str = "",
+) -> Generator[Endpoint]:
     """Run a new PostgreSQL of at least `version`; yields its superuser's way to the database `postgres`.
 
     Args:
         version: of the server the backup is of; the lowest installed one that fits is taken.
         roles: names to create (no login), so that owners and grants can be restored.
-        parent: where its folder is made; the system's temporary folder when None. In a drill's own folder that is
-            kept (`ops.drill.workdir`), the server's stays too.
+        taken: names of roles that the superuser may not have, beside `roles`.
+        parent: where its folder is made; the system's temporary folder when None.
+        kept: called at the end; the server's folder stays if it returns True.
+        nonce: the server's `cluster_name` is `ancla-<nonce>`, which proves that it is this one.
 
     Raises:
         ToolError: no server programs here, or no user to run them as.
@@ -63,16 +72,17 @@ def scratch_server(version: str, *, roles: Iterable[str] = (), parent: Path | No
     initdb, postgres = find_tool("initdb", at_least=version), find_tool("postgres", at_least=version)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="pg-", dir=parent))
-        stack.callback(_discard, folder)
+        stack.callback(_discard, folder, kept)
         if len(str(folder)) > SOCKET_LENGTH:
             raise ToolError(f"{folder}: too long a path for a socket; give a short --spool, such as /var/tmp")
         account = _account()
         password = SecretStr(secrets.token_urlsafe(24))
         roles = tuple(roles)
-        superuser = free_name(SUPERUSER, roles)
+        superuser = free_name(SUPERUSER, {*roles, *taken})
         _initialize(initdb, folder, account, password, superuser)
         log = stack.enter_context((folder / "log").open("w+b"))
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = SETTINGS | {"cluster_name": f"ancla-{nonce}"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         process = subprocess.Popen(
             [*_as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder, *options],
             stdin=subprocess.DEVNULL,
@@ -99,8 +109,8 @@ def how_to_look(server: Endpoint, version: str, database: str) -> str:
     return f"{become}{program} --single -D {Path(server.host) / 'data'} {database}"
 
 
-def _discard(folder: Path) -> None:
-    if not is_kept(folder.parent):
+def _discard(folder: Path, kept: Callable[[], bool]) -> None:
+    if not kept():
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,9 +1,9 @@
-"""The login that a drill loads, compares and asks as: a backed-up database brings code that runs while it is loaded.
+"""The roles of a scratch server: the recorded ones with their memberships, and a login that restores as theirs.
 
-A CHECK, an index or a trigger runs functions that any role of the live database wrote. So this login is no superuser,
-is in no role that reaches files or programs of this machine, and has no CREATEROLE, which before 16 could join those.
-It is a member of the recorded roles, and so gives everything its owner back. The superuser makes extensions, where
-nothing of the backup is there but empty schemas; from then on it does not go into that database.
+A backup brings code that runs while it is loaded: a CHECK, an index or a trigger calls functions that any role of the
+live database wrote. So no login here is a superuser, is in a role that reaches files or programs of this machine, or
+has CREATEROLE, which before 16 could join those. The superuser makes extensions, where nothing of the backup is there
+but empty schemas; from then on it does not connect to that database.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +21,9 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from ops.core.errors import RestoreError
-from ops.drill.scratch.postgres import free_name
 from ops.repository.records import PostgresRecord
 from ops.sources.postgres.catalog_queries import unquoted
-from ops.sources.postgres.restore import archive_in
+from ops.sources.postgres.scratch_server import free_name
 from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line, script
 
 LOADER = "ancla_drill_loader"
@@ -61,42 +60,43 @@ class Loader:
 
     server: Endpoint
     endpoint: Endpoint
+    owner: Endpoint | None
     roles: tuple[str, ...]
     name: str
-    makers: str
+    makers: str | None
 
     def take(self) -> None:
         """Give the new, empty database to the loader."""
         database, name = sql.Identifier(self.endpoint.database), sql.Identifier(self.name)
         with _session(self.server) as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, name))
-            give = sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}")
-            connection.execute(give.format(database, sql.Identifier(self.makers)))
+            if self.makers is not None:
+                give = sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}")
+                connection.execute(give.format(database, sql.Identifier(self.makers)))
         with _session(self.server.on(self.endpoint.database)) as connection:
             if connection.info.server_version < 150000:  # the database's owner has it since
                 connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(name))
 
     def prepare(self, script: str, names: Iterable[str]) -> None:
-        """Make the extensions, as superuser, and let the recorded roles make objects in the schemas that are there.
+        """Make the extensions, as superuser; where a superuser dumped, let the recorded roles make what it could.
+
+        An extension that cannot be made here is left to the restore, which names it.
 
         Args:
             script: pg_restore's for the extensions, which has their schemas.
-            names: the extensions that the manifest names; no other is made.
-
-        Raises:
-            RestoreError: one cannot be made here.
+            names: the extensions that the role that restores may make; no other is made.
         """
         wanted = set(names)
         found = [(unquoted(name), unquoted(schema)) for name, schema in _EXTENSION.findall(script)]
-        makers, loader = sql.Identifier(self.makers), sql.Identifier(self.name)
+        makers, loader = sql.Identifier(self.makers or self.name), sql.Identifier(self.name)
         with _session(self.server.on(self.endpoint.database)) as connection:
             for name, schema in found:
                 if name in wanted:
                     make = sql.SQL("CREATE EXTENSION {} WITH SCHEMA {}")
-                    try:
+                    with suppress(psycopg.Error):
                         connection.execute(make.format(sql.Identifier(name), sql.Identifier(schema)))
-                    except psycopg.Error as error:
-                        raise RestoreError(f"{self.endpoint}: extension {name}: {one_line(error)}") from None
+            if self.makers is None:
+                return
             for (schema,) in connection.execute(_SCHEMAS).fetchall():
                 give = sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}")
                 connection.execute(give.format(sql.Identifier(schema), makers))
@@ -108,34 +108,66 @@ class Loader:
                 connection.execute(give.format(sql.Identifier(*table), loader))
 
     def close(self) -> None:
-        """Take back what the recorded roles did not have, and let the loader's connections in whatever the limit."""
+        """Take back what the recorded roles did not have."""
         with _session(self.server) as connection:
-            for role in self.roles:
+            for role in self.roles if self.makers else ():
                 take = sql.SQL("REVOKE {} FROM {}")
-                connection.execute(take.format(sql.Identifier(self.makers), sql.Identifier(role)))
-            limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1")
-            connection.execute(limit.format(sql.Identifier(self.endpoint.database)))
+                connection.execute(take.format(sql.Identifier(self.makers or ""), sql.Identifier(role)))
 
 
-def make_loader(server: Endpoint, database: str, roles: Iterable[str]) -> Loader:
-    """Make the login, of a password that nobody else knows, on a scratch server that has the `roles` already."""
-    recorded = tuple(roles)
-    name, makers = free_name(LOADER, recorded), free_name(MAKERS, recorded)
+def make_loader(server: Endpoint, database: str, record: PostgresRecord) -> Loader:
+    """Make the recorded roles and the login, of a password that nobody else knows, on a new scratch server.
+
+    Where a superuser dumped, one restores too: the login is a member of all recorded roles, and makes what they may
+    not any more. Otherwise it stands for the role that owned the database, with the memberships that one had, and
+    what it may not make is the app's own role's, as in a restore.
+    """
+    names = {*record.named_roles, record.owner or record.dumped_as, record.dumped_as}
+    names |= {one.role for one in record.memberships if one.member in names}
+    recorded = tuple(sorted(names))
+    by_superuser = record.dumped_as in record.superusers
+    name, makers = free_name(LOADER, recorded), free_name(MAKERS, recorded) if by_superuser else None
     password = SecretStr(secrets.token_urlsafe(24))
+    join, me = sql.SQL("GRANT {} TO {}"), sql.Identifier(name)
     with _session(server) as connection:
-        login = "CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS PASSWORD {}"
-        connection.execute(sql.SQL(login).format(sql.Identifier(name), sql.Literal(password.get_secret_value())))
-        connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(makers)))
-        join = sql.SQL("GRANT {} TO {}")
-        for member, group in [(name, makers), *((name, role) for role in recorded), *((r, makers) for r in recorded)]:
-            connection.execute(join.format(sql.Identifier(group), sql.Identifier(member)))
-        if connection.info.server_version >= 140000:  # what an owner has taken from himself is compared too
-            connection.execute(join.format(sql.Identifier("pg_read_all_data"), sql.Identifier(name)))
+        for role in recorded:
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        for one in record.memberships:
+            if {one.member, one.role} <= names and one.role not in record.superusers:
+                connection.execute(join.format(sql.Identifier(one.role), sql.Identifier(one.member)))
+        login = sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER {} NOCREATEROLE NOREPLICATION BYPASSRLS PASSWORD {}")
+        create = sql.SQL("NOCREATEDB" if by_superuser else "CREATEDB")
+        connection.execute(login.format(me, create, sql.Literal(password.get_secret_value())))
         connection.execute(
             sql.SQL("REVOKE CONNECT ON DATABASE {}, template1 FROM PUBLIC").format(sql.Identifier(server.database))
         )
+        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(server.database), me))
+        if makers is not None:
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(makers)))
+            for member, group in [
+                (name, makers),
+                *((name, role) for role in recorded),
+                *((r, makers) for r in recorded),
+            ]:
+                connection.execute(join.format(sql.Identifier(group), sql.Identifier(member)))
+            if connection.info.server_version >= 140000:  # what an owner has taken from himself is compared too
+                connection.execute(join.format(sql.Identifier("pg_read_all_data"), me))
+            foreign = list[str]()
+        else:
+            owner = record.owner if record.owner and record.owner not in record.superusers else record.dumped_as
+            connection.execute(join.format(sql.Identifier(owner), me))
+            query = (
+                "SELECT owner FROM unnest(%s::text[]) owner"
+                " WHERE NOT pg_catalog.pg_has_role(%s::name, owner::name, 'MEMBER')"
+            )
+            foreign = [row[0] for row in connection.execute(query, [list(record.owners), name]).fetchall()]
+        app = None
+        if len(foreign) == 1 and foreign[0] not in record.superusers:
+            alter = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+            connection.execute(alter.format(sql.Identifier(foreign[0]), sql.Literal(password.get_secret_value())))
+            app = replace(server, user=foreign[0], password=password, database=database)
     endpoint = replace(server, user=name, password=password, database=database)
-    return Loader(server=server, endpoint=endpoint, roles=recorded, name=name, makers=makers)
+    return Loader(server=server, endpoint=endpoint, owner=app, roles=recorded, name=name, makers=makers)
 
 
 @contextmanager
@@ -175,7 +207,7 @@ def restorable(lines: Iterable[str]) -> tuple[list[str], list[str]]:
     return kept, left_out
 
 
-def script_of(folder: Path, record: PostgresRecord, lines: Iterable[str]) -> str:
+def script_of(archive: Path, record: PostgresRecord, lines: Iterable[str]) -> str:
     """Return the SQL of the extensions among the lines of an archive's list.
 
     Raises:
@@ -184,7 +216,7 @@ def script_of(folder: Path, record: PostgresRecord, lines: Iterable[str]) -> str
     """
     tool = find_tool("pg_restore", at_least=record.readable_from)
     extensions = [line for line in lines if _kind(line) == "EXTENSION"]
-    return script(tool, archive_in(folder), extensions, [], os.environ)
+    return script(tool, archive, extensions, [], os.environ)
 
 
 def _kind(line: str) -> str:

@@ -1,0 +1,143 @@
+"""The files of a backup, fetched and verified: all before a restore begins, or some while it is at work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ops.core.errors import IntegrityError
+from ops.core.progress import Advance, ignored
+from ops.repository.download import Fetcher, Identities, all_or_none
+from ops.repository.incremental import Piece
+from ops.repository.manifest import ObjectRecord
+from ops.repository.stores.base import Store
+from ops.repository.tail_reader import BLOCK, CancelledError
+from ops.repository.upload import WORKERS
+from ops.sources.base import Pour, RestoreTarget, never
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedDownload:
+    """Files that are all in `folder`. `pours` reads those of them that the target wants as a stream."""
+
+    folder: Path
+    pours: Mapping[str, Pour] = field(default_factory=dict[str, Pour])
+
+    def wait(self, check: Callable[[], None] = never) -> Path:
+        """Return the folder."""
+        del check
+        return self.folder
+
+
+def fetched(folder: Path, target: RestoreTarget[object], advance: Advance = ignored) -> FetchedDownload:
+    """Return the download of a folder where all files are; `advance` is called with the bytes read by `pours`."""
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: -path.stat().st_size)
+    pours: dict[str, Pour] = {path.name: partial(_read, path, advance) for path in files if target.streams(path.name)}
+    return FetchedDownload(folder=folder, pours=pours)
+
+
+def _read(path: Path, advance: Advance, write: Callable[[bytes], object]) -> None:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            write(block)
+            advance(len(block))
+
+
+def fetch(
+    store: Store, pieces: Iterable[Piece], folder: Path, identities: Identities, advance: Advance = ignored
+) -> None:
+    """Fetch and verify objects, largest first; those of earlier backups go into folders of their ids.
+
+    Raises:
+        IntegrityError, ObjectMissingError, KeyProblemError: see `ops.repository.download`.
+    """
+    cancelled = threading.Event()
+
+    def one(piece: Piece) -> None:
+        fetcher = Fetcher(store=store, prefix=piece.prefix, identities=identities, cancelled=cancelled, advance=advance)
+        fetcher.one(piece.entry, piece.folder(folder))
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        futures = [pool.submit(one, piece) for piece in sorted(pieces, key=lambda piece: -piece.entry.size)]
+        with all_or_none(futures, cancelled):
+            pass
+
+
+class StreamingDownload:
+    """Files that are fetched while the target is being filled; see `ops.sources.base.Download`."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        objects: Iterable[ObjectRecord],
+        folder: Path,
+        target: RestoreTarget[object],
+        *,
+        waiting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        ordered = sorted(objects, key=lambda entry: -entry.file_size)
+        self.folder = folder
+        self.pours: dict[str, Pour] = {
+            entry.file: partial(self._pour, entry) for entry in ordered if target.streams(entry.file)
+        }
+        files = [entry for entry in ordered if not target.streams(entry.file)]
+        self._first = [entry for entry in files if target.needs_first(entry.file)]
+        self._others = [entry for entry in files if entry not in self._first]
+        self._fetcher, self._waiting = fetcher, waiting
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
+
+    def __enter__(self) -> Self:
+        """Fetch what is needed first, and begin with what else is needed as files.
+
+        Raises:
+            IntegrityError: what is needed first is not among what was backed up.
+            OpsError: see `ops.repository.download.Fetcher.all`.
+        """
+        if not self._first:
+            raise IntegrityError("the manifest names no list of the dump: it is incomplete")
+        with self._waiting():
+            self._get(self._first)
+        self._rest = self._pool.submit(self._get, self._others)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop what is still being fetched."""
+        self._fetcher.cancelled.set()
+        self._pool.shutdown()
+
+    def wait(self, check: Callable[[], None] = never) -> Path:
+        """Wait until all files are in the folder, or until `check` raises: it is called every second.
+
+        Raises:
+            OpsError: see `ops.repository.download.Fetcher.all`.
+        """
+        with self._waiting():
+            while not wait([self._rest], timeout=1).done:
+                check()
+            self._rest.result()
+        return self.folder
+
+    def _get(self, entries: list[ObjectRecord]) -> None:
+        self._fetcher.all(entries, self.folder)
+        self._fetcher.advance(sum(entry.file_size for entry in entries))  # small: loaded in no time once it is here
+
+    def _pour(self, entry: ObjectRecord, write: Callable[[bytes], object]) -> None:
+        def written(block: bytes) -> None:
+            write(block)
+            self._fetcher.advance(len(block))
+
+        try:
+            self._fetcher.pour(entry, written, compared=True)
+        except CancelledError:
+            if self._fetcher.cancelled.is_set() and (cause := self._rest.exception()):
+                raise cause from None
+            raise

@@ -1,0 +1,374 @@
+"""The kinds of backups: how each is read, restored, and drilled. A kind is one class and one entry in `KINDS`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SqliteSource, TableFilter
+from blueprint.outputs import BucketKey, BucketOutput
+from ops.core import console
+from ops.core.errors import OpsError, RestoreRefusedError
+from ops.core.progress import Meter
+from ops.repository.incremental import base_of
+from ops.repository.manifest import Manifest
+from ops.repository.records import BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
+from ops.repository.stores.s3 import S3Store
+from ops.sources.base import (
+    Difference,
+    Download,
+    Examination,
+    RestoreTarget,
+    ScratchFacts,
+    ScratchTarget,
+    Skipped,
+    Source,
+    TargetPlan,
+)
+from ops.sources.bucket.restore import index, read_packs
+from ops.sources.bucket.source import Bucket
+from ops.sources.postgres.scratch import TIMES_THE_DUMP, scratch_database
+from ops.sources.postgres.source import PostgresDatabase
+from ops.sources.postgres.target import DatabaseTarget
+from ops.sources.secrets import SecretFiles
+from ops.sources.sqlite import SqliteFile
+from ops.stack.outputs import LoadedStack
+from ops.targets.destinations import assets, stores
+from ops.targets.servers import live, own_server, server_of
+
+NEW_FOLDER = "a new folder on this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """Where a drill may make its scratch target. `files` are the fetched ones, `parent` the drill's own folder.
+
+    `kept` is called at the end: what was restored stays if it returns True, unless it is secret.
+    """
+
+    files: Path
+    parent: Path
+    kept: Callable[[], bool] = lambda: False
+
+    @contextmanager
+    def folder(self, *, secret: bool = False) -> Generator[Path]:
+        """Make a folder for what is restored."""
+        made = Path(tempfile.mkdtemp(prefix="ancla-scratch-", dir=self.parent))
+        try:
+            yield made
+        finally:
+            if secret or not self.kept():
+                shutil.rmtree(made, ignore_errors=True)
+
+
+class BackupKind(Protocol):
+    """One kind of backup. Records, sources and targets are its own; nobody else looks into them."""
+
+    unit: str
+    """What its rows are: rows, files or objects."""
+
+    def source(self, setting: Any, stack: LoadedStack, held: ExitStack) -> Source[Any]:
+        """Return the source of an entry of the stack file; connections are held open by `held`."""
+        ...
+
+    def target(
+        self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
+    ) -> AbstractContextManager[RestoreTarget[Any]]:
+        """Return the target of a restore: `into`, or a new place when None.
+
+        Raises:
+            RestoreRefusedError: `into` is no such place, or the kind has no tables.
+        """
+        ...
+
+    def scratch(self, record: Any, where: Scratch) -> AbstractContextManager[ScratchTarget[Any]]:
+        """Return the target of a drill; it is removed at the end."""
+        ...
+
+    def scratch_bytes(self, record: Any, dumped: int) -> int:
+        """Return the bytes that a scratch target takes beside the fetched files, of so many bytes."""
+        ...
+
+
+class PostgresqlKind:
+    """A PostgreSQL database."""
+
+    unit = "rows"
+
+    def source(self, setting: PostgresqlSource, stack: LoadedStack, held: ExitStack) -> PostgresDatabase:
+        """See `BackupKind`."""
+        database = PostgresDatabase(endpoint=held.enter_context(own_server(stack, setting)))
+        return filtered(stack, setting.name, database)
+
+    @contextmanager
+    def target(
+        self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
+    ) -> Generator[DatabaseTarget]:
+        """See `BackupKind`."""
+        complete: Any = manifest.source
+        with server_of(stack, manifest.name) as (admin, owner):
+            yield DatabaseTarget(
+                admin=admin,
+                owner=owner,
+                backup=manifest.id,
+                of=manifest.name,
+                into=into,
+                live=live(stack),
+                tables=tuple(tables),
+                complete=complete,
+            )
+
+    def scratch(self, record: PostgresRecord, where: Scratch) -> AbstractContextManager[ScratchTarget[PostgresRecord]]:
+        """See `BackupKind`."""
+        return scratch_database(record, where.files, where.parent, where.kept)
+
+    def scratch_bytes(self, record: PostgresRecord, dumped: int) -> int:
+        """Return the room for data and indexes, by the bytes of the dump."""
+        del record
+        return int(dumped * (TIMES_THE_DUMP - 1))
+
+
+def filtered(stack: LoadedStack, name: str, database: PostgresDatabase) -> PostgresDatabase:
+    """Return a database with the stack file's choice of tables."""
+    tables = stack.outputs.backup.tables.get(name, TableFilter())
+    return replace(database, only_tables=tables.include, without_tables=tables.exclude)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScratchSqlite(SqliteFile, ScratchTarget[SqliteRecord]):
+    def facts(self) -> ScratchFacts:
+        return ScratchFacts(profile=NEW_FOLDER, look=f"sqlite3 -readonly {self.partial}", folders=[self.path.parent])
+
+    def examine(self, record: SqliteRecord, skipped: Sequence[Skipped]) -> Examination:
+        del skipped
+        copy = self.fingerprint()
+        return Examination(
+            compared=f"{len(record.tables)} tables, {record.rows} rows, quick_check ok",
+            tables=(record.tables, copy.tables),
+            invalid=sorted(set(copy.unsound) - set(record.unsound)),
+            tools={"sqlite": sqlite3.sqlite_version, "source sqlite": record.sqlite_version, **_machine()},
+        )
+
+
+class SqliteKind:
+    """A SQLite database file."""
+
+    unit = "rows"
+
+    def source(self, setting: SqliteSource, stack: LoadedStack, held: ExitStack) -> SqliteFile:
+        """See `BackupKind`."""
+        del stack, held
+        return SqliteFile(path=Path(setting.path))
+
+    @contextmanager
+    def target(
+        self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
+    ) -> Generator[SqliteFile]:
+        """See `BackupKind`."""
+        del stack
+        _refuse_tables(manifest, tables)
+        yield SqliteFile(path=Path(into or f"{_new_name(manifest)}.db").absolute())
+
+    @contextmanager
+    def scratch(self, record: SqliteRecord, where: Scratch) -> Generator[_ScratchSqlite]:
+        """See `BackupKind`."""
+        del record
+        with where.folder() as folder:
+            yield _ScratchSqlite(path=folder / "drill.db")
+
+    def scratch_bytes(self, record: SqliteRecord, dumped: int) -> int:
+        """Return the size of the copy."""
+        del record
+        return dumped
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ScratchSecrets(SecretFiles, ScratchTarget[SecretsRecord]):
+    def facts(self) -> ScratchFacts:
+        owners = ["owners of files: only root may give them"] if os.geteuid() != 0 else []
+        return ScratchFacts(profile=NEW_FOLDER, not_compared=owners)
+
+    def examine(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> Examination:
+        del skipped
+        names = sum(len(file.names) for file in record.files)
+        what = f"{len(record.files)} files with {names} names"
+        return Examination(
+            compared=f"{what}: modes, owners and the keyed fingerprint of all contents", tools=_machine()
+        )
+
+
+class SecretsKind:
+    """Files that hold secrets. What a drill restores of them never stays."""
+
+    unit = "files"
+
+    def source(self, setting: SecretsSource, stack: LoadedStack, held: ExitStack) -> SecretFiles:
+        """See `BackupKind`."""
+        del stack, held
+        return SecretFiles(paths=tuple(Path(path) for path in setting.paths))
+
+    @contextmanager
+    def target(
+        self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
+    ) -> Generator[SecretFiles]:
+        """See `BackupKind`."""
+        del stack
+        _refuse_tables(manifest, tables)
+        yield SecretFiles(root=Path(into or _new_name(manifest)).absolute())
+
+    @contextmanager
+    def scratch(self, record: SecretsRecord, where: Scratch) -> Generator[_ScratchSecrets]:
+        """See `BackupKind`."""
+        del record
+        with where.folder(secret=True) as folder:
+            yield _ScratchSecrets(root=folder / "secrets")
+
+    def scratch_bytes(self, record: SecretsRecord, dumped: int) -> int:
+        """Return the size of the files."""
+        del record
+        return dumped
+
+
+class _Packs(ScratchTarget[BucketRecord]):
+    """Every object read out of its pack, those of earlier backups too, and hashed: without an S3 server."""
+
+    @property
+    def name(self) -> str:
+        return "the packs"
+
+    @property
+    def partial(self) -> str:
+        return self.name
+
+    def facts(self) -> ScratchFacts:
+        return ScratchFacts(
+            profile="read from the packs, without an S3 server",
+            not_compared=["metadata and ACLs: they are in the manifest; `ops restore` compares them in the new bucket"],
+        )
+
+    def plan_restore(self, record: BucketRecord) -> TargetPlan:
+        del record
+        return TargetPlan(target=self.name)
+
+    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
+        del progress
+        self._places = index(download.wait(), record)
+        return []
+
+    def compare(self, record: BucketRecord, skipped: Sequence[Skipped]) -> list[Difference]:
+        del skipped
+        return read_packs(self._places, record)
+
+    def commit(self, skipped: Sequence[Skipped]) -> None:
+        """Do nothing: it is no place that stays."""
+
+    def examine(self, record: BucketRecord, skipped: Sequence[Skipped]) -> Examination:
+        del skipped
+        backups = len({item.backup for item in record.objects} | {None})
+        size = sum(item.size for item in record.objects)
+        return Examination(
+            restored=f"every object is in its pack, of {backups} backups",
+            compared=f"{len(record.objects)} objects, {size} bytes: sizes and SHA-256",
+            tools=_machine(),
+        )
+
+
+class BucketKind:
+    """The objects of a bucket."""
+
+    unit = "objects"
+
+    def source(self, setting: BucketSource, stack: LoadedStack, held: ExitStack) -> Bucket:
+        """See `BackupKind`."""
+        del held
+        known = tuple(stores(stack).values())
+        return Bucket(
+            store=assets(stack, setting.prefix),
+            base=lambda: base_of(known, setting.name, signer=stack.outputs.backup.signer),
+            say=console.step,
+        )
+
+    @contextmanager
+    def target(
+        self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
+    ) -> Generator[Bucket]:
+        """See `BackupKind`."""
+        _refuse_tables(manifest, tables)
+        yield Bucket(store=_bucket(stack, into or _new_name(manifest)), say=console.step)
+
+    @contextmanager
+    def scratch(self, record: BucketRecord, where: Scratch) -> Generator[_Packs]:
+        """See `BackupKind`."""
+        del record, where
+        yield _Packs()
+
+    def scratch_bytes(self, record: BucketRecord, dumped: int) -> int:
+        """Return 0: the packs are read where they lie."""
+        del record, dumped
+        return 0
+
+
+KINDS: dict[str, BackupKind] = {
+    "postgresql": PostgresqlKind(),
+    "sqlite": SqliteKind(),
+    "secrets": SecretsKind(),
+    "bucket": BucketKind(),
+}
+
+
+def kind_of(manifest: Manifest) -> BackupKind:
+    """Return the kind of a backup.
+
+    Raises:
+        OpsError: this Ancla does not know it.
+    """
+    kind = KINDS.get(manifest.source.kind)
+    if kind is None:
+        raise OpsError(f"{manifest.id}: is a backup of {manifest.source.kind}, which this Ancla does not know")
+    return kind
+
+
+def _refuse_tables(manifest: Manifest, tables: Sequence[str]) -> None:
+    if tables:
+        raise RestoreRefusedError(
+            f"{manifest.id}: --table is for PostgreSQL; this is a backup of {manifest.source.kind}"
+        )
+
+
+def _new_name(manifest: Manifest) -> str:
+    return f"{manifest.name}_restore_{datetime.now(UTC):%Y%m%d%H%M%S}"
+
+
+def _machine() -> dict[str, str]:
+    return {"machine": f"{platform.system()} {platform.machine()}"}
+
+
+def _bucket(stack: LoadedStack, into: str) -> S3Store:
+    output = stack.outputs.assets
+    if not into.startswith("s3://"):
+        if "/" in into.strip("/"):
+            raise RestoreRefusedError(f"{into}: give s3://BUCKET/PREFIX, or one new prefix of the assets bucket")
+        return assets(stack, into)
+    name, _, prefix = into.removeprefix("s3://").partition("/")
+    if output is not None and name == output.bucket.name:
+        return assets(stack, prefix)
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or (output.bucket.endpoint if output else None)
+    if not key or not secret or not endpoint:
+        raise RestoreRefusedError(
+            f"{into}: is not the stack's bucket; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for it"
+            " (and AWS_ENDPOINT_URL where it is at another provider)"
+        )
+    bucket = BucketOutput(name=name, region=os.environ.get("AWS_REGION", "auto"), endpoint=endpoint, prefix=prefix)
+    return S3Store(bucket, BucketKey(access_key=key, secret_key=SecretStr(secret)))
