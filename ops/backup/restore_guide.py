@@ -55,8 +55,6 @@ def _open(manifest: Manifest) -> list[str]:
     kinds = {entry.key.removesuffix(".age").rpartition(".")[2] for entry in manifest.objects}
     if "zst" in kinds:
         steps.append("zstd -q -d --rm -- *.zst")
-    if "gz" in kinds:
-        steps.append("gunzip -- *.gz")
     return steps
 
 

@@ -22,7 +22,7 @@ from typing import LiteralString, Protocol, cast
 import psycopg
 
 from ops.core.errors import RestoreError
-from ops.repository.download import all_or_none
+from ops.core.workers import cancel_on_error
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
 from ops.sources.postgres.tools import Endpoint, Tool, one_line, script
@@ -120,7 +120,7 @@ def pouring(
     stop = threading.Event()
     with ThreadPoolExecutor(jobs, thread_name_prefix="rows") as pool:
         futures = [pool.submit(_fill, endpoint, one, session, stop) for one in rows]
-        with all_or_none(futures, stop):
+        with cancel_on_error(futures, stop):
             yield partial(_raise_first, futures)
 
 
