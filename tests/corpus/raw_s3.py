@@ -52,7 +52,11 @@ class RawS3:
     def _signed(self, method, path, query, body, headers):
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         digest = hashlib.sha256(body).hexdigest()
-        own = [(b"Host", self._host.encode()), (b"X-Amz-Date", now.encode()), (b"X-Amz-Content-Sha256", digest.encode())]
+        own = [
+            (b"Host", self._host.encode()),
+            (b"X-Amz-Date", now.encode()),
+            (b"X-Amz-Content-Sha256", digest.encode()),
+        ]
         lower = sorted((k.lower(), re.sub(b" +", b" ", v.strip(b" \t"))) for k, v in [*headers, *own])
         names = b";".join(k for k, _ in lower)
         canonical_query = "&".join(sorted(part if "=" in part else part + "=" for part in query.split("&") if part))
@@ -72,7 +76,9 @@ class RawS3:
         for part in (now[:8], self._region, "s3", "aws4_request"):
             secret = hmac.digest(secret, part.encode(), "sha256")
         signature = hmac.digest(secret, text.encode(), "sha256").hex()
-        by = f"AWS4-HMAC-SHA256 Credential={self._access}/{scope}, SignedHeaders={names.decode()}, Signature={signature}"
+        by = (
+            f"AWS4-HMAC-SHA256 Credential={self._access}/{scope}, SignedHeaders={names.decode()}, Signature={signature}"
+        )
         return [*own, (b"Authorization", by.encode())]
 
 

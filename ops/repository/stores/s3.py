@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import threading
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 CONCURRENCY = 4
+logging.getLogger("botocore.handlers").setLevel(logging.ERROR)  # it warns of each `Expires` that is no date
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
 BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
 MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -49,8 +51,14 @@ _HEADERS = "AnclaHeaders"
 class _BytesSigner(botocore.auth.S3SigV4Auth):
     """Signature Version 4 over the bytes of the header values that are sent.
 
-    botocore sends values as ISO-8859-1 and signs them as UTF-8; it also takes more characters for blanks than S3 does.
+    botocore would send and sign them as UTF-8; it also takes more characters for blanks than S3 does.
     """
+
+    def add_auth(self, request: AWSRequest) -> None:
+        super().add_auth(request)
+        for name, value in request.headers.items():
+            if not value.isascii():  # bytes are sent as they are
+                request.headers.replace_header(name, cast("Any", value.encode("latin-1")))
 
     def _header_value(self, value: str) -> str:
         return re.sub(" +", " ", value.strip(" "))

@@ -37,7 +37,7 @@ KEPT = (
 
 _OF_THE_ANSWER = (
     "x-amz-request-id", "x-amz-id-2", "x-amz-cf-id", "x-amz-cf-pop", "x-amz-bucket-region", "x-amz-tagging-count",
-    "x-amz-request-charged", "x-amz-delete-marker",
+    "x-amz-request-charged", "x-amz-delete-marker", "x-amz-content-sha256",
 )  # fmt: skip
 """Headers that are not of the object, or are read elsewhere. Every other `x-amz-` header is named as not kept."""
 
@@ -236,6 +236,8 @@ class Reader:
         wire: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         named: Mapping[str, str] = answer.get("Metadata", {})  # with the case of the names as it is on the wire
         headers = {name: wire[name] for name in KEPT if name in wire}
+        if "ExpiresString" in answer:  # botocore takes one that is no date out of the headers
+            headers["expires"] = answer["ExpiresString"]
         headers |= {METADATA + name: value for name, value in sorted(named.items())}
         return BucketObject(
             key=key,

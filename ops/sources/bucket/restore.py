@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
@@ -24,6 +24,9 @@ from ops.sources.bucket.reader import BLOCK, METADATA, WORKERS, Reader, member_n
 
 MARK = ".ancla-restore-unfinished"
 """An object that stands beside the others until all of them are verified."""
+
+_VARIOUS = ("expires", "content-language", "x-amz-website-redirect-location", "x-amz-tagging", "x-amz-acl")
+"""Headers that not every store has."""
 
 _NO_TYPE = ("binary/octet-stream", "application/octet-stream")
 
@@ -178,7 +181,11 @@ def _put(store: S3Store, place: Place, item: BucketObject) -> list[Skipped]:
     if not store.address(item.key)[1]:
         why = "its key is the prefix itself, and the target has none"
         return [Skipped(what=named(item.key), why=why, mend="restore into a prefix")]
-    wanted = item.headers | ({"x-amz-acl": "public-read"} if item.public else {})
+    wanted = dict(item.headers)
+    if item.tags:
+        wanted["x-amz-tagging"] = urlencode(item.tags, quote_via=quote)
+    if item.public:
+        wanted["x-amz-acl"] = "public-read"
     refused: dict[str, str] = {}
     why = _attempt(store, place, item, wanted)
     if why is not None:
@@ -191,8 +198,6 @@ def _put(store: S3Store, place: Place, item: BucketObject) -> list[Skipped]:
                 break
         else:
             return [Skipped(what=named(item.key), why=why, mend="its bytes are in the backup; put it by hand")]
-    if item.tags and (said := _tag(store, item)) is not None:
-        refused["tags"] = said
     if any(_is_unusual(*each) for each in wanted.items()):
         refused |= _not_kept_by(store, item, refused)
     mend = "give it to the object by the store's own means; `backup show` has it"
@@ -228,39 +233,27 @@ def _refusal(error: ClientError, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _tag(store: S3Store, item: BucketObject) -> str | None:
-    """Give an object its tags; return why the store refuses them."""
-    bucket, name = store.address(item.key)
-    tags: Any = [{"Key": key, "Value": value} for key, value in (item.tags or {}).items()]
-    with store.explained(item.key):
-        try:
-            store.client.put_object_tagging(Bucket=bucket, Key=name, Tagging={"TagSet": tags})
-        except ClientError as error:
-            if (why := _refusal(error, {})) is not None:
-                return why
-            raise
-    return None
-
-
 def _not_kept_by(store: S3Store, item: BucketObject, refused: Collection[str]) -> dict[str, str]:
     """Ask what an object has now; return the headers that the store has taken and not kept as they are."""
     found = Reader(store, ignore=(), say=lambda _: None).head(item)
     if found is None:
         return {}
-    now, was = _headers_of(found), _headers_of(item)
-    return {
-        _part_of(name): f"the store keeps it as {now[name]!r}" if name in now else "the store does not keep it"
-        for name in was
-        if now.get(name) != was[name] and _part_of(name) not in refused
-    }
+    parts: dict[str, str] = {}
+    for name, (now, was) in _unequal(found, item).items():
+        part = _part_of(name)
+        if was and part not in (*refused, "size", "sha256"):
+            parts[part] = f"the store keeps it as {now!r}" if now else "the store does not keep it"
+    return parts
 
 
 def _part_of(header: str) -> str:
     """Return what a header belongs to: the user's metadata stands or falls as one."""
-    return "user metadata" if header.lower().startswith(METADATA) else header.replace("x-amz-acl", "public")
+    if header.lower().startswith(METADATA):
+        return "user metadata"
+    return {"x-amz-acl": "public", "x-amz-tagging": "tags"}.get(header, header)
 
 
 def _is_unusual(name: str, value: str) -> bool:
     """Return True for a header that stores differ in: they may answer 200 and not keep it."""
     plain = value.isascii() and value.isprintable() and "  " not in value and not value.startswith("=?")
-    return not plain or name in ("expires", "x-amz-website-redirect-location", "content-language")
+    return not plain or name in _VARIOUS

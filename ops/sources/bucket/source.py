@@ -41,6 +41,9 @@ MOST_OBJECTS = 50_000
 """Each is named in the manifest, which must stay small enough to be read whole."""
 
 IN_MEMORY = 1 * MIB
+UNKNOWN = "\ufffd"
+"""Stands in a listing for a character that the store could not write into it."""
+
 PROBES = 3
 """Objects that a plan asks for, to see whether they can be read."""
 
@@ -127,7 +130,10 @@ class Bucket:
         if fill.unread and not objects:
             key, why = min(fill.unread.items())
             raise SourceError(f"{self.name}: no object can be read: {named(key)}: {why}")
-        gone = by_key.keys() - {item.key for item in objects} - fill.unread.keys()  # between the listing and reading
+        gone = set(by_key) - {item.key for item in objects} - fill.unread.keys()  # between the listing and reading
+        for key in [key for key in gone if UNKNOWN in key]:  # listed, and not found under that name
+            fill.unread[key] = "the store's listing does not give its key, which has characters that XML has not"
+            gone.discard(key)
         bucket, prefix = self.store.address("")
         not_kept = summed_up(
             [
