@@ -222,6 +222,18 @@ def test_one_acl_that_is_refused_leaves_the_others_known(simulated_spaces, key, 
     assert made.source.not_kept == ("ACL: AccessDenied (b)",)
 
 
+def test_what_everybody_may_read_is_named_where_the_target_has_no_acls(simulated_spaces, make, key, folder):
+    store = new(simulated_spaces, key)
+    bucket, _ = store.address("")
+    store.client.put_object(Bucket=bucket, Key="logo", Body=b"1", ACL="public-read")
+    store.client.put_object(Bucket=bucket, Key="invoice", Body=b"2")
+    backup(Bucket(store=store), folder)
+    place = make()
+    report = restore(folder, Bucket(store=place))
+    assert [each.what for each in report.skipped] == ["logo public"]
+    assert bodies(place) == {"logo": b"1", "invoice": b"2"}
+
+
 def test_what_else_an_object_has_is_named(simulated_spaces, key, folder):
     store = new(simulated_spaces, key)
     bucket, _ = store.address("")

@@ -448,7 +448,15 @@ class Packed:
 
 
 def test_a_person_gets_a_key_that_is_a_folder_of_another_beside_it(folder, tmp_path):
-    objects = {"a//b": b"0", "a//b/c": b"1", "docs": b"2", "docs/a.txt": b"3", "docs/a.txt/b": b"4", "zebra": b"5"}
+    objects = {
+        "": b"6",
+        "a//b": b"0",
+        "a//b/c": b"1",
+        "docs": b"2",
+        "docs/a.txt": b"3",
+        "docs/a.txt/b": b"4",
+        "zebra": b"5",
+    }
     made = backup(Packed(objects), folder)
     new = tmp_path / "new"
     done = by_hand(folder.root / "thing" / made.id, NEW=new)

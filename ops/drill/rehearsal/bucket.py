@@ -24,6 +24,7 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
         raise RestoreRefusedError(f"{manifest.id}: is no backup of a bucket")
     found.profile = PROFILE
     found.not_compared = ["metadata and ACLs: they are in the manifest; `ops restore` compares them in the new bucket"]
+    found.not_compared += record.not_kept
     report(f"reading {len(record.objects)} objects of {1 + len(manifest.depends_on)} backups")
     try:
         with found.phase("load"):

@@ -20,7 +20,7 @@ from ops.repository.records import BucketObject, BucketRecord
 from ops.repository.stores.s3 import S3Store, is_unsupported, why_refused
 from ops.repository.upload import part_size
 from ops.sources.base import Difference, Skipped
-from ops.sources.bucket.reader import BLOCK, METADATA, WORKERS, Reader, member_name, named
+from ops.sources.bucket.reader import BLOCK, METADATA, WORKERS, Reader, UnreadableError, member_name, named
 
 MARK = ".ancla-restore-unfinished"
 """An object that stands beside the others until all of them are verified."""
@@ -86,9 +86,10 @@ def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]
     """
     places = index(folder, record)
     unfit: dict[str, list[Skipped]] = {}
+    reader = Reader(store, ignore=(), say=lambda _: None)
 
     def put(item: BucketObject) -> None:
-        if skipped := _put(store, places[item.key], item):
+        if skipped := _put(store, reader, places[item.key], item):
             unfit[item.key] = skipped
 
     try:
@@ -176,7 +177,7 @@ def _metadata_of(key: str) -> str:
     return f"{named(key)} user metadata"
 
 
-def _put(store: S3Store, place: Place, item: BucketObject) -> list[Skipped]:
+def _put(store: S3Store, reader: Reader, place: Place, item: BucketObject) -> list[Skipped]:
     """Put one object, without those of its headers that the store refuses; return what is not there in the end."""
     if not store.address(item.key)[1]:
         why = "its key is the prefix itself, and the target has none"
@@ -199,7 +200,7 @@ def _put(store: S3Store, place: Place, item: BucketObject) -> list[Skipped]:
         else:
             return [Skipped(what=named(item.key), why=why, mend="its bytes are in the backup; put it by hand")]
     if any(_is_unusual(*each) for each in wanted.items()):
-        refused |= _not_kept_by(store, item, refused)
+        refused |= _not_kept_by(reader, item, refused)
     mend = "give it to the object by the store's own means; `backup show` has it"
     return [Skipped(what=f"{named(item.key)} {part}", why=said, mend=mend) for part, said in sorted(refused.items())]
 
@@ -233,9 +234,12 @@ def _refusal(error: ClientError, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _not_kept_by(store: S3Store, item: BucketObject, refused: Collection[str]) -> dict[str, str]:
-    """Ask what an object has now; return the headers that the store has taken and not kept as they are."""
-    found = Reader(store, ignore=(), say=lambda _: None).head(item)
+def _not_kept_by(reader: Reader, item: BucketObject, refused: Collection[str]) -> dict[str, str]:
+    """Ask what an object has now; return what the store has taken and not kept as it is."""
+    try:
+        found = reader.head(item)
+    except UnreadableError:  # the comparison will say so
+        return {}
     if found is None:
         return {}
     parts: dict[str, str] = {}
@@ -243,6 +247,8 @@ def _not_kept_by(store: S3Store, item: BucketObject, refused: Collection[str]) -
         part = _part_of(name)
         if was and part not in (*refused, "size", "sha256"):
             parts[part] = f"the store keeps it as {now!r}" if now else "the store does not keep it"
+    if item.public and found.public is None and "public" not in refused:
+        parts["public"] = "the store does not tell who may read an object"
     return parts
 
 
