@@ -106,7 +106,9 @@ def _last_steps(manifest: Manifest) -> list[str]:
                 '    h=.ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)',
                 '    if [ "$f" = 1 ]; then mkdir -p "$NEW/.ancla-keys"',
                 '      tar -xO --no-recursion -f "$d/$p" -- "$k" 2>/dev/null >"$NEW/$h" && continue',
-                '    else [ -n "$k" ] && tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue; fi',
+                '    elif [ -n "$k" ]; then',
+                '      tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue',
+                "    fi",
                 '    tar -xf "$d/$p" -C "$NEW" -- "$h"',
                 "  done",
             ]
