@@ -35,7 +35,7 @@ Identities = Sequence[x25519.Identity]
 class Fetcher:
     """Fetches objects of the backup under `prefix`, and decrypts with `identities` what is encrypted.
 
-    `advance` is told of the bytes as they come, of the size they are stored in.
+    `advance` is called with the number of stored bytes as they come.
     """
 
     store: Store
@@ -56,7 +56,7 @@ class Fetcher:
         run_all(lambda entry: self.one(entry, folder), largest_first, workers=WORKERS, stop=self.cancelled)
 
     def one(self, entry: ObjectRecord, folder: Path) -> None:
-        """Fetch one object; see `all`. A file has its name when it is whole and right."""
+        """Fetch one object; see `all`. A file gets its name when it is complete and verified."""
         partial = folder / f"{entry.file}.part"
         with partial.open("wb") as file:
             self.pour(entry, file.write)
@@ -76,7 +76,7 @@ class Fetcher:
             stored = _Stored(body, self.cancelled, self.advance)
             plain = _Plain(write, entry, digested=not compared)
             broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
-            stored.drain()  # the digest of the whole says more than "bad frame"
+            stored.drain()  # the digest of all of it says more than "bad frame"
         if stored.size != entry.size:
             raise IntegrityError(f"{where}: {stored.size} bytes are stored, {entry.size} were written")
         if stored.digest.hexdigest() != entry.sha256:

@@ -23,8 +23,8 @@ class CancelledError(Exception):
 class Growing:
     """A file that grows at its end while it is read; it ends where it is when `whole` is set.
 
-    A pipe ends only then too, not when its writer closes it: a writer that died closes its end as well. `advance` is
-    told of every block.
+    A pipe too ends only then, not when its writer closes it: a writer that died closes its end as well. `advance` is
+    called with the size of every block.
     """
 
     def __init__(

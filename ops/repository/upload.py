@@ -32,7 +32,7 @@ MIB = 1 << 20
 PART_SIZE = 8 * MIB
 MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 WORKERS = 3
-"""Files on their way at once: one more than pg_dump writes, so that what is whole does not wait for what grows."""
+"""Files on their way at once: one more than pg_dump writes, so that a complete file does not wait for those that grow."""
 PARTS_IN_FLIGHT = 4
 PARTS_MEMORY = 96 * MIB
 """Larger parts: fewer of them at once."""
@@ -61,7 +61,7 @@ class Outgoing:
         recipients: age public keys; none leaves the objects unencrypted.
         level: of zstd.
         largest: an upper estimate in bytes of the largest file, to choose the size of parts.
-        advance: told of the bytes of the dump as they are taken.
+        advance: called with the number of bytes of the dump as they are read.
     """
 
     def __init__(  # noqa: PLR0913  # all by name
@@ -96,7 +96,7 @@ class Outgoing:
         self._futures[path] = self._files.submit(self._ship, path, self._whole[path])
 
     def finish(self, path: Path) -> None:
-        """Take note that it is whole."""
+        """Record that the file is complete."""
         self._whole[path].set()
 
     def check(self) -> None:

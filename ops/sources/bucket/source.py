@@ -38,7 +38,7 @@ FULL_EVERY = 30
 SAMPLE_SHARE = 0.01
 SAMPLE_LEAST = 5
 MOST_OBJECTS = 50_000
-"""Each is named in the manifest, which must stay small enough to be read whole."""
+"""Each is named in the manifest, which must stay small enough to be read at once."""
 
 IN_MEMORY = 1 * MIB
 UNKNOWN = "\ufffd"
