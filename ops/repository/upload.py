@@ -32,7 +32,7 @@ MIB = 1 << 20
 PART_SIZE = 8 * MIB
 MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 WORKERS = 3
-"""Files on their way at once: one more than pg_dump writes, so that a complete file does not wait for those that grow."""
+"""Files on their way at once: one more than pg_dump writes, so that a complete file need not wait for growing ones."""
 PARTS_IN_FLIGHT = 4
 PARTS_MEMORY = 96 * MIB
 """Larger parts: fewer of them at once."""
