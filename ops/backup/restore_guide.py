@@ -55,8 +55,6 @@ def _open(manifest: Manifest) -> list[str]:
     kinds = {entry.key.removesuffix(".age").rpartition(".")[2] for entry in manifest.objects}
     if "zst" in kinds:
         steps.append("zstd -q -d --rm -- *.zst")
-    if "gz" in kinds:
-        steps.append("gunzip -- *.gz")
     return steps
 
 
@@ -101,14 +99,16 @@ def _last_steps(manifest: Manifest) -> list[str]:
                 'mkdir "$NEW"',
                 'jq -r \'(reduce (.source.objects[].key / "/") as $p ({}; reduce range(1; $p | length) as $n',
                 '  (.; .[$p[:$n] | join("/")] = 1))) as $folders | .source.objects[] |',
-                f"  [{where}, .pack, (.key | @base64), ($folders[.key] // 0)] | @tsv' manifest.json |",
+                f'  [{where}, .pack, ("=" + (.key | @base64)), ($folders[.key] // 0)] | @tsv\' manifest.json |',
                 "  while IFS=$'\\t' read -r d p k f; do",
-                '    k=$(base64 -d <<<"$k"; echo x); k=${k%x}',
+                '    k=$(base64 -d <<<"${k#=}"; echo x); k=${k%x}',
                 "    # one that is no path, or is a folder of another, lies under its SHA-256",
                 '    h=.ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)',
                 '    if [ "$f" = 1 ]; then mkdir -p "$NEW/.ancla-keys"',
                 '      tar -xO --no-recursion -f "$d/$p" -- "$k" 2>/dev/null >"$NEW/$h" && continue',
-                '    else tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue; fi',
+                '    elif [ -n "$k" ]; then',
+                '      tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue',
+                "    fi",
                 '    tar -xf "$d/$p" -C "$NEW" -- "$h"',
                 "  done",
             ]

@@ -182,6 +182,8 @@ def show_command(
             entry.key, entry.holds, formatting.size(entry.size), formatting.size(entry.file_size), entry.sha256[:16]
         )
     console.out.print(objects)
+    for line in getattr(record, "not_kept", ()):
+        console.out.print(f"not in this backup: {line}", markup=False)
     console.out.print("by hand: RESTORE.md in its folder")
 
 

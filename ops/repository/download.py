@@ -1,16 +1,13 @@
-"""The way back: store → age → zstd (or gzip) → file, each object verified twice, as it was stored and as it was dumped.
+"""Download: store → age → zstd → file, each object verified twice, as it was stored and as it was dumped.
 
-How to open an object is in its key: `.zst` or `.gz`, then `.age` where it is encrypted.
+The object's key says how to read it: `.zst`, then `.age` where it is encrypted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-import zlib
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
@@ -22,6 +19,7 @@ from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compi
 
 from ops.core.errors import IntegrityError, KeyProblemError
 from ops.core.progress import Advance, ignored
+from ops.core.workers import run_all
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store
 from ops.repository.tail_reader import BLOCK, CancelledError
@@ -37,7 +35,7 @@ Identities = Sequence[x25519.Identity]
 class Fetcher:
     """Fetches objects of the backup under `prefix`, and decrypts with `identities` what is encrypted.
 
-    `advance` is told of the bytes as they come, of the size they are stored in.
+    `advance` is called with the number of stored bytes as they come.
     """
 
     store: Store
@@ -54,13 +52,11 @@ class Fetcher:
             ObjectMissingError: an object is not in the store.
             KeyProblemError: no identity opens it.
         """
-        with ThreadPoolExecutor(WORKERS) as pool:
-            futures = [pool.submit(self.one, entry, folder) for entry in sorted(objects, key=lambda one: -one.size)]
-            with all_or_none(futures, self.cancelled):
-                pass
+        largest_first = sorted(objects, key=lambda entry: -entry.size)
+        run_all(lambda entry: self.one(entry, folder), largest_first, workers=WORKERS, stop=self.cancelled)
 
     def one(self, entry: ObjectRecord, folder: Path) -> None:
-        """Fetch one object; see `all`. A file has its name when it is whole and right."""
+        """Fetch one object; see `all`. A file gets its name when it is complete and verified."""
         partial = folder / f"{entry.file}.part"
         with partial.open("wb") as file:
             self.pour(entry, file.write)
@@ -80,7 +76,7 @@ class Fetcher:
             stored = _Stored(body, self.cancelled, self.advance)
             plain = _Plain(write, entry, digested=not compared)
             broken = _pass(stored, plain, self.identities if entry.key.endswith(".age") else None)
-            stored.drain()  # the digest of the whole says more than "bad frame"
+            stored.drain()  # the digest of all of it says more than "bad frame"
         if stored.size != entry.size:
             raise IntegrityError(f"{where}: {stored.size} bytes are stored, {entry.size} were written")
         if stored.digest.hexdigest() != entry.sha256:
@@ -91,20 +87,6 @@ class Fetcher:
             raise KeyProblemError(f"{where}: {broken}")
         if broken or plain.size != entry.file_size or plain.digest not in (None, entry.file_sha256):
             raise IntegrityError(f"{where}: opens to other bytes than were dumped{f': {broken}' if broken else ''}")
-
-
-@contextmanager
-def all_or_none(futures: Sequence[Future[None]], stop: threading.Event) -> Generator[None]:
-    """Wait for all at the end of the block. When one fails, or the block, none goes on: `stop` tells those that run."""
-    try:
-        yield
-        for future in as_completed(futures):
-            future.result()
-    except BaseException:  # an interrupt too
-        stop.set()
-        for future in futures:
-            future.cancel()
-        raise
 
 
 def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exception | None:
@@ -194,7 +176,7 @@ class _Plain:
         if not self.broken and content:
             try:
                 self._open(content)
-            except (zstandard.ZstdError, zlib.error, _TooLongError) as error:
+            except (zstandard.ZstdError, _TooLongError) as error:
                 self.broken = str(error)
 
 
@@ -227,18 +209,4 @@ def _opener(key: str, sink: BinaryIO) -> Callable[[bytes], object]:
     kind = Path(key.removesuffix(".age")).suffix
     if kind == ".zst":
         return zstandard.ZstdDecompressor().stream_writer(sink, write_size=OPENED, closefd=False).write
-    if kind == ".gz":
-        return _Gunzip(sink).write
     return sink.write
-
-
-class _Gunzip:
-    def __init__(self, sink: BinaryIO) -> None:
-        self._sink, self._stream = sink, zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-    def write(self, block: bytes) -> None:
-        while block:
-            if self._stream.eof:  # gzip files may be joined
-                self._stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            self._sink.write(self._stream.decompress(block, BLOCK))
-            block = self._stream.unused_data or self._stream.unconsumed_tail

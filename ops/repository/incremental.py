@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.core.errors import BackupNotFoundError, ManifestError, StoreError
-from ops.repository.catalog import entries, missing_objects, prefix_of, read_manifest
+from ops.repository.catalog import CLOCK_WRONG, entries, missing_objects, prefix_of, read_manifest
 from ops.repository.manifest import Manifest, ObjectRecord
 from ops.repository.records import BucketRecord
 from ops.repository.stores.base import Store
@@ -70,16 +71,18 @@ def missing(store: Store, manifest: Manifest) -> list[str]:
 
 
 def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) -> Base:
-    """Find the newest backup that every store has, whole and with all that it depends on.
+    """Find the newest backup that every store has, complete and with all that it depends on.
 
     A store that does not answer is left out: the backup goes red for it, and finds no base there the next time. With
-    `signer` (the environment's key, an OpenSSH public line) only what it has signed is built on.
+    `signer` (the environment's key, an OpenSSH public line) only what it has signed is built on. A backup dated in the
+    future is never a base: it would be the newest until that time has come.
     """
     answering: list[Store] = []
     complete: list[set[str]] = []
+    latest = datetime.now(UTC) + CLOCK_WRONG
     for store in stores:
         try:
-            complete.append({entry.id for entry in entries(store, name) if entry.complete})
+            complete.append({e.id for e in entries(store, name) if e.complete and e.begun_at <= latest})
             answering.append(store)
         except StoreError:
             continue
@@ -95,7 +98,7 @@ def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) ->
         return Base(id=newest, why=f"{newest} cannot be built on: {error}")
     first = manifests[0]
     if problems:
-        why = f"not whole: {problems[0]}"
+        why = f"not complete: {problems[0]}"
     elif any(manifest.digest != first.digest for manifest in manifests):
         why = "not the same in every store"
     elif signer is not None and not first.signed_by(signer):

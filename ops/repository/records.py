@@ -241,8 +241,11 @@ class SecretsRecord(Record):
 class BucketObject(Record):
     """One object of a bucket: what its store said of it, the digest of what was read, and the pack that holds it.
 
-    `backup` is the id of the earlier backup whose pack it is in: an object that did not change stays where it was. None
-    is this backup. `public` says that everybody may read it by its own ACL; None where the store has no such ACLs.
+    `headers` are those that a reader of the object gets and that a restore puts back, as they are on the wire: a
+    character for each byte (ISO-8859-1). `tags` and `public` (everybody may read it by its own ACL) are None where the
+    store has none or does not say. `not_kept` names what the object has and this backup has not.
+    `backup` is the id of the earlier backup whose pack holds the object, because it has not changed since; None is this
+    backup.
     """
 
     key: str
@@ -250,13 +253,10 @@ class BucketObject(Record):
     etag: str
     modified: AwareDatetime
     sha256: Digest
-    content_type: str | None = None
-    cache_control: str | None = None
-    content_disposition: str | None = None
-    content_encoding: str | None = None
-    content_language: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    tags: dict[str, str] | None = None
     public: bool | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    not_kept: tuple[str, ...] = ()
     backup: BackupId | None = None
     pack: str = Field(pattern=f"^$|{FILE_NAME}", description="empty until it is in one")
 
@@ -266,6 +266,8 @@ class BucketRecord(Record):
 
     `based_on` is the backup before, `generation` how many incremental ones came since the last full one. `rehashed` is
     how many unchanged objects were read again; `retaken` are those of them that had other bytes than were recorded.
+    `unread` are objects that could not be read, and why: they are not in this backup. `not_kept` sums up, a line for
+    each kind, what objects have and this backup has not, those that are not in it included.
     """
 
     kind: Literal["bucket"] = "bucket"
@@ -277,6 +279,8 @@ class BucketRecord(Record):
     deleted: tuple[str, ...] = ()
     rehashed: int = 0
     retaken: tuple[str, ...] = ()
+    unread: dict[str, str] = Field(default_factory=dict)
+    not_kept: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -1,8 +1,7 @@
-"""Reading a file, or a pipe, while somebody still writes to it; what has been read gives its disk space back."""
+"""Reading a file, or a pipe, while another process still writes to it."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import stat
@@ -15,10 +14,6 @@ from ops.core.progress import Advance, ignored
 
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
-HOLE = 32 << 20
-"""Bytes that are given back at once."""
-
-_PUNCH_HOLE_KEEP_SIZE = 0x03  # linux/falloc.h
 
 
 class CancelledError(Exception):
@@ -28,17 +23,16 @@ class CancelledError(Exception):
 class Growing:
     """A file that grows at its end while it is read; it ends where it is when `whole` is set.
 
-    A pipe ends only then too, not when its writer closes it: a writer that died closes its end as well. `advance` is
-    told of every block.
+    A pipe too ends only then, not when its writer closes it: a writer that died closes its end as well. `advance` is
+    called with the size of every block.
     """
 
     def __init__(
         self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: Advance = ignored
     ) -> None:
         self._pipe = stat.S_ISFIFO(path.stat().st_mode)
-        self._file, self._writable = _open(path, pipe=self._pipe)
+        self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no writer yet
         self._path, self._whole, self._cancelled, self._advance = path, whole, cancelled, advance
-        self._freed = 0
         self.size = 0
         self.error: OpsError | CancelledError | None = None
 
@@ -66,43 +60,17 @@ class Growing:
             if block:
                 self.size += len(block)
                 self._advance(len(block))
-                self._give_back()
                 return block
             if whole:
-                self._hold_to_size()
+                self._require_all_read()
                 return b""
             self._whole.wait(POLL_SECONDS)
 
-    def _hold_to_size(self) -> None:
+    def _require_all_read(self) -> None:
         size = self.size if self._pipe else os.fstat(self._file).st_size
         if size != self.size:
             raise self._stop(SpoolError(f"{self._path}: {self.size} bytes were read of a file of {size}"))
 
-    def _give_back(self) -> None:
-        if self._writable and self.size - self._freed >= HOLE:
-            self._writable = _punch(self._file, self._freed, self.size - self._freed)
-            self._freed = self.size
-
     def _stop(self, error: OpsError | CancelledError) -> OpsError | CancelledError:
         self.error = error
         return error
-
-
-def _open(path: Path, *, pipe: bool) -> tuple[int, bool]:
-    """Open for reading; say whether holes may be punched, which asks for the right to write."""
-    if not pipe:
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            return file, os.fstat(file).st_nlink == 1  # under another name somebody else still reads it
-        except PermissionError:
-            pass
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), False  # a pipe's writer may still have to come
-
-
-def _punch(file: int, offset: int, length: int) -> bool:
-    """Free the blocks of a part of a file, whose size stays; say whether this system can."""
-    fallocate = getattr(ctypes.CDLL(None), "fallocate", None)  # Python has none; Linux alone
-    if fallocate is None:
-        return False
-    arguments = (ctypes.c_int(file), ctypes.c_int(_PUNCH_HOLE_KEEP_SIZE), ctypes.c_long(offset), ctypes.c_long(length))
-    return bool(fallocate(*arguments) == 0)

@@ -1,7 +1,9 @@
-"""The way out: file → zstd → age → equal parts → every store at once, while the file is still being written.
+"""Upload: file → zstd → age → equal parts → every store at once, while the file is still being written.
 
-What is held in memory is a few parts and a block a worker, whatever the size. A store that fails is left behind and the
+Memory holds a few parts and a block for each worker, whatever the size. A store that fails is left behind and the
 others go on. `ops.repository.download` is the way back.
+
+s3transfer is not used here: it reads one file for one store, so two stores would mean compressing and encrypting twice.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
@@ -30,7 +32,7 @@ MIB = 1 << 20
 PART_SIZE = 8 * MIB
 MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 WORKERS = 3
-"""Files on their way at once: one more than pg_dump writes, so that what is whole does not wait for what grows."""
+"""Files on their way at once: one more than pg_dump writes, so that a complete file need not wait for growing ones."""
 PARTS_IN_FLIGHT = 4
 PARTS_MEMORY = 96 * MIB
 """Larger parts: fewer of them at once."""
@@ -38,10 +40,16 @@ PARTS_MEMORY = 96 * MIB
 
 @dataclass(kw_only=True)
 class Destination:
-    """A store and what became of it: `error` is its first failure, after which it gets nothing more."""
+    """A store and its state: `error` is its first failure, after which it gets nothing more."""
 
     store: Store
     error: StoreError | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def fail(self, error: StoreError) -> None:
+        """Record a failure; only the first one is kept, whichever thread it comes from."""
+        with self._lock:
+            self.error = self.error or error
 
 
 class Outgoing:
@@ -53,7 +61,7 @@ class Outgoing:
         recipients: age public keys; none leaves the objects unencrypted.
         level: of zstd.
         largest: an upper estimate in bytes of the largest file, to choose the size of parts.
-        advance: told of the bytes of the dump as they are taken.
+        advance: called with the number of bytes of the dump as they are read.
     """
 
     def __init__(  # noqa: PLR0913  # all by name
@@ -75,6 +83,8 @@ class Outgoing:
         self._slots = threading.Semaphore(in_flight)
         self._files = ThreadPoolExecutor(WORKERS, thread_name_prefix="file")
         self._parts = ThreadPoolExecutor(in_flight, thread_name_prefix="part")
+        others = (in_flight + WORKERS) * max(1, len(destinations) - 1)
+        self._others = ThreadPoolExecutor(others, thread_name_prefix="destination")
         self._whole: dict[Path, threading.Event] = {}
         self._futures: dict[Path, Future[ObjectRecord]] = {}
         self._suffix = ".zst.age" if recipients else ".zst"
@@ -86,7 +96,7 @@ class Outgoing:
         self._futures[path] = self._files.submit(self._ship, path, self._whole[path])
 
     def finish(self, path: Path) -> None:
-        """Take note that it is whole."""
+        """Record that the file is complete."""
         self._whole[path].set()
 
     def check(self) -> None:
@@ -120,6 +130,7 @@ class Outgoing:
             event.set()
         self._files.shutdown(cancel_futures=True)
         self._parts.shutdown(cancel_futures=True)
+        self._others.shutdown(cancel_futures=True)
 
     def _ship(self, path: Path, whole: threading.Event) -> ObjectRecord:
         try:
@@ -175,18 +186,28 @@ class Outgoing:
         return self._parts.submit(one)
 
     def everywhere(self, work: Callable[[int, Store], None]) -> None:
-        """Do it for each destination that has not failed (index, store); note the failure of those that do now.
+        """Call `work` with index and store for all destinations that have not failed, at the same time.
 
         Raises:
-            StoreError: none is left.
+            StoreError: every destination has failed.
         """
-        for index, destination in enumerate(self._destinations):
-            if destination.error is None:
-                try:
-                    work(index, destination.store)
-                except StoreError as error:
-                    destination.error = error
-        failed = [d.error for d in self._destinations if d.error is not None]
+
+        def one(index: int, destination: Destination) -> None:
+            try:
+                work(index, destination.store)
+            except StoreError as error:
+                destination.fail(error)
+
+        live = [(index, each) for index, each in enumerate(self._destinations) if each.error is None]
+        others = [self._others.submit(one, *each) for each in live[1:]]
+        try:
+            for each in live[:1]:
+                one(*each)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+        failed = [each.error for each in self._destinations if each.error is not None]
         if len(failed) == len(self._destinations):
             raise failed[0]
 

@@ -14,7 +14,8 @@ from typing import Self
 
 from ops.core.errors import IntegrityError
 from ops.core.progress import Advance, ignored
-from ops.repository.download import Fetcher, Identities, all_or_none
+from ops.core.workers import cancel_on_error
+from ops.repository.download import Fetcher, Identities
 from ops.repository.incremental import Piece
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store
@@ -66,7 +67,7 @@ def fetch(
 
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = [pool.submit(one, piece) for piece in sorted(pieces, key=lambda piece: -piece.entry.size)]
-        with all_or_none(futures, cancelled):
+        with cancel_on_error(futures, cancelled):
             pass
 
 

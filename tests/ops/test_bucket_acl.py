@@ -13,8 +13,8 @@ from moto.server import ThreadedMotoServer
 
 from blueprint.outputs import BucketOutput
 from ops.repository.stores.s3 import S3Store
+from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import Reader
-from ops.sources.bucket.restore import SMALL
 from ops.sources.bucket.source import Bucket
 from tests.ops.source_kit import backup, keys, restore, silent
 
@@ -58,7 +58,7 @@ def test_what_everybody_may_read_comes_back_so_and_nothing_else_does(make, folde
     bucket, _ = assets.address("")
     for name, size, acl in (
         ("logo.png", 10, "public-read"),
-        ("video.mp4", SMALL + 1, "public-read"),  # put in parts
+        ("video.mp4", PART_SIZE + 1, "public-read"),  # put in parts
         ("invoice.pdf", 10, "private"),
     ):
         assets.client.put_object(Bucket=bucket, Key=name, Body=b"x" * size, ACL=acl)
@@ -66,7 +66,7 @@ def test_what_everybody_may_read_comes_back_so_and_nothing_else_does(make, folde
     backup(Bucket(store=assets), folder, recipients=recipients)
     restore(folder, Bucket(store=place), identities=identities)
     assert readable_by_all(place) == readable_by_all(assets) == {"logo.png", "video.mp4"}
-    assert {item.key: item.public for item in Reader(place, ignore=(), say=silent).read_all()} == {
+    assert {item.key: item.public for item in Reader(place, ignore=(), say=silent).read_all()[0]} == {
         "logo.png": True,
         "video.mp4": True,
         "invoice.pdf": False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -99,6 +99,18 @@ def test_a_store_that_was_silent_gets_no_backup_whose_base_it_never_had(stores):
     assert again.depends_on == ()
     for store in stores:
         assert missing(store, find(store, "assets")) == []
+
+
+def test_a_backup_dated_in_the_future_is_never_a_base(stores, monkeypatch):
+    """It would be the newest, and so the base of every run, until its time has come."""
+    first, _ = stores
+    base = make(Source(stores=(first,)), first)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "datetime", type("Ahead", (datetime,), {"now": lambda zone: NOW + timedelta(days=400)}))
+        ahead = make(Source(stores=(first,)), first)
+    assert ahead.id > base.id
+    made = make(Source(stores=(first,)), first)
+    assert made.depends_on == (base.id,)
 
 
 def test_only_what_the_environment_signed_is_built_on(stores):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import hashlib
 import os
 import resource
@@ -17,7 +16,8 @@ from ops.core.errors import IntegrityError, KeyProblemError, SpoolError, StoreEr
 from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.repository.download import Fetcher
 from ops.repository.manifest import ObjectRecord
-from ops.repository.tail_reader import HOLE, Growing
+from ops.repository.stores.folder import FolderStore
+from ops.repository.tail_reader import Growing
 from ops.repository.upload import MIB, PART_SIZE, Destination, Outgoing, part_size
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
@@ -109,19 +109,6 @@ def test_a_pipe_ends_when_it_is_said_to_and_not_when_its_writer_dies(tmp_path, f
     assert record.file_size == 9
 
 
-def test_what_was_read_of_a_large_file_gives_its_disk_space_back(tmp_path):
-    path, whole = tmp_path / "large", threading.Event()
-    path.write_bytes(b"x" * (2 * HOLE + MIB))
-    whole.set()
-    with Growing(path, whole, threading.Event()) as file:
-        while file.read():
-            pass
-    status = path.stat()
-    if status.st_blocks * 512 >= status.st_size:
-        pytest.skip("this file system punches no holes")
-    assert (status.st_size, status.st_blocks * 512 <= 2 * MIB) == (2 * HOLE + MIB, True)
-
-
 def test_a_file_that_shrinks_under_the_reader_is_an_error(tmp_path, folder):
     path, whole, cancelled = tmp_path / "1.dat", threading.Event(), threading.Event()
     path.write_bytes(b"x" * 100)
@@ -201,18 +188,73 @@ def test_any_flipped_byte_is_an_integrity_error_that_names_the_object(tmp_path, 
     fetcher.one(record, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["1.dat.gz", "1.dat"])
-def test_what_gzip_compressed_can_be_fetched_and_what_nothing_did(tmp_path, folder, key):
+def test_an_object_that_nothing_compressed_can_be_fetched_and_never_fills_the_disk(tmp_path, folder):
     content = os.urandom(3000) + b"0" * (5 * MIB)
-    stored = gzip.compress(content[:2000]) + gzip.compress(content[2000:]) if key.endswith(".gz") else content
-    folder.put_bytes(PREFIX + key, stored)
-    digests = {"sha256": hashlib.sha256(stored).hexdigest(), "file_sha256": hashlib.sha256(content).hexdigest()}
-    record = ObjectRecord(key=key, size=len(stored), file="1.dat", file_size=len(content), holds="a", **digests)
+    folder.put_bytes(PREFIX + "1.dat", content)
+    digest = hashlib.sha256(content).hexdigest()
+    record = ObjectRecord(
+        key="1.dat",
+        size=len(content),
+        sha256=digest,
+        file="1.dat",
+        file_size=len(content),
+        file_sha256=digest,
+        holds="",
+    )
     fetcher = Fetcher(store=folder, prefix=PREFIX)
     fetcher.one(record, tmp_path)
     assert (tmp_path / "1.dat").read_bytes() == content
     with pytest.raises(IntegrityError, match="longer than the 100 bytes"):
         fetcher.one(record.model_copy(update={"file_size": 100}), tmp_path)
+
+
+class FakeSlowStore:
+    """A store whose parts each take a while; notes when each began and ended, and can fail them."""
+
+    def __init__(self, store, *, fails=""):
+        self._store, self._fails, self.spans = store, fails, []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def upload(self, key):
+        upload = self._store.upload(key)
+        put = upload.put
+
+        def slow(number, part):
+            begun = time.monotonic()
+            time.sleep(0.1)
+            self.spans.append((begun, time.monotonic()))
+            if self._fails:
+                raise StoreError(f"{self._fails} {number}")
+            put(number, part)
+
+        upload.put = slow
+        return upload
+
+
+def test_a_part_goes_to_every_destination_at_once_and_not_one_after_the_other(tmp_path):
+    stores = [FakeSlowStore(FolderStore(tmp_path / name)) for name in ("a", "b", "c")]
+    path = tmp_path / "1.dat"
+    path.write_bytes(os.urandom(PART_SIZE + MIB))
+    outgoing(*stores).settle({path: ""})
+    first = [min(store.spans) for store in stores]
+    assert max(begun for begun, _ in first) < min(ended for _, ended in first)
+
+
+def test_the_error_of_a_destination_is_its_first_and_the_others_go_on(tmp_path):
+    good, bad = FolderStore(tmp_path / "good"), FakeSlowStore(FolderStore(tmp_path / "bad"), fails="part")
+    path = tmp_path / "1.dat"
+    path.write_bytes(os.urandom(5 * PART_SIZE))
+    destinations = [Destination(store=bad), Destination(store=good)]
+    out = Outgoing(destinations, PREFIX, recipients=(), level=1, largest=0)
+    (record,) = out.settle({path: ""})
+    assert stored(good) == record.size
+    assert destinations[1].error is None
+    first = destinations[0].error
+    assert first is not None
+    destinations[0].fail(StoreError("a later one"))
+    assert destinations[0].error is first
 
 
 def resident():

@@ -35,7 +35,7 @@ class Upload(Protocol):
 
 
 class Store(Protocol):
-    """A place for backups. Every method may raise `StoreError`; an object is there whole, or not at all."""
+    """A place for backups. Every method may raise `StoreError`; an object is there completely, or not at all."""
 
     @property
     def name(self) -> str:

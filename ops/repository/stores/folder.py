@@ -52,7 +52,7 @@ def _explained(path: Path) -> Generator[None]:
 
 
 class FolderStore:
-    """Objects are files under `root`. A file gets its name when it is whole."""
+    """Objects are files under `root`. A file gets its name when it is complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

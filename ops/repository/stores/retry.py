@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import HTTPClientError, IncompleteReadError, ResponseStreamingError, SSLError
+from botocore.exceptions import ConnectionError as NoConnectionError
+from botocore.exceptions import HTTPClientError, IncompleteReadError, SSLError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-BROKEN = (HTTPClientError, IncompleteReadError, ResponseStreamingError)
-"""What breaks on the way, and may hold the next time."""
+BROKEN = (HTTPClientError, NoConnectionError, IncompleteReadError)
+"""Errors of the network, which may pass."""
 
 BUSY = {408, 429, 500, 502, 503, 504}
 BUSY_CODES = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "Throttling"}
@@ -76,13 +78,17 @@ class Patience:
         return self.next_pause(since, attempts, asked)
 
 
+def is_busy(parsed: Mapping[str, Any]) -> bool:
+    """Return True if an answer says that the store is busy, so that the same request may pass later."""
+    status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in BUSY or parsed.get("Error", {}).get("Code", "") in BUSY_CODES
+
+
 def _asked(parsed: dict[str, Any]) -> float | None:
     """Return the seconds that a busy store asks us to wait; None where it is not busy."""
-    metadata = parsed.get("ResponseMetadata", {})
-    code = parsed.get("Error", {}).get("Code", "")
-    if metadata.get("HTTPStatusCode") not in BUSY and code not in BUSY_CODES:
+    if not is_busy(parsed):
         return None
-    header = metadata.get("HTTPHeaders", {}).get("retry-after", "")
+    header = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")
     if header.isdigit():
         return float(header)
     try:

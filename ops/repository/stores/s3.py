@@ -1,40 +1,75 @@
 """An S3-compatible bucket as a store: Spaces, R2, or the sandbox's own.
 
-Two traps of boto3 with stores that are not AWS are avoided here: checksums that other stores refuse (`when_required`;
-our own SHA-256 is in the manifest), and its transfer manager, which cannot send one part to two stores.
+Checksums that other stores than AWS refuse are turned off (`when_required`); our own SHA-256 is in the manifest.
 The proxy and the certificate authorities come by `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
-What is tried again is one request, so one part and never the whole: see `ops.repository.stores.retry`.
+One request is retried, so one part and never the whole object: see `ops.repository.stores.retry`.
+
+s3transfer is not used: it cannot send one part to two stores, sends no Content-MD5 with a part, pushes a download
+where age pulls it, and takes a completed upload whose answer was lost for a failure.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import boto3
+import botocore.auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from blueprint.outputs import BucketKey, BucketOutput
 from ops.core.errors import DeleteRefusedError, ObjectMissingError, StoreError, StoreUnreachableError
 from ops.repository.stores.base import StoredObject
-from ops.repository.stores.retry import BROKEN, Patience
+from ops.repository.stores.retry import BROKEN, Patience, is_busy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 Answer = TypeVar("Answer")
 CONCURRENCY = 4
+logging.getLogger("botocore.handlers").setLevel(logging.ERROR)  # it warns of each `Expires` that is no date
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
 BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
 MISSING = {"NoSuchKey", "404", "NotFound"}
+UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "AccessControlListNotSupported", "NotSupported", "XNotImplemented"}
+
+_BYTES_SIGNER = "ancla-s3v4-bytes"
+_HEADERS = "AnclaHeaders"
+"""The extra parameter that carries headers, which botocore sends as they are: a character for each byte."""
+
+
+class _BytesSigner(botocore.auth.S3SigV4Auth):
+    """Signature Version 4 over the bytes of the header values that are sent.
+
+    botocore would send and sign them as UTF-8; it also takes more characters for blanks than S3 does.
+    """
+
+    def add_auth(self, request: AWSRequest) -> None:
+        super().add_auth(request)
+        for name, value in request.headers.items():
+            if not value.isascii():  # bytes are sent as they are
+                request.headers.replace_header(name, cast("Any", value.encode("latin-1")))
+
+    def _header_value(self, value: str) -> str:
+        return re.sub(" +", " ", value.strip(" "))
+
+    def string_to_sign(self, request: AWSRequest, canonical_request: str) -> str:
+        digest = hashlib.sha256(canonical_request.encode("latin-1")).hexdigest()
+        context = cast("dict[str, str]", request.context)
+        return "\n".join(("AWS4-HMAC-SHA256", context["timestamp"], self.credential_scope(request), digest))
+
+
+cast("dict[str, Any]", botocore.auth.AUTH_TYPE_MAPS)[_BYTES_SIGNER] = _BytesSigner
 
 
 class S3Store:
@@ -64,25 +99,34 @@ class S3Store:
             ),
         )
         self.patience.watch(self._client)
+        register = cast("Any", self._client.meta.events.register)
+        for operation in ("PutObject", "CreateMultipartUpload"):
+            register(f"before-parameter-build.s3.{operation}", _take_headers)
+            register(f"before-call.s3.{operation}", _add_headers)
+            register(f"choose-signer.s3.{operation}", _choose_signer)
 
     @property
     def name(self) -> str:
         """The address, such as s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
-    def upload(self, key: str) -> _S3Upload:
-        """Begin a multipart upload; an object of one part becomes one request instead."""
-        return _S3Upload(self, key)
+    def upload(self, key: str, headers: Mapping[str, str] | None = None) -> _S3Upload:
+        """Begin a multipart upload; an object of one part becomes one request instead.
 
-    def put_bytes(self, key: str, content: bytes) -> None:
-        """Put a small object in one request."""
+        `headers` are sent with the object as they are, with a character for each byte (ISO-8859-1).
+        """
+        return _S3Upload(self, key, headers or {})
+
+    def put_bytes(self, key: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Put a small object in one request; `headers` as in `upload`."""
         with self.explained(key):
-            self.send(self._client.put_object, content, Bucket=self._bucket, Key=self._prefix + key)
+            address: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
+            self.send(self._client.put_object, content, **address, **{_HEADERS: headers or {}})
 
-    def send(self, request: Callable[..., Answer], body: bytes, **address: str | int) -> Answer:
-        """Ask with a body, and with its MD5 once the bucket has asked for one: where it has Object Lock, AWS and B2 do.
+    def send(self, request: Callable[..., Answer], body: bytes, **address: Any) -> Answer:
+        """Send a request with a body, and with its MD5 once the bucket has asked for one (Object Lock of AWS and B2).
 
-        It is not given unasked: it costs a processor a second for each GB, and our own SHA-256 is in the manifest.
+        The MD5 costs a second of CPU time for each GB, and our own SHA-256 is in the manifest.
         """
         if not self._wants_md5:
             try:
@@ -170,7 +214,7 @@ class S3Store:
     @contextmanager
     def explained(self, key: str) -> Generator[None]:
         """Turn the client's exceptions into ours, with the object's address."""
-        where = f"s3://{self._bucket}/{self._prefix}{key} at {self._endpoint}"
+        where = f"s3://{self._bucket}/{one_line(self._prefix + key)} at {self._endpoint}"
         try:
             yield
         except ClientError as error:
@@ -190,20 +234,54 @@ class S3Store:
                     f"{where}: the clock here or there is wrong by minutes; set it (timedatectl)"
                 ) from None
             raise StoreError(f"{where}: {code or 'refused'}") from None
-        except BotoCoreError as error:
+        except BROKEN as error:
             raise StoreUnreachableError(
                 f"{where}: no answer: {error}; check endpoint, proxy and certificates"
             ) from None
+        except BotoCoreError as error:  # nothing was sent: the server is not to blame
+            said = " ".join(str(error).split())
+            raise StoreError(f"{where}: the request cannot be made: {said}") from None
+
+
+def _take_headers(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    context[_HEADERS] = params.pop(_HEADERS, {})
+
+
+def _add_headers(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    params["headers"].update(context[_HEADERS])
+
+
+def _choose_signer(context: dict[str, Any], **_: object) -> str | None:
+    return _BYTES_SIGNER if context.get(_HEADERS) else None
+
+
+def why_refused(error: ClientError) -> str | None:
+    """Return the store's code where it refuses one object and not the key pair, the bucket or everything; else None."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    everything = code in BAD_KEY or code in {"NoSuchBucket", "QuotaExceeded"} or is_busy(error.response)
+    return (code or str(status)) if 400 <= status < 500 and not everything else None
+
+
+def is_unsupported(error: ClientError) -> bool:
+    """Return True if the store does not have this kind of request at all."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status in (405, 501) or error.response.get("Error", {}).get("Code", "") in UNSUPPORTED
+
+
+def one_line(key: str) -> str:
+    """Return a key as messages show it: characters that would break the line or the terminal are escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in key)
 
 
 def _keeps(error: ClientError) -> bool:
-    """Say whether the store heard us well and keeps the object: each one has another code for what is locked."""
+    """Return True if the store refuses to delete a locked object: each store has another code for it."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
 
 
 def _asks_for_md5(error: ClientError) -> bool:
-    """Say whether the store refused a request for want of an MD5; the code is InvalidRequest or MissingContentMD5."""
+    """Return True if the store refused a request without an MD5; the code is InvalidRequest or MissingContentMD5."""
     said = error.response.get("Error", {})
     return re.search("content-?md5", f"{said.get('Code')} {said.get('Message')}", re.IGNORECASE) is not None
 
@@ -225,8 +303,8 @@ class _Body:
         while True:
             try:
                 block = self._body.read(None if size < 0 else missing)
-            except BROKEN:
-                self._wait()
+            except BROKEN as error:
+                self._wait(error)
                 self._again()
                 continue
             self._position += len(block)
@@ -240,12 +318,12 @@ class _Body:
         """Give the connection back."""
         self._body.close()
 
-    def _wait(self) -> None:
+    def _wait(self, error: Exception) -> None:
         self._since = self._since if self._failures else time.monotonic()
         self._failures += 1
         pause = self._store.patience.next_pause(self._since, self._failures)
         if pause is None:
-            raise  # noqa: PLE0704  # called where the failure is handled
+            raise error
         time.sleep(pause)
 
     def _again(self) -> None:
@@ -259,8 +337,8 @@ class _Body:
 class _S3Upload:
     """The first part waits for a second one: most objects have none, and cost one request then."""
 
-    def __init__(self, store: S3Store, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: S3Store, key: str, headers: Mapping[str, str]) -> None:
+        self._store, self._key, self._headers = store, key, headers
         self._bucket, self._name = store.address(key)
         self._lock = threading.Lock()
         self._first: bytes | None = None
@@ -275,8 +353,9 @@ class _S3Upload:
                 return
             if self._id is None:
                 with self._store.explained(self._key):
-                    made = self._store.client.create_multipart_upload(Bucket=self._bucket, Key=self._name)
-                    self._id = made["UploadId"]
+                    begin = cast("Any", self._store.client.create_multipart_upload)
+                    made = begin(Bucket=self._bucket, Key=self._name, **{_HEADERS: self._headers})
+                    self._id = cast("str", made["UploadId"])
             upload, first, self._first = self._id, self._first, None
         if first is not None:
             self._put(upload, 1, first)
@@ -296,7 +375,7 @@ class _S3Upload:
 
     def complete(self) -> None:
         if self._id is None:
-            self._store.put_bytes(self._key, self._first or b"")
+            self._store.put_bytes(self._key, self._first or b"", self._headers)
             return
         with self._store.explained(self._key):
             try:

@@ -12,8 +12,7 @@ import random
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,12 +21,13 @@ from typing import IO
 
 from ops.core.errors import SourceError
 from ops.core.progress import Meter
+from ops.core.workers import run_all
 from ops.repository.incremental import Base
 from ops.repository.records import BucketObject, BucketRecord
 from ops.repository.stores.s3 import S3Store
 from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 from ops.sources.bucket import restore
-from ops.sources.bucket.reader import WORKERS, Facts, Reader, again, member_name
+from ops.sources.bucket.reader import WORKERS, Facts, Reader, UnreadableError, again, member_name, named, summed_up
 
 MIB = 1 << 20
 PACK_BYTES = 64 * MIB
@@ -39,14 +39,19 @@ FULL_EVERY = 30
 SAMPLE_SHARE = 0.01
 SAMPLE_LEAST = 5
 MOST_OBJECTS = 50_000
-"""Each is named in the manifest, which must stay small enough to be read whole."""
+"""Each is named in the manifest, which must stay small enough to be read at once."""
 
 IN_MEMORY = 1 * MIB
+UNKNOWN = "\ufffd"
+"""Stands in a listing for a character that the store could not write into it."""
+
+PROBES = 3
+"""Objects that a plan asks for, to see whether they can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What a listing is, held against the base. `touched` may have other metadata, and the same bytes."""
+    """A listing compared with the base. `touched` may have other metadata, and the same bytes."""
 
     taken: list[Facts]
     touched: list[BucketObject]
@@ -78,10 +83,10 @@ class Bucket(RestoreTarget[BucketRecord]):
         return f"{self.store.name} (marked by the object {restore.MARK})"
 
     def plan(self) -> SourcePlan:
-        """List, and say what would be read.
+        """List the objects; return what would be read.
 
         Raises:
-            SourceError: too many objects for one source.
+            SourceError: too many objects for one source, or the key pair may list and not read them.
             StoreError: the bucket does not answer.
         """
         listed = self._reader.listed()
@@ -91,6 +96,7 @@ class Bucket(RestoreTarget[BucketRecord]):
                 "name several in backup.sources, each with a prefix of its own"
             )
         changes = compare(listed, self._usable.record)
+        self._require_readable(changes.taken)
         basis = f"incremental to {self._usable.id}" if self._usable.record else f"full: {self._usable.why}"
         return SourcePlan(
             what=f"bucket {self.name}",
@@ -102,25 +108,42 @@ class Bucket(RestoreTarget[BucketRecord]):
     def dump(self, folder: Path, outbox: Outbox) -> Dump[BucketRecord]:
         """Read what changed into packs, and a sample of what did not.
 
+        An object that cannot be read is named in the record and costs the others nothing.
+
         Raises:
-            StoreError: the bucket does not answer, or an object cannot be read whole.
+            SourceError: no object can be read.
+            StoreError: the bucket does not answer.
         """
         folder.mkdir(mode=0o700)
         snapshot_at = datetime.now(UTC)
         base = self._usable
-        changes = compare(self._reader.listed(), base.record)
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="bucket") as pool:
-            kept = self._keep(changes, base, pool)
-            taken = [*changes.taken, *kept.anew]
-            packs = {folder / f"pack-{number:05}.tar": part for number, part in enumerate(cut(taken), 1)}
-            if not packs:  # a backup is never without an object, so that there is something to check
-                packs = {folder / "pack-00000.tar": []}
-            fill = _Filler(self._reader, outbox)
-            done = list(pool.map(fill.pack, packs.keys(), packs.values()))
-        objects = sorted([*kept.objects, *(item for pack in done for item in pack)], key=lambda item: item.key)
-        seen = {item.key for part in (changes.taken, changes.touched, changes.unchanged) for item in part}
-        gone = seen - {item.key for item in objects}  # between the listing and the reading
+        listed = self._reader.listed()
+        changes = compare(listed, base.record)
+        kept = self._keep(changes, base)
+        packs = {folder / f"pack-{n:05}.tar": part for n, part in enumerate(cut([*changes.taken, *kept.again]), 1)}
+        if not packs:  # a backup is never without an object, so that there is something to check
+            packs = {folder / "pack-00000.tar": []}
+        fill = _Filler(self._reader, outbox)
+        done = run_all(lambda pack: fill.pack(*pack), packs.items(), workers=WORKERS, name="bucket", stop=fill.failed)
+        by_key = {item.key: item for item in listed}
+        objects = [_compared(item, by_key) for item in (*kept.objects, *(item for pack in done for item in pack))]
+        objects.sort(key=lambda item: item.key)
+        if fill.unread and not objects:
+            key, why = min(fill.unread.items())
+            raise SourceError(f"{self.name}: no object can be read: {named(key)}: {why}")
+        gone = set(by_key) - {item.key for item in objects} - fill.unread.keys()  # between the listing and reading
+        for key in [key for key in gone if UNKNOWN in key]:  # listed, and not found under that name
+            fill.unread[key] = "the store's listing does not give its key, which has characters that XML has not"
+            gone.discard(key)
         bucket, prefix = self.store.address("")
+        not_kept = summed_up(
+            [
+                *((item.key, text) for item in objects for text in item.not_kept),
+                *((key, f"objects that cannot be read: {why}") for key, why in fill.unread.items()),
+            ]
+        )
+        for line in not_kept:
+            self.say(f"{self.name}: not in this backup: {line}")
         return Dump(
             files={path: f"{len(part)} objects" for path, part in packs.items()},
             record=BucketRecord(
@@ -132,6 +155,8 @@ class Bucket(RestoreTarget[BucketRecord]):
                 deleted=tuple(sorted({*changes.deleted, *gone})),
                 rehashed=kept.rehashed,
                 retaken=tuple(kept.differing),
+                unread=dict(sorted(fill.unread.items())),
+                not_kept=not_kept,
             ),
             snapshot_at=snapshot_at,
             depends_on=tuple(sorted({item.backup for item in objects if item.backup is not None})),
@@ -144,21 +169,21 @@ class Bucket(RestoreTarget[BucketRecord]):
         return TargetPlan(target=self.name)
 
     def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
-        """Put every object from its pack, with its metadata. See `ops.sources.bucket.restore`."""
+        """Put every object from its pack, with its headers and tags. See `ops.sources.bucket.restore`."""
         del progress
-        restore.put_all(self.store, download.wait(), record)
-        return []
+        return restore.put_all(self.store, download.wait(), record)
 
     def fingerprint(self) -> BucketRecord:
         """Read every object. The packs are empty names: nothing was written."""
-        found = self._reader.read_all()
+        found, unread = self._reader.read_all()
         bucket, prefix = self.store.address("")
-        return BucketRecord(bucket=bucket, prefix=prefix, based_on=None, generation=0, objects=tuple(found))
+        return BucketRecord(
+            bucket=bucket, prefix=prefix, based_on=None, generation=0, objects=tuple(found), unread=unread
+        )
 
     def compare(self, record: BucketRecord, skipped: Sequence[Skipped]) -> list[Difference]:
-        """Compare keys, sizes, SHA-256 and metadata with `record`, by reading every object."""
-        del skipped  # this kind skips nothing yet
-        return restore.differences(self.fingerprint(), record)
+        """Compare keys, sizes, SHA-256, headers, tags and ACL with `record`, by reading every object."""
+        return restore.differences(self.fingerprint(), record, skipped)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
         """Take the mark of an unfinished restore away."""
@@ -180,59 +205,86 @@ class Bucket(RestoreTarget[BucketRecord]):
             return Base(why=f"every {self.full_every}th is")
         return base
 
-    def _keep(self, changes: Changes, base: Base, pool: ThreadPoolExecutor) -> _Kept:
+    def _require_readable(self, taken: Sequence[Facts]) -> None:
+        """Ask for a few objects, so that a key pair that may list and not read is refused before anything is stored.
+
+        Raises:
+            SourceError: all of the few are refused.
+        """
+        refused: list[str] = []
+        for item in taken[:PROBES]:
+            try:
+                self._reader.probe(item.key)
+            except UnreadableError as error:
+                refused.append(str(error))
+        if refused and len(refused) == min(PROBES, len(taken)):
+            raise SourceError(
+                f"{self.name}: objects are listed and cannot be read: {refused[0]}; give the key pair the right to read"
+            )
+
+    def _keep(self, changes: Changes, base: Base) -> _Kept:
         """Look at what did not change, and read a sample of it."""
         sample = choose_sample(changes.unchanged)
         sampled = {item.key for item in sample}
         kept = _Kept(rehashed=len(sample))
-        kept.objects += [_in_its_pack(item, base.id) for item in changes.unchanged if item.key not in sampled]
-        for old, new in zip(changes.touched, pool.map(self._reader.head, changes.touched), strict=True):
-            if new is not None and (new.size, new.etag) == (old.size, old.etag):
+
+        def ask(look: Callable[[BucketObject], BucketObject | None], item: BucketObject) -> BucketObject | None:
+            try:
+                return look(item)
+            except UnreadableError as error:  # its bytes are in the base, and the listing says that they are the same
+                text = f"headers as of now: {error.why}"
+                return item.model_copy(update={"not_kept": (*item.not_kept, text)})
+
+        def ask_all(
+            look: Callable[[BucketObject], BucketObject | None], items: Sequence[BucketObject]
+        ) -> list[tuple[BucketObject, BucketObject]]:
+            found = run_all(lambda item: ask(look, item), items, workers=WORKERS, name="bucket")
+            return [(old, new) for old, new in zip(items, found, strict=True) if new is not None]
+
+        rest = [item for item in changes.unchanged if item.key not in sampled]
+        kept.objects += [_in_its_pack(new, base.id) for _, new in ask_all(self._reader.refreshed, rest)]
+        for old, new in ask_all(self._reader.head, changes.touched):
+            if (new.size, new.etag) == (old.size, old.etag):
                 kept.objects.append(_in_its_pack(new.model_copy(update={"sha256": old.sha256}), base.id))
-            elif new is not None:
-                kept.anew.append(Facts.of(new))
-        for old, new in zip(sample, pool.map(self._reader.read, (item.key for item in sample)), strict=True):
-            if new is None:
-                continue
+            else:
+                kept.again.append(Facts.of(new))
+        for old, new in ask_all(lambda item: self._reader.read(item.key), sample):
             if new.sha256 == old.sha256:
                 where = {"pack": old.pack, "backup": old.backup}
                 kept.objects.append(_in_its_pack(new.model_copy(update=where), base.id))
                 continue
-            kept.anew.append(Facts.of(new))
+            kept.again.append(Facts.of(new))
             if new.etag == old.etag:
                 kept.differing.append(old.key)
-                self.say(f"{self.name}/{old.key}: other bytes than in {base.id} under the same ETag; taken anew")
+                self.say(f"{self.name}/{named(old.key)}: other bytes than in {base.id} under the same ETag; read again")
         return kept
 
 
 @dataclass(kw_only=True)
 class _Kept:
-    """What stays in its pack; what must be taken anew although the listing did not say so; what was seen by reading."""
+    """Objects that stay in their packs, that must be read again though the listing did not say so, and that differ."""
 
     objects: list[BucketObject] = field(default_factory=list[BucketObject])
-    anew: list[Facts] = field(default_factory=list[Facts])
+    again: list[Facts] = field(default_factory=list[Facts])
     differing: list[str] = field(default_factory=list[str])
     rehashed: int
 
 
 class _Filler:
-    """Writes packs. When one fails the others stop."""
+    """Writes packs. When one fails the others stop. `unread` are the objects that could not be read, and why."""
 
     def __init__(self, reader: Reader, outbox: Outbox) -> None:
         self._reader, self._outbox = reader, outbox
-        self._failed = threading.Event()
+        self.failed = threading.Event()
+        self.unread: dict[str, str] = {}
 
     def pack(self, path: Path, listed: Sequence[Facts]) -> list[BucketObject]:
-        """Read objects into a tar, and send it on when it is whole; what is gone meanwhile is left out."""
-        try:
-            self._outbox.check()
-            if len(listed) == 1 and listed[0].size > PACK_BYTES:
-                taken = self._large(path, listed[0])
-            else:
-                taken = self._small(path, listed)
-        except BaseException:
-            self._failed.set()
-            raise
+        """Read objects into a tar, and send it on when it is complete; what is gone meanwhile is left out."""
+        self._outbox.check()
+        if len(listed) == 1 and listed[0].size > PACK_BYTES:
+            taken = self._large(path, listed[0])
+        else:
+            taken = self._small(path, listed)
         self._outbox.begin(path)
         self._outbox.finish(path)
         return taken
@@ -241,16 +293,23 @@ class _Filler:
         taken: list[BucketObject] = []
         with _new_tar(path) as tar:
             for item in listed:
-                if self._failed.is_set():
+                if self.failed.is_set():
                     break
                 with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(path.parent)) as held:
-                    found = again(lambda held=held, item=item: self._copy(item.key, held), item.key)
+                    found = self._read(lambda held=held, item=item: self._copy(item.key, held), item.key)
                     if found is None:
                         continue
                     held.seek(0)
                     tar.addfile(_member(found), held)
                 taken.append(found.model_copy(update={"pack": path.name}))
         return taken
+
+    def _read(self, attempt: Callable[[], BucketObject | None], key: str) -> BucketObject | None:
+        try:
+            return again(attempt, key)
+        except UnreadableError as error:
+            self.unread[key] = error.why
+            return None
 
     def _copy(self, key: str, held: IO[bytes]) -> BucketObject | None:
         held.seek(0)
@@ -264,18 +323,35 @@ class _Filler:
 
     def _large(self, path: Path, item: Facts) -> list[BucketObject]:
         def attempt() -> BucketObject | None:
-            with _new_tar(path) as tar, self._reader.open(item.key) as body:  # each try begins the file anew
+            with _new_tar(path) as tar, self._reader.open(item.key) as body:  # each try begins the file again
                 if body is None:
                     return None
-                tar.addfile(_member(body.facts), body)
-                return body.described()
+                if body.stated is not None:
+                    tar.addfile(_member(body.facts, body.stated), body)
+                    return body.described()
+            with tempfile.TemporaryFile(dir=str(path.parent)) as held, _new_tar(path) as tar:  # tar needs the size
+                if (found := self._copy(item.key, held)) is not None:
+                    held.seek(0)
+                    tar.addfile(_member(found), held)
+                return found
 
-        found = again(attempt, item.key)
+        found = self._read(attempt, item.key)
+        if found is None:
+            _new_tar(path).close()  # nothing of an object that could not be read
         return [found.model_copy(update={"pack": path.name})] if found else []
 
 
+def _compared(item: BucketObject, listed: Mapping[str, Facts]) -> BucketObject:
+    """Name it where the store lists another size than the same version of an object had when it was read."""
+    seen = listed.get(item.key)
+    if seen is None or seen.etag != item.etag or seen.size == item.size:
+        return item
+    text = f"size: {seen.size} bytes are listed, {item.size} were read"
+    return item.model_copy(update={"not_kept": (*(each for each in item.not_kept if each != text), text)})
+
+
 def compare(listed: Iterable[Facts], base: BucketRecord | None) -> Changes:
-    """Hold a listing against the backup before."""
+    """Compare a listing with the backup before."""
     known = {item.key: item for item in base.objects} if base else {}
     changes = Changes(taken=[], touched=[], unchanged=[], deleted=[])
     for item in listed:
@@ -317,7 +393,8 @@ def _new_tar(path: Path) -> tarfile.TarFile:
     return tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
 
 
-def _member(item: BucketObject) -> tarfile.TarInfo:
+def _member(item: BucketObject, size: int | None = None) -> tarfile.TarInfo:
     member = tarfile.TarInfo(member_name(item.key))
-    member.size, member.mtime, member.mode = item.size, int(item.modified.timestamp()), 0o644
+    member.size = item.size if size is None else size
+    member.mtime, member.mode = int(item.modified.timestamp()), 0o644
     return member

@@ -22,7 +22,7 @@ from typing import LiteralString, cast
 import psycopg
 
 from ops.core.errors import RestoreError
-from ops.repository.download import all_or_none
+from ops.core.workers import cancel_on_error
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
 from ops.sources.base import Pour
@@ -184,7 +184,7 @@ def pouring(endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Map
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="rows") as pool:
         result.futures = [pool.submit(one, of_one) for of_one in rows]
-        with all_or_none(result.futures, stop):
+        with cancel_on_error(result.futures, stop):
             yield result
 
 
