@@ -45,6 +45,16 @@ def takes(table: str, only: Sequence[str], without: Sequence[str]) -> bool:
     return (not only or any(map(fits, only))) and not any(map(fits, without))
 
 
+def shown_name(name: str | bytes) -> str:
+    r"""Return a name of any bytes as text; no two are the same. Bytes that are not UTF-8 become `\xNN`."""
+    raw = name if isinstance(name, bytes) else name.encode(errors="surrogateescape")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return raw.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return text.replace("\\", "\\\\") if "\\x" in text else text
+
+
 def _unsaid(value: object) -> bool:
     return not value
 
