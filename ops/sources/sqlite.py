@@ -568,6 +568,8 @@ def _schema_problems(path: Path) -> set[str]:
             if str(error).startswith("malformed database schema"):
                 return {str(error)}
             raise
+        except UnicodeError:  # of the message itself
+            return {"malformed database schema, with a name that is not UTF-8"}
     return set()
 
 
@@ -578,7 +580,7 @@ def _quick_check(connection: sqlite3.Connection, tables: Sequence[bytes], what: 
     """
     try:
         return _broken_rules(connection, "2147483647", what)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         _unless_damage(error)
     found: set[str] = set()
     for table in tables:

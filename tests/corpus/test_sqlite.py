@@ -337,15 +337,14 @@ def built(path, recipe):
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name} = {value}")
         connection.execute(f"PRAGMA journal_mode = {'wal' if 'wal' in journal else journal.partition(' ')[0]}")
-        for statement in ["BEGIN", *statements, "COMMIT", "PRAGMA writable_schema = ON", *spoilers]:
-            with suppress(sqlite3.Error, UnicodeEncodeError):
+        # made first: an app that writes over a broken schema does damage the file
+        filler = ["CREATE TABLE filler (a)", "INSERT INTO filler VALUES (randomblob(9000)), (randomblob(9000))"]
+        for statement in [*filler, "BEGIN", *statements, "COMMIT", "PRAGMA writable_schema = ON", *spoilers]:
+            with suppress(sqlite3.Error, UnicodeError):
                 connection.execute(statement)
         if journal == "hot journal":
-            connection.execute("PRAGMA writable_schema = RESET")
-            connection.execute("PRAGMA cache_size = 1")
             with suppress(sqlite3.Error):
-                connection.execute("CREATE TABLE IF NOT EXISTS filler (a)")
-                connection.execute("INSERT INTO filler SELECT randomblob(9000) FROM (VALUES (1), (2), (3))")
+                connection.execute("PRAGMA cache_size = 1")
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("UPDATE filler SET a = randomblob(20000)")
         if journal in {"hot journal", "wal left"}:

@@ -13,7 +13,7 @@ from ops.drill.context import Findings, Report
 from ops.drill.rehearsal import scratch_folder
 from ops.repository.manifest import Manifest
 from ops.repository.records import SqliteRecord
-from ops.sources.sqlite import SqliteFile
+from ops.sources.sqlite import SqliteFile, newly_unsound
 
 
 def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextlib.ExitStack, report: Report) -> bool:
@@ -33,7 +33,7 @@ def rehearse(found: Findings, folder: Path, manifest: Manifest, stack: contextli
         return False
     copy = place.fingerprint()
     found.asks.add("integrity")
-    found.add(checks.check_integrity(sorted(set(copy.unsound) - set(record.unsound))))
+    found.add(checks.check_integrity(newly_unsound(copy, record)))
     found.tables = checks.compare_tables(copy, record)
     found.tools |= {
         "sqlite": sqlite3.sqlite_version,
