@@ -243,13 +243,13 @@ class _Reader:
     def __init__(self, base: Path | None = None) -> None:
         self.held: list[Held] = []
         self.not_kept: list[str] = []
-        self._base = base
+        self._base = Path(_plain(base.absolute())) if base else None
         self._found: dict[str, Held] = {}
         self._inodes: dict[tuple[int, int], list[str]] = {}
 
     def configured(self, path: Path) -> None:
         """Read what a person named; links on the way are kept, and followed. Raises `SourceError`."""
-        place = os.path.normpath(path.absolute())
+        place = _plain(path.absolute())
         for _ in range(LINKS):
             status = self._status(place)
             if status is None:
@@ -257,7 +257,7 @@ class _Reader:
             if not stat.S_ISLNK(status.st_mode):
                 return self._take(place, status)
             target = self._link(place, status)
-            place = os.path.normpath(Path(os.path.realpath(Path(place).parent), target))
+            place = _plain(Path(os.path.realpath(Path(place).parent), target))
             if not os.path.lexists(place):
                 raise SourceError(f"{path}: is a link to {shown_name(target)}, and there is nothing; remove or mend it")
         raise SourceError(f"{path}: the link leads back to itself; name the file that is meant")
@@ -373,7 +373,7 @@ class _Reader:
     def _name(self, path: str) -> str:
         if self._base is None:
             return path
-        below = str(Path(path).relative_to(self._base.absolute()))
+        below = str(Path(path).relative_to(self._base))
         return "/" if below == "." else f"/{below}"
 
     def _not_kept(self, path: str, what: str) -> None:
@@ -406,6 +406,13 @@ class _Reader:
             f"{shown_name(path)}: {error.strerror}; run it as root, or name other paths in backup.sources of the stack "
             "file"
         )
+
+
+def _plain(path: Path) -> str:
+    """Return a path without `..`, as the system reads it: what stands before may be a link. Its last part may be one."""
+    if ".." not in path.parts:
+        return str(path)
+    return os.path.realpath(path) if path.name == ".." else str(Path(os.path.realpath(path.parent), path.name))
 
 
 @contextmanager

@@ -597,8 +597,10 @@ def _quick_check(connection: sqlite3.Connection, tables: Sequence[bytes], what: 
 def _broken_rules(connection: sqlite3.Connection, argument: str, what: str) -> set[str]:
     found: set[str] = set()
     for (says,) in connection.execute(f"PRAGMA quick_check({argument})"):
-        for line in shown_name(says).splitlines():
-            if line == "ok" or line.startswith("*** in database"):
+        text = shown_name(says)
+        # a name may have line ends too: only what is said of pages comes as several lines
+        for line in text.split("\n")[1:] if text.startswith("*** in database") else [text]:
+            if line == "ok":
                 continue
             if not _BROKEN_RULE.match(line):
                 raise SourceError(

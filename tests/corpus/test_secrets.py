@@ -188,6 +188,21 @@ def test_a_configured_link_is_kept_and_what_it_leads_to_as_well(tmp_path, throug
     assert made.source.not_kept == ()
 
 
+def test_paths_with_dots_mean_what_the_system_reads(tmp_path, through, monkeypatch):
+    """Past a link, `..` is the folder above the link's target, not the one that the link is in."""
+    (tmp_path / "far" / "in").mkdir(parents=True)
+    (tmp_path / "far" / "key").write_text("c4n4ry")
+    (tmp_path / "near").symlink_to("far/in")
+    made, back, _ = through(tmp_path / "near" / ".." / "key")
+    assert [file.path for file in made.source.files] == [f"{tmp_path}/far/key"]
+    assert below(back, tmp_path / "far" / "key").read_text() == "c4n4ry"
+    monkeypatch.chdir(tmp_path / "far")
+    dump = SecretFiles(paths=(Path("key"),)).dump(tmp_path / "dump", Kept())
+    place = SecretFiles(root=tmp_path / "near" / ".." / "other")
+    assert place.restore(tmp_path / "dump", dump.record) == []
+    assert place.check(dump.record) == []
+
+
 def test_what_a_file_has_beside_content_mode_and_owner_is_named(tmp_path, through):
     top = tmp_path / "more"
     top.mkdir()
@@ -402,6 +417,7 @@ def test_an_odd_dotenv_file_gives_its_names_or_none(name, tmp_path):
 
 def drawn(count, tmp_path):
     numbers, equal, accepted = itertools.count(), [], []
+    asked = max(1, count // 100)  # a process each
 
     @seed(SEED)
     @settings(
@@ -414,13 +430,13 @@ def drawn(count, tmp_path):
     )
     @given(dotenv_files())
     def each(content):
-        home = tmp_path / str(next(numbers))
+        number = next(numbers)
+        home = tmp_path / str(number)
         home.mkdir()
         names = names_in("/x/.env", content)
         assert not any(CANARY in name for name in names), "a piece of a value is shown as a name"
         assert list(dict(assignments("/x/.env", content))) == list(names)
-        read = compose_names(content, home)
-        if read is not None:
+        if number % asked == 0 and (read := compose_names(content, home)) is not None:
             assert not names or set(names) == read
             accepted.append(content)
             equal.append(set(names) == read)
@@ -435,7 +451,9 @@ def drawn(count, tmp_path):
         shutil.rmtree(home)
 
     each()
-    print(f"ANCLA_SEED={SEED}: {next(numbers)} dotenv files, compose took {len(accepted)}, names of {sum(equal)}")
+    print(
+        f"ANCLA_SEED={SEED}: {next(numbers)} dotenv files; compose took {len(accepted)}, {sum(equal)} with the same names"
+    )
     assert sum(equal) >= len(accepted) * 0.5
 
 

@@ -136,6 +136,16 @@ def test_an_odd_and_sound_file_is_backed_up_drilled_and_restored(case, tmp_path)
     assert dumped(back) == dumped(path)
 
 
+def test_a_name_of_several_lines_is_no_damage(tmp_path):
+    path = tmp_path / "live.db"
+    with closing(app(path)) as connection:
+        connection.executescript('CREATE TABLE "a\nb\x0bc" (d); INSERT INTO "a\nb\x0bc" VALUES (NULL)')
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, '(d)', '(d NOT NULL)')")
+    made, _ = through(path, tmp_path)
+    assert made.source.unsound == ("NULL value in a\nb\x0bc.d",)
+
+
 def test_an_empty_file_is_a_database_without_a_table(tmp_path):
     path = tmp_path / "live.db"
     path.touch()
