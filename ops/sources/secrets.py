@@ -409,7 +409,7 @@ class _Reader:
 
 
 def _plain(path: Path) -> str:
-    """Return a path without `..`, as the system reads it: what stands before may be a link. Its last part may be one."""
+    """Return a path without `..`, as the system reads it: what stands before may be a link. A last link is kept."""
     if ".." not in path.parts:
         return str(path)
     return os.path.realpath(path) if path.name == ".." else str(Path(os.path.realpath(path.parent), path.name))

@@ -451,9 +451,7 @@ def drawn(count, tmp_path):
         shutil.rmtree(home)
 
     each()
-    print(
-        f"ANCLA_SEED={SEED}: {next(numbers)} dotenv files; compose took {len(accepted)}, {sum(equal)} with the same names"
-    )
+    print(f"ANCLA_SEED={SEED}: {next(numbers)} dotenv files; took {len(accepted)}, {sum(equal)} with the same names")
     assert sum(equal) >= len(accepted) * 0.5
 
 
