@@ -276,6 +276,7 @@ class SqliteFile:
         begun = self._take(copy)
         try:
             with closing(_connect(copy, "rw")) as connection:
+                connection.execute("PRAGMA synchronous = OFF")  # it need not outlive this run
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
@@ -295,9 +296,13 @@ class SqliteFile:
             before, parts = self._state(), self._parts()
             with self._read(parts[0]) as file:
                 self._lock(file.fileno())  # held while `file` is open, and no other descriptor of it is closed
-                for part in parts:
-                    with nullcontext(file) if part == parts[0] else self._read(part) as source:
-                        self._copy_bytes(source, copy.with_name(copy.name + part.name.removeprefix(parts[0].name)))
+                try:
+                    for part in parts:
+                        with nullcontext(file) if part == parts[0] else self._read(part) as source:
+                            self._copy_bytes(source, copy.with_name(copy.name + part.name.removeprefix(parts[0].name)))
+                except SourceError:
+                    if self._state() == before:
+                        raise  # else the app has just recovered it, and its log or journal is gone
             if self._state() == before:
                 return begun
             for end in _SIDE_FILES:
@@ -346,6 +351,7 @@ class SqliteFile:
         """Copy the database; return a moment that what was copied is not older than."""
         wal = _pragma(source, "journal_mode") == "wal"
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            target.execute("PRAGMA synchronous = OFF")  # it need not outlive this run
             begun = datetime.now(UTC)
             if wal:
                 source.execute("BEGIN")

@@ -297,6 +297,20 @@ def test_a_writer_that_comes_while_the_private_copy_is_taken_makes_it_again(tmp_
     monkeypatch.setattr(SqliteFile, "_copy_bytes", copy_bytes)
     made = backup(SqliteFile(path=path), FolderStore(tmp_path / "store"))
     assert made.source.rows == 500
+    went = []
+
+    def gone(self, source, target):
+        real(self, source, target)
+        if not went:  # the app starts, and has recovered its log before it is read
+            went.append(path.with_name("live.db-wal").rename(tmp_path / "played back"))
+            shutil.copy(tmp_path / "recovered.db", path)
+
+    with closing(sqlite3.connect(tmp_path / "recovered.db")) as connection:
+        connection.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1), (2)")
+    monkeypatch.setattr(SqliteFile, "_copy_bytes", gone)
+    assert backup(SqliteFile(path=path), FolderStore(tmp_path / "store")).source.rows == 2
+    path.unlink()
+    crashed(path, "wal")
     monkeypatch.setattr(SqliteFile, "_copy_bytes", lambda self, source, target: os.utime(path))
     with pytest.raises(SourceError, match="was changed 5 times while it was copied"):
         backup(SqliteFile(path=path), FolderStore(tmp_path / "store"))
@@ -344,6 +358,7 @@ def built(path, recipe):
     pragmas, statements, spoilers, journal = recipe
     alive = path.with_name("alive")
     with closing(app(alive)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name} = {value}")
         connection.execute(f"PRAGMA journal_mode = {'wal' if 'wal' in journal else journal.partition(' ')[0]}")
