@@ -61,11 +61,12 @@ _BROKEN_RULE = re.compile(
     r"(NULL|NUMERIC|TEXT|non-\S+) value in |CHECK constraint failed in |non-unique entry in index "
     r"|row \d+ (missing from|values differ from) index |wrong # of entries in index |rowid not at end-of-record "
     r"|malformed inverted index |unable to validate the inverted index |In RTree |Page \d+(:| is) never used"
+    r"|max rootpage \(\d+\) disagrees with header "
 )
 """Lines of quick_check about content that breaks a rule of its schema, or pages that are only wasted: each row can be
 read. Any other line is damage."""
 
-_UNUSED = "pages that nothing uses"
+_UNUSED = "pages that no definition uses"
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -612,7 +613,7 @@ def _broken_rules(connection: sqlite3.Connection, argument: str, what: str) -> s
                 raise SourceError(
                     f"{what}: is damaged: quick_check says: {line}; take the last backup, or `.recover` of sqlite3"
                 )
-            found.add(_UNUSED if "never used" in line else line)
+            found.add(_UNUSED if "never used" in line or line.startswith("max rootpage") else line)
     return found
 
 
