@@ -460,5 +460,6 @@ def test_drawn_dotenv_files_are_carried_and_name_no_value(tmp_path):
 
 
 @pytest.mark.all
+@pytest.mark.timeout(1800)
 def test_a_thousand_drawn_dotenv_files_are_carried_and_name_no_value(tmp_path):
     drawn(1000, tmp_path)

@@ -425,5 +425,6 @@ def test_drawn_files_are_carried(tmp_path):
 
 
 @pytest.mark.all
+@pytest.mark.timeout(1800)
 def test_a_thousand_drawn_files_are_carried(tmp_path):
     drawn(1000, tmp_path)
