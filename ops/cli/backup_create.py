@@ -23,7 +23,7 @@ from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import backup_run
 from ops.repository import catalog
 from ops.repository.age import make_identity, recipient_of
-from ops.repository.records import PostgresRecord, SqliteRecord
+from ops.repository.records import PostgresRecord, SqliteRecord, notes
 from ops.sources.postgres.source import PostgresDatabase
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.stack.remote_ops import create_there
@@ -93,6 +93,9 @@ def _create(
         spool=spool,
     )
     manifest = create(job, console.step, console.progress)
+    if lost := [line for line in notes(manifest.source) if line.startswith("not kept")]:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        console.step(f"{lost[0]}{more}; see `ops backup show --name {name}`")
     return [
         {
             "id": manifest.id,
@@ -182,8 +185,8 @@ def show_command(
             entry.key, entry.holds, formatting.size(entry.size), formatting.size(entry.file_size), entry.sha256[:16]
         )
     console.out.print(objects)
-    for line in getattr(record, "not_kept", ()):
-        console.out.print(f"not in this backup: {line}", markup=False)
+    for line in notes(record):
+        console.out.print(line, markup=False)
     console.out.print("by hand: RESTORE.md in its folder")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -17,25 +16,12 @@ from ops.repository.age import read_identities, refuse_closed
 from ops.repository.download import Identities
 from ops.repository.incremental import pieces
 from ops.repository.manifest import Manifest
-from ops.repository.records import SecretsRecord
+from ops.repository.records import SecretsRecord, shown_name
 from ops.repository.stores.base import Store
 from ops.restore.download import fetch
-from ops.sources.secrets import ARCHIVE, Held, assignments, open_archive
+from ops.sources.secrets import ARCHIVE, assignments, open_archive
 from ops.stack.outputs import load_stack
 from ops.targets import destinations
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamesDiff:
-    """Names that came, went, or have another value; a name is a file, or `FILE: VARIABLE`.
-
-    `compared` says whether values were compared at all: for that both must be decrypted. No value is in here.
-    """
-
-    added: list[str]
-    removed: list[str]
-    changed: list[str] = field(default_factory=list[str])
-    compared: bool = False
 
 
 def diff_command(
@@ -61,51 +47,46 @@ def diff_command(
             console.step(
                 f"{manifest.id}: this environment's key has not signed it: somebody else may have put it there"
             )
-    found = names_diff(place, left, right, identities)
+    encrypted = bool(left.recipients or right.recipients)
+    before, after = ({} if encrypted and not identities else _values(place, each, identities) for each in (left, right))
+    old_names, new_names = _names(left), _names(right)
+    found = {
+        "added": sorted(new_names - old_names),
+        "removed": sorted(old_names - new_names),
+        "changed": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+    }
+    compared = bool(before)
     if as_json:
-        console.print_json({"old": left.id, "new": right.id, **asdict(found)})
+        console.print_json({"old": left.id, "new": right.id, **found, "compared": compared})
         return
-    for mark, names in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+    for mark, names in zip("+-~", found.values(), strict=True):
         for item in names:
             console.out.print(f"{mark} {item}", markup=False)
-    if not (found.added or found.removed or found.changed):
-        console.out.print("no difference" if found.compared else "the same names")
-    if not found.compared:
+    if not any(found.values()):
+        console.out.print("no difference" if compared else "the same names")
+    if not compared:
         console.out.print("values were not compared: that takes --identity", style="dim")
-
-
-def names_diff(store: Store, left: Manifest, right: Manifest, identities: Identities) -> NamesDiff:
-    """Compare two backups of secrets; their values in memory and a private folder, and only with identities.
-
-    Raises:
-        StackError: one is of another kind.
-        IntegrityError, KeyProblemError: it cannot be read.
-    """
-    before, after = (_names(manifest) for manifest in (left, right))
-    added, removed = sorted(after - before), sorted(before - after)
-    encrypted = bool(left.recipients or right.recipients)
-    if encrypted and not identities:
-        return NamesDiff(added=added, removed=removed)
-    old, new = (_values(store, manifest, identities) for manifest in (left, right))
-    changed = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
-    return NamesDiff(added=added, removed=removed, changed=changed, compared=True)
 
 
 def _names(manifest: Manifest) -> set[str]:
     record = manifest.source
     if not isinstance(record, SecretsRecord):
         raise StackError(f"{manifest.id}: is a backup of {record.kind}; only secrets are compared by name")
-    return {item for file in record.files for item in (file.path, *(f"{file.path}: {name}" for name in file.names))}
+    return {
+        *(f"{file.path}: {name}" for file in record.files for name in file.names),
+        *(item.path for item in (*record.files, *record.folders, *record.links)),
+    }
 
 
 def _values(store: Store, manifest: Manifest, identities: Identities) -> dict[str, object]:
-    with tempfile.TemporaryDirectory(prefix="ancla-diff-") as name:  # mode 0700
-        fetch(store, pieces(store, manifest), Path(name), identities)
-        _, files = open_archive(Path(name) / ARCHIVE)
-    return {name: value for file in files for name, value in _facts(file).items()}
-
-
-def _facts(file: Held) -> dict[str, object]:
-    variables = {f"{file.path}: {name}": value for name, value in assignments(file.path, file.content)}
-    rest = (file.mode, file.uid, file.gid) if variables else (file.mode, file.uid, file.gid, file.content)
-    return {file.path: rest, **variables}
+    """Decrypt a backup in memory and a private folder; return what there is to compare by name. Never shown."""
+    with tempfile.TemporaryDirectory(prefix="ancla-diff-") as folder:  # mode 0700
+        fetch(store, pieces(store, manifest), Path(folder), identities)
+        _, held = open_archive(Path(folder) / ARCHIVE)
+    values: dict[str, object] = {}
+    for item in held:
+        path = shown_name(item.path)
+        variables = {f"{path}: {name}": value for name, value in assignments(item.path, item.content)}
+        rest = (item.kind, item.mode, item.uid, item.gid, item.target)
+        values |= {path: rest if variables else (*rest, item.content), **variables}
+    return values

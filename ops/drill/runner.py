@@ -227,8 +227,8 @@ def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextli
 
 
 def named(record: Any) -> list[str]:
-    """Return what a record says of itself that is not compared, or not restored."""
-    return [*getattr(record, "not_compared", ()), *getattr(record, "not_restored", ())]
+    """Return what a record names that is not kept, not compared, or not restored."""
+    return [line for field in ("not_kept", "not_compared", "not_restored") for line in getattr(record, field, ())]
 
 
 def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> Manifest | None:

@@ -45,6 +45,16 @@ def takes(table: str, only: Sequence[str], without: Sequence[str]) -> bool:
     return (not only or any(map(fits, only))) and not any(map(fits, without))
 
 
+def shown_name(name: str | bytes) -> str:
+    r"""Return a name of any bytes as text; no two are the same. Bytes that are not UTF-8 become `\xNN`."""
+    raw = name if isinstance(name, bytes) else name.encode(errors="surrogateescape")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return raw.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
+    return text.replace("\\", "\\\\") if "\\x" in text else text
+
+
 def _unsaid(value: object) -> bool:
     return not value
 
@@ -183,8 +193,9 @@ class PostgresRecord(Record):
 class SqliteRecord(Record):
     """A SQLite database file as it was copied. `schema_digest` is of its definitions, in the order of their names.
 
-    `mode`, `uid` and `gid` are the file's. `unsound` names rows that break a foreign key in the source already;
-    `not_compared` names what has no rows of its own.
+    `mode`, `uid` and `gid` are the file's. `unsound` names what breaks a rule of its schema in the source already, or
+    cannot be checked there (the copy is the same); `not_compared` names tables that have no rows of their own, or whose
+    rows SQLite cannot read without the app.
     """
 
     kind: Literal["sqlite"] = "sqlite"
@@ -210,7 +221,9 @@ class SqliteRecord(Record):
 class SecretFile(Record):
     """One file of a secrets backup: its place, mode and owner, and the *names* of its variables where it has any.
 
-    Nothing here says anything of a value: no size, and no digest, from which a short secret could be guessed.
+    `mac` is an HMAC-SHA256 over path and content, keyed as the record's `fingerprint`: nothing here says anything of a
+    value, no size, and no digest from which a short secret could be guessed. `same_as` is the path of the file that
+    this one is a hard link of.
     """
 
     path: str
@@ -218,19 +231,43 @@ class SecretFile(Record):
     uid: int
     gid: int
     names: tuple[str, ...] = ()
+    mac: Digest
+    same_as: str | None = None
+
+
+class SecretFolder(Record):
+    """One folder of a secrets backup."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+
+class SecretLink(Record):
+    """One symbolic link of a secrets backup, as it was written: its target need not be there."""
+
+    path: str
+    target: str
+    uid: int
+    gid: int
 
 
 class SecretsRecord(Record):
-    """Files that hold secrets, as one encrypted tar.
+    """Files that hold secrets with their folders and links, as one encrypted tar. Paths are written by `shown_name`.
 
-    `fingerprint` is an HMAC-SHA256 over paths, modes, owners and contents. Its key is random, new for each backup, and
-    inside of the archive alone: who can decrypt it can prove that it is whole, and nobody else can try guesses.
+    `fingerprint` is an HMAC-SHA256 over all of it but the variables' names. Its key is random, new for each backup, and
+    inside of the archive alone: who can decrypt it can prove that it is intact, and nobody else can try guesses.
     The archive's own SHA-256 in the manifest is salted by the same key.
+    `not_kept` names what was there and is not in the archive, or comes back without something it had.
     """
 
     kind: Literal["secrets"] = "secrets"
     files: tuple[SecretFile, ...]
+    folders: tuple[SecretFolder, ...] = ()
+    links: tuple[SecretLink, ...] = ()
     fingerprint: Digest
+    not_kept: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -289,3 +326,14 @@ class BucketRecord(Record):
 
 
 AnyRecord = Annotated[PostgresRecord | SqliteRecord | SecretsRecord | BucketRecord, Field(discriminator="kind")]
+
+
+def notes(record: AnyRecord) -> list[str]:
+    """Return what a backup says of itself that its reader must know, one line each, first what is not in it."""
+    labels = {
+        "not_kept": "not kept",
+        "not_restored": "not restored",
+        "not_compared": "not compared",
+        "unsound": "not sound in the source",
+    }
+    return [f"{label}: {line}" for field, label in labels.items() for line in getattr(record, field, ())]

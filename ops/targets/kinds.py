@@ -42,7 +42,7 @@ from ops.sources.postgres.scratch import TIMES_THE_DUMP, scratch_database
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.target import DatabaseTarget
 from ops.sources.secrets import SecretFiles
-from ops.sources.sqlite import SqliteFile
+from ops.sources.sqlite import SqliteFile, newly_unsound
 from ops.stack.outputs import LoadedStack
 from ops.targets.destinations import assets, stores
 from ops.targets.servers import live, own_server, server_of
@@ -156,7 +156,7 @@ class _ScratchSqlite(SqliteFile, ScratchTarget[SqliteRecord]):
         return Examination(
             compared=f"{len(record.tables)} tables, {record.rows} rows, quick_check ok",
             tables=(record.tables, copy.tables),
-            invalid=sorted(set(copy.unsound) - set(record.unsound)),
+            invalid=newly_unsound(copy, record),
             tools={"sqlite": sqlite3.sqlite_version, "source sqlite": record.sqlite_version, **_machine()},
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
@@ -10,6 +11,8 @@ import pytest
 
 from ops.cli import backup_create
 from ops.core.errors import SourceError
+from ops.sources.secrets import SecretFiles
+from tests.ops.source_kit import backup, keys
 
 
 @pytest.fixture
@@ -54,3 +57,36 @@ def test_an_interrupt_ends_all_of_it(failures, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         backup_create.create_command.__wrapped__(as_json=True)
     assert failures == {}
+
+
+def test_what_a_backup_does_not_keep_is_shown_by_it(folder, tmp_path, monkeypatch, capsys):
+    """Once when it is made, and each line by `show`."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("c4n4ry")
+    os.mkfifo(tmp_path / "secrets" / "pipe")
+    (tmp_path / "secrets" / "link").symlink_to("../../outside")
+    recipients, _ = keys(tmp_path)
+    made = backup(SecretFiles(paths=(tmp_path / "secrets",)), folder, recipients=recipients)
+    monkeypatch.setattr(backup_create, "load_stack", lambda *given: None)
+    monkeypatch.setattr(backup_create, "one_name", lambda loaded, name: name)
+    monkeypatch.setattr(backup_create.destinations, "store", lambda *given: folder)
+    backup_create.show_command(made.id, name="thing")
+    shown = capsys.readouterr().out.replace("\n", "")
+    assert f"not kept: {tmp_path}/secrets/pipe: a pipe".replace("\n", "") in shown
+    assert f"not kept: {tmp_path}/secrets/link: what the link leads to, ../../outside: nothing is there" in shown
+    said = []
+    monkeypatch.setattr(backup_create, "create", lambda *given: made)
+    monkeypatch.setattr(backup_create.console, "step", said.append)
+    monkeypatch.setattr(backup_create.destinations, "stores", lambda loaded: {"one": folder})
+    monkeypatch.setattr(backup_create.backup_sets, "elsewhere", lambda loaded, name: False)
+    backup_create._create(stack(recipients), "thing", {"thing": SecretFiles}, None, stream=False)
+    (line,) = said
+    assert line.startswith("not kept: ")
+    assert line.endswith("and 1 more; see `ops backup show --name thing`")
+
+
+def stack(recipients):
+    outputs = SimpleNamespace(
+        environment="staging", project="test", backup=SimpleNamespace(recipients=recipients, level=3)
+    )
+    return SimpleNamespace(outputs=outputs, secrets=SimpleNamespace(backup_signing_key=None))

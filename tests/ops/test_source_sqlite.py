@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -160,13 +162,11 @@ def test_what_is_only_in_the_write_ahead_log_is_in_the_backup(tmp_path, folder):
 def test_what_is_no_database_is_one_clear_line(tmp_path, leads):
     (tmp_path / "text").write_text("hello " * 500)
     (tmp_path / "cipher").write_bytes(os.urandom(4096))
-    (tmp_path / "none").touch()
     torn = tmp_path / "torn"
     torn.write_bytes(leads.read_bytes()[:100] + b"\xff" * 4000)
     for name, says in {
         "text": "text: is not a SQLite database$",
         "cipher": "is not a SQLite database: it looks encrypted",
-        "none": "is empty: no database has been made",
         "absent": "there is no such file; see backup.sources",
         "torn": "torn: ",
     }.items():
@@ -174,6 +174,29 @@ def test_what_is_no_database_is_one_clear_line(tmp_path, leads):
             SqliteFile(path=tmp_path / name).plan()
         assert "\n" not in str(caught.value)
     SqliteFile(path=leads).plan()
+
+
+def test_a_restore_writes_through_one_descriptor_and_never_through_a_link(leads, folder, tmp_path, monkeypatch):
+    """Who may write the folder too puts a link to a file of root's where the copy is made."""
+    made = backup(SqliteFile(path=leads), folder)
+    victim, place = tmp_path / "victim", SqliteFile(path=tmp_path / "back.db")
+    victim.write_text("as it was")
+    victim.chmod(0o600)
+    before = (victim.read_text(), victim.stat().st_mode, victim.stat().st_uid)
+    (tmp_path / "dump").mkdir()
+    shutil.copy(leads, tmp_path / "dump" / sqlite.FILE)
+    real = shutil.copyfileobj
+
+    def swapped(source, target, *more):
+        Path(place.left).unlink()
+        Path(place.left).symlink_to(victim)
+        real(source, target, *more)
+
+    monkeypatch.setattr(shutil, "copyfileobj", swapped)
+    place.restore(tmp_path / "dump", made.source.model_copy(update={"mode": 0o4777}))
+    assert (victim.read_text(), victim.stat().st_mode, victim.stat().st_uid) == before
+    with pytest.raises(RestoreError, match="cannot be written: File exists"):
+        place.restore(tmp_path / "dump", made.source)
 
 
 def test_a_locked_database_is_one_clear_line(leads, folder, monkeypatch):

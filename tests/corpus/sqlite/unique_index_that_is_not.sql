@@ -1,0 +1,10 @@
+CREATE TABLE plain (a, b);
+INSERT INTO plain VALUES (NULL, 1), (NULL, 1);
+CREATE TRIGGER stop BEFORE DELETE ON plain BEGIN SELECT RAISE(ABORT, 'no'); END;
+CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, a);
+INSERT INTO counted (a) VALUES (1), (2);
+DELETE FROM counted;
+ANALYZE;
+CREATE INDEX broken ON plain (b);
+PRAGMA writable_schema = ON;
+UPDATE sqlite_master SET sql = 'CREATE UNIQUE INDEX broken ON plain (b)' WHERE name = 'broken';
