@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from blueprint.fields import (
+    AbsolutePath,
     AgeRecipient,
+    BucketName,
     EnvironmentVariable,
     Port,
     PostgresMajor,
@@ -15,11 +17,12 @@ from blueprint.fields import (
     Schedule,
     Slug,
     SshPublicKey,
+    Written,
 )
 from blueprint.model import Settings
 
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*[^/\x00]$")]
-BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+EXAMPLE_RECIPIENT = "age1jtrfz86cu0jhfl3t3mc97tumhsd7fny2yt5xxp74dlcsfyclkydqk6xelc"
+"""The age recipient in the stack files that come with Ancla. Nobody has its identity: what it encrypts is lost."""
 
 
 class RetentionSettings(Settings):
@@ -81,7 +84,7 @@ class BucketSource(Settings):
     prefix: str = ""
 
 
-TablePattern = Annotated[str, StringConstraints(pattern=r"^[^.]+\..+$")]
+TablePattern = Annotated[str, Written(r"[^.]+\..+", "names no schema: write schema.table, such as public.logs")]
 
 
 class TableFilter(Settings):
@@ -101,6 +104,16 @@ SourceSettings = Annotated[
 ]
 
 
+ForeignBucket = Annotated[
+    str,
+    Written(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]",
+        "is not the name of a bucket: use 3 to 63 letters, digits, - and ., with a letter or digit at both ends",
+    ),
+]
+_SPACE = TypeAdapter[str](BucketName)
+
+
 class BackupDestination(Settings):
     """A bucket for backups. Without `endpoint` it is a Space that Ancla creates in `region`.
 
@@ -108,10 +121,20 @@ class BackupDestination(Settings):
     `secrets.backupKeys.<bucket>`.
     """
 
-    bucket: BucketName
+    bucket: ForeignBucket
     region: str | None = None
-    endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
+    endpoint: Annotated[str, Written(r"https?://\S+", "is not an address: it begins with https://")] | None = None
     prefix: str = ""
+
+    @model_validator(mode="after")
+    def _space_name(self) -> BackupDestination:
+        if self.endpoint is None:
+            try:
+                _SPACE.validate_python(self.bucket)
+            except ValidationError as error:
+                why = error.errors()[0].get("ctx", {}).get("error")
+                raise ValueError(f"bucket: {self.bucket} {why}; a Space is made of this name") from None
+        return self
 
 
 class BackupSettings(Settings):

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from blueprint.dns_records import check_authority
+from blueprint.host_names import check_domain, check_owner
 from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES
 
 
@@ -27,16 +29,6 @@ class Region(StrEnum):
     SGP1 = "sgp1"
     SYD1 = "syd1"
     TOR1 = "tor1"
-
-
-_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
-
-
-def _domain(value: str) -> str:
-    labels = value.split(".")
-    if len(labels) < 2 or not all(_LABEL.fullmatch(label) for label in labels) or not labels[-1].isalpha():
-        raise ValueError("is not a domain name: use lower-case labels joined by dots, such as example.org")
-    return value
 
 
 def _cidr(value: str) -> str:
@@ -65,6 +57,25 @@ class OneOf:
         return value
 
 
+@dataclass(frozen=True)
+class Written:
+    """Text of one pattern. Editors get the pattern by the schema; a person gets `why`, which names what is allowed."""
+
+    pattern: str
+    why: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^({self.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(self.why)
+        return value
+
+
 def _public_key(value: str) -> str:
     parts = value.split()
     if len(parts) < 2 or not parts[0].startswith(("ssh-", "ecdsa-", "sk-")):
@@ -86,27 +97,87 @@ def _age_recipient(value: str) -> str:
     return value
 
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
-Domain = Annotated[str, AfterValidator(_domain)]
+_POSTGRES_BYTES = 63  # of a name; PostgreSQL cuts the rest off, and two names can become one
+
+
+def _postgres_name(value: str) -> str:
+    size = len(value.encode())
+    if not value or "\0" in value:
+        raise ValueError("cannot be a name in PostgreSQL: give at least one character, and no NUL")
+    if size > _POSTGRES_BYTES:
+        raise ValueError(f"has {size} bytes, and a name in PostgreSQL has at most {_POSTGRES_BYTES}; shorten it")
+    return value
+
+
+def _backed_up_name(value: str) -> str:
+    if "/" in value or value in (".", "..") or value != value.strip() or not value.isprintable():
+        raise ValueError(
+            "names the folder of its backups too, and cannot: leave out / and line breaks, and spaces at the ends; "
+            "a database of such a name is backed up by a source of backup.sources, which has a name of its own"
+        )
+    return value
+
+
+def slug(why: str = "") -> Written:
+    """Return the pattern of a short name, which DigitalOcean, host names and folders take."""
+    return Written(
+        r"[a-z][a-z0-9-]{0,38}[a-z0-9]",
+        f"is not a short name: use 2 to 40 lower-case letters, digits and -, a letter first and no - last{why}",
+    )
+
+
+Slug = Annotated[str, slug()]
+Domain = Annotated[str, AfterValidator(check_domain)]
+RecordName = Annotated[str, AfterValidator(check_owner)]
+Authority = Annotated[str, AfterValidator(check_authority)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
-AgeRecipient = Annotated[str, StringConstraints(pattern=r"^age1[02-9ac-hj-np-z]{58}$"), AfterValidator(_age_recipient)]
+AgeRecipient = Annotated[
+    str,
+    Written(
+        r"age1[02-9ac-hj-np-z]{58}", "is no age recipient: it is age1 and 58 characters, on one line; copy it again"
+    ),
+    AfterValidator(_age_recipient),
+]
 Schedule = Annotated[
     str,
-    StringConstraints(
-        min_length=1,
-        # Roughly OnCalendar: a word such as daily, or weekdays, date and time; then a zone. The machine asks systemd.
-        pattern=(
-            r"^([a-z]{5,12}|([A-Z][a-z]{2,8}((,|\.\.)[A-Z][a-z]{2,8})*)?"
-            r"( ?[0-9*][0-9*,./~]*(-[0-9*][0-9*,./~]*){1,2})?( ?[0-9*][0-9*,./]*(:[0-9*][0-9*,./]*){1,2})?)"
-            r"( (UTC|[A-Z][A-Za-z]+/[A-Za-z_/+-]+))?$"
-        ),
+    Written(
+        # Roughly OnCalendar: a word such as daily, or weekdays, date and time; then a zone. systemd decides.
+        r"(?=\S)([a-z]{5,12}|([A-Z][a-z]{2,8}((,|\.\.)[A-Z][a-z]{2,8})*)?"
+        r"( ?[0-9*][0-9*,./~]*(-[0-9*][0-9*,./~]*){1,2})?( ?[0-9*][0-9*,./]*(:[0-9*][0-9*,./]*){1,2})?)"
+        r"( [A-Z][A-Za-z0-9]*([/_+-][A-Za-z0-9]+)*)?",
+        "is not a schedule of systemd (and cron's order is another): write weekdays, date and time, such as "
+        '"*-*-* 03:00:00", "Mon..Fri 03:00" or "daily", and a zone after it if it is not UTC, such as '
+        '"03:00 Europe/Berlin"; `systemd-analyze calendar` explains one',
     ),
 ]
-EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+EnvironmentVariable = Annotated[
+    str,
+    Written(
+        r"[A-Za-z_][A-Za-z0-9_.]*",
+        "cannot be the name of a variable: the file that hands it to the container takes letters, digits, _ and ., "
+        "and no digit first; rename it (many frameworks read __ for :)",
+    ),
+]
 PostgresMajor = Literal["13", "14", "15", "16", "17", "18"]
-PostgresName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+PostgresName = Annotated[str, AfterValidator(_postgres_name)]
+ClusterDatabase = Annotated[PostgresName, AfterValidator(_backed_up_name)]
+BucketName = Annotated[
+    str,
+    Written(
+        r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
+        "is not the name of a bucket: use 3 to 63 lower-case letters, digits and -, "
+        "with a letter or digit at both ends",
+    ),
+]
+UrlPath = Annotated[str, Written(r"/\S*", "is not a path: it begins with / and has no space, such as /health")]
+AbsolutePath = Annotated[
+    str,
+    Written(
+        r"/[^\x00]*[^/\x00]", "is not the full path of a file or folder: it begins with / and does not end with one"
+    ),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Percent = Annotated[int, Field(ge=1, le=100)]

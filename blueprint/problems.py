@@ -101,8 +101,6 @@ def _message(details: ErrorDetails) -> str:  # noqa: PLR0911 - one line for each
         known = re.search(r"allowed: ([^;]+)$", text)
         near = _suggestion(str(details["input"]), known[1].split(", ")) if known and found else ""
         return f"{found} {text}{near}" if found else text
-    if kind == "string_pattern_mismatch":
-        return f"found {found or 'a value that'}{'' if not found else ', which'} does not match {context['pattern']}"
     if kind in _WANTED:
         quotes = (
             ": put it in quotes" if kind == "string_type" and isinstance(details["input"], bool | int | float) else ""

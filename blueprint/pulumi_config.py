@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from blueprint import problems
 from blueprint.keys import KeyFormatError, public_line
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
-from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted
+from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted, stack_of
 
 SECRETS_VARIABLE = "ANCLA_SECRETS"
 PRIVATE_KEYS = ("deploy_key", "bootstrap_host_key", "host_key", "backup_signing_key")
@@ -46,26 +46,50 @@ def load_stack_file(path: Path, *, environ: Mapping[str, str] = os.environ) -> E
     Secrets that it lacks are no error here (see `check_buildable`).
 
     Raises:
-        SettingsError: the file cannot be read, or does not validate.
+        SettingsError: the file cannot be read, does not validate, or is by its name of another environment.
     """
-    try:
-        return _load(lambda: read_stack_file(path), environ)
-    except StackFileError as error:
-        raise SettingsError(str(error)) from None
+    settings = _load(lambda: read_stack_file(path), environ)
+    _check_stack(settings, stack_of(path))
+    return settings
 
 
 def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSettings:
     """Read the configuration of the running Pulumi program, and make sure that it can be built.
 
     Raises:
-        SettingsError: it does not validate, asks for what is not built yet, or lacks a secret.
+        SettingsError: it does not validate, asks for what is not built yet, lacks a secret, is of another environment
+            than the stack, or comes of a stack file that other readers would read differently.
     """
-    try:
-        settings = _load(read_engine_config, environ)
-    except StackFileError as error:
-        raise SettingsError(str(error)) from None
+    import pulumi  # noqa: PLC0415 - `ops` and the droplet read settings without Pulumi
+
+    settings = _load(lambda: _engine_config(Path(pulumi.get_root_directory()), pulumi.get_stack()), environ)
+    _check_stack(settings, pulumi.get_stack())
     check_buildable(settings)
     return settings
+
+
+def _engine_config(folder: Path, stack: str) -> dict[str, Any]:
+    """Return the engine's configuration, once the stack file it was read from is known to have one reading.
+
+    The engine hands on `port: 03001` as 1537: from the number alone nobody can tell what was written.
+    """
+    path = folder / f"Pulumi.{stack}.yaml"
+    if path.is_file():
+        read_stack_file(path)
+    return read_engine_config()
+
+
+def _check_stack(settings: EnvironmentSettings, stack: str | None) -> None:
+    """Refuse an environment of another name than the stack: it would take the first one's names and records.
+
+    Raises:
+        SettingsError: they differ.
+    """
+    if stack is not None and stack != settings.environment:
+        raise SettingsError(
+            f"{NAMESPACE}:environment: found {json.dumps(settings.environment)}, and the stack is {stack} "
+            f"(Pulumi.{stack}.yaml); give both one name: a copied file would fight for the other stack's resources"
+        )
 
 
 def check_buildable(settings: EnvironmentSettings) -> None:
@@ -169,5 +193,7 @@ def _load(read: Callable[[], dict[str, Any]], environ: Mapping[str, str]) -> Env
 
     try:
         return EnvironmentSettings.model_validate(Sources().model_extra)
+    except StackFileError as error:
+        raise SettingsError(*error.problems) from None
     except ValidationError as error:
         raise SettingsError(*problems.lines(error)) from None

@@ -8,14 +8,33 @@ Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
 
 from blueprint.backup import BackupSettings
+from blueprint.dns_records import (
+    FIELDS,
+    NULL,
+    TTL,
+    UNKNOWN,
+    Claim,
+    RecordType,
+    canonical,
+    check_value,
+    conflicts,
+    describe,
+    is_outside,
+    relative,
+)
 from blueprint.fields import (
+    AbsolutePath,
+    Authority,
+    BucketName,
     Cidr,
+    ClusterDatabase,
     DatabaseSize,
     Domain,
     DropletSize,
@@ -25,9 +44,12 @@ from blueprint.fields import (
     Port,
     PostgresMajor,
     PostgresName,
+    RecordName,
     Region,
     Slug,
     SshPublicKey,
+    UrlPath,
+    Written,
 )
 from blueprint.model import Settings
 from blueprint.sizes import DATABASE_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
@@ -87,12 +109,27 @@ class ServiceSettings(Settings):
     """One container of the app. `route` is its public path on the app's domain; none keeps it private."""
 
     name: Slug
-    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9._-]+)?$")] = Field(
-        description="repository in the environment's registry and tag, such as web:1.2.0"
-    )
+    image: Annotated[
+        str,
+        Written(
+            r"[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?",
+            "is not an image: write its repository in the environment's registry, in lower case, and a tag, "
+            "such as web:1.2.0",
+        ),
+    ] = Field(description="repository in the environment's registry and tag, such as web:1.2.0")
     port: Port
-    health_path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
-    route: Annotated[str, StringConstraints(pattern=r"^/([a-z0-9-]+(/[a-z0-9-]+)*)?$")] | None = None
+    health_path: UrlPath = "/health"
+    route: (
+        Annotated[
+            str,
+            Written(
+                r"/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?",
+                "is not a route: it begins with /, does not end with one, and has letters, digits, -, _, . and ~ "
+                "between, such as /api/v1",
+            ),
+        ]
+        | None
+    ) = None
     environment: dict[EnvironmentVariable, str] = Field(default_factory=dict)
     secrets: tuple[EnvironmentVariable, ...] = Field(
         default=(), description="names of variables whose values are in secrets.app"
@@ -114,7 +151,7 @@ class ManagedPostgresql(Settings):
     version: PostgresMajor = "15"
     size: DatabaseSize
     nodes: int = Field(default=1, ge=1, le=3)
-    databases: tuple[PostgresName, ...] = Field(default=("app",), min_length=1)
+    databases: tuple[ClusterDatabase, ...] = Field(default=("app",), min_length=1)
     user: PostgresName = "app"
     pool: PoolSettings | None = None
     read_replicas: int = Field(default=0, ge=0, le=5)
@@ -135,7 +172,7 @@ class SelfHostedPostgresql(Settings):
 
     kind: Literal["self-hosted-postgresql"]
     version: str = "15"
-    databases: tuple[PostgresName, ...] = ("app",)
+    databases: tuple[ClusterDatabase, ...] = ("app",)
     extensions: tuple[str, ...] = ()
 
 
@@ -143,7 +180,7 @@ class Sqlite(Settings):
     """A SQLite file on the droplet (plan 003)."""
 
     kind: Literal["sqlite"]
-    path: Annotated[str, StringConstraints(pattern=r"^/")]
+    path: AbsolutePath
 
 
 class NoDatabase(Settings):
@@ -196,7 +233,7 @@ class CdnSettings(Settings):
 class AssetsSettings(Settings):
     """A Space for public assets. Its objects are world-readable, never world-writable."""
 
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    bucket: BucketName
     cdn: CdnSettings | None = CdnSettings()
     cors: tuple[CorsRule, ...] = ()
     lifecycle: tuple[LifecycleRule, ...] = ()
@@ -204,35 +241,53 @@ class AssetsSettings(Settings):
 
 
 class DnsRecordSettings(Settings):
-    """One record beside those Ancla makes. `name` is relative (`@` is the apex); `ttl` in seconds."""
+    """One record beside those Ancla makes. `name` is relative to the domain (`@` is the domain itself).
 
-    type: Literal["A", "AAAA", "CNAME", "TXT", "MX", "CAA", "SRV", "NS"]
-    name: str
+    `value` has the form of its type: an address for A and AAAA, the name of a host for CNAME, MX, NS and SRV (`.` where
+    there is no such service), text without quotes for TXT, an authority or `;` for CAA. Names are in ASCII (`xn--…`).
+    `ttl` is in seconds. MX needs `priority`, SRV `priority`, `weight` and `port`, CAA `flags` and `tag`.
+    """
+
+    type: RecordType
+    name: RecordName
     value: str
-    ttl: int = Field(default=1800, ge=30)
+    ttl: int = Field(default=TTL, ge=30)
     priority: int | None = Field(default=None, ge=0, le=65535)
     flags: int | None = Field(default=None, ge=0, le=255)
     tag: Literal["issue", "issuewild", "iodef"] | None = None
-    port: Port | None = None
+    port: int | None = Field(default=None, ge=0, le=65535)
     weight: int | None = Field(default=None, ge=0, le=65535)
 
     @model_validator(mode="after")
-    def _fields_of_the_type(self) -> DnsRecordSettings:
-        if self.type in ("MX", "SRV") and self.priority is None:
-            raise ValueError(f"a {self.type} record needs priority")
-        if self.type == "SRV" and (self.port is None or self.weight is None):
-            raise ValueError("an SRV record needs port and weight")
-        if self.type == "CAA" and (self.tag is None or self.flags is None):
-            raise ValueError("a CAA record needs flags and tag")
+    def _form_of_the_type(self) -> DnsRecordSettings:
+        needed = FIELDS.get(self.type, ())
+        kind = f"{'an' if self.type in ('A', 'AAAA', 'MX', 'SRV', 'NS') else 'a'} {self.type} record"
+        for field in ("priority", "weight", "port", "flags", "tag"):
+            if field in needed and getattr(self, field) is None:
+                raise ValueError(f"{kind} needs {' and '.join(needed)}")
+            if field not in needed and getattr(self, field) is not None:
+                raise ValueError(f"{kind} takes no {field}; remove it")
+        try:
+            check_value(self.type, self.value, self.tag)
+        except ValueError as error:
+            raise ValueError(f"value: {describe(self.value)} {error}") from None
+        if self.type == "MX" and self.value == NULL and self.priority != 0:
+            raise ValueError('priority: an MX "." (no mail is taken here) has priority 0')
+        if self.type == "SRV" and self.value != NULL and self.port == 0:
+            raise ValueError('port: 0 goes with the value "." (there is no such service here); name the port')
         return self
 
 
 class DnsSettings(Settings):
-    """The zone. Apex, www, api and assets records come by themselves; these are added."""
+    """The zone. Records of the app and of the CDN come by themselves; `records` are added.
+
+    `hosts` are the names that lead to the app; leave one out to give it a record of your own.
+    """
 
     manage: bool = True
+    hosts: tuple[Literal["@", "www", "api"], ...] = ("@", "www", "api")
     records: tuple[DnsRecordSettings, ...] = ()
-    caa: tuple[str, ...] = Field(default=("letsencrypt.org",), description="authorities allowed to issue")
+    caa: tuple[Authority, ...] = Field(default=("letsencrypt.org",), description="authorities allowed to issue")
 
 
 class AccessSettings(Settings):
@@ -254,7 +309,7 @@ class UptimeSettings(Settings):
     """Outside checks of the public address. `latency_ms` in milliseconds, `period` how long it must hold."""
 
     enabled: bool = True
-    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/health"
+    path: UrlPath = "/health"
     regions: tuple[Literal["us_east", "us_west", "eu_west", "se_asia"], ...] = ("us_east", "us_west")
     latency_ms: int = Field(default=500, ge=1)
     period: Literal["2m", "3m", "5m", "10m", "15m", "30m", "1h"] = "5m"
@@ -263,7 +318,7 @@ class UptimeSettings(Settings):
 class SlackChannel(Settings):
     """A Slack channel; its webhook address is the secret `secrets.slackWebhook`."""
 
-    channel: Annotated[str, StringConstraints(pattern=r"^#[a-z0-9_-]+$")]
+    channel: Annotated[str, Written(r"[#@]\S+", "is not a channel: it begins with #, such as #ops")]
 
 
 class MonitoringSettings(Settings):
@@ -271,7 +326,9 @@ class MonitoringSettings(Settings):
 
     thresholds: Thresholds = Thresholds()
     window: Literal["5m", "10m", "30m", "1h"] = "5m"
-    emails: tuple[Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...] = ()
+    emails: tuple[
+        Annotated[str, Written(r"[^@\s]+@[^@\s]+\.[^@\s]+", "is not an e-mail address, such as ops@example.org")], ...
+    ] = ()
     slack: SlackChannel | None = None
     uptime: UptimeSettings = UptimeSettings()
 
@@ -279,7 +336,14 @@ class MonitoringSettings(Settings):
 class RegistrySettings(Settings):
     """The account's container registry (one per account). `create: false` uses the one that is there."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")]
+    name: Annotated[
+        str,
+        Written(
+            r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
+            "is not the name of a registry: use 3 to 63 lower-case letters, digits and -, "
+            "with a letter or digit at both ends",
+        ),
+    ]
     tier: Annotated[str, OneOf(tuple(REGISTRY_TIERS), "registry tier")] = "basic"
     create: bool = True
 
@@ -369,9 +433,64 @@ class EnvironmentSettings(Settings):
         for value in sorted(self.backup.tables.keys() - filtered):
             known = ", ".join(sorted(filtered)) or "none"
             raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
+        for problem in dns_conflicts(self):
+            raise ValueError(problem)
         if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
             raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
         return self
+
+
+def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
+    """Yield a line for each record that cannot be beside another one, those that Ancla makes included."""
+    domain, dns = settings.domain, settings.dns
+    own = [
+        Claim(
+            type="A",
+            name=host,
+            identity=UNKNOWN,
+            ttl=TTL,
+            origin="made by Ancla, leads to the app",
+            remedy=f'leave "{host}" out of dns.hosts to make it yours',
+        )
+        for host in dict.fromkeys(dns.hosts)
+    ]
+    cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
+    if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
+        own.append(
+            Claim(
+                type="CNAME",
+                name=relative(cdn, domain),
+                identity=UNKNOWN,
+                ttl=TTL,
+                origin="assets.cdn.domain",
+                remedy="give assets.cdn.domain another name",
+            )
+        )
+    own += [
+        Claim(
+            type="CAA",
+            name="@",
+            identity=f"issue {authority}",
+            ttl=TTL,
+            origin=f"dns.caa[{index}]",
+            remedy="remove one",
+        )
+        for index, authority in enumerate(dns.caa)
+    ]
+    wanted: list[Claim] = []
+    for index, record in enumerate(dns.records):
+        origin = f"dns.records[{index}]"
+        if is_outside(record.name, domain):
+            yield f"{origin}.name: {describe(record.name)} is not in {domain}; write one that is, or leave the dot out"
+        name = relative(record.name, domain)
+        wanted.append(Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl, origin=origin))
+    yield from conflicts(own, wanted)
+
+
+def identity_of(record: DnsRecordSettings) -> str:
+    """Return what tells a record from others of its name and type: they may share a name, and not this."""
+    value = canonical(record.type, record.value)
+    return {"SRV": f"{record.port} {value}", "CAA": f"{record.tag} {value}"}.get(record.type, value)
 
 
 def not_built(settings: EnvironmentSettings) -> list[str]:
@@ -389,6 +508,11 @@ def not_built(settings: EnvironmentSettings) -> list[str]:
     if settings.cache is not None:
         found.append(f"cache.kind: {settings.cache.kind}")
     found += [f"extras: {name}" for name in settings.extras]
+    found += [
+        f"services[{index}].replicas: {service.replicas}"
+        for index, service in enumerate(settings.services)
+        if service.replicas > 1
+    ]
     return found
 
 

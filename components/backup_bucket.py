@@ -62,7 +62,7 @@ class BackupBucket(pulumi.ComponentResource):
                     abort_incomplete_multipart_upload_days=_ABORT_UPLOADS_DAYS,
                 )
             ],
-            opts=args.lifecycle.options(self, Kind.BUCKET),
+            opts=args.lifecycle.options(self, Kind.BACKUPS),
         )
         key = scoped_key(f"{name}-key", args.key_name, bucket, parent=self)
         self.bucket, self.bucket_urn = bucket.name, bucket.bucket_urn

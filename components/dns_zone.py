@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +11,13 @@ from typing import Any
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from blueprint.settings import DnsRecordSettings
+from blueprint.dns_records import NOBODY, NULL, TTL, UNKNOWN, canonical, relative
+from blueprint.settings import DnsRecordSettings, identity_of
 from components.lifecycle import Kind, Lifecycle
-
-TTL = 1800
-"""Seconds. Records of one name and type share one TTL at DigitalOcean, so there is one for all that are made here."""
 
 _NAMES = ("CNAME", "MX", "NS", "SRV")  # their value is a name; without a dot at its end it is taken as relative
 _CAA_FLAGS = 0
+_AS_THEY_ARE = (NULL, NOBODY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,14 @@ class AssetsHost:
 
 @dataclass(frozen=True, kw_only=True)
 class DnsZoneArgs:
-    """`address` is the app's IPv4 address; `authorities` may issue certificates; `records` come beside those here."""
+    """`address` is the app's IPv4 address, to which `hosts` lead; `authorities` may issue certificates.
+
+    `records` come beside those.
+    """
 
     domain: str
     address: pulumi.Input[str]
+    hosts: Sequence[str]
     authorities: Sequence[str]
     records: Sequence[DnsRecordSettings]
     assets: AssetsHost | None
@@ -41,12 +46,12 @@ class DnsZoneArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One record. `key` names its resource and is unique in the zone; `name` is relative, `@` the apex."""
+    """One record; `name` is relative, `@` the apex. `identity` tells it from others of its name and type."""
 
-    key: str
     type: str
     name: str
     value: pulumi.Input[str]
+    identity: str = UNKNOWN
     ttl: int = TTL
     priority: int | None = None
     flags: int | None = None
@@ -54,52 +59,92 @@ class Record:
     port: int | None = None
     weight: int | None = None
 
+    @property
+    def host_key(self) -> str:
+        """The name of the resource where this is the one A or CNAME record of its name.
+
+        Both types have it, so that one becomes the other by a replacement, whose delete can come first.
+        """
+        return f"host-{_label(self.name)}"
+
+    @property
+    def key(self) -> str:
+        """The name of the resource by what the record is: nothing that is added or removed beside it changes it."""
+        if not self.identity:
+            return self.host_key
+        readable = re.fullmatch(r"[a-z0-9.-]{1,60}", self.identity) and self.type != "TXT"
+        end = self.identity if readable else hashlib.sha256(self.identity.encode()).hexdigest()[:12]
+        return f"{self.type.lower()}-{_label(self.name)}-{end}"
+
+
+def _label(name: str) -> str:
+    return "apex" if name == "@" else f"_apex.{name}" if name == "apex" else name
+
 
 def absolute(name: str) -> str:
     """Return a name with the dot at its end; `@` stays the apex."""
     return name if name == "@" or name.endswith(".") else f"{name}."
 
 
-def relative(name: str, domain: str) -> str:
-    """Return an absolute or relative name as a record of the zone is named."""
-    name = name.rstrip(".")
-    return "@" if name in (domain, "@", "") else name.removesuffix(f".{domain}")
-
-
 def build_records(args: DnsZoneArgs) -> list[Record]:
     """Return every record of the zone.
 
-    They are apex, www, api, assets where it has a certificate, CAA, and the settings' own.
+    They are the app's hosts, assets where it has a certificate, CAA, and the settings' own.
     """
-    records = [
-        Record(key=f"a-{key}", type="A", name=name, value=args.address)
-        for key, name in (("apex", "@"), ("www", "www"), ("api", "api"))
-    ]
+    records = [Record(type="A", name=name, value=args.address) for name in dict.fromkeys(args.hosts)]
     if args.assets is not None and args.assets.domain.endswith(f".{args.domain}"):
         endpoint = pulumi.Output.from_input(args.assets.endpoint).apply(absolute)
-        records.append(
-            Record(key="cname-assets", type="CNAME", name=relative(args.assets.domain, args.domain), value=endpoint)
-        )
+        records.append(Record(type="CNAME", name=relative(args.assets.domain, args.domain), value=endpoint))
     records += [
-        Record(key=f"caa-{authority}", type="CAA", name="@", value=absolute(authority), flags=_CAA_FLAGS, tag="issue")
+        Record(
+            type="CAA",
+            name="@",
+            value=_sent("CAA", authority, "issue"),
+            identity=f"issue {authority}",
+            flags=_CAA_FLAGS,
+            tag="issue",
+        )
         for authority in args.authorities
     ]
-    return records + [_of_settings(record, args.domain, args.records) for record in args.records]
+    return records + [_of_settings(record, args.domain) for record in args.records]
 
 
-def _of_settings(record: DnsRecordSettings, domain: str, others: Sequence[DnsRecordSettings]) -> Record:
-    name = relative(record.name, domain)
-    same = [other for other in others if (other.type, relative(other.name, domain)) == (record.type, name)]
-    suffix = f"-{same.index(record) + 1}" if len(same) > 1 else ""
-    is_name = record.type in _NAMES or (record.type == "CAA" and record.tag != "iodef")
+def _of_settings(record: DnsRecordSettings, domain: str) -> Record:
     details: dict[str, Any] = record.model_dump(include={"ttl", "priority", "flags", "tag", "port", "weight"})
     return Record(
-        key=f"{record.type.lower()}-{'apex' if name == '@' else name}{suffix}",
         type=record.type,
-        name=name,
-        value=absolute(record.value) if is_name else record.value,
+        name=relative(record.name, domain),
+        value=_sent(record.type, canonical(record.type, record.value), record.tag),
+        identity=identity_of(record),
         **details,
     )
+
+
+def _sent(kind: str, value: str, tag: str | None) -> str:
+    """Return a value as the API wants it: names with the dot at their end, `.` and `;` as they are."""
+    is_name = kind in _NAMES or (kind == "CAA" and tag != "iodef")
+    return absolute(value) if is_name and value not in _AS_THEY_ARE else value
+
+
+def build_resources(records: Sequence[Record]) -> list[tuple[str, list[str], Record]]:
+    """Return each record with the name of its resource and the names that it may have had before.
+
+    The one A or CNAME record of a name has the resource of that name (`host_key`), others one by their value. Where a
+    second address comes to a name, the first listed one takes the resource over; where one is left, it takes its own
+    back. So neither is made again.
+    """
+    hosts: dict[str, list[Record]] = {}
+    for record in records:
+        if record.type in ("A", "CNAME"):
+            hosts.setdefault(record.name, []).append(record)
+    found: list[tuple[str, list[str], Record]] = []
+    for record in records:
+        same = hosts[record.name] if record.type in ("A", "CNAME") else []
+        if len(same) == 1:
+            found.append((record.host_key, [record.key] if record.key != record.host_key else [], record))
+        else:
+            found.append((record.key, [record.host_key] if same and same[0] is record else [], record))
+    return found
 
 
 class DnsZone(pulumi.ComponentResource):
@@ -111,11 +156,14 @@ class DnsZone(pulumi.ComponentResource):
         super().__init__("ancla:dns_zone:DnsZone", name, None, opts)
         # No `ip_address`: it makes an apex record that no resource owns.
         zone = digitalocean.Domain(f"{name}-zone", name=args.domain, opts=args.lifecycle.options(self, Kind.ZONE))
-        # Deleting the zone deletes its records.
-        part = pulumi.ResourceOptions(parent=self, deleted_with=args.lifecycle.goes_with(zone, Kind.ZONE))
-        for record in build_records(args):
-            digitalocean.DnsRecord(
-                f"{name}-{record.key}",
+        hosts: dict[str, digitalocean.DnsRecord] = {}
+        # Hosts first: what comes to a name where a CNAME was waits until that one has gone.
+        for key, former, record in sorted(
+            build_resources(build_records(args)), key=lambda item: not item[0].startswith("host-")
+        ):
+            is_host = key == record.host_key
+            made = digitalocean.DnsRecord(
+                f"{name}-{key}",
                 domain=zone.name,
                 type=record.type,
                 name=record.name,
@@ -126,7 +174,19 @@ class DnsZone(pulumi.ComponentResource):
                 tag=record.tag,
                 port=record.port,
                 weight=record.weight,
-                opts=part,
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    # Deleting the zone deletes its records.
+                    deleted_with=args.lifecycle.goes_with(zone, Kind.ZONE),
+                    delete_before_replace=is_host,
+                    depends_on=[hosts[record.name]] if record.name in hosts else [],
+                    aliases=[pulumi.Alias(name=f"{name}-{other}") for other in former],
+                    # The provider adds a dot to what it reads, and would see a difference at every preview. The name of
+                    # the resource has the value in it, so nothing is missed.
+                    ignore_changes=["value"] if record.value in _AS_THEY_ARE else [],
+                ),
             )
+            if is_host:
+                hosts[record.name] = made
         self.domain_urn = zone.domain_urn
         self.register_outputs({"domain_urn": self.domain_urn})

@@ -254,6 +254,7 @@ class Environment(pulumi.ComponentResource):
             DnsZoneArgs(
                 domain=settings.domain,
                 address=droplet.address,
+                hosts=settings.dns.hosts,
                 authorities=settings.dns.caa,
                 records=settings.dns.records,
                 assets=host,

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import pulumi_digitalocean as digitalocean
 
+from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.settings import EnvironmentSettings
 
 REAL_API = "https://api.digitalocean.com"
@@ -44,7 +45,8 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
     """Ask the API whose token this is, and make sure that the stack may be built there.
 
     Raises:
-        GuardError: no token, the wrong kind of token, an API that does not answer, or another account.
+        GuardError: no token, the wrong kind of token, backups that nobody could decrypt, an API that does not answer,
+            or another account.
     """
     endpoint = environ.get("DIGITALOCEAN_API_URL", "").rstrip("/") or REAL_API
     token = environ.get("DIGITALOCEAN_TOKEN") or environ.get("DIGITALOCEAN_ACCESS_TOKEN", "")
@@ -53,6 +55,11 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
         raise GuardError(
             f"{endpoint} is the real DigitalOcean, and this stack has no account recorded; "
             "`ops stack init` records it, or open `make shell` to work in the sandbox"
+        )
+    if is_real(endpoint) and EXAMPLE_RECIPIENT in settings.backup.recipients:
+        raise GuardError(
+            "ancla:backup.recipients has the example's, and nobody can decrypt what is encrypted for it; "
+            "`ops backup keygen` makes your own"
         )
     uuid = _ask(endpoint, token)
     if is_real(endpoint) and uuid != settings.account:

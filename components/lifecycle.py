@@ -21,6 +21,7 @@ class Kind(StrEnum):
     MACHINE = "machine"
     DATABASE = "database"
     BUCKET = "bucket"
+    BACKUPS = "backups"
     ZONE = "zone"
     ADDRESS = "address"
     REGISTRY = "registry"
@@ -44,11 +45,14 @@ class Lifecycle:
         custom_timeouts: pulumi.CustomTimeouts | None = None,
         deleted_with: pulumi.Resource | None = None,
     ) -> pulumi.ResourceOptions:
-        """Return the options of a child of this kind."""
+        """Return the options of a child of this kind.
+
+        What the table does not protect is left to the parent: a False here would win over a caller's `protect=True`.
+        """
         return pulumi.ResourceOptions(
             parent=parent,
-            protect=kind in self.protect,
-            retain_on_delete=kind in self.retain,
+            protect=True if kind in self.protect else None,
+            retain_on_delete=True if kind in self.retain else None,
             depends_on=list(depends_on),
             custom_timeouts=custom_timeouts,
             deleted_with=deleted_with,
@@ -67,12 +71,16 @@ class Lifecycle:
 # thing a destroy or a replacement would do. The list goes with its cluster instead.
 _ALWAYS_RETAINED = frozenset({Kind.TRUSTED_SOURCES})
 
+# Backups are what one keeps when the rest goes: a destination that is renamed must not take its bucket with it.
+_ALWAYS_PROTECTED = frozenset({Kind.BACKUPS})
+
 PRODUCTION = Lifecycle(
-    protect=frozenset({Kind.MACHINE, Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
+    protect=_ALWAYS_PROTECTED
+    | frozenset({Kind.MACHINE, Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
     retain=_ALWAYS_RETAINED,
     force_destroy=False,
 )
-DISPOSABLE = Lifecycle(protect=frozenset(), retain=_ALWAYS_RETAINED, force_destroy=True)
+DISPOSABLE = Lifecycle(protect=_ALWAYS_PROTECTED, retain=_ALWAYS_RETAINED, force_destroy=True)
 
 TABLE: Mapping[str, Lifecycle] = {
     "prod": PRODUCTION,

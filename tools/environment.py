@@ -32,6 +32,7 @@ from rich.console import Console
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets, parse_outputs
 from blueprint.pulumi_config import load_stack_file
+from blueprint.settings import DISPOSABLE_ENVIRONMENTS
 from ops.repository.age import make_identity, recipient_of
 from ops.stack.init import KEYS
 
@@ -363,6 +364,9 @@ def recover() -> None:
 def destroy() -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = workspace(_chosen["stack"], start=True)
+    if load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml").environment in DISPOSABLE_ENVIRONMENTS:
+        # Its backups are protected from an `up` that renames their bucket, and not from this.
+        work.pulumi("pulumi state unprotect", "state", "unprotect", "--all", "--yes")
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
     work.pulumi("pulumi destroy", "destroy", "--yes")
     _sandbox("leaks")

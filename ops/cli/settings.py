@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
@@ -70,6 +71,10 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
         console.out.print(f"[green]valid[/green] {file}: {settings.project} {settings.environment}")
         for name in missing:
             console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
+        if EXAMPLE_RECIPIENT in settings.backup.recipients:
+            console.out.print(
+                "  backup.recipients: the example's, refused at DigitalOcean; `ops backup keygen` makes yours"
+            )
     if later:
         raise StackError(f"{file}: understood, and not built yet: {', '.join(later)}")
 

@@ -35,6 +35,7 @@ def main() -> int:
         project=told["project"],
         stack=told["stack"],
         organization=told["organization"],
+        root_directory=told["root"],
         parallel=told["parallel"],
         engine_address=told["engine"],
         monitor_address=told["monitor"],

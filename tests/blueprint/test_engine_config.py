@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pulumi.runtime
 import pytest
 import yaml
@@ -46,14 +47,17 @@ def engine(stack: str, **changes: Any) -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _empty_config() -> Iterator[None]:
+def _empty_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(pulumi, "get_stack", lambda: "staging")
+    monkeypatch.setattr(pulumi, "get_root_directory", lambda: str(tmp_path))
     pulumi.runtime.set_all_config({}, [])
     yield
     pulumi.runtime.set_all_config({}, [])
 
 
 @pytest.mark.parametrize("stack", ["prod", "staging"])
-def test_engine_and_file_give_the_same_settings(stack: str):
+def test_engine_and_file_give_the_same_settings(stack: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pulumi, "get_stack", lambda: stack)
     pulumi.runtime.set_all_config(engine(stack, secrets=SECRETS), ["ancla:secrets"])
 
     expected = load_stack_file(ROOT / f"Pulumi.{stack}.yaml", environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
@@ -64,6 +68,28 @@ def test_the_engines_process_variables_are_read_too(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps(engine("staging")))
 
     assert load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)}).environment == "staging"
+
+
+def test_an_environment_of_another_name_than_the_stack_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A copied stack file would be a second stack that fights for the names of the first one's resources."""
+    monkeypatch.setattr(pulumi, "get_stack", lambda: "demo")
+    pulumi.runtime.set_all_config(engine("staging"), [])
+
+    with pytest.raises(SettingsError) as caught:
+        load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
+
+    assert len(caught.value.problems) == 1
+    assert 'ancla:environment: found "staging", and the stack is demo (Pulumi.demo.yaml)' in str(caught.value)
+
+
+def test_the_program_refuses_a_stack_file_of_two_readings(tmp_path: Path):
+    """The engine hands on 1537, and nobody can tell from that what was written."""
+    text = (ROOT / "Pulumi.staging.yaml").read_text()
+    (tmp_path / "Pulumi.staging.yaml").write_text(text.replace("port: 3001", "port: 03001"))
+    pulumi.runtime.set_all_config(engine("staging"), [])
+
+    with pytest.raises(SettingsError, match=r"^ancla:services\[1\]\.port, line \d+: found 03001, which is read as"):
+        load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
 
 
 def test_missing_secrets_are_named_with_the_command_that_makes_them():

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from pyrage import x25519
 
+from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from blueprint.stack_file import OPAQUE
@@ -19,7 +19,7 @@ PROD = (ROOT / "Pulumi.prod.yaml").read_text()
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
     assert old in PROD, old
-    path = tmp_path / "Pulumi.test.yaml"
+    path = tmp_path / "Pulumi.prod.yaml"
     path.write_text(PROD.replace(old, new, 1))
     return path
 
@@ -99,7 +99,7 @@ def test_stack_files_name_the_schema_for_editors():
         ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
         ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
         ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
-        ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: found "Next", which does not match']),
+        ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",
             "ancla:network: hello\n  ancla:backup:",
@@ -130,10 +130,9 @@ def test_a_mistake_is_one_line_with_path_finding_and_what_is_allowed(
 def test_a_mistyped_recipient_is_seen_wherever_the_slip_is(tmp_path: Path):
     """Otherwise the first backup finds it, at night."""
     recipient = str(x25519.Identity.generate().to_public())
-    schedule = 'schedule: "*-*-* 03:00:00"'
 
     def told(text: str) -> Path:
-        return changed(tmp_path, schedule, f"{schedule}\n    recipients: [{text}]")
+        return changed(tmp_path, EXAMPLE_RECIPIENT, text)
 
     assert load_stack_file(told(recipient), environ={}).backup.recipients == (recipient,)
     for place in range(len("age1"), len(recipient), 9):
@@ -165,7 +164,7 @@ def test_several_mistakes_are_a_line_each(tmp_path: Path):
     ],
 )
 def test_a_file_that_is_no_stack_file_is_one_line(tmp_path: Path, text: str | None, expected: str):
-    path = tmp_path / "Pulumi.test.yaml"
+    path = tmp_path / "Pulumi.prod.yaml"
     if text is not None:
         path.write_text(text)
 
@@ -174,16 +173,12 @@ def test_a_file_that_is_no_stack_file_is_one_line(tmp_path: Path, text: str | No
     assert expected in line
 
 
-def test_scalars_are_read_as_the_engine_reads_them(tmp_path: Path):
-    """YAML 1.1 would make `no` false, and 3:30 a number."""
-    path = changed(tmp_path, 'schedule: "*-*-* 03:00:00"', "schedule: 3:30")
-    path.write_text(path.read_text().replace("NODE_ENV: production", "NODE_ENV: no", 1))
+def test_a_stack_file_is_of_the_environment_it_is_named_after(tmp_path: Path):
+    path = tmp_path / "Pulumi.demo.yaml"
+    path.write_text(PROD)
 
-    settings = load_stack_file(path, environ={})
-
-    assert settings.backup.schedule == "3:30"
-    assert settings.services[0].environment["NODE_ENV"] == "no"
-    assert yaml.safe_load("a: 3:30") == {"a": 210}, "the reason for a loader of our own is gone"
+    assert 'ancla:environment: found "prod", and the stack is demo (Pulumi.demo.yaml)' in refusal(path)
+    assert load_stack_file(path.rename(tmp_path / "a-copy.yaml"), environ={}).environment == "prod"
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -217,7 +212,7 @@ def test_secrets_encrypted_as_a_whole_are_refused(tmp_path: Path):
         "{ deployKey: 123456 }",
         "{ hushhush: canary-value }",
         "{ app: canary-value }",
-        "{ app: { lower: canary-value } }",
+        "{ app: { no-name: canary-value } }",
         "[canary-value]",
     ],
 )

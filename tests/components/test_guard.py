@@ -9,7 +9,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from pyrage import x25519
 
+from blueprint.backup import EXAMPLE_RECIPIENT
 from components import guard
 from components.guard import REAL_API, GuardError, account_of, check_token, is_real, pinned_provider
 from tests.components.conftest import load
@@ -18,6 +20,7 @@ from tests.components.kit import run_program
 MADE_UP = "sandbox-token"
 REAL_SHAPE = "dop_v1_" + "0123456789abcdef" * 4  # made here: it is nobody's
 UUID = "11111111-2222-4333-8444-555555555555"
+OWN_KEY = {"recipients": [str(x25519.Identity.generate().to_public())]}
 
 
 class Api(ThreadingHTTPServer):
@@ -102,11 +105,14 @@ def test_the_real_api_needs_a_recorded_account(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_real_api_needs_that_accounts_token(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
-    other = load("prod", {"account": "99999999-2222-4333-8444-555555555555"})
+    other = load("prod", {"account": "99999999-2222-4333-8444-555555555555", "backup": OWN_KEY})
 
     with pytest.raises(GuardError, match=f"the token is of account {UUID}"):
         account_of(other, {"DIGITALOCEAN_TOKEN": REAL_SHAPE})
-    assert account_of(load("prod", {"account": UUID}), {"DIGITALOCEAN_TOKEN": REAL_SHAPE}).endpoint == REAL_API
+    assert (
+        account_of(load("prod", {"account": UUID, "backup": OWN_KEY}), {"DIGITALOCEAN_TOKEN": REAL_SHAPE}).endpoint
+        == REAL_API
+    )
 
 
 def test_no_token_is_one_clear_line():
@@ -127,10 +133,20 @@ def test_a_sandboxs_stack_holds_the_id_of_its_spaces_key_and_no_secret(api: Api)
     assert "canary" not in str(inputs)
 
 
+def test_backups_that_nobody_could_decrypt_are_not_begun(api: Api):
+    """The committed file has an example's recipient, of which nobody has the identity."""
+    settings = load("prod", {"account": UUID})
+    assert EXAMPLE_RECIPIENT in settings.backup.recipients
+
+    with pytest.raises(GuardError, match="ops backup keygen"):
+        account_of(settings, {"DIGITALOCEAN_TOKEN": REAL_SHAPE})
+    assert account_of(settings, environ(api)).uuid == UUID, "the sandbox may have it"
+
+
 def test_a_real_stack_does_not_as_each_person_has_a_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
     variables = {"DIGITALOCEAN_TOKEN": REAL_SHAPE, "SPACES_ACCESS_KEY_ID": "of-a-person"}
-    assert account_of(load("prod", {"account": UUID}), variables).spaces_access_id is None
+    assert account_of(load("prod", {"account": UUID, "backup": OWN_KEY}), variables).spaces_access_id is None
 
 
 def test_an_unreachable_sandbox_is_one_clear_line():

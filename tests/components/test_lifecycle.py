@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 
+import pulumi
+import pulumi_digitalocean
 import pytest
 
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
 from components.content import ROOT
-from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, Kind, lifecycle_of
-from tests.components.kit import Recording
+from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, Kind, Lifecycle, lifecycle_of
+from tests.components.kit import Recording, run_program
 
 KEPT = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp", "ContainerRegistries")
 
@@ -20,8 +22,28 @@ def test_what_holds_data_in_prod_is_protected(prod: Recording):
         assert all(item.options.protect for item in prod.of_type(kind)), kind
 
 
-def test_nothing_of_staging_is_protected(staging: Recording):
-    assert not [item.name for item in staging.resources if item.options.protect]
+def test_of_staging_backups_alone_are_protected(staging: Recording):
+    """A destination that is renamed in the stack file must not take the backups in its bucket with it."""
+    protected = [item for item in staging.resources if item.options.protect]
+
+    assert [item.inputs.get("name") for item in protected] == ["nextgentech-staging-backups"]
+
+
+@pytest.mark.parametrize("row", [PRODUCTION, DISPOSABLE])
+def test_what_a_caller_protects_is_protected(row: Lifecycle):
+    """An option that is set on a child wins over its parent's: so what the table leaves open is not set."""
+
+    class Parent(pulumi.ComponentResource):
+        def __init__(self, opts: pulumi.ResourceOptions) -> None:
+            super().__init__("test:index:Parent", "parent", None, opts)
+            for kind in Kind:
+                pulumi_digitalocean.Tag(f"child-{kind}", opts=row.options(self, kind))
+
+    protected = run_program(lambda: Parent(pulumi.ResourceOptions(protect=True)))
+    left_open = run_program(lambda: Parent(pulumi.ResourceOptions()))
+
+    assert all(item.options.protect for item in protected.of_type("Tag"))
+    assert {kind for kind in Kind if left_open.one("Tag", f"child-{kind}").options.protect} == row.protect
 
 
 def test_buckets_go_with_their_objects_in_staging_only(prod: Recording, staging: Recording):

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from blueprint.dns_records import relative
 from components.cloud_init import MAXIMUM_BYTES, build_cloud_config
 from components.content import content_hash
 from components.credentials import credentials_of
-from components.dns_zone import absolute, relative
+from components.dns_zone import absolute
 from tests.components.conftest import load
 
 

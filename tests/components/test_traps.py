@@ -236,7 +236,7 @@ def test_a_certificate_is_given_by_name(build: Callable[..., Recording]):
     inputs = recording.one("Cdn").inputs
     assert inputs["certificateName"] == "assets-2026"
     assert "certificateId" not in inputs
-    record = recording.one("DnsRecord", "cname-assets").inputs
+    record = recording.one("DnsRecord", "host-assets").inputs
     assert (record["name"], record["value"]) == ("assets", "bucket.nyc3.cdn.digitaloceanspaces.com.")
     assert recording.result["assets"]["url"] == "https://assets.nextgentech.mx"
 
@@ -268,14 +268,14 @@ def test_record_names_are_relative_and_their_targets_absolute(build: Callable[..
         for item in build("prod", {"dns": {"records": records}}).of_type("DnsRecord")
     }
 
-    assert made["mx-apex"]["value"] == "mail.example.org."
-    assert (made["cname-docs"]["name"], made["cname-docs"]["value"]) == ("docs", "pages.example.org.")
-    assert made["srv-_sip._tcp"]["value"] == "sip.example.org."
-    assert made["ns-staging"]["value"] == "ns1.digitalocean.com."
-    assert made["caa-letsencrypt.org"]["value"] == "letsencrypt.org."
-    assert made["caa-apex"]["value"] == "mailto:ops@example.org", "an address to report to is no name"
-    assert [made["txt-apex-1"]["value"], made["txt-apex-2"]["value"]] == ["a", "b"]
-    assert [made[key]["name"] for key in ("a-apex", "a-www", "a-api")] == ["@", "www", "api"]
+    assert made["mx-apex-mail.example.org"]["value"] == "mail.example.org."
+    assert (made["host-docs"]["name"], made["host-docs"]["value"]) == ("docs", "pages.example.org.")
+    assert next(item["value"] for key, item in made.items() if key.startswith("srv-_sip._tcp-")) == "sip.example.org."
+    assert made["ns-staging-ns1.digitalocean.com"]["value"] == "ns1.digitalocean.com."
+    authorities = {item["tag"]: item["value"] for item in made.values() if item["type"] == "CAA"}
+    assert authorities == {"issue": "letsencrypt.org.", "iodef": "mailto:ops@example.org"}, "an address is no name"
+    assert sorted(item["value"] for item in made.values() if item["type"] == "TXT") == ["a", "b"]
+    assert [made[key]["name"] for key in ("host-apex", "host-www", "host-api")] == ["@", "www", "api"]
 
 
 def test_without_management_there_is_no_zone(build: Callable[..., Recording]):

@@ -133,6 +133,11 @@ class BareCloud:
     def up(self) -> None:
         self.pulumi("up", "--yes", "--skip-preview")
 
+    def destroy(self) -> None:
+        """Destroy everything; backups are protected in every stack, and their protection is taken off first."""
+        self.pulumi("state", "unprotect", "--all", "--yes")
+        self.pulumi("destroy", "--yes", "--skip-preview")
+
     def ops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "ops", *arguments],

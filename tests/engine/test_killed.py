@@ -33,7 +33,7 @@ def recovers(cloud: BareCloud, point: Point) -> None:
     cloud.pulumi("preview", "--expect-no-changes")
     assert len(cloud.get("/v2/droplets")["droplets"]) == 1
     assert len(cloud.get("/v2/databases")["databases"]) == 1
-    cloud.pulumi("destroy", "--yes", "--skip-preview")
+    cloud.destroy()
     assert cloud.leaks() == [], "what the killed engine made was adopted, so destroying the stack destroys it"
 
 
