@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from ops.backup.create import BackupJob, create
+from ops.backup.report import FinishedBackup, create_on_droplet
 from ops.cli.backup_options import BackupArgument, NameOption, OneNameOption, SpoolOption, StoreOption, one_name
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console, formatting
@@ -26,7 +27,6 @@ from ops.repository.age import make_identity, recipient_of
 from ops.repository.records import PostgresRecord, SqliteRecord
 from ops.sources.postgres.source import PostgresDatabase
 from ops.stack.outputs import LoadedStack, load_stack
-from ops.stack.remote_ops import create_there
 from ops.targets import backup_sets, destinations
 
 
@@ -78,7 +78,7 @@ def _create(
 ) -> list[dict[str, Any]]:
     """Back one set up, here or where its files are; return the report, one item a backup."""
     if backup_sets.elsewhere(loaded, name):
-        return create_there(loaded, name, console.step)
+        return [made.model_dump(mode="json") for made in create_on_droplet(loaded, name)]
     settings, key = loaded.outputs.backup, loaded.secrets.backup_signing_key
     source = sources[name]()
     job = BackupJob(
@@ -93,19 +93,18 @@ def _create(
         spool=spool,
     )
     manifest = create(job, console.step, console.progress)
-    return [
-        {
-            "id": manifest.id,
-            "name": name,
-            "kind": manifest.source.kind,
-            "snapshot_at": manifest.snapshot_at.isoformat(),
-            "objects": len(manifest.objects),
-            "bytes": manifest.stored_bytes,
-            "rows": manifest.source.rows,
-            "seconds": (manifest.finished_at - manifest.started_at).total_seconds(),
-            "stores": [store.name for store in job.stores],
-        }
-    ]
+    made = FinishedBackup(
+        id=manifest.id,
+        name=name,
+        kind=manifest.source.kind,
+        snapshot_at=manifest.snapshot_at,
+        objects=len(manifest.objects),
+        bytes=manifest.stored_bytes,
+        rows=manifest.source.rows,
+        seconds=(manifest.finished_at - manifest.started_at).total_seconds(),
+        stores=tuple(store.name for store in job.stores),
+    )
+    return [made.model_dump(mode="json")]
 
 
 def list_command(

@@ -11,11 +11,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from pydantic import SecretStr
 
@@ -99,7 +101,10 @@ class SshSession:
         return result
 
     def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
-        """Run one command; hand on each line it writes to stderr as it comes. Its exit code is the caller's to judge.
+        """Run one command and pass each line it writes to stderr to `line` as it arrives.
+
+        The caller checks the exit code. All three pipes are served at once: a command may write more than a pipe holds
+        to either of its outputs, in any order, before or after it has read `stdin`.
 
         Raises:
             SshError: the connection broke.
@@ -112,15 +117,18 @@ class SshSession:
         )
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise AssertionError("opened as pipes")
+        answer = bytearray()
+        # Daemons, so that an interrupt does not wait for them: OpenSSH's master may keep the pipes open for a while.
+        reader = threading.Thread(target=_read_all, args=(process.stdout, answer), daemon=True)
+        writer = threading.Thread(target=_write_all, args=(process.stdin, stdin), daemon=True)
         said: list[str] = []
         try:
-            with suppress(BrokenPipeError):  # a command that ends before it has read says why on stderr
-                process.stdin.write(stdin)
-                process.stdin.close()
+            reader.start()
+            writer.start()
             for raw in process.stderr:
                 said.append(raw.decode(errors="replace").rstrip("\n"))
                 line(said[-1])
-            answer = process.stdout.read().decode(errors="replace")
+            reader.join()
             process.wait()
         except BaseException:
             process.kill()
@@ -131,7 +139,9 @@ class SshSession:
                 f"{self.target}: the connection broke, or `{_short(shlex.join(command))}` was killed there"
                 f"{f' (after: {said[-1]})' if said else ''}; run it again: it goes on from what it finds"
             )
-        return RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
+        return RemoteResult(
+            returncode=process.returncode, stdout=answer.decode(errors="replace"), stderr="\n".join(said)
+        )
 
     @contextmanager
     def tunnel(self, host: str, port: int) -> Generator[int]:
@@ -240,6 +250,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _read_all(pipe: IO[bytes], into: bytearray) -> None:
+    with pipe:
+        while block := pipe.read(1 << 16):
+            into += block
+
+
+def _write_all(pipe: IO[bytes], content: bytes) -> None:
+    with suppress(BrokenPipeError), pipe:  # a command that ends before it has read says why on stderr
+        pipe.write(content)
 
 
 def _free_port() -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -60,3 +61,17 @@ def test_a_refused_key_and_a_closed_port_say_what_to_do(machine, target):
 
 def test_the_key_is_shown_nowhere(target):
     assert "PRIVATE KEY" not in repr(replace(target, deploy_key=SecretStr("PRIVATE KEY")))
+
+
+def test_a_megabyte_of_answer_and_of_progress_arrive_at_once(target):
+    both = (
+        "import sys, threading\n"
+        "lines = ('x' * 99 + '\\n') * 10_000\n"
+        "for out in (sys.stdout, sys.stderr):\n"
+        "    threading.Thread(target=out.write, args=(lines,)).start()\n"
+    )
+    seen: list[str] = []
+    with ssh.connect(target) as session:
+        done = session.follow([sys.executable, "-c", both], stdin=b"y" * 1_000_000, line=seen.append)
+    assert (done.returncode, len(done.stdout), len(seen)) == (0, 1_000_000, 10_000)
+    assert set(seen) == {"x" * 99}
