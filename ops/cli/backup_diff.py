@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from ops.cli.options import IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import StackError
+from ops.core.workdir import private_folder
 from ops.repository import catalog
 from ops.repository.age import read_identities, refuse_closed
 from ops.repository.download import Identities
@@ -98,9 +97,9 @@ def _names(manifest: Manifest) -> set[str]:
 
 
 def _values(store: Store, manifest: Manifest, identities: Identities) -> dict[str, object]:
-    with tempfile.TemporaryDirectory(prefix="ancla-diff-") as name:  # mode 0700
-        fetch(store, manifest, Path(name), identities)
-        _, files = open_archive(Path(name) / ARCHIVE)
+    with private_folder() as folder:
+        fetch(store, manifest, folder, identities)
+        _, files = open_archive(folder / ARCHIVE)
     return {name: value for file in files for name, value in _facts(file).items()}
 
 

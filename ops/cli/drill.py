@@ -80,8 +80,13 @@ def drill_command(
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
     keep_failed: Annotated[
-        str, typer.Option("--keep-failed", metavar="TIME", help="How long a red drill's scratch stays: 30m, 2h, 1d, 0.")
-    ] = "2h",
+        str,
+        typer.Option(
+            "--keep-failed",
+            metavar="TIME",
+            help="Keep a red drill's scratch copy, unencrypted, for so long: 30m, 2h, 1d (default: remove it).",
+        ),
+    ] = "0",
     lang: LangOption = Language.EN,
     spool: SpoolOption = None,
     progress: ProgressOption = Progress.AUTO,

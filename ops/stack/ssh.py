@@ -10,7 +10,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -22,10 +21,12 @@ from typing import IO
 from pydantic import SecretStr
 
 from ops.core.errors import RemoteCommandError, SshError, ToolError
-from ops.core.workdir import temporary_folder
+from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 15
 """How long a machine may take to answer the first packet."""
+
+FORWARD_TRIES = 3
 
 _ALIAS = "ancla-pinned"
 """The name under which the host key is pinned: the key belongs to the environment, not to an address."""
@@ -145,14 +146,26 @@ class SshSession:
 
     @contextmanager
     def tunnel(self, host: str, port: int) -> Generator[int]:
-        """Forward a free port of 127.0.0.1 to `host:port` as the machine sees it; yields the local port."""
-        local = _free_port()
-        forward = f"127.0.0.1:{local}:{host}:{port}"
-        self._control("forward", forward)
+        """Forward a free port of 127.0.0.1 to `host:port` as the droplet sees it; yields the local port.
+
+        Raises:
+            SshError: the tunnel is refused.
+        """
+        local = self._forward(host, port)
         try:
             yield local
         finally:
-            self._control("cancel", forward, check=False)
+            self._control("cancel", f"127.0.0.1:{local}:{host}:{port}", check=False)
+
+    def _forward(self, host: str, port: int, tries: int = FORWARD_TRIES) -> int:
+        local = _free_port()
+        try:
+            self._control("forward", f"127.0.0.1:{local}:{host}:{port}")
+        except SshError:  # another process may have taken the port since it was found free
+            if tries <= 1:
+                raise
+            return self._forward(host, port, tries - 1)
+        return local
 
     def _control(self, operation: str, forward: str, *, check: bool = True) -> None:
         done = subprocess.run(
@@ -175,7 +188,7 @@ def connect(target: SshTarget) -> Generator[SshSession]:
     if program is None:
         raise ToolError("ssh: not found on PATH; install the OpenSSH client (apt-get install openssh-client)")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ancla-", dir=temporary_folder())))
+        folder = stack.enter_context(private_folder())
         key = folder / "key"
         key.touch(mode=0o600)
         key.write_text(target.deploy_key.get_secret_value().rstrip("\n") + "\n")
@@ -196,19 +209,21 @@ def connect(target: SshTarget) -> Generator[SshSession]:
 
 
 def explain(target: SshTarget, stderr: str) -> str:
-    """Turn what OpenSSH wrote into one line that says what to do."""
-    if "Host key verification failed" in stderr or "IDENTIFICATION HAS CHANGED" in stderr:
+    """Turn what OpenSSH wrote into one line: the cause, what to do, and OpenSSH's own last lines."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip(" @\r\t")]
+    said = " / ".join(lines[-3:]) or "no answer"
+    # "Host key verification failed" alone is also what OpenSSH writes where it cannot read known_hosts.
+    if any(words in stderr for words in ("IDENTIFICATION HAS CHANGED", "host key is known for", "HOST KEY CHANGED")):
         return (
-            f"{target}: the machine shows another host key than the pinned output access.host_key; "
-            "if the droplet was replaced run `pulumi up`, else do not log in: somebody may be in between"
+            f"{target}: the droplet shows another host key than the pinned output access.host_key; if it was replaced "
+            f"run `pulumi up`, otherwise do not log in: somebody may be in between (ssh: {said})"
         )
     if "Permission denied" in stderr:
         return (
             f"{target}: the deploy key is refused; take the outputs of today, or put its public half back into the "
-            "machine's authorized_keys by the provider's console"
+            f"droplet's authorized_keys by the provider's console (ssh: {said})"
         )
-    line = _last_line(stderr)
-    return f"{target}: no connection: {line or 'no answer'}; check that the droplet is on and that 22 is open to you"
+    return f"{target}: no connection: {said}; check that the droplet is on and that {target.port} is open to you"
 
 
 def _options(key: Path, known: Path, control: Path) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 
 from ops.core.errors import OpsError, SpoolError
-from ops.core.workdir import full, says_full
+from ops.core.files import reports_full_disk
+from ops.core.workdir import full
 from ops.drill import checks
 from ops.drill.assertions import ask
 from ops.drill.canary import read_canary
@@ -78,7 +79,7 @@ def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRe
         found.not_compared += restore_grants(target.endpoint, record, by=server)
         loader.close()
     except OpsError as error:
-        if says_full(str(error), 0):  # of the scratch server: that says nothing of the backup
+        if reports_full_disk(str(error), 0):  # of the scratch server: that says nothing of the backup
             raise SpoolError(full(folder.parent)) from None
         found.note_phase("load", begin, time.monotonic())
         text = str(error) + (f"; {ADVICE}" if any(limit in str(error) for limit in LIMITS) else "")

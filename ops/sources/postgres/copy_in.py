@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import LiteralString, Protocol, cast
 
 import psycopg
 
 from ops.core.errors import RestoreError
+from ops.core.workdir import private_folder
 from ops.repository.download import all_or_none
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
@@ -83,8 +83,7 @@ def rows_of(tool: Tool, archive: Path, pours: Mapping[str, Pour], variables: Map
     Raises:
         RestoreError: pg_restore cannot read the archive.
     """
-    with TemporaryDirectory(prefix="ancla-rows-") as temporary:
-        folder = Path(temporary)
+    with private_folder() as folder:
         shutil.copy(archive / LISTING, folder)
         for file in pours:
             (folder / file).touch()

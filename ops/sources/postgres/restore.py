@@ -20,13 +20,13 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import LiteralString
 
 from psycopg import sql
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
-from ops.core.workdir import full, says_full
+from ops.core.files import reports_full_disk
+from ops.core.workdir import full, private_folder
 from ops.repository.records import STREAM_FILE, PostgresRecord
 from ops.sources.postgres.copy_in import Delivery, Rows, pouring, rows_of
 from ops.sources.postgres.database import keeps_tablespaces
@@ -214,8 +214,8 @@ class _Archive:
 def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
     if not lines:
         return
-    with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
-        chosen = Path(temporary) / "list"
+    with private_folder() as temporary, endpoint.environment() as variables:
+        chosen = temporary / "list"
         chosen.write_text("\n".join(lines) + "\n")
         path = archive_in(archive.folder)
         form = "directory" if path.is_dir() else "custom"
@@ -234,7 +234,9 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
         else:
             done = watch_tool(archive.tool, ["--verbose", *command], variables, archive.watch)
     if done.returncode != 0:
-        if says_full(done.stderr, done.returncode) and "ERROR:" not in done.stderr:  # that would be the server's disk
+        if (
+            reports_full_disk(done.stderr, done.returncode) and "ERROR:" not in done.stderr
+        ):  # that would be the server's disk
             raise SpoolError(full(archive.folder.parent)) from OSError(errno.ENOSPC, "full")
         raise RestoreError(f"{endpoint}: pg_restore failed: {tool_message(done.stderr)}")
 
