@@ -45,7 +45,9 @@ def print_evidence(evidence: BackrestEvidence, file: Path) -> None:
         table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(told))
     console.out.print(table)
     rto = "-" if evidence.rto_seconds is None else f"{evidence.rto_seconds:.0f} s"
-    console.out.print(f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {file} and its page")
+    console.out.print(
+        f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {escape(str(file))} and its page"
+    )
 
 
 def mib(size: int) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ops.backup.create import BackupJob, create
 from ops.backup.report import FinishedBackup, create_on_droplet
@@ -61,7 +63,7 @@ def create_command(
             return
         for item in made:
             console.out.print(
-                f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
+                f"[green]complete[/green] {item['id']} of {escape(item['name'])}: {item['rows']} rows, "
                 f"{formatting.size(item['bytes'])} in {item['objects']} objects",
             )
 
@@ -145,7 +147,7 @@ def list_command(
     for entry in found:
         state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
         begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
-        table.add_row(entry.id, entry.name, begun, state, str(entry.objects), formatting.size(entry.size))
+        table.add_row(entry.id, Text(entry.name), begun, state, str(entry.objects), formatting.size(entry.size))
     console.out.print(table if found else f"{place.name}: no backups yet; run `ops backup create`")
 
 
@@ -165,7 +167,7 @@ def show_command(
         return
     record = manifest.source
     console.out.print(
-        f"[bold]{manifest.id}[/bold]  {manifest.environment}/{manifest.name}, {record.kind}, "
+        f"[bold]{manifest.id}[/bold]  {escape(f'{manifest.environment}/{manifest.name}')}, {record.kind}, "
         f"as of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
     )
     if isinstance(record, PostgresRecord | SqliteRecord):
@@ -173,12 +175,16 @@ def show_command(
         left_out = record.left_out if isinstance(record, PostgresRecord) else ()
         for item in record.tables:
             rows = "left out" if item.table in left_out else formatting.count(item.rows)
-            table.add_row(item.table, rows, item.hash, item.method)
+            table.add_row(Text(item.table), rows, item.hash, item.method)
         console.out.print(table)
     objects = Table("object", "holds", "stored", "dumped", "sha256 as stored")
     for entry in manifest.objects:
         objects.add_row(
-            entry.key, entry.holds, formatting.size(entry.size), formatting.size(entry.file_size), entry.sha256[:16]
+            Text(entry.key),
+            Text(entry.holds),
+            formatting.size(entry.size),
+            formatting.size(entry.file_size),
+            entry.sha256[:16],
         )
     console.out.print(objects)
     console.out.print("by hand: RESTORE.md in its folder")

@@ -352,6 +352,8 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
         for result in damaged:
             kind = Damage(result.damage)
             word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
-            table.add_row(word, f"{result.name}: {EXPLAINED[kind]}", CAUGHT_BY[kind])
+            table.add_row(word, escape(f"{result.name}: {EXPLAINED[kind]}"), CAUGHT_BY[kind])
         console.out.print(table)
-    console.out.print(f"evidence: {html}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]"))
+    console.out.print(
+        f"evidence: {escape(str(html))}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]")
+    )

@@ -113,7 +113,7 @@ def restore_command(
         )
         return
     console.out.print(
-        f"[green]equal[/green] {result.target}: {result.rows} rows in {result.tables} tables as of "
+        f"[green]equal[/green] {escape(result.target)}: {result.rows} rows in {result.tables} tables as of "
         f"{result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, in {sum(result.seconds.values()):.1f} s",
     )
     if result.left_empty or result.left_out:

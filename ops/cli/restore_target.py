@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import SecretStr
+from rich.markup import escape
 
 from blueprint.outputs import BucketKey, BucketOutput
 from ops.core import console
@@ -58,7 +59,7 @@ def restore(job: PlaceJob, *, dry_run: bool, as_json: bool) -> None:
             console.print_json(planned)
             return
         for name, value in planned.items():
-            console.out.print(f"{name.replace('_', ' ')}: {value}")
+            console.out.print(f"{name.replace('_', ' ')}: {value}", markup=False)
         console.out.print("nothing was changed")
         return
     result = run(job, console.step, console.progress)
@@ -70,7 +71,7 @@ def restore(job: PlaceJob, *, dry_run: bool, as_json: bool) -> None:
         return
     units = {"sqlite": "rows", "secrets": "files", "bucket": "objects"}[job.manifest.source.kind]
     console.out.print(
-        f"[green]equal[/green] {result.target}: {result.rows} {units} as of "
+        f"[green]equal[/green] {escape(result.target)}: {result.rows} {units} as of "
         f"{result.snapshot_at:%Y-%m-%d %H:%M:%S} UTC, in {sum(result.seconds.values()):.1f} s",
     )
 
