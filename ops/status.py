@@ -1,4 +1,4 @@
-"""Is the environment well? Each part is asked on its own, so that one that is down does not hide the others."""
+"""Probe an environment. Each part is probed separately, so that one that is down does not hide the others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import httpx
@@ -48,9 +49,10 @@ class Probe:
 
 
 def probe_stack(stack: LoadedStack) -> list[Probe]:
-    """Ask everything; nothing that is down raises."""
-    with ThreadPoolExecutor(3) as pool:
-        parts = [pool.submit(ask, stack) for ask in (_machine, _backups, _address)]
+    """Probe everything; nothing that is down raises, and no probe hides another."""
+    asked = {"droplet": _machine, "backup": _backups, "address": _address}
+    with ThreadPoolExecutor(len(asked)) as pool:
+        parts = [pool.submit(_guarded, part, "all", partial(ask, stack)) for part, ask in asked.items()]
         return [probe for part in parts for probe in part.result()]
 
 
@@ -74,7 +76,7 @@ def _machine(stack: LoadedStack) -> list[Probe]:
             found.append(Probe(part="droplet", name=name, state=State.OK, detail=detail))
         found += _guarded("services", "app", lambda: _services(stack, session))
         if stack.outputs.database is not None:
-            found += _guarded("database", stack.outputs.database.host, lambda: _database(stack))
+            found += _guarded("database", stack.outputs.database.host, partial(_databases, stack))
         return found
 
 
@@ -89,7 +91,10 @@ def _guarded(part: str, name: str, ask: Callable[[], list[Probe]]) -> list[Probe
     try:
         return ask()
     except OpsError as error:
-        return [Probe(part=part, name=name, state=State.DOWN, detail=str(error))]
+        detail = str(error)
+    except Exception as error:  # noqa: BLE001  # whatever breaks one probe, a person wants to see the others
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return [Probe(part=part, name=name, state=State.DOWN, detail=detail)]
 
 
 def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
@@ -119,10 +124,10 @@ def parse_compose(text: str) -> list[dict[str, Any]]:
 
 
 def judge_services(wanted: list[str], containers: list[dict[str, Any]]) -> list[Probe]:
-    """Hold the containers against the services that should run; a service may have several."""
+    """Compare the containers with the services that should run; a service may have several containers."""
     probes: list[Probe] = []
     for name in wanted:
-        own = [c for c in containers if name in (c.get("Service"), str(c.get("Service", "")).rsplit("-", 1)[0])]
+        own = [container for container in containers if container.get("Service") == name]
         if not own:
             probes.append(Probe(part="service", name=name, state=State.DOWN, detail="no container"))
             continue
@@ -134,13 +139,16 @@ def judge_services(wanted: list[str], containers: list[dict[str, Any]]) -> list[
     return probes
 
 
-def _database(stack: LoadedStack) -> list[Probe]:
-    assert stack.outputs.database is not None  # noqa: S101  # the caller asked
+def _databases(stack: LoadedStack) -> list[Probe]:
     with servers.database_server(stack) as (_, owner):
-        return [_ask_database(owner.on(name)) for name in stack.outputs.database.databases]
+        return [
+            probe
+            for name in servers.databases(stack)
+            for probe in _guarded("database", name, partial(_database, owner.on(name)))
+        ]
 
 
-def _ask_database(endpoint: Endpoint) -> Probe:
+def _database(endpoint: Endpoint) -> list[Probe]:
     begun = time.monotonic()
     with endpoint.connect() as connection:
         row = connection.execute(
@@ -149,7 +157,7 @@ def _ask_database(endpoint: Endpoint) -> Probe:
     version, size = row or ("?", "?")
     seconds = time.monotonic() - begun
     detail = f"PostgreSQL {version}, {size}, as {endpoint.user} in {seconds * 1000:.0f} ms"
-    return Probe(part="database", name=endpoint.database, state=State.OK, detail=detail)
+    return [Probe(part="database", name=endpoint.database, state=State.OK, detail=detail)]
 
 
 def _backups(stack: LoadedStack) -> list[Probe]:
@@ -161,9 +169,7 @@ def _backups(stack: LoadedStack) -> list[Probe]:
         stores = destinations.stores(stack).values()
     except StackError as error:
         return [Probe(part="backup", name="all", state=State.DOWN, detail=str(error))]
-    return [
-        probe for place in stores for probe in _guarded("backup", place.name, lambda p=place: _kept(stack, p, names))
-    ]
+    return [probe for place in stores for probe in _guarded("backup", place.name, partial(_kept, stack, place, names))]
 
 
 def _kept(stack: LoadedStack, place: Store, names: list[str]) -> list[Probe]:

@@ -1,28 +1,25 @@
-"""One run at a time, of one backup set: a lock that the kernel takes back from whoever dies, and says who has failed.
+"""One run at a time of one backup set, and a note of the runs that failed, for the next one to clean up after.
 
-Machines do not share it. What two machines could back up at once is locked where it is (PostgreSQL: an advisory lock
-in the session of the dump).
+The lock is this computer's. What two computers could back up at once is locked where it is (PostgreSQL: an advisory
+lock in the session of the dump).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import re
 from collections.abc import Generator
-from pathlib import Path
 
 from ops.core.errors import BusyError, SpoolError
-from ops.core.workdir import temporary_folder
+from ops.core.files import atomic_write, locked, runtime_folder
 
 KEPT = 20
-"""Notes of failed runs. What older ones left is so old that retention clears it away."""
+"""Notes of failed runs. What older ones left is so old that retention removes it."""
 
 
 @contextlib.contextmanager
 def only_run(what: str, note: str) -> Generator[tuple[str, ...]]:
-    """Hold the lock of `what`. Yields the notes of the runs that died or failed since one ended well.
+    """Hold the lock of `what`. Yields the notes of the runs that died or failed since one succeeded.
 
     Args:
         what: names the lock, such as environment and backup set.
@@ -30,42 +27,18 @@ def only_run(what: str, note: str) -> Generator[tuple[str, ...]]:
 
     Raises:
         BusyError: another run holds it.
-        SpoolError: there is no folder for it.
+        SpoolError: there is no folder for it, or it cannot be written.
     """
-    try:
-        path = runtime_folder() / (re.sub(r"[^A-Za-z0-9.-]", "_", what) + ".lock")
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise SpoolError(f"{error.filename}: the lock cannot be made: {error.strerror}") from None
-    with file:
+    name = re.sub(r"[^A-Za-z0-9.-]", "_", what)
+    path, notes = (runtime_folder() / f"{name}.{kind}" for kind in ("lock", "failed"))
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(locked(path, wait=False))
+            left = notes.read_text().split()[-KEPT:] if notes.exists() else []
+            atomic_write(notes, " ".join([*left, note]).encode(), mode=0o600)
+        except BusyError:
             raise BusyError(f"{what}: another run is at work here; wait for it ({path})") from None
-        file.seek(0)
-        left = file.read().split()[-KEPT:]
-        _write(file.fileno(), " ".join([*left, note]))
+        except OSError as error:
+            raise SpoolError(f"{error.filename or path}: the lock cannot be made: {error.strerror}") from None
         yield tuple(left)
-        _write(file.fileno(), "")
-
-
-def runtime_folder() -> Path:
-    """Return the folder for what lives as long as the machine runs: /run/ancla for root, else the user's own.
-
-    `ANCLA_RUNTIME` is taken instead where it is set.
-    """
-    chosen = os.environ.get("ANCLA_RUNTIME")
-    if chosen:
-        folder = Path(chosen)
-    elif os.geteuid() == 0:
-        folder = Path("/run/ancla")
-    else:
-        base = os.environ.get("XDG_RUNTIME_DIR")
-        folder = Path(base) / "ancla" if base else temporary_folder() / f"ancla-{os.geteuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
-
-
-def _write(file: int, text: str) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, text.encode(), 0)
+        notes.unlink(missing_ok=True)

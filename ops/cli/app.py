@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from ops import VERSION
 from ops.cli.lazy_commands import Lazy, lazy_group
 from ops.core import console
 from ops.core.errors import OpsError
@@ -81,9 +82,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:  # typer gives an option's value by position
+    if asked:
+        console.out.print(f"ops {VERSION}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def _ops() -> None:
+def _ops(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Nothing runs before a command: typer takes an app for a group by this."""
+    del version
 
 
 def main() -> NoReturn:

@@ -6,15 +6,16 @@ import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from ops.cli.backrest_output import mib, print_evidence, print_info
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
-from ops.cli.options import JsonOption, OutputsOption, StackOption
+from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
+from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
 from ops.drill.evidence.document import EVIDENCE
 from ops.drill.evidence.report import Language
@@ -24,8 +25,10 @@ from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import judged
 from ops.pgbackrest import driver, info
-from ops.pgbackrest.target import Target, ask, target
+from ops.pgbackrest.report import Answer, NewBackup, StanzaReport
+from ops.pgbackrest.target import Target, target
 from ops.stack.outputs import load_stack
+from ops.stack.remote_ops import PROGRESS, run_ops
 
 backrest_app = typer.Typer(no_args_is_help=True)
 DEFAULT_AGE = 26
@@ -58,30 +61,6 @@ class Type(StrEnum):
     INCR = "incr"
 
 
-class _Report(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class NewBackup(_Report):
-    """A backup that was made."""
-
-    stanza: str
-    label: str
-    type: str
-    seconds: float
-    size: int
-    stored: int | None
-    warnings: tuple[str, ...] = ()
-
-
-class Answer(_Report):
-    """What `check` and `verify` found; no problem is a yes."""
-
-    stanza: str
-    problems: tuple[str, ...]
-    seconds: float
-
-
 @backrest_app.command("info")
 def backrest_info(
     stanza: StanzaOption = None,
@@ -90,21 +69,23 @@ def backrest_info(
     config: ConfigOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """List the backups of a stanza. None within the budget, or a repository not in order, exits 3."""
+    console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     budget = max_age if max_age is not None else _budget(chosen)
     if chosen.here:
-        document = _info_document(info.read(driver.find(config), chosen.stanza), budget)
+        report = StanzaReport.of(info.read(driver.find(config), chosen.stanza), budget, datetime.now(UTC))
     else:
-        document = _there(chosen, ["info", f"--max-age={budget}"], config)
+        report = _on_droplet(chosen, StanzaReport, ["info", f"--max-age={budget}"], config)
     if as_json:
-        console.print_json(document)
+        console.print_json(report.model_dump(mode="json"))
     else:
-        print_info(document)
-    if document["problems"]:
-        raise VerdictError(f"stanza {chosen.stanza}: {'; '.join(document['problems'])}")
+        print_info(report)
+    if report.problems:
+        raise VerdictError(f"stanza {chosen.stanza}: {'; '.join(report.problems)}")
 
 
 @backrest_app.command("backup")
@@ -119,16 +100,18 @@ def backrest_backup(
     config: ConfigOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """Make a backup now; retention is pgBackRest's own (repo1-retention-full)."""
+    console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     note(name=chosen.stanza)
     options = [f"--repo={repo}"] if repo else []
     if chosen.here:
         made = _make(driver.find(config), chosen.stanza, kind, options)
     else:
-        made = _parsed(NewBackup, _there(chosen, ["backup", f"--type={kind}", *options], config))
+        made = _on_droplet(chosen, NewBackup, ["backup", f"--type={kind}", *options], config)
     note(backup=made.label)
     if as_json:
         console.print_json(made.model_dump(mode="json"))
@@ -147,16 +130,18 @@ def backrest_check(
     config: ConfigOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """Let pgBackRest switch a WAL segment and wait until it is in the archive."""
+    console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     if chosen.here:
         begun = datetime.now(UTC)
         driver.find(config).run("check", stanza=chosen.stanza, report=_warn)
         answer = Answer(stanza=chosen.stanza, problems=(), seconds=_since(begun))
     else:
-        answer = _parsed(Answer, _there(chosen, ["check"], config))
+        answer = _on_droplet(chosen, Answer, ["check"], config)
     if as_json:
         console.print_json(answer.model_dump(mode="json"))
     else:
@@ -171,9 +156,11 @@ def backrest_verify(
     config: ConfigOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """Read every file of the repository against its checksum. A damaged or missing one exits 3."""
+    console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     options = [f"--repo={repo}"] if repo else []
     if chosen.here:
@@ -183,7 +170,7 @@ def backrest_verify(
         problems = empty or driver.verify(pgbackrest, chosen.stanza, options)
         answer = Answer(stanza=chosen.stanza, problems=tuple(problems), seconds=_since(begun))
     else:
-        answer = _parsed(Answer, _there(chosen, ["verify", *options], config))
+        answer = _on_droplet(chosen, Answer, ["verify", *options], config)
     if as_json:
         console.print_json(answer.model_dump(mode="json"))
     elif not answer.problems:
@@ -216,19 +203,25 @@ def backrest_drill(
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
     lang: LangOption = Language.EN,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", hidden=True, help="Print the report; whoever asked keeps the evidence.")
+    ] = False,
     here: HereOption = False,
     config: ConfigOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
+    progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """Restore into a scratch server, recover to a time, read all of it, remove it. Red exits 3."""
+    console.show_progress(progress)
     moment, chosen = _moment(at), _target(here, stack, outputs, stanza)
     note(name=chosen.stanza, **({"stack": chosen.stack.name} if chosen.stack else {}))
     signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
-    ready(evidence)
+    if not report_only:
+        ready(evidence)
     with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
         if chosen.here:
             job = pgbackrest.BackrestDrill(
@@ -251,15 +244,18 @@ def backrest_drill(
             arguments += [f"--rto={rto}"] if rto else []
             arguments += [f"--spool={spool}"] if spool else []
             arguments += ["--may-be-empty"] if may_be_empty else []
-            arguments += [f"--lang={lang}"] if lang is not Language.EN else []
-            arguments += ["--evidence=/var/lib/ancla/drills"]
-            result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
-        file = keep(result, evidence, signer, lang)
-        note(backup=result.backup, evidence=file.name)
-        if as_json:
-            console.print_json(json.loads(file.read_bytes()))
+            arguments += ["--report-only"]
+            result = _on_droplet(chosen, BackrestEvidence, arguments, config)
+        if report_only:
+            note(backup=result.backup)
+            console.print_json(result.model_dump(mode="json"))
         else:
-            print_evidence(result, file)
+            file = keep(result, evidence, signer, lang)
+            note(backup=result.backup, evidence=file.name)
+            if as_json:
+                console.print_json(json.loads(file.read_bytes()))
+            else:
+                print_evidence(result, file)
         if result.verdict == "red":
             raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
 
@@ -272,20 +268,15 @@ def _budget(chosen: Target) -> float:
     return chosen.stack.outputs.backup.max_age_hours if chosen.stack else DEFAULT_AGE
 
 
-def _there(chosen: Target, arguments: list[str], config: Path | None) -> Any:
-    assert chosen.stack is not None  # noqa: S101  # a target that is not here has one
-    arguments = [*arguments, f"--stanza={chosen.stanza}", *([f"--config={config}"] if config else [])]
-    return ask(chosen.stack, arguments)
-
-
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def _parsed(model: type[_Model], document: Any) -> _Model:
-    try:
-        return model.model_validate(document)
-    except ValidationError:
-        raise OpsError("the machine runs another Ancla than this desk; run `pulumi up`") from None
+def _on_droplet(chosen: Target, model: type[_Model], arguments: list[str], config: Path | None) -> _Model:
+    """Run the same command on the droplet that the stanza's server is on; a report comes with exit code 3 too."""
+    if chosen.stack is None:
+        raise AssertionError("a target without a stack is here")
+    where = [f"--stanza={chosen.stanza}", *([f"--config={config}"] if config else [])]
+    return run_ops(chosen.stack, ["backrest", *arguments, *where, "--json", PROGRESS], model, reported=(0, 3))
 
 
 def _make(pgbackrest: driver.Pgbackrest, stanza: str, kind: Type, options: list[str]) -> NewBackup:
@@ -312,42 +303,6 @@ def _make(pgbackrest: driver.Pgbackrest, stanza: str, kind: Type, options: list[
         stored=made.info.repository.delta,
         warnings=done.warnings,
     )
-
-
-def _info_document(stanza: info.Stanza, budget: float) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    looked = info.freshness(stanza, budget, now)
-    return {
-        "stanza": stanza.name,
-        "status": stanza.status.message,
-        "running": stanza.running,
-        "budget_hours": budget,
-        "backups": [
-            {
-                "label": backup.label,
-                "type": backup.type,
-                "repo": backup.database.repository,
-                "started_at": backup.started_at.isoformat(),
-                "stopped_at": backup.stopped_at.isoformat(),
-                "size": backup.info.size,
-                "copied": backup.info.delta,
-                "stored": backup.info.repository.delta,
-                "wal_start": backup.archive.start if backup.archive else None,
-                "wal_stop": backup.archive.stop if backup.archive else None,
-                "prior": backup.prior,
-                "error": backup.error,
-                "not_counted": stanza.usable(backup, now),
-            }
-            for backup in stanza.backup
-        ],
-        "archive": [
-            {"id": a.id, "repo": a.database.repository, "min": a.min, "max": a.max} for a in stanza.archive if a.max
-        ],
-        "freshness": [
-            {"repo": item.store, "backup": item.backup, "age_seconds": item.age, "fresh": item.fresh} for item in looked
-        ],
-        "problems": [*info.unwell(stanza), *(str(item) for item in looked if not item.fresh)],
-    }
 
 
 def _moment(text: str) -> datetime | None:

@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ops.core import console
 from ops.drill.evidence.document import Status
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
+from ops.pgbackrest.report import StanzaReport
 
 
-def print_info(document: dict[str, Any]) -> None:
+def print_info(report: StanzaReport) -> None:
     """Print a stanza's backups as a table."""
-    title = f"stanza {document['stanza']}: {document['status']}" + (
-        ", a backup is running" if document["running"] else ""
-    )
+    title = f"stanza {report.stanza}: {report.status}{', a backup is running' if report.running else ''}"
     columns = ("backup", "repo", "complete (UTC)", "took", "size", "stored", "WAL", "")
-    table = Table(*columns, title=title, title_justify="left")
-    for item in document["backups"]:
-        begun, ended = (datetime.fromisoformat(item[key]) for key in ("started_at", "stopped_at"))
-        wal = f"{item['wal_start']} … {item['wal_stop']}" if item["wal_start"] else "-"
-        stored = "-" if item["stored"] is None else mib(item["stored"])
-        mark = f"[red]{escape(item['not_counted'])}[/red]" if item["not_counted"] else ""
-        took = f"{(ended - begun).total_seconds():.0f} s"
+    table = Table(*columns, title=Text(title), title_justify="left")
+    for item in report.backups:
         table.add_row(
-            f"{item['label']} {item['type']}",
-            str(item["repo"]),
-            f"{ended:%Y-%m-%d %H:%M:%S}",
-            took,
-            mib(item["size"]),
-            stored,
-            wal,
-            mark,
+            f"{item.label} {item.type}",
+            str(item.repo),
+            f"{item.stopped_at:%Y-%m-%d %H:%M:%S}",
+            f"{(item.stopped_at - item.started_at).total_seconds():.0f} s",
+            mib(item.size),
+            "-" if item.stored is None else mib(item.stored),
+            f"{item.wal_start} … {item.wal_stop}" if item.wal_start else "-",
+            Text(item.not_counted or "", style="red"),
         )
-    console.out.print(table if document["backups"] else title)
+    console.out.print(table if report.backups else Text(title))
 
 
 def print_evidence(evidence: BackrestEvidence, file: Path) -> None:
@@ -52,7 +45,9 @@ def print_evidence(evidence: BackrestEvidence, file: Path) -> None:
         table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(told))
     console.out.print(table)
     rto = "-" if evidence.rto_seconds is None else f"{evidence.rto_seconds:.0f} s"
-    console.out.print(f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {file} and its page")
+    console.out.print(
+        f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {escape(str(file))} and its page"
+    )
 
 
 def mib(size: int) -> str:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ops.backup.create import BackupJob, create
+from ops.backup.report import FinishedBackup, create_on_droplet
 from ops.cli.backup_options import BackupArgument, NameOption, OneNameOption, SpoolOption, StoreOption, one_name
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console, formatting
@@ -26,7 +29,6 @@ from ops.repository.age import make_identity, recipient_of
 from ops.repository.records import PostgresRecord, SqliteRecord, notes
 from ops.sources.postgres.source import PostgresDatabase
 from ops.stack.outputs import LoadedStack, load_stack
-from ops.stack.remote_ops import create_there
 from ops.targets import backup_sets, destinations
 
 
@@ -61,7 +63,7 @@ def create_command(
             return
         for item in made:
             console.out.print(
-                f"[green]complete[/green] {item['id']} of {item['name']}: {item['rows']} rows, "
+                f"[green]complete[/green] {item['id']} of {escape(item['name'])}: {item['rows']} rows, "
                 f"{formatting.size(item['bytes'])} in {item['objects']} objects",
             )
 
@@ -78,7 +80,7 @@ def _create(
 ) -> list[dict[str, Any]]:
     """Back one set up, here or where its files are; return the report, one item a backup."""
     if backup_sets.elsewhere(loaded, name):
-        return create_there(loaded, name, console.step)
+        return [made.model_dump(mode="json") for made in create_on_droplet(loaded, name)]
     settings, key = loaded.outputs.backup, loaded.secrets.backup_signing_key
     source = sources[name]()
     job = BackupJob(
@@ -96,19 +98,18 @@ def _create(
     if lost := [line for line in notes(manifest.source) if line.startswith("not kept")]:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         console.step(f"{lost[0]}{more}; see `ops backup show --name {name}`")
-    return [
-        {
-            "id": manifest.id,
-            "name": name,
-            "kind": manifest.source.kind,
-            "snapshot_at": manifest.snapshot_at.isoformat(),
-            "objects": len(manifest.objects),
-            "bytes": manifest.stored_bytes,
-            "rows": manifest.source.rows,
-            "seconds": (manifest.finished_at - manifest.started_at).total_seconds(),
-            "stores": [store.name for store in job.stores],
-        }
-    ]
+    made = FinishedBackup(
+        id=manifest.id,
+        name=name,
+        kind=manifest.source.kind,
+        snapshot_at=manifest.snapshot_at,
+        objects=len(manifest.objects),
+        bytes=manifest.stored_bytes,
+        rows=manifest.source.rows,
+        seconds=(manifest.finished_at - manifest.started_at).total_seconds(),
+        stores=tuple(store.name for store in job.stores),
+    )
+    return [made.model_dump(mode="json")]
 
 
 def list_command(
@@ -149,7 +150,7 @@ def list_command(
     for entry in found:
         state = "[green]complete[/green]" if entry.complete else "[yellow]incomplete[/yellow]"
         begun = f"{entry.begun_at:%Y-%m-%d %H:%M}"
-        table.add_row(entry.id, entry.name, begun, state, str(entry.objects), formatting.size(entry.size))
+        table.add_row(entry.id, Text(entry.name), begun, state, str(entry.objects), formatting.size(entry.size))
     console.out.print(table if found else f"{place.name}: no backups yet; run `ops backup create`")
 
 
@@ -169,7 +170,7 @@ def show_command(
         return
     record = manifest.source
     console.out.print(
-        f"[bold]{manifest.id}[/bold]  {manifest.environment}/{manifest.name}, {record.kind}, "
+        f"[bold]{manifest.id}[/bold]  {escape(f'{manifest.environment}/{manifest.name}')}, {record.kind}, "
         f"as of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
     )
     if isinstance(record, PostgresRecord | SqliteRecord):
@@ -177,12 +178,16 @@ def show_command(
         left_out = record.left_out if isinstance(record, PostgresRecord) else ()
         for item in record.tables:
             rows = "left out" if item.table in left_out else formatting.count(item.rows)
-            table.add_row(item.table, rows, item.hash, item.method)
+            table.add_row(Text(item.table), rows, item.hash, item.method)
         console.out.print(table)
     objects = Table("object", "holds", "stored", "dumped", "sha256 as stored")
     for entry in manifest.objects:
         objects.add_row(
-            entry.key, entry.holds, formatting.size(entry.size), formatting.size(entry.file_size), entry.sha256[:16]
+            Text(entry.key),
+            Text(entry.holds),
+            formatting.size(entry.size),
+            formatting.size(entry.file_size),
+            entry.sha256[:16],
         )
     console.out.print(objects)
     for line in notes(record):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +9,7 @@ import typer
 from ops.cli.options import IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import StackError
+from ops.core.workdir import private_folder
 from ops.repository import catalog
 from ops.repository.age import read_identities, refuse_closed
 from ops.repository.download import Identities
@@ -80,9 +79,9 @@ def _names(manifest: Manifest) -> set[str]:
 
 def _values(store: Store, manifest: Manifest, identities: Identities) -> dict[str, object]:
     """Decrypt a backup in memory and a private folder; return what there is to compare by name. Never shown."""
-    with tempfile.TemporaryDirectory(prefix="ancla-diff-") as folder:  # mode 0700
-        fetch(store, pieces(store, manifest), Path(folder), identities)
-        _, held = open_archive(Path(folder) / ARCHIVE)
+    with private_folder() as folder:
+        fetch(store, pieces(store, manifest), folder, identities)
+        _, held = open_archive(folder / ARCHIVE)
     values: dict[str, object] = {}
     for item in held:
         path = shown_name(item.path)

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
+from ops.core.console import Progress
 from ops.core.errors import OpsError, ReleaseError
 from ops.monitoring.audit import audited, note
-from ops.release.apply import Release, ReleaseReport
+from ops.release.apply import Release, ReleaseFailure, ReleaseReport
 from ops.release.deploy import deploy, plan_release
 from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan
@@ -47,7 +48,7 @@ def deploy_command(
             console.out.print(plan.described(), markup=False, highlight=False)
         return
     try:
-        report = deploy(loaded, plan, console.step)
+        report = deploy(loaded, plan)
     except ReleaseError as error:
         for line in error.log:
             console.err.print(f"  {line}", markup=False, highlight=False, style="dim")
@@ -62,7 +63,8 @@ def deploy_command(
 @release_app.command("apply", hidden=True)
 @audited("release apply")
 def apply_command() -> None:
-    """Apply the plan that comes on stdin; print the report, or the error, as JSON."""
+    """Apply the plan that comes on stdin; print the report, or the error, as JSON; progress as JSON lines."""
+    console.show_progress(Progress.JSON)  # and rich would end the release when the workstation hangs up
     _refuse_unless_root()
     # A release that is asked to end puts the former one back; a desk that hangs up does not end it.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -111,7 +113,7 @@ def _refuse_unless_root() -> None:
 
 def _answer_error(error: OpsError) -> NoReturn:
     log = error.log if isinstance(error, ReleaseError) else ()
-    sys.stdout.write(json.dumps({"error": str(error), "log": log}) + "\n")
+    sys.stdout.write(ReleaseFailure(error=str(error), log=log).model_dump_json() + "\n")
     sys.stdout.flush()
     raise typer.Exit(error.exit_code)
 

@@ -85,8 +85,13 @@ def drill_command(
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
     keep_failed: Annotated[
-        str, typer.Option("--keep-failed", metavar="TIME", help="How long a red drill's scratch stays: 30m, 2h, 1d, 0.")
-    ] = "2h",
+        str,
+        typer.Option(
+            "--keep-failed",
+            metavar="TIME",
+            help="Keep a red drill's scratch copy, unencrypted, for so long: 30m, 2h, 1d (default: remove it).",
+        ),
+    ] = "0",
     lang: LangOption = Language.EN,
     spool: SpoolOption = None,
     progress: ProgressOption = Progress.AUTO,
@@ -367,6 +372,8 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
         for result in damaged:
             kind = Damage(result.damage)
             word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
-            table.add_row(word, f"{result.name}: {EXPLAINED[kind]}", CAUGHT_BY[kind])
+            table.add_row(word, escape(f"{result.name}: {EXPLAINED[kind]}"), CAUGHT_BY[kind])
         console.out.print(table)
-    console.out.print(f"evidence: {html}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]"))
+    console.out.print(
+        f"evidence: {escape(str(html))}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]")
+    )

@@ -220,5 +220,5 @@ def _print_evidence(evidence: ForkEvidence, file: Path) -> None:
     took = "-" if evidence.fork_seconds is None else f"{evidence.fork_seconds:.0f} s"
     console.out.print(
         f"as of {provider.written(evidence.asked_for)}: online after {took}, {evidence.rows} rows; "
-        f"proves {evidence.proves}; evidence: {file} and its page"
+        f"proves {evidence.proves}; evidence: {escape(str(file))} and its page"
     )

@@ -68,7 +68,7 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
     if as_json:
         console.print_json({"file": str(file), "valid": True, "not_built": later, "missing_secrets": missing})
     else:
-        console.out.print(f"[green]valid[/green] {file}: {settings.project} {settings.environment}")
+        console.out.print(f"[green]valid[/green] {escape(str(file))}: {settings.project} {settings.environment}")
         for name in missing:
             console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
         if EXAMPLE_RECIPIENT in settings.backup.recipients:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ops.cli.options import DryRunOption, JsonOption, YesOption
@@ -112,7 +113,7 @@ def _meaning(name: str) -> str:
 
 def _print_plan(plan: recover.RecoverPlan) -> None:
     for path in plan.torn:
-        console.out.print(f"{path}: was left half written and is not needed: [bold]removed[/bold]")
+        console.out.print(f"{escape(str(path))}: was left half written and is not needed: [bold]removed[/bold]")
     if plan.empty:
         console.out.print(f"{plan.stack}: nothing to recover: no dead lock, no unfinished operation")
     for lock in plan.locks:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -151,6 +151,22 @@ def step(text: str) -> None:
         _write(json.dumps({"step": text}, ensure_ascii=False))
     else:
         err.print(Text.assemble(("· ", "dim"), text))
+
+
+def relay(document: dict[str, Any]) -> None:
+    """Show one JSON line of progress that another `ops` wrote, the way this process shows its own."""
+    if _shown is Progress.JSON:
+        _write(json.dumps(document, ensure_ascii=False))
+    elif isinstance(text := document.get("warning"), str):
+        warning(text)
+    elif isinstance(text := document.get("step"), str):
+        step(text)
+    elif isinstance(what := document.get("what"), str):
+        with suppress(KeyError, TypeError, ValueError):  # another version's line; the next one may be readable
+            done, total, rate = (float(document[key]) for key in ("done", "total", "rate"))
+            begun = time.monotonic() - (done / rate if rate else 0)
+            course = _Course(what=what, total=int(total), about=bool(document["about"]), done=int(done), begun=begun)
+            step(f"{what}: {course}")
 
 
 def confirm(question: str) -> None:

@@ -7,6 +7,7 @@
     ├── ToolError                        a program is missing, or too old for the server
     ├── SshError                         no connection, or another host key than the pinned one
     │   └── RemoteCommandError           the command ran on the machine and failed
+    ├── DatabaseUnreachableError         a database server does not answer, or refuses the login
     ├── SourceError                      what is to be backed up cannot be read
     ├── BusyError                        another run is at the same work
     ├── SpoolError                       no room, or no right to write, on this machine's disk
@@ -58,6 +59,10 @@ class RemoteCommandError(SshError):
         super().__init__(message)
         self.returncode = returncode
         self.stderr = stderr
+
+
+class DatabaseUnreachableError(OpsError):
+    """A database server does not answer, or refuses the login: a source's, a restore target's or a scratch one's."""
 
 
 class SourceError(OpsError):

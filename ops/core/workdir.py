@@ -1,39 +1,33 @@
-"""The private folder that a dump passes through, gone when the work ends, and the disk errors that can happen there.
+"""Private temporary folders that outlive nobody: locked by the process at work in them, swept when it died.
 
-A folder is locked by the run that works in it. What a killed run left is nobody's, and the next one removes it.
+The folder has a lock file. A folder whose lock is free is what a killed process left; the next one that makes a folder
+of that kind in the same place removes it.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ops.core.errors import SpoolError
+from ops.core.errors import BusyError, SpoolError
+from ops.core.files import disk_full, locked
 
 SLACK = 64 << 20
 """Bytes that must stay free beside the estimate."""
 
-PREFIX = "ancla-spool-"
-NEW = "ancla-new-"
+SPOOL = "ancla-work-"
+PRIVATE = "ancla-private-"
+LOCK = ".ancla-lock"
 YOUNG_SECONDS = 600
-"""A new folder is left alone for so long: its run may be about to lock it."""
-
-_HALF_A_BLOCK = re.compile(r"wrote only \d+ of \d+ bytes")
-"""PostgreSQL's words where a part of its last block still went in."""
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""A folder without a lock file is left alone for so long: its process may be about to take the lock."""
 
 
 def temporary_folder() -> Path:
-    """Return the folder for temporary files: the system's, or the spool while there is one.
+    """Return the system's folder for temporary files.
 
     Raises:
         SpoolError: none can be written.
@@ -46,10 +40,79 @@ def temporary_folder() -> Path:
 
 
 @contextmanager
+def work_folder(
+    root: Path, prefix: str, *, mode: int = 0o700, is_kept: Callable[[Path], bool] = lambda _: False
+) -> Generator[Path]:
+    """Make a locked folder in `root`; it is removed at the end unless `is_kept` returns True for it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with ExitStack() as held:
+        folder = _make(root, prefix, held)
+        try:
+            folder.chmod(mode)
+            yield folder
+        finally:
+            if not is_kept(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(
+    root: Path, prefix: str, *, expired: Callable[[Path], bool] = lambda _: True, now: float | None = None
+) -> list[Path]:
+    """Remove the folders of processes that died, where `expired` returns True for them; return those removed.
+
+    Args:
+        root: where to look.
+        prefix: kind of folder.
+        expired: called while the folder's lock is held, so that nobody takes the folder over meanwhile.
+        now: seconds since 1970.
+    """
+    moment = time.time() if now is None else now
+    found = [folder for folder in sorted(root.glob(f"{prefix}*")) if folder.is_dir() and not folder.is_symlink()]
+    for folder in found:
+        try:
+            if not (folder / LOCK).exists():
+                if age(folder, moment) > YOUNG_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            with locked(folder / LOCK, wait=False):
+                if expired(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (BusyError, OSError):  # at work, another user's, or gone since
+            continue
+    return [folder for folder in found if not folder.exists()]
+
+
+def age(folder: Path, now: float) -> float:
+    """Return the seconds since a folder changed; 0 when it is gone."""
+    try:
+        return now - folder.stat().st_mtime
+    except OSError:
+        return 0
+
+
+@contextmanager
+def private_folder() -> Generator[Path]:
+    """Make a folder of mode 0700 for a few small files, such as a password that a program reads from a file.
+
+    Raises:
+        SpoolError: there is no room for it.
+    """
+    root = temporary_folder()
+    sweep(root, PRIVATE)
+    with ExitStack() as held:
+        try:
+            folder = held.enter_context(work_folder(root, PRIVATE))
+        except OSError as error:
+            raise SpoolError(f"{root}: no temporary folder can be made there: {error.strerror}") from None
+        yield folder
+
+
+@contextmanager
 def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
     """Make a folder of mode 0700 with at least `needed` bytes free; it is removed whatever happens.
-
-    Everything that asks for a temporary folder meanwhile gets it in this one, so that nothing outlives a kill for long.
 
     Args:
         parent: where to make it; the system's temporary folder when None.
@@ -57,68 +120,33 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
         what: what the space is for, for the message.
 
     Raises:
-        SpoolError: the folder cannot be made, there is not enough room, or the disk filled up during the work.
+        SpoolError: the folder cannot be made, there is not enough space, or the disk filled up during the work.
     """
     root = parent or temporary_folder()
-    try:
-        _sweep(root)
-        free = shutil.disk_usage(root).free
-        if free < needed + SLACK:
+    with ExitStack() as held:
+        try:
+            sweep(root, SPOOL)
+            free = shutil.disk_usage(root).free
+            if free < needed + SLACK:
+                raise SpoolError(
+                    f"{root}: {what} needs about {mebibytes(needed + SLACK)} MiB, {mebibytes(free)} MiB are free; "
+                    "give another folder with --spool, or free some space"
+                )
+            folder = held.enter_context(work_folder(root, SPOOL))
+        except OSError as error:
             raise SpoolError(
-                f"{root}: {what} needs about {mebibytes(needed + SLACK)} MiB, {mebibytes(free)} MiB are free; "
-                "give another folder with --spool, or make room"
-            )
-        folder, lock = _make(root)
-    except OSError as error:
-        raise SpoolError(f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool") from None
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield folder
-    except OSError as error:
-        if error.errno in FULL:
-            raise SpoolError(full(root)) from None
-        raise
-    finally:
-        if tempfile.tempdir == str(folder):
-            tempfile.tempdir = before if before and Path(before).is_dir() else None
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _make(root: Path) -> tuple[Path, int]:
-    """Make a locked folder; it has a name that others look at only when it is locked."""
-    new = Path(tempfile.mkdtemp(prefix=NEW, dir=root))
-    lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return new.rename(root / new.name.replace(NEW, PREFIX)), lock
-
-
-def _sweep(root: Path) -> None:
-    """Remove what killed runs left."""
-    young = time.time() - YOUNG_SECONDS
-    for folder in [*root.glob(PREFIX + "*"), *(new for new in root.glob(NEW + "*") if _changed(new) < young)]:
+                f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool"
+            ) from None
         try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:  # another user's, or gone since
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(lock)
-
-
-def _changed(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:  # it has its name by now
-        return time.time()
+            yield folder
+        except OSError as error:
+            if disk_full(error):
+                raise SpoolError(full(root)) from None
+            raise
 
 
 def full(root: Path) -> str:
-    """Say that the disk of `root` is full."""
+    """Return the message for a full disk under `root`."""
     return f"{root}: the disk filled up (or a size limit was met) during the work; give another folder with --spool"
 
 
@@ -127,12 +155,17 @@ def mebibytes(size: int) -> int:
     return -(-size // (1 << 20))
 
 
-def says_full(text: str, returncode: int) -> bool:
-    """Say whether a tool's messages, or the signal that ended it, mean a full disk or a file-size limit."""
-    return (
-        os.strerror(errno.ENOSPC) in text
-        or os.strerror(errno.EFBIG) in text
-        or os.strerror(errno.EDQUOT) in text
-        or _HALF_A_BLOCK.search(text) is not None
-        or returncode in (-25, 128 + 25)  # SIGXFSZ
-    )
+def _make(root: Path, prefix: str, held: ExitStack) -> Path:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        try:
+            held.enter_context(locked(folder / LOCK, wait=False))
+        except BusyError:  # a sweep was quicker, and removes it
+            continue
+        except OSError:
+            if folder.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            continue
+        if (folder / LOCK).exists():
+            return folder

@@ -341,8 +341,10 @@ def _keep(job: DrillJob, found: Findings, folder: Path, report: Report) -> None:
     until = datetime.now(UTC) + timedelta(hours=job.keep_hours)
     why = "; ".join(f"{check.name}: {check.answer}" for check in found.red)
     backup = found.manifest.id if found.manifest else ""
-    keep(folder, Kept(backup=backup, why=why, expires_at=until, look=found.look))
-    report(f"kept until {until:%Y-%m-%d %H:%M} UTC: {folder} (kept.json says how to look into it)")
+    removal = keep(folder, Kept(backup=backup, why=why, expires_at=until, look=found.look))
+    report(
+        f"kept unencrypted until {until:%Y-%m-%d %H:%M} UTC: {folder} (kept.json says how to look into it); {removal}"
+    )
 
 
 def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:

@@ -1,34 +1,34 @@
-"""The folder a drill works in. All that a drill makes is under it, so that one removal, or one sweep, removes all.
+"""The folder a drill works in. All that a drill makes is in it, so that one removal, or one sweep, removes all.
 
-A lock on a file in it dies with the drill: a folder whose lock is free, and that is not kept on purpose, is what a
-killed drill has left.
+It is removed at the end. Only on request does the scratch copy of a red drill stay, which is production data in plain
+text: then until a time, at which systemd removes it where systemd runs.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
+import shlex
 import shutil
-import tempfile
+import subprocess
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
+from ops.core import workdir
 from ops.core.errors import SpoolError
-from ops.core.workdir import temporary_folder
+from ops.core.workdir import YOUNG_SECONDS, temporary_folder, work_folder
 
 PREFIX = "ancla-drill-"
-LOCK = "lock"
 KEPT = "kept.json"
-YOUNG_SECONDS = 600
-"""A folder without a lock is left alone for so long: its drill may be about to take it."""
+SYSTEMD = Path("/run/systemd/system")
+"""Exists where systemd runs the computer."""
 
 
 class Kept(BaseModel):
-    """Why a red drill's scratch is still there, until when, and how to look into it."""
+    """Why a red drill's scratch copy still exists, until when, and how to look into it."""
 
     backup: str
     why: str
@@ -40,63 +40,61 @@ class Kept(BaseModel):
 def drill_folder(parent: Path | None) -> Generator[Path]:
     """Make the folder of one drill; it is removed at the end, unless `keep` was called.
 
-    Everything that asks for a temporary folder meanwhile gets it under this one.
-
     Raises:
         SpoolError: it cannot be made.
     """
-    root = _parent(parent)
-    try:
-        folder, lock = _make(root)
-    except OSError as error:
-        raise SpoolError(f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool") from None
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder)
-    try:
+    root = parent or temporary_folder()
+    with ExitStack() as held:
+        try:
+            # the scratch server's user passes through; what is inside is private by itself
+            folder = held.enter_context(work_folder(root, PREFIX, mode=0o711, is_kept=is_kept))
+        except OSError as error:
+            raise SpoolError(
+                f"{root}: cannot be used as the spool: {error.strerror}; give another with --spool"
+            ) from None
         yield folder
-    finally:
-        tempfile.tempdir = before
-        if not is_kept(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
 
 
-def keep(folder: Path, kept: Kept) -> None:
-    """Let what was restored stay when the drill ends."""
+def keep(folder: Path, kept: Kept) -> str:
+    """Let the scratch copy stay when the drill ends; return who removes it and when, for the report."""
     (folder / KEPT).write_text(kept.model_dump_json(indent=2) + "\n")
+    seconds = max(60, round((kept.expires_at - datetime.now(UTC)).total_seconds()))
+    remove = ["rm", "-rf", "--one-file-system", "--", str(folder.resolve())]
+    if _timer(seconds, remove):
+        return f"systemd removes it after {seconds // 60} min (`systemctl list-timers`)"
+    return f"no timer removes it here: the next drill after {kept.expires_at:%H:%M} UTC does, or `{shlex.join(remove)}`"
 
 
 def is_kept(folder: Path) -> bool:
-    """Say whether `keep` was called."""
+    """Return True if `keep` was called."""
     return (folder / KEPT).exists()
 
 
 def sweep(parent: Path | None, now: datetime | None = None) -> list[Path]:
-    """Remove what killed drills have left, and what was kept and is past its time; returns the folders."""
+    """Remove what killed drills left, and scratch copies that were kept and have expired; returns the folders."""
     moment = now or datetime.now(UTC)
-    there = [folder for folder in sorted(_parent(parent).glob(f"{PREFIX}*")) if not folder.is_symlink()]
-    for folder in there:
-        _remove_left(folder, moment)
-    return [folder for folder in there if not folder.exists()]
+    root = parent or temporary_folder()
+    return workdir.sweep(root, PREFIX, expired=lambda folder: _is_past(folder, moment), now=moment.timestamp())
 
 
-def _remove_left(folder: Path, now: datetime) -> None:
+def _timer(seconds: int, command: list[str]) -> bool:
+    """Have systemd run a command once, later; return False where it cannot."""
+    program = shutil.which("systemd-run")
+    if program is None or not SYSTEMD.is_dir():
+        return False
+    user = [] if os.geteuid() == 0 else ["--user"]
+    description = "--description=Remove the scratch copy of a red drill"
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR)
-    except FileNotFoundError:
-        if folder.is_dir() and _age(folder, now) > YOUNG_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
-        return
-    except OSError:  # somebody else's
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_past(folder, now):  # locked until it is gone, so that no drill takes it for its own meanwhile
-            shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:  # at work
-        return
-    finally:
-        os.close(lock)
+        done = subprocess.run(
+            [program, *user, "--collect", f"--on-active={seconds}", description, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _is_past(folder: Path, now: datetime) -> bool:
@@ -105,29 +103,4 @@ def _is_past(folder: Path, now: datetime) -> bool:
     except FileNotFoundError:
         return True
     except (OSError, ValidationError):  # a note that nobody can read keeps nothing for ever
-        return _age(folder, now) > YOUNG_SECONDS
-
-
-def _age(folder: Path, now: datetime) -> float:
-    try:
-        return now.timestamp() - folder.stat().st_mtime
-    except OSError:
-        return 0
-
-
-def _make(parent: Path) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        folder.chmod(0o711)  # the scratch server's user passes through; what is inside is closed by itself
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (folder / LOCK).exists():
-                return folder, lock
-        except BlockingIOError:
-            pass
-        os.close(lock)  # a sweep was quicker, and removes it
-
-
-def _parent(parent: Path | None) -> Path:
-    return parent or temporary_folder()
+        return workdir.age(folder, now.timestamp()) > YOUNG_SECONDS

@@ -129,7 +129,7 @@ def forget_tag(cloud: Cloud) -> None:
 
 
 def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, patience: Patience) -> bool:
-    """Destroy a fork and see it gone; False when there was none.
+    """Destroy a fork and wait until it is gone; return False when there was none.
 
     Args:
         cloud: the API.
@@ -139,7 +139,7 @@ def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, pati
         patience: how long to go on trying.
 
     Raises:
-        RestoreRefusedError: what has this id is live, or has another name.
+        RestoreRefusedError: the cluster of this id is not surely a fork of `live`: by its id, tag and name.
         CloudError: it is still there.
     """
     deadline, looks = time.monotonic() + patience.seconds, 0
@@ -156,8 +156,11 @@ def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, pati
                     return ident is not None
             else:
                 cluster = read_cluster(found["database"])
-                if cluster.id == live.id or cluster.name != name or not _is_named_after(cluster, live):
-                    raise RestoreRefusedError(f"database cluster {cluster.name} ({cluster.id}): not destroyed: no fork")
+                reason = why_not_ours(cluster, live) or (f"it is not named {name}" if cluster.name != name else None)
+                if reason:
+                    raise RestoreRefusedError(
+                        f"database cluster {cluster.name} ({cluster.id}): not destroyed: {reason}; see to it yourself"
+                    )
                 cloud.delete(f"/v2/databases/{cluster.id}")
             problem = "it is still listed"
         except CloudError as error:

@@ -6,13 +6,13 @@ typed the command sees its error, so nothing is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ops.core.environment import environment
 from ops.monitoring.metrics import write_metrics
 from ops.monitoring.notify import redacted, send
 from ops.monitoring.state import AlertState, WatchState, home_of, remembered
@@ -90,7 +90,7 @@ class Watch:
 
 def unattended(stack: LoadedStack) -> bool:
     """Say whether nobody looks on, so that what is wrong has to be sent."""
-    return stack.on_machine or os.environ.get("ANCLA_NOTIFY", "") not in ("", "0")
+    return stack.on_machine or environment().notify
 
 
 @contextmanager

@@ -7,7 +7,6 @@ visitors; who is root can write all of it anew, and only a copy kept elsewhere t
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import getpass
 import gzip
@@ -25,7 +24,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
+from ops.core.environment import environment
 from ops.core.errors import OpsError
+from ops.core.files import atomic_write, locked
 from ops.monitoring.state import state_folder, warn
 from ops.stack.outputs import MACHINE_OUTPUTS
 
@@ -40,8 +41,8 @@ R = TypeVar("R")
 
 def log_path() -> Path:
     """Return where the log of this computer is; $ANCLA_AUDIT names another place."""
-    if chosen := os.environ.get("ANCLA_AUDIT"):
-        return Path(chosen)
+    if chosen := environment().audit:
+        return chosen
     on_machine = MACHINE_OUTPUTS.exists()
     return (Path("/var/log/ancla") if on_machine else state_folder(on_machine=False)) / "audit.jsonl"
 
@@ -168,9 +169,8 @@ def _broken(entry: dict[str, Any], previous: dict[str, Any] | None) -> str | Non
 
 def _append(path: Path, entry: dict[str, Any]) -> None:
     head_path = _head(path)
-    with os.fdopen(os.open(head_path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as head_file:
-        fcntl.flock(head_file, fcntl.LOCK_EX)
-        number, digest = _parse_head(head_file.read()) or (0, FIRST)
+    with locked(head_path.with_suffix(".lock")):
+        number, digest = _head_of(path) or (0, FIRST)
         # a run that was killed between its line and the head, or a head that is lost
         last, torn = _last(path)
         if last is not None and last["number"] > number:
@@ -183,9 +183,7 @@ def _append(path: Path, entry: dict[str, Any]) -> None:
             file.write(text.encode())
             file.flush()
             os.fsync(descriptor)
-        head_file.seek(0)
-        head_file.truncate()
-        head_file.write(f"{line['number']} {line['digest']}\n")
+        atomic_write(head_path, f"{line['number']} {line['digest']}\n".encode(), mode=0o600)
 
 
 def _head(path: Path) -> Path:

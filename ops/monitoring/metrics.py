@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
-from ops.monitoring.state import WatchState, home_of, warn, write_atomically
+from ops.core.environment import environment
+from ops.core.files import atomic_write
+from ops.monitoring.state import WatchState, home_of, warn
 from ops.stack.outputs import LoadedStack
 
 HELP = {
@@ -33,12 +34,12 @@ HELP = {
 
 def write_metrics(stack: LoadedStack, state: WatchState, file: Path | None = None) -> None:
     """Write them to `file`, else to $ANCLA_METRICS, else to `metrics/ancla.prom` beside the state; never fail."""
-    path = file or Path(os.environ.get("ANCLA_METRICS") or home_of(stack) / "metrics" / "ancla.prom")
+    path = file or environment().metrics or home_of(stack) / "metrics" / "ancla.prom"
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
             path.parent.chmod(0o755)  # who collects them is not root
-        write_atomically(path, build_metrics(stack, state), mode=0o644)
+        atomic_write(path, build_metrics(stack, state), mode=0o644)
     except OSError as error:
         warn(f"{path}: the metrics cannot be written: {error.strerror}")
 

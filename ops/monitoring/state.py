@@ -6,9 +6,7 @@ stores; an alert that still holds is told once more.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from ops.core import console
+from ops.core.environment import environment
+from ops.core.files import atomic_write, locked
 from ops.stack.outputs import LoadedStack
 
 MACHINE_HOME = Path("/var/lib/ancla")
@@ -91,8 +91,8 @@ class WatchState(_State):
 
 def state_folder(*, on_machine: bool) -> Path:
     """Return where state of this computer is kept: `/var/lib/ancla`, at a desk below `~/.local/state`."""
-    if chosen := os.environ.get("ANCLA_STATE"):
-        return Path(chosen)
+    if chosen := environment().state:
+        return chosen
     if on_machine:
         return MACHINE_HOME
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ancla"
@@ -115,8 +115,7 @@ def remembered(home: Path) -> Generator[WatchState]:
     with ExitStack() as held:
         try:
             home.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context((home / "watch.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(locked(home / "watch.lock"))
         except OSError as error:
             warn(f"{home}: nothing can be remembered here: {error.strerror}")
             yield WatchState()
@@ -126,29 +125,9 @@ def remembered(home: Path) -> Generator[WatchState]:
             yield state
         finally:
             try:
-                write_atomically(path, (state.model_dump_json(indent=1) + "\n").encode(), mode=0o600)
+                atomic_write(path, (state.model_dump_json(indent=1) + "\n").encode(), mode=0o600)
             except OSError as error:
                 warn(f"{path}: cannot be written: {error.strerror}")
-
-
-def write_atomically(path: Path, content: bytes, *, mode: int) -> None:
-    """Make `path` hold `content`, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def warn(text: str) -> None:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from blueprint.backup import PostgresqlSource
-from ops.core import console
-from ops.core.errors import OpsError, StackError
-from ops.stack import ssh
+from ops.core.errors import StackError
 from ops.stack.outputs import LoadedStack
 
-OPS = ("sudo", "-n", "/usr/local/bin/ops", "backrest")
 OWN = ("127.0.0.1", "localhost", "::1")
-_DONE = (0, 3)
-"""Exit codes after which a report was printed; the verdict is made of the report, here as there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +49,3 @@ def target(stack: LoadedStack | None, stanza: str | None) -> Target:
             f"run this there: `ops backrest info --here --stanza {chosen.stanza}`"
         )
     return Target(stanza=str(chosen.stanza), stack=stack)
-
-
-def ask(stack: LoadedStack, arguments: list[str]) -> Any:
-    """Run `ops backrest …` on the stack's droplet as root, and return the JSON it prints; its progress is ours.
-
-    Raises:
-        SshError: no connection.
-        OpsError: the command failed there; its own message.
-    """
-    with ssh.connect(stack.ssh_target()) as session:
-        result = session.follow([*OPS, *arguments, "--json"], stdin=b"", line=_progress)
-    if result.returncode in _DONE:
-        try:
-            return json.loads(result.stdout)
-        except ValueError:
-            pass
-    last = (result.stderr.strip().splitlines() or [f"no answer (exit {result.returncode})"])[-1]
-    raise OpsError(f"{session.target}: {last.removeprefix('error:').strip()}")
-
-
-def _progress(line: str) -> None:
-    if line.startswith("· "):
-        console.step(line.removeprefix("· "))

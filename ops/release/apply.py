@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
+from ops.core import console
 from ops.core.errors import OpsError, ReleaseError
 from ops.release.machine import Machine, write_file
 from ops.release.plan import PlannedService, ReleasePlan
@@ -58,11 +58,23 @@ class ReleaseReport(BaseModel):
     seconds: float
 
 
+class ReleaseFailure(BaseModel):
+    """Why there is no report: the error, and the app's last lines of log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    error: str
+    log: tuple[str, ...] = ()
+
+
+class ApplyAnswer(RootModel[ReleaseReport | ReleaseFailure]):
+    """What `ops release apply` prints on stdout."""
+
+
 def say(line: str) -> None:
-    """Write a line of progress. The desk may be gone: the release goes on."""
+    """Write a line of progress. The workstation may be gone: the release goes on."""
     with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        console.step(line)
 
 
 @dataclass(frozen=True, kw_only=True)

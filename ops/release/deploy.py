@@ -1,22 +1,19 @@
-"""A release from the desk: plan it, send it over SSH, follow it, and read what came of it."""
+"""A release from the workstation: plan it, send it over SSH, show its progress, and read its report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
-from pydantic import ValidationError
-
-from ops.core.errors import ReleaseError
-from ops.release.apply import ReleaseReport
+from ops.core.errors import ReleaseError, RemoteCommandError
+from ops.release.apply import ApplyAnswer, ReleaseFailure, ReleaseReport
 from ops.release.compose import version_of
 from ops.release.plan import ReleasePlan, build_plan, repository_of
 from ops.release.registry import Registry, pull_login
-from ops.stack import ssh
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
+from ops.stack.remote_ops import run_ops
 
-APPLY = ("sudo", "-n", "/usr/local/bin/ops", "release", "apply")
+APPLY = ("release", "apply")
 
 
 def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
@@ -34,26 +31,18 @@ def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
     return build_plan(outputs, stack.secrets, digests, login.get_secret_value())
 
 
-def deploy(stack: LoadedStack, plan: ReleasePlan, progress: Callable[[str], None]) -> ReleaseReport:
-    """Send the plan to the machine and follow it there. `progress` gets a line for each step.
+def deploy(stack: LoadedStack, plan: ReleasePlan) -> ReleaseReport:
+    """Send the plan to the droplet, show its progress there, and return its report.
 
     Raises:
-        SshError: the connection broke; the machine goes on by itself, and the same deploy again says how it ended.
+        SshError: the connection broke; the droplet goes on by itself, and the same deploy again says how it ended.
         ReleaseError: the release failed; the message says what runs now.
     """
-    with ssh.connect(stack.ssh_target()) as session:
-        result = session.follow(APPLY, stdin=json.dumps(plan.document()).encode(), line=progress)
+    content = json.dumps(plan.document()).encode()
     try:
-        answer = json.loads(result.stdout)
-    except json.JSONDecodeError:
-        detail = result.stderr.strip().splitlines()[-1:] or ["no message"]
-        hint = "; if it is not on the machine, run `pulumi up`" if "not found" in detail[0] else ""
-        raise ReleaseError(
-            f"{session.target}: `ops release apply` gave no answer (exit {result.returncode}): {detail[0]}{hint}"
-        ) from None
-    if "error" in answer:
-        raise ReleaseError(f"{session.target}: {answer['error']}", tuple(answer.get("log", ())))
-    try:
-        return ReleaseReport.model_validate(answer)
-    except ValidationError:
-        raise ReleaseError(f"{session.target}: runs another Ancla than this desk; run `pulumi up`") from None
+        answer = run_ops(stack, APPLY, ApplyAnswer, stdin=content, reported=(0, 1, 3)).root
+    except RemoteCommandError as error:
+        raise ReleaseError(str(error)) from None
+    if isinstance(answer, ReleaseFailure):
+        raise ReleaseError(f"{stack.ssh_target()}: {answer.error}", answer.log)
+    return answer

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from ops.core.errors import ReleaseError
+from ops.core.errors import BusyError, ReleaseError
+from ops.core.files import atomic_write, locked
 from ops.release.compose import PROJECT
 from ops.stack.outputs import CONVERGE_AGAIN
 
@@ -69,17 +69,16 @@ class Machine:
         Raises:
             ReleaseError: another release is under way.
         """
-        self.layout.lock.parent.mkdir(parents=True, exist_ok=True)
-        with self.layout.lock.open("a+") as file:
+        path = self.layout.lock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "somebody"
+                held.enter_context(locked(path, wait=False))
+            except BusyError:
+                holder = path.read_text(errors="replace").strip() or "somebody"
                 raise ReleaseError(f"another release is under way ({holder}); try again when it has ended") from None
-            file.truncate(0)
-            file.write(f"{who}, pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())}\n")
-            file.flush()
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+            path.write_text(f"{who}, pid {os.getpid()}, since {since}\n")  # the lock is on the file, not its content
             yield
 
     def images(self) -> set[str]:
@@ -208,20 +207,10 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
     Raises:
         ReleaseError: it cannot be written.
     """
-    new = path.with_name(f"{path.name}.ancla-new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # past the umask
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        atomic_write(path, content, mode=mode)
     except OSError as error:
-        with suppress(OSError):
-            new.unlink(missing_ok=True)  # half of it would take room on a full disk
         raise ReleaseError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from blueprint.keys import make_key
 from ops.core.errors import StackError
+from ops.core.files import atomic_write
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import pulumi
 
@@ -144,11 +143,4 @@ def _object_keys(entry: Any) -> set[str]:
 
 def _write_private(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    atomic_write(path, f"{text}\n".encode(), mode=0o600)

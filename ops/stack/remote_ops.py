@@ -1,48 +1,89 @@
-"""Backing up what is a file of the machine: the machine does it itself, with its own recipients and its own bucket key.
+"""Run `ops` on the stack's droplet: show its progress here, and return its report checked against the report's model.
 
-No content of such a file passes through a desk; what comes back is the report that the machine prints.
+Used for what only the droplet can do (its files, its PostgreSQL server, its containers). No content of a backup passes
+through the workstation: what comes back is a report.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from ops.core import console
 from ops.core.errors import RemoteCommandError, VerdictError
 from ops.stack import ssh
 from ops.stack.outputs import LoadedStack
 
-COMMAND = ("sudo", "-n", "ops", "backup", "create", "--json", "--name")
+PROGRAM = ("sudo", "-n", "ops")
+PROGRESS = "--progress=json"
+"""Option that makes the droplet's `ops` write its progress as JSON lines, which `console.relay` shows here."""
+NOT_FOUND = 127
+"""A shell's exit code where there is no such program."""
+
+Report = TypeVar("Report", bound=BaseModel)
 
 
-def create_there(stack: LoadedStack, name: str, report: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Run `ops backup create` for one source on the first droplet; returns its report, one item a backup.
+def run_ops(
+    stack: LoadedStack,
+    arguments: Sequence[str],
+    model: type[Report],
+    *,
+    stdin: bytes = b"",
+    reported: Sequence[int] = (0,),
+) -> Report:
+    """Run one `ops` command on the first droplet as root.
+
+    Args:
+        stack: whose droplet.
+        arguments: after `ops`; the command must print one JSON document on stdout.
+        model: that document's; another version of Ancla there does not fit it.
+        stdin: what the command reads; secrets go here, never in `arguments`.
+        reported: exit codes with which the command prints its report.
 
     Raises:
-        RemoteCommandError: it failed there; the message is the machine's own error line.
-        SshError: no connection, or it broke. The machine may have gone on: `ops backup list` tells.
+        VerdictError: it exited 3 without a report.
+        RemoteCommandError: it failed, with its own error line; or its report is another version's, or missing.
+        SshError: no connection, or it broke. The command may go on there.
     """
     target = stack.ssh_target()
+    errors: list[str] = []
     with ssh.connect(target) as session:
-        done = session.follow([*COMMAND, name], stdin=b"", line=lambda text: _pass_on(text, report))
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = [line.partition("error:")[2] for line in lines if line.startswith("error:")] or lines or ["no message"]
-        message = f"{target}: {said[-1].strip()}"
+        done = session.follow([*PROGRAM, *arguments], stdin=stdin, line=lambda text: _show(text, errors))
+    command = f"`{' '.join(['ops', *arguments[:2]])}`"
+    if done.returncode in reported and (document := _parsed(done.stdout)) is not None:
+        try:
+            return model.model_validate(document)
+        except ValidationError:
+            problem = f"{command} answers as another version of Ancla than this one does; run `pulumi up`"
+    elif done.returncode == 0:
+        problem = f"{command} succeeded and printed no report; run `pulumi up` for this version of Ancla"
+    elif done.returncode == NOT_FOUND or "command not found" in done.stderr:
+        problem = f"there is no `ops` on the droplet ({errors[-1] if errors else 'no message'}); run `pulumi up`"
+    else:
+        problem = errors[-1] if errors else f"{command} failed without a message (exit {done.returncode})"
         if done.returncode == VerdictError.exit_code:
-            raise VerdictError(message)
-        raise RemoteCommandError(message, returncode=done.returncode, stderr=done.stderr)
+            raise VerdictError(f"{target}: {problem}")
+    raise RemoteCommandError(f"{target}: {problem}", returncode=done.returncode, stderr=done.stderr)
+
+
+def _show(text: str, errors: list[str]) -> None:
+    """Show one line of the droplet's stderr, or keep it in `errors`: its error, or what is not JSON (sudo, a crash)."""
+    document = _parsed(text)
+    if document is None:
+        if text.strip():
+            errors.append(text.strip())
+    elif "error" in document:
+        errors.append(str(document["error"]))
+    else:
+        console.relay(document)
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
     try:
-        made: list[dict[str, Any]] = json.loads(done.stdout)["backups"]
-    except (ValueError, KeyError, TypeError):
-        raise RemoteCommandError(
-            f"{target}: `ops backup create` ended well and printed no report; run `pulumi up` for this version of ops",
-            returncode=0,
-        ) from None
-    return made
-
-
-def _pass_on(text: str, report: Callable[[str], None]) -> None:
-    if text.strip() and not text.startswith("error:"):
-        report(text.removeprefix("·").strip())
+        document: Any = json.loads(text)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

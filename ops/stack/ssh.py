@@ -10,20 +10,23 @@ import shlex
 import shutil
 import socket
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from pydantic import SecretStr
 
 from ops.core.errors import RemoteCommandError, SshError, ToolError
-from ops.core.workdir import temporary_folder
+from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 15
 """How long a machine may take to answer the first packet."""
+
+FORWARD_TRIES = 3
 
 _ALIAS = "ancla-pinned"
 """The name under which the host key is pinned: the key belongs to the environment, not to an address."""
@@ -99,7 +102,10 @@ class SshSession:
         return result
 
     def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
-        """Run one command; hand on each line it writes to stderr as it comes. Its exit code is the caller's to judge.
+        """Run one command and pass each line it writes to stderr to `line` as it arrives.
+
+        The caller checks the exit code. All three pipes are served at once: a command may write more than a pipe holds
+        to either of its outputs, in any order, before or after it has read `stdin`.
 
         Raises:
             SshError: the connection broke.
@@ -112,15 +118,18 @@ class SshSession:
         )
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise AssertionError("opened as pipes")
+        answer = bytearray()
+        # Daemons, so that an interrupt does not wait for them: OpenSSH's master may keep the pipes open for a while.
+        reader = threading.Thread(target=_read_all, args=(process.stdout, answer), daemon=True)
+        writer = threading.Thread(target=_write_all, args=(process.stdin, stdin), daemon=True)
         said: list[str] = []
         try:
-            with suppress(BrokenPipeError):  # a command that ends before it has read says why on stderr
-                process.stdin.write(stdin)
-                process.stdin.close()
+            reader.start()
+            writer.start()
             for raw in process.stderr:
                 said.append(raw.decode(errors="replace").rstrip("\n"))
                 line(said[-1])
-            answer = process.stdout.read().decode(errors="replace")
+            reader.join()
             process.wait()
         except BaseException:
             process.kill()
@@ -131,18 +140,32 @@ class SshSession:
                 f"{self.target}: the connection broke, or `{_short(shlex.join(command))}` was killed there"
                 f"{f' (after: {said[-1]})' if said else ''}; run it again: it goes on from what it finds"
             )
-        return RemoteResult(returncode=process.returncode, stdout=answer, stderr="\n".join(said))
+        return RemoteResult(
+            returncode=process.returncode, stdout=answer.decode(errors="replace"), stderr="\n".join(said)
+        )
 
     @contextmanager
     def tunnel(self, host: str, port: int) -> Generator[int]:
-        """Forward a free port of 127.0.0.1 to `host:port` as the machine sees it; yields the local port."""
-        local = _free_port()
-        forward = f"127.0.0.1:{local}:{host}:{port}"
-        self._control("forward", forward)
+        """Forward a free port of 127.0.0.1 to `host:port` as the droplet sees it; yields the local port.
+
+        Raises:
+            SshError: the tunnel is refused.
+        """
+        local = self._forward(host, port)
         try:
             yield local
         finally:
-            self._control("cancel", forward, check=False)
+            self._control("cancel", f"127.0.0.1:{local}:{host}:{port}", check=False)
+
+    def _forward(self, host: str, port: int, tries: int = FORWARD_TRIES) -> int:
+        local = _free_port()
+        try:
+            self._control("forward", f"127.0.0.1:{local}:{host}:{port}")
+        except SshError:  # another process may have taken the port since it was found free
+            if tries <= 1:
+                raise
+            return self._forward(host, port, tries - 1)
+        return local
 
     def _control(self, operation: str, forward: str, *, check: bool = True) -> None:
         done = subprocess.run(
@@ -165,7 +188,7 @@ def connect(target: SshTarget) -> Generator[SshSession]:
     if program is None:
         raise ToolError("ssh: not found on PATH; install the OpenSSH client (apt-get install openssh-client)")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ancla-", dir=temporary_folder())))
+        folder = stack.enter_context(private_folder())
         key = folder / "key"
         key.touch(mode=0o600)
         key.write_text(target.deploy_key.get_secret_value().rstrip("\n") + "\n")
@@ -186,19 +209,21 @@ def connect(target: SshTarget) -> Generator[SshSession]:
 
 
 def explain(target: SshTarget, stderr: str) -> str:
-    """Turn what OpenSSH wrote into one line that says what to do."""
-    if "Host key verification failed" in stderr or "IDENTIFICATION HAS CHANGED" in stderr:
+    """Turn what OpenSSH wrote into one line: the cause, what to do, and OpenSSH's own last lines."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip(" @\r\t")]
+    said = " / ".join(lines[-3:]) or "no answer"
+    # "Host key verification failed" alone is also what OpenSSH writes where it cannot read known_hosts.
+    if any(words in stderr for words in ("IDENTIFICATION HAS CHANGED", "host key is known for", "HOST KEY CHANGED")):
         return (
-            f"{target}: the machine shows another host key than the pinned output access.host_key; "
-            "if the droplet was replaced run `pulumi up`, else do not log in: somebody may be in between"
+            f"{target}: the droplet shows another host key than the pinned output access.host_key; if it was replaced "
+            f"run `pulumi up`, otherwise do not log in: somebody may be in between (ssh: {said})"
         )
     if "Permission denied" in stderr:
         return (
             f"{target}: the deploy key is refused; take the outputs of today, or put its public half back into the "
-            "machine's authorized_keys by the provider's console"
+            f"droplet's authorized_keys by the provider's console (ssh: {said})"
         )
-    line = _last_line(stderr)
-    return f"{target}: no connection: {line or 'no answer'}; check that the droplet is on and that 22 is open to you"
+    return f"{target}: no connection: {said}; check that the droplet is on and that {target.port} is open to you"
 
 
 def _options(key: Path, known: Path, control: Path) -> list[str]:
@@ -240,6 +265,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _read_all(pipe: IO[bytes], into: bytearray) -> None:
+    with pipe:
+        while block := pipe.read(1 << 16):
+            into += block
+
+
+def _write_all(pipe: IO[bytes], content: bytes) -> None:
+    with suppress(BrokenPipeError), pipe:  # a command that ends before it has read says why on stderr
+        pipe.write(content)
 
 
 def _free_port() -> int:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -274,8 +274,8 @@ def _copy(read, write):
             write(block)
 
 
-@pytest.fixture
-def machine():
+@contextmanager
+def login_server():
     """A machine that answers ssh, and what it needs to be logged in to: `target`, the keys, and what it saw."""
     host_key, deploy_key = make_key(), make_key()
     host = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.get_secret_value()))
@@ -283,21 +283,26 @@ def machine():
     listener = socket.create_server(("127.0.0.1", 0))
     transports = []
 
+    def login(connection):
+        transport = paramiko.Transport(connection)
+        transports.append(transport)
+        transport.add_server_key(host)
+        server = Machine(transport, allowed)
+        with suppress(EOFError, OSError, paramiko.SSHException):  # the client did not like our host key, or went away
+            transport.start_server(server=server)
+            server.forward()
+
     def serve():
         while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            transport = paramiko.Transport(connection)
-            transport.add_server_key(host)
-            server = Machine(transport, allowed)
-            with suppress(EOFError):  # the client did not like our host key
-                transport.start_server(server=server)
-                threading.Thread(target=server.forward, daemon=True).start()
-            transports.append(transport)
+            # on its own: a client that is slow, or that breaks off, keeps no other one from being answered
+            threading.Thread(target=login, args=(connection,), daemon=True).start()
 
-    threading.Thread(target=serve, daemon=True).start()
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
     target = ssh.SshTarget(
         address="127.0.0.1",
         port=listener.getsockname()[1],
@@ -305,9 +310,20 @@ def machine():
         deploy_key=deploy_key,
     )
     yield SimpleNamespace(target=target, transports=transports)
+    # `close` alone does not wake `accept`: the socket would go on listening, with this test's host key, and answer the
+    # clients of a later test that was given the same port.
+    listener.shutdown(socket.SHUT_RDWR)
+    server.join(timeout=10)
     listener.close()
+    assert not server.is_alive()
     for transport in transports:
         transport.close()
+
+
+@pytest.fixture
+def machine():
+    with login_server() as server:
+        yield server
 
 
 @pytest.fixture

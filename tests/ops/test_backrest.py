@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,12 @@ from typer.testing import CliRunner
 
 from blueprint.backup import PostgresqlSource
 from blueprint.keys import make_key, public_line
+from ops.cli import backrest
 from ops.cli.app import app
 from ops.core.errors import (
     BackupNotFoundError,
     OpsError,
+    RemoteCommandError,
     RestoreRefusedError,
     SourceError,
     SpoolError,
@@ -35,7 +38,10 @@ from ops.drill.scratch.pgbackrest import Place, _environment
 from ops.monitoring import audit
 from ops.pgbackrest import driver, info
 from ops.pgbackrest import target as targets
+from ops.pgbackrest.report import Answer
 from ops.sources.postgres.tools import Endpoint, find_tool
+from ops.stack import remote_ops
+from tests.ops.drill_kit import backrest_document
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LOCKED = {"backup": {"held": True}}
@@ -236,19 +242,75 @@ def test_the_stanza_comes_from_the_stack_or_from_its_name():
             targets.target(wrong, name)
 
 
-def test_from_a_desk_the_same_command_runs_on_the_machine(target, tmp_path, monkeypatch):
-    machine = tmp_path / "ops"
-    machine.write_text('#!/bin/sh\necho "$@" >&2\nprintf \'%s\' "$ANSWER"; exit "${CODE:-0}"\n')
-    machine.chmod(0o755)
-    monkeypatch.setattr(targets, "OPS", (str(machine), "backrest"))
-    stack = SimpleNamespace(ssh_target=lambda: target)
-    monkeypatch.setenv("ANSWER", '{"stanza": "main"}')
-    assert targets.ask(stack, ["info", "--stanza=main"]) == {"stanza": "main"}
-    monkeypatch.setenv("CODE", "3")  # a red verdict comes with its report
-    assert targets.ask(stack, ["info"]) == {"stanza": "main"}
-    monkeypatch.setenv("CODE", "1")
-    with pytest.raises(OpsError, match="backrest info --json"):
-        targets.ask(stack, ["info"])
+@pytest.fixture
+def droplet(target, tmp_path, monkeypatch):
+    """A stack whose droplet has an `ops` that prints $SAID to stderr and $ANSWER to stdout, and exits with $CODE."""
+    program, asked = tmp_path / "ops", tmp_path / "asked"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" > {asked}\nprintf "%s\\n" "$SAID" >&2\nprintf "%s" "$ANSWER"\nexit "${{CODE:-0}}"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(remote_ops, "PROGRAM", (str(program),))
+
+    def says(answer, said=(), code=0):
+        monkeypatch.setenv("ANSWER", answer)
+        monkeypatch.setenv("SAID", "\n".join(map(json.dumps, said)))
+        monkeypatch.setenv("CODE", str(code))
+
+    stack = SimpleNamespace(ssh_target=lambda: target, on_machine=False, name="staging")
+    return SimpleNamespace(stack=stack, says=says, asked=asked)
+
+
+ANSWER = {"stanza": "main", "problems": [], "seconds": 1}
+
+
+def test_from_a_workstation_the_same_command_runs_on_the_droplet(droplet, capsys):
+    def ask(*words):
+        return remote_ops.run_ops(droplet.stack, ["backrest", *words], Answer, reported=(0, 3))
+
+    droplet.says(json.dumps(ANSWER), [{"step": "WAL [/x]"}, {"warning": "slow"}])
+    assert ask("check", "--stanza=main") == Answer(stanza="main", problems=(), seconds=1)
+    assert droplet.asked.read_text() == "backrest check --stanza=main\n"
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()] == ["· WAL [/x]", "warning: slow"]
+    droplet.says(json.dumps(ANSWER), code=3)  # a red verdict comes with its report
+    assert ask("verify").stanza == "main"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "code", "told"),
+    [
+        ("", [{"step": "x"}, {"error": "stanza main: gone"}], 1, "22: stanza main: gone"),
+        ("fine", [], 0, "printed no report"),
+        ('{"stanza": "main"}', [], 0, "another version of Ancla"),
+        (json.dumps(ANSWER | {"added_later": 1}), [], 0, "another version of Ancla"),
+        ("", [], 127, "no `ops` on the droplet"),
+        ("", ["Traceback"], 1, "Traceback"),
+    ],
+)
+def test_what_a_droplet_cannot_answer_is_one_line(droplet, answer, said, code, told):
+    droplet.says(answer, said, code)
+    with pytest.raises(RemoteCommandError) as caught:
+        remote_ops.run_ops(droplet.stack, ["backrest", "check"], Answer)
+    assert told.removeprefix("22") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_workstation_that_asked_keeps_the_evidence_of_a_drill(droplet, tmp_path, monkeypatch):
+    """Two folders with numbered documents would be two series of one name."""
+    monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setattr(backrest, "load_stack", lambda *given: droplet.stack)
+    monkeypatch.setattr(backrest, "target", lambda stack, stanza: targets.Target(stanza="main", stack=stack))
+    monkeypatch.setattr(backrest, "judged", lambda *given: nullcontext())
+    droplet.stack.outputs = SimpleNamespace(
+        backup=SimpleNamespace(max_age_hours=26, rto_minutes=5, signers=()), environment="staging"
+    )
+    droplet.says(backrest_document().model_dump_json())
+    folder = tmp_path / "drills"
+    result = CliRunner().invoke(app, ["backrest", "drill", "--evidence", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert "--report-only" in droplet.asked.read_text().split()
+    assert "--evidence" not in droplet.asked.read_text()
+    assert len(list(folder.glob("backrest-drill-main-000001-*.json"))) == 1
 
 
 def test_the_copy_sees_of_our_environment_what_fetching_wal_needs(tmp_path, monkeypatch):

@@ -134,3 +134,18 @@ def test_on_a_terminal_no_bar_where_lines_are_asked_for(way):
     seen = on_a_terminal(way)
     assert "━" not in seen
     assert ('{"step": ' in seen) == (way == "json")
+
+
+def test_progress_of_another_ops_is_shown_as_our_own(written):
+    console.relay({"what": "up [/x]", "done": 1 << 20, "total": 4 << 20, "about": True, "rate": 1 << 19, "added": 1})
+    console.relay({"what": "up"})
+    console.relay({"step": "begun [/x]"})
+    console.relay({"warning": "slow"})
+    assert written.getvalue().splitlines() == [
+        "· up [/x]: 1 of about 4 MiB, 0.5 MiB/s, 6 s left",
+        "· begun [/x]",
+        "warning: slow",
+    ]
+    console.show_progress(Progress.JSON)
+    console.relay({"what": "up", "done": 1})
+    assert json.loads(written.getvalue().splitlines()[-1]) == {"what": "up", "done": 1}

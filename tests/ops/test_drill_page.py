@@ -354,18 +354,12 @@ def test_the_language_is_the_pages_and_not_the_documents(tmp_path):
 
 
 def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkeypatch):
-    asked = []
-
-    def there(chosen, arguments, config):
-        asked.append(arguments)
-        return backrest_document().model_dump(mode="json")
-
     budgets = SimpleNamespace(max_age_hours=26, rto_minutes=15, signers=())
     outputs = SimpleNamespace(project="test", environment="staging", backup=budgets)
     stack = SimpleNamespace(name="staging", on_machine=False, outputs=outputs, secrets=OutputSecrets())
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(ops.cli.backrest, "_there", there)
+    monkeypatch.setattr(ops.cli.backrest, "_on_droplet", lambda *_: backrest_document())
     monkeypatch.setattr(ops.cli.backrest, "_target", lambda *_: Target(stanza="main", stack=stack))
     monkeypatch.setattr(ops.cli.pitr, "load_stack", lambda *_: stack)
     monkeypatch.setattr(ops.cli.pitr, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
@@ -377,4 +371,3 @@ def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkey
             assert result.exit_code == 0, result.output
             (page,) = folder.glob("*.html")
             assert f'<html lang="{language}">' in page.read_text()
-    assert ["--lang=es" in arguments for arguments in asked] == [False, True]

@@ -266,7 +266,7 @@ def test_drills_that_end_at_once_never_fork_the_chain(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(OpsError, match="the evidence cannot be kept there"):
+    with pytest.raises(OpsError, match="the evidence cannot be written"):
         chain.append(tmp_path / "none", [document()], log="", render=report.render, signer=None)
 
 

@@ -162,12 +162,17 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
 def test_live_is_not_destroyed_by_whatever_name_or_id(api, job):
     live = live_of(job)
     for name, ident in (("shop-db", live.id), (forks.fork_name(live, datetime.now(UTC)), live.id), ("shop-db", None)):
-        with pytest.raises(RestoreRefusedError, match="not destroyed: no fork"):
+        with pytest.raises(RestoreRefusedError, match="not destroyed: it is the live cluster"):
             forks.destroy_fork(job.cloud, live, name, ident, QUICK)
     assert names(api) == ["shop-db"]
-    # And the same call does destroy a fork.
+    # A cluster by the name of a fork and without its tag may be somebody else's; with it, the same call destroys it.
     name = forks.fork_name(live, datetime.now(UTC))
     api.cluster(name)
+    with pytest.raises(RestoreRefusedError, match=f"{name} .*: not destroyed: it does not wear the tag {TAG}"):
+        forks.destroy_fork(job.cloud, live, name, None, QUICK)
+    assert names(api) == sorted(["shop-db", name])
+    api.delete(f"/v2/databases/{next(c['id'] for c in api.get('/v2/databases')['databases'] if c['name'] == name)}")
+    api.cluster(name, tags=[TAG])
     assert forks.destroy_fork(job.cloud, live, name, None, QUICK)
     assert names(api) == ["shop-db"]
 

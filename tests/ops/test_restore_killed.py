@@ -159,11 +159,11 @@ def refused(cluster, admin, app, begin, comment):
 def the_next_one_is_clean(begin, cluster, spool):
     assert begin("shop_next")[0] == 0
     assert state(cluster, "shop_next").endswith("verified")
-    for path in spool.iterdir():  # the moment before the spool is locked, and a certificate: nothing secret
+    for path in spool.iterdir():  # killed between making a folder and locking it: it is empty
         if path.is_file() and path.read_bytes() in (b"", b"blat"):  # Python's own try whether it may write there
             continue
-        assert path.name.startswith(("ancla-new-", "ancla-ca-")), path
-        assert {inside.name for inside in path.iterdir()} <= {"ca.pem"}
+        assert path.name.startswith(("ancla-work-", "ancla-private-")), path
+        assert list(path.iterdir()) == []
 
 
 def steps_of(begin, cluster):
@@ -312,8 +312,8 @@ def kill_files_at(chosen, thing, tmp_path, spool, identity):
         put_back(*arguments)
         assert whole(place), steps[-1]
     assert 0 < named < count
-    for path in spool.iterdir():  # a folder that was made, and neither locked nor named yet
-        assert path.name.startswith("ancla-new-")
+    for path in spool.iterdir():  # killed between making a folder and locking it: it is empty
+        assert list(path.iterdir()) == []
         os.utime(path, (0, 0))
     put_back(root, manifest, make_place(home / "last"), spool, identity)
     assert list(spool.iterdir()) == []

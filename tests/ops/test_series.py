@@ -215,7 +215,7 @@ def test_drills_that_end_at_once_wait_for_each_other(tmp_path):
     for one in running:
         one.join()
     assert problems(tmp_path) == []
-    with pytest.raises(OpsError, match="cannot be kept there"):
+    with pytest.raises(OpsError, match="cannot be written"):
         keep(evidence(), tmp_path / "none", RUNNER)
 
 

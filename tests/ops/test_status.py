@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from ops import status
@@ -74,3 +77,49 @@ def test_docker_that_does_not_answer_is_a_line(monkeypatch, error):
     (*_, probe) = status._machine(make_stack())
     assert (probe.part, probe.state) == ("services", State.DOWN)
     assert probe.detail.startswith("docker: ")
+
+
+def test_a_service_whose_name_begins_another_ones_is_not_mistaken_for_it():
+    containers = [{"Service": "web-admin", "State": "running", "Image": "r/admin:1"}]
+    web, admin = status.judge_services(["web", "web-admin"], containers)
+    assert (web.state, web.detail) == (State.DOWN, "no container")
+    assert admin.state is State.OK
+    assert all(
+        probe.state is State.OK
+        for probe in status.judge_services(["web"], [{"Service": "web", "State": "running"}] * 2)
+    )
+
+
+def test_one_broken_database_does_not_hide_the_other_probes(monkeypatch):
+    """A query that fails raises the driver's error, which is none of ours."""
+
+    class Connection:
+        def __init__(self, name):
+            self.name = name
+
+        def execute(self, query):
+            if self.name == "broken":
+                raise psycopg.errors.DiskFull("could not write\nto file")
+            return SimpleNamespace(fetchone=lambda: ("15", "8 MB"))
+
+    def on(name):
+        return SimpleNamespace(connect=lambda: nullcontext(Connection(name)), user="app", database=name)
+
+    stack = make_stack()
+    monkeypatch.setattr(status.servers, "databases", lambda _: ["broken", "shop"])
+    server = nullcontext((None, SimpleNamespace(on=on)))
+    monkeypatch.setattr(status.servers, "database_server", lambda _: server)
+    broken, shop = status._databases(stack)
+    assert (broken.state, broken.detail) == (State.DOWN, "DiskFull: could not write to file")
+    assert (shop.name, shop.state) == ("shop", State.OK)
+
+
+def test_a_defect_in_one_part_does_not_hide_the_others(monkeypatch):
+    def broken(_):
+        raise KeyError("x")
+
+    monkeypatch.setattr(status, "_machine", broken)
+    monkeypatch.setattr(status, "_backups", lambda _: [])
+    monkeypatch.setattr(status, "_address", lambda _: [status.Probe(part="a", name="b", state=State.OK, detail="")])
+    first, second = status.probe_stack(make_stack())
+    assert (first.part, first.state, second.state) == ("droplet", State.DOWN, State.OK)

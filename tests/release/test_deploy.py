@@ -14,6 +14,7 @@ from ops.core.errors import ReleaseError
 from ops.release.deploy import APPLY, deploy
 from ops.stack import ssh
 from ops.stack.outputs import LoadedStack
+from ops.stack.remote_ops import PROGRAM
 from ops.stack.ssh import RemoteResult, SshTarget
 
 from .conftest import make_outputs, make_plan, make_secrets
@@ -58,30 +59,33 @@ def stack() -> LoadedStack:
     return LoadedStack(name="staging", outputs=make_outputs(droplets=[droplet]), secrets=make_secrets())
 
 
-def test_the_plan_travels_on_stdin_and_progress_comes_back(answer: Any, stack: LoadedStack):
-    session = answer(json.dumps(REPORT), "starting the containers\n")
-    progress: list[str] = []
-    assert deploy(stack, make_plan(), progress.append).result == "released"
+def test_the_plan_travels_on_stdin_and_progress_comes_back(answer: Any, stack: LoadedStack, capsys: Any):
+    session = answer(json.dumps(REPORT), '{"step": "starting the containers"}\n')
+    assert deploy(stack, make_plan()).result == "released"
     [(command, stdin)] = session.sent
-    assert command == APPLY
+    assert command == [*PROGRAM, *APPLY]
     assert json.loads(stdin) == make_plan().document()
-    assert progress == ["starting the containers"]
+    assert capsys.readouterr().err == "· starting the containers\n"
 
 
 def test_a_failed_release_is_an_error_with_the_apps_last_words(answer: Any, stack: LoadedStack):
     answer(json.dumps({"error": "api: HTTP 500; the former release is back", "log": ["api | boom"]}), code=1)
     with pytest.raises(ReleaseError, match=r"192\.0\.2\.1:22: api: HTTP 500; the former release is back") as found:
-        deploy(stack, make_plan(), print)
+        deploy(stack, make_plan())
     assert found.value.log == ("api | boom",)
 
 
 @pytest.mark.parametrize(
     ("stdout", "stderr", "complaint"),
     [
-        ("", "sudo: /usr/local/bin/ops: command not found", "command not found; if it is not on the machine"),
-        ("", "", "gave no answer"),
-        ("", "Traceback:\nMemoryError", r"\(exit 1\): MemoryError$"),
-        ('{"result": "released", "new_field": 1}', "", "runs another Ancla than this desk"),
+        (
+            "",
+            "sudo: /usr/local/bin/ops: command not found",
+            "no `ops` on the droplet .*command not found.*; run `pulumi up`",
+        ),
+        ("", "", "failed without a message"),
+        ("", "Traceback:\nMemoryError", r": MemoryError$"),
+        ('{"result": "released", "new_field": 1}', "", "another version of Ancla"),
     ],
 )
 def test_a_machine_that_is_not_ready_is_said_so(
@@ -89,4 +93,4 @@ def test_a_machine_that_is_not_ready_is_said_so(
 ):
     answer(stdout, stderr, code=1)
     with pytest.raises(ReleaseError, match=complaint):
-        deploy(stack, make_plan(), print)
+        deploy(stack, make_plan())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ops.core import files
 from ops.core.errors import OpsError
+from ops.core.files import atomic_write, runtime_folder
 
 
 @contextmanager
@@ -18,25 +19,16 @@ def locked(folder: Path) -> Generator[None]:
     Raises:
         OpsError: it is not there, or a file of the block cannot be written.
     """
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    lock = runtime_folder() / f"evidence-{name}.lock"  # not in the folder: all that is in it is published
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OpsError(f"{folder}: the evidence cannot be kept there: {error.strerror}; give --evidence") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        with files.locked(lock):
+            yield
     except OSError as error:
         raise OpsError(f"{folder}: the evidence cannot be written: {error.strerror}; give --evidence") from None
-    finally:
-        os.close(descriptor)
 
 
 def write(path: Path, content: bytes) -> Path:
     """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    atomic_write(path, content, mode=0o644)
     return path

@@ -16,12 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import LiteralString, cast
 
 import psycopg
 
 from ops.core.errors import RestoreError
+from ops.core.workdir import private_folder
 from ops.core.workers import cancel_on_error
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
@@ -76,8 +76,8 @@ def rows_of(tool: Tool, archive: Path, pours: Mapping[str, Pour], variables: Map
     Raises:
         RestoreError: pg_restore cannot read the archive.
     """
-    with TemporaryDirectory(prefix="ancla-rows-") as temporary:
-        folder = Path(temporary)
+    with private_folder() as temporary:
+        folder = temporary
         shutil.copy(archive / LISTING, folder)
         for file in pours:
             (folder / file).touch()
@@ -118,8 +118,8 @@ def archived_rows(tool: Tool, archive: Path, line: str, variables: Mapping[str, 
 
 @contextmanager
 def _script_of(tool: Tool, archive: Path, line: str, variables: Mapping[str, str]) -> Generator[Iterator[bytes]]:
-    with TemporaryDirectory(prefix="ancla-list-") as temporary:
-        chosen = Path(temporary) / "list"
+    with private_folder() as temporary:
+        chosen = temporary / "list"
         chosen.write_text(f"{line}\n")
         command = [*dying_with_us(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
         with subprocess.Popen(

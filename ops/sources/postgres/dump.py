@@ -16,7 +16,8 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from ops.core.errors import SourceError, SpoolError
-from ops.core.workdir import full, says_full
+from ops.core.files import reports_full_disk
+from ops.core.workdir import full
 from ops.repository.records import LISTING, STREAM_FILE
 from ops.sources.base import Outbox
 from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
@@ -49,7 +50,7 @@ class Running:
         self._listener.join()
         if self._process.returncode != 0:
             stderr = "".join(self._messages)
-            if says_full(stderr, self._process.returncode):
+            if reports_full_disk(stderr, self._process.returncode):
                 raise SpoolError(full(self._folder.parent))
             raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
         return False

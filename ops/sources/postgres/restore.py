@@ -22,14 +22,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import LiteralString, cast
 
 import psycopg
 from psycopg import sql
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
-from ops.core.workdir import full, says_full
+from ops.core.files import reports_full_disk
+from ops.core.workdir import full, private_folder
 from ops.repository.records import PostgresRecord
 from ops.sources.base import Download, Skipped
 from ops.sources.postgres import copy_in
@@ -272,8 +272,8 @@ class _Restoration:
         """
         if not entries:
             return []
-        with TemporaryDirectory(prefix="ancla-list-") as temporary, role.environment() as variables:
-            chosen = Path(temporary) / "list"
+        with private_folder() as temporary, role.environment() as variables:
+            chosen = temporary / "list"
             chosen.write_text("".join(f"{entry.line}\n" for entry in entries))
             form = "directory" if self.archive.is_dir() else "custom"
             command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._owner_options]
@@ -284,7 +284,9 @@ class _Restoration:
             done = run_tool(self.tool, command, variables)
         if done.returncode == 0:
             return []
-        if says_full(done.stderr, done.returncode) and "ERROR:" not in done.stderr:  # that would be the server's disk
+        if (
+            reports_full_disk(done.stderr, done.returncode) and "ERROR:" not in done.stderr
+        ):  # that would be the server's disk
             raise SpoolError(full(self.download.folder.parent)) from OSError(errno.ENOSPC, "full")
         if _IGNORED not in done.stderr:
             raise RestoreError(f"{role}: pg_restore failed: {tool_message(done.stderr)}")

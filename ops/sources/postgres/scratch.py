@@ -13,8 +13,9 @@ from pathlib import Path
 import psycopg
 
 from ops.core.errors import SpoolError
+from ops.core.files import reports_full_disk
 from ops.core.progress import Meter
-from ops.core.workdir import full, says_full
+from ops.core.workdir import full
 from ops.repository.records import PostgresRecord
 from ops.sources.base import Difference, Download, Examination, ScratchFacts, Skipped, TargetPlan
 from ops.sources.postgres import database
@@ -75,7 +76,7 @@ class ScratchDatabase(DatabaseTarget):
         try:
             skipped = super().restore(download, record, progress)
         except Exception as error:
-            if says_full(str(error), 0):  # of the scratch server: that says nothing of the backup
+            if reports_full_disk(str(error), 0):  # of the scratch server: that says nothing of the backup
                 raise SpoolError(full(self.folder)) from None
             raise
         finally:

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 from pydantic import SecretStr
 
 from ops.core.errors import RestoreError, SourceError, ToolError
-from ops.core.workdir import temporary_folder
+from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 20
 DEBIAN_BINARIES = "/usr/lib/postgresql"
@@ -52,9 +51,9 @@ class Endpoint:
     @contextmanager
     def environment(self) -> Generator[dict[str, str]]:
         """Yield what libpq reads, the password in a file of mode 0600 that is gone after the block."""
-        with TemporaryDirectory(prefix="ancla-pg-", dir=temporary_folder()) as folder:
+        with private_folder() as folder:
             secret = self.password.get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
-            passfile = Path(folder) / "pgpass"
+            passfile = folder / "pgpass"
             passfile.touch(mode=0o600)
             passfile.write_text(f"*:*:*:*:{secret}\n")
             variables = {
@@ -69,7 +68,7 @@ class Endpoint:
             if self.hostaddr is not None:
                 variables["PGHOSTADDR"] = self.hostaddr
             if self.ca_certificate is not None:
-                certificate = Path(folder) / "ca.pem"
+                certificate = folder / "ca.pem"
                 certificate.write_text(self.ca_certificate)
                 variables |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)}
             # the caller's own PG* would win over what is left out here
@@ -112,12 +111,12 @@ class Endpoint:
 
     @contextmanager
     def _authority(self) -> Generator[str]:
-        """Yield the path of the certificate in a file, nothing without one. A kill may leave that file: no secret."""
+        """Yield the path of the certificate in a file; an empty text without one."""
         if self.ca_certificate is None:
             yield ""
             return
-        with TemporaryDirectory(prefix="ancla-ca-", dir=temporary_folder()) as folder:
-            path = Path(folder) / "ca.pem"
+        with private_folder() as folder:
+            path = folder / "ca.pem"
             path.write_text(self.ca_certificate)
             yield str(path)
 
@@ -235,8 +234,8 @@ def script(
     Raises:
         RestoreError: it cannot read the archive.
     """
-    with TemporaryDirectory(prefix="ancla-list-") as temporary:
-        chosen = Path(temporary) / "list"
+    with private_folder() as temporary:
+        chosen = temporary / "list"
         chosen.write_text("".join(f"{line}\n" for line in lines))
         done = run_tool(tool, [*options, f"--use-list={chosen}", "--file=-", str(archive)], variables)
     if done.returncode != 0:

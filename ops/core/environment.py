@@ -1,0 +1,52 @@
+"""The variables that `ops` reads from its environment, in one place. Those that fill an option are in its help.
+
+Variables of other programs (PULUMI_*, DIGITALOCEAN_*, SPACES_*, AWS_*, PG*) keep their names and their meaning, and are
+read where they are used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ops.core.errors import OpsError
+
+
+class Environment(BaseSettings):
+    """ANCLA_* of the environment, without the prefix. An empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_prefix="ANCLA_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    runtime: Path | None = Field(
+        default=None,
+        description="Folder for the locks of running commands (default: /run/ancla for root, else /tmp/ancla-UID).",
+    )
+    state: Path | None = Field(
+        default=None,
+        description="Folder for alerts and metrics (default: /var/lib/ancla on a droplet, else ~/.local/state/ancla).",
+    )
+    audit: Path | None = Field(
+        default=None,
+        description="The audit log (default: /var/log/ancla/audit.jsonl on a droplet, else in the state folder).",
+    )
+    metrics: Path | None = Field(
+        default=None, description="The Prometheus text file (default: metrics/ancla.prom in the state folder)."
+    )
+    notify: bool = Field(
+        default=False, description="Send notifications and heartbeats from a workstation too (default: droplets only)."
+    )
+
+
+def environment() -> Environment:
+    """Return the environment as it is now.
+
+    Raises:
+        OpsError: a variable has a value that is none of its kind.
+    """
+    try:
+        return Environment()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise OpsError(f"ANCLA_{str(first['loc'][0]).upper()}: {first['msg']}; set another value or unset it") from None
