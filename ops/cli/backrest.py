@@ -16,9 +16,9 @@ from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, 
 from ops.cli.options import JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
 from ops.drill.evidence.report import Language
-from ops.drill.evidence.series import keep
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note

@@ -20,8 +20,7 @@ SigningKeyOption = Annotated[
     Path | None,
     typer.Option(
         "--signing-key",
-        "--sign-key",
-        envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
+        envvar="ANCLA_SIGNING_KEY",
         metavar="FILE",
         help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
     ),

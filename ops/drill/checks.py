@@ -38,10 +38,11 @@ def check_origin(manifest: Manifest, signer: str) -> Check:
     """Hold the manifest's signature against the environment's key (one OpenSSH line)."""
     if manifest.signed_by(signer):
         return passed("origin", f"signed by {key_name(signer)}")
-    if manifest.signed is None:
+    claimed = manifest.stored.claimed_key
+    if claimed is None:
         wrong = "the manifest is not signed"
     else:
-        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(manifest.signed.key)}"
+        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(claimed)}"
     return failed("origin", wrong, [f"backup {manifest.id}: {wrong}"])
 
 

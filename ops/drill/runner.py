@@ -308,7 +308,7 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
         choice=job.choice,
         store=job.store.name,
         manifest_digest=manifest.digest if manifest else None,
-        manifest_signer=manifest.signed.key if manifest and manifest.signed else None,
+        manifest_signer=manifest.stored.claimed_key if manifest else None,
         snapshot_at=manifest.snapshot_at if manifest else None,
         started_at=started,
         finished_at=datetime.now(UTC),
