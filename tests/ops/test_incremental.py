@@ -115,6 +115,7 @@ def test_what_a_signed_backup_is_built_on_must_be_signed_by_the_same_key(stores)
     made = make(Source(stores=(first,)), first, signer=OURS)
     assert (made.depends_on, missing(first, made), len(pieces(first, made))) == ((base.id,), [], 2)
     for signer in (None, THEIRS):
+        first.delete([f"assets/{base.id}/manifest.json.sig"])
         put_manifest(first, base.sealed(signer))
         with pytest.raises(ManifestError, match="is not signed by the key that signed"):
             pieces(first, made)
