@@ -214,6 +214,9 @@ def backrest_drill(
     ] = None,
     may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
     evidence: EvidenceOption = EVIDENCE,
+    no_evidence: Annotated[
+        bool, typer.Option("--no-evidence", hidden=True, help="Only print the document: the caller keeps it.")
+    ] = False,
     signing_key: SigningKeyOption = None,
     lang: LangOption = Language.EN,
     here: HereOption = False,
@@ -228,7 +231,8 @@ def backrest_drill(
     signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
-    ready(evidence)
+    if not no_evidence:
+        ready(evidence)
     with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
         if chosen.here:
             job = pgbackrest.BackrestDrill(
@@ -251,13 +255,12 @@ def backrest_drill(
             arguments += [f"--rto={rto}"] if rto else []
             arguments += [f"--spool={spool}"] if spool else []
             arguments += ["--may-be-empty"] if may_be_empty else []
-            arguments += [f"--lang={lang}"] if lang is not Language.EN else []
-            arguments += ["--evidence=/var/lib/ancla/drills"]
+            arguments += ["--no-evidence"]  # the document is kept and signed here, in one chain
             result = _parsed(BackrestEvidence, _there(chosen, arguments, config))
-        file = keep(result, evidence, signer, lang)
-        note(backup=result.backup, evidence=file.name)
-        if as_json:
-            console.print_json(json.loads(file.read_bytes()))
+        file = None if no_evidence else keep(result, evidence, signer, lang)
+        note(backup=result.backup, evidence=file.name if file else None)
+        if file is None or as_json:
+            console.print_json(json.loads(file.read_bytes()) if file else result.model_dump(mode="json"))
         else:
             print_evidence(result, file)
         if result.verdict == "red":

@@ -124,9 +124,10 @@ def drill_command(
             session.left = wanted[number:]
             assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
             job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
+            history = read_history(evidence, place.name, settings.signers).get(chosen, DrillHistory())
+            job = replace(job, known=history.seen)
             if backup == catalog.LATEST:
                 try:
-                    history = read_history(evidence, place.name, settings.signers).get(chosen, DrillHistory())
                     job = _picked(job, pick, history, seed, recipients=settings.recipients, report=session.note)
                 except OpsError as error:
                     session.failed(chosen, error)

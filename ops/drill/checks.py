@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from ops.drill.evidence.document import Check, Questions, TableComparison
@@ -32,6 +33,14 @@ QUESTIONS = Questions(
 
 
 passed, failed = QUESTIONS.passed, QUESTIONS.failed
+
+
+def check_known(manifest: Manifest, known: Collection[str]) -> Check:
+    """Compare the manifest's digest with those that earlier drills have seen under its id."""
+    if others := sorted(set(known) - {manifest.digest}):
+        wrong = f"rewritten: an earlier drill has seen manifest {others[0][:16]}…, it is {manifest.digest[:16]}… now"
+        return failed("backup", wrong, [f"backup {manifest.id} was {wrong}"])
+    return passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…")
 
 
 def check_origin(manifest: Manifest, signer: str) -> Check:

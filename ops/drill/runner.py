@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -55,7 +56,8 @@ REHEARSALS: dict[str, Rehearsal] = {
 class DrillJob:
     """What to drill and the budgets it is held to.
 
-    `signer` is the key that manifests must be signed with (None: none is recorded); `rpo_minutes` is `max_age_hours`
+    `signer` is the key that manifests must be signed with (None: none is recorded); `known` are the digests of the
+    manifests that earlier drills have seen, by the backup's id; `rpo_minutes` is `max_age_hours`
     when None; `keep_hours` is how long the scratch of a red drill stays.
     """
 
@@ -69,6 +71,7 @@ class DrillJob:
     rto_minutes: int
     rpo_minutes: int | None = None
     signer: str | None = None
+    known: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
     assertions: tuple[str, ...] = ()
     identities: Identities = ()
     may_be_empty: bool = False
@@ -188,7 +191,7 @@ def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> 
         found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
         return None
     found.manifest, found.newest_snapshot = manifest, newest.snapshot_at
-    found.add(checks.passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…"))
+    found.add(checks.check_known(manifest, job.known.get(manifest.id, ())))
     if job.signer is not None:
         found.add(checks.check_origin(manifest, job.signer))
     if manifest.recipients:

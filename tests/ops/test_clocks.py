@@ -52,7 +52,9 @@ def freshness(folder):
 def test_a_backup_that_is_dated_to_come_is_not_taken_for_the_latest(made, folder, identity):
     made(-3)
     ahead, right = made(48), made()
-    with pytest.raises(BackupNotFoundError, match=f"{ahead.id} of shop is dated in the future.*fix the clock") as refused:
+    with pytest.raises(
+        BackupNotFoundError, match=f"{ahead.id} of shop is dated in the future.*fix the clock"
+    ) as refused:
         catalog.find(folder, "shop")
     assert "\n" not in str(refused.value)
     assert catalog.find(folder, "shop", right.id) == right, "it can be named"

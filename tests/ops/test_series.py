@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
+from ops.cli import backrest
 from ops.cli.app import app as ops_app
 from ops.cli.app import main
 from ops.core.errors import OpsError
@@ -21,10 +23,13 @@ from ops.drill.evidence.document import Phase
 from ops.drill.evidence.store import documents
 from ops.drill.evidence.verification import verify
 from ops.drill.kinds.pgbackrest_evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
+from ops.pgbackrest.target import Target
 from ops.stack.init import make_key
 from tests.ops.drill_kit import document, fork_document
+from tests.ops.test_watch import make_stack
 
-RUNNER = Signer(make_key())
+KEY = make_key()
+RUNNER = Signer(KEY)
 KEYS = [RUNNER.public]
 START = datetime(2026, 11, 1, 3, tzinfo=UTC)
 
@@ -176,6 +181,33 @@ def test_ops_evidence_list_lists_drills_of_every_kind_and_one_document(drills, t
     (tmp_path / "other.json").write_text("{}")
     for place, why in {tmp_path / "none": "no such folder", tmp_path / "other.json": "no evidence there"}.items():
         assert why in str(listed(place)[1].exception)
+
+
+def test_a_drill_on_the_droplet_leaves_its_evidence_to_the_workstation(tmp_path, monkeypatch, capsys):
+    """Or there were two series of one name: one unsigned there, and one here whose numbers differ."""
+    made, asked = evidence(), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
+    monkeypatch.setattr(backrest.driver, "find", lambda *_: None)
+    monkeypatch.setattr(backrest.pgbackrest, "run", lambda *_: made)
+    done = CliRunner().invoke(ops_app, ["backrest", "drill", "--here", "--stanza", "main", "--no-evidence", "--json"])
+    assert done.exit_code == 0, done.exception
+    assert not (tmp_path / "drills").exists()
+
+    def there(_, arguments, config):
+        asked.extend(arguments)
+        return json.loads(done.stdout)
+
+    monkeypatch.setattr(backrest, "_target", lambda *_: Target(stanza="main", stack=make_stack(on_machine=False)))
+    monkeypatch.setattr(backrest, "_there", there)
+    monkeypatch.setattr(backrest, "judged", lambda *_: contextlib.nullcontext())
+    (tmp_path / "key").write_text(KEY.get_secret_value())
+    local = CliRunner().invoke(ops_app, ["backrest", "drill", "--signing-key", "key"])
+    assert local.exit_code == 0, local.exception
+    assert "--no-evidence" in asked
+    assert not any(word.startswith("--evidence") for word in asked)
+    assert verify(tmp_path / "drills", KEYS).heads.keys() == {"backrest-drill-main"}
+    assert problems(tmp_path / "drills") == []
 
 
 def test_ops_evidence_verify_says_it(drills, monkeypatch, capsys):

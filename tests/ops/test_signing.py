@@ -14,7 +14,7 @@ from ops.backup import override, verification_log
 from ops.backup.override import Override, is_overridden, write_override
 from ops.backup.verification_log import Seen, VerificationLog, read_log, write_log
 from ops.core.errors import ManifestError
-from ops.core.signing import Namespace, Signed, Signer, seal
+from ops.core.signing import Namespace, Signed, Signer, digest, seal
 from ops.drill.evidence import chain, report, store
 from ops.drill.evidence.store import read_stored
 from ops.drill.evidence.verification import verify
@@ -53,6 +53,13 @@ def test_openssh_checks_a_manifest_and_refuses_a_changed_byte(tmp_path, folder):
     assert not checked_by_openssh(tmp_path, content.replace(b"shop", b"shoq", 1), signature, "ancla-manifest")[0]
     assert not checked_by_openssh(tmp_path, content, signature, "ancla-manifest", key=OTHER.public)[0]
     assert not checked_by_openssh(tmp_path, content, signature, "ancla-evidence")[0]
+
+
+def test_jq_and_sha256sum_find_the_digest_that_evidence_names(tmp_path, folder):
+    backup = put(folder, 1, signer=OURS)
+    file = folder.root / "shop" / backup / "manifest.json"
+    done = subprocess.run(["jq", "-cSj", "del(.digest)", file], capture_output=True, check=True)
+    assert digest(done.stdout) == catalog.read_manifest(folder, "shop", backup).digest
 
 
 def test_openssh_checks_evidence_and_its_head_and_refuses_a_changed_byte(tmp_path):

@@ -15,6 +15,7 @@ from ops.backup.create import BackupJob, create
 from ops.backup.verify import VerifyJob, verify
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
+from ops.repository import catalog
 from ops.repository.catalog import Expected, find, put_manifest
 from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import SqliteFile
@@ -200,6 +201,22 @@ def test_a_newer_backup_that_somebody_else_put_there_does_not_make_a_drill_green
     assert red(signer=None) == set(), "without a key every one counts"
     put("new", OURS)
     assert red() == set()
+
+
+def test_a_drill_of_a_backup_that_was_rewritten_since_an_earlier_one_is_red(ops, bucket, environment, tmp_path):
+    """It equals its own manifest, which the environment's own key has signed."""
+    store, put = bucket
+    backup, file = put("right", OURS), environment(OURS.public)
+    assert ops("drill", backup, "--outputs", file).returncode == 0
+    found = find(store, "leads")
+    catalog.put_manifest(store, found.model_copy(update={"finished_at": datetime.now(UTC)}).sealed(OURS))
+    for _ in range(2):
+        done = ops("drill", backup, "--outputs", file)
+        assert done.returncode == 3
+        assert "rewritten: an earlier drill has seen manifest" in done.stderr
+    assert [verdict for *_, verdict in drill_of(tmp_path / "drills")] == ["green", "red", "red"]
+    latest = json.loads(max((tmp_path / "drills").glob("drill-*.json")).read_bytes())
+    assert latest["present"] == {backup: find(store, "leads").digest}
 
 
 def test_a_drill_does_not_fetch_what_somebody_else_put_there(bucket, tmp_path):
