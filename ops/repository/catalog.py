@@ -60,14 +60,20 @@ def entries(store: Store, name: str | None = None) -> list[CatalogEntry]:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """Who should have signed a backup (one OpenSSH line; None: anybody may), and whom it should be encrypted for."""
+    """Who should have signed a backup (one OpenSSH line; None: anybody may), and whom it should be encrypted for.
+
+    `recipients` are age public keys of which one must be among the backup's (none: it must be unencrypted; None: not
+    compared).
+    """
 
     signer: str | None = None
-    recipients: Sequence[str] = ()
+    recipients: Sequence[str] | None = None
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Return why this environment's droplet did not make it as it is configured now; empty if it may have."""
         found = [] if self.signer is None or manifest.signed_by(self.signer) else [UNSIGNED]
+        if self.recipients is None:
+            return found
         if manifest.recipients and not set(manifest.recipients) & set(self.recipients):
             found.append(f"encrypted for {', '.join(manifest.recipients)}, and for nobody in backup.recipients")
         elif self.recipients and not manifest.recipients:
@@ -176,8 +182,7 @@ def why_not_latest(
         now: the time here.
         recipients: of the stack; None: they are not compared.
     """
-    of = manifest.recipients if recipients is None else recipients
-    if differs := Expected(signer=signer, recipients=of).differences(manifest):
+    if differs := Expected(signer=signer, recipients=recipients).differences(manifest):
         return f"{manifest.id} is {'; '.join(differs)}"
     dated = max(manifest.snapshot_at, time_of(manifest.id) or manifest.snapshot_at)
     if dated > now + CLOCK_MISLEADS:  # it would look fresh until its time has come, and hide newer ones
