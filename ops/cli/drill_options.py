@@ -37,7 +37,7 @@ def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
     if path is None:
         return None
     believed = stack.outputs.backup.signers if stack else ()
-    return read_signer(path, believed, otherwise="its evidence would not be believed")
+    return read_signer(path, believed, otherwise="its evidence would not be trusted")
 
 
 def ready(folder: Path) -> None:
