@@ -97,27 +97,13 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     verdict = Verdict()
     log = read_log(job.store, job.signers)
     known = log.objects
-    present: dict[str, _Present] = {}
     listed = entries(job.store, job.name)
     complete = [entry for entry in listed if entry.complete]
     lost = [prefix_of(entry.name, entry.id) for entry in listed if _is_lost(entry, known, now)]
     verdict.problems += [f"{job.store.name}/{each}{MANIFEST_NAME}: missing, but {PAGE_NAME} is there" for each in lost]
-    digests = {prefix_of(entry.name, entry.id): "" for entry in complete}  # of those that can be read
-    trusted: dict[str, str] = {}
-    for entry in complete:
-        verdict.backups += 1
-        manifest = _manifest(job, entry.name, entry.id, verdict)
-        if manifest is not None:
-            prefix = prefix_of(entry.name, entry.id)
-            digests[prefix] = manifest.digest
-            if not job.expected.differences(manifest):
-                trusted[prefix] = manifest.digest
-            present |= _present(job.store, manifest, verdict)
-            _check_page(job.store, manifest, verdict, report)
-            gone = sorted(set(manifest.depends_on) - {other.id for other in complete if other.name == entry.name})
-            verdict.problems += [
-                f"{job.store.name}/{entry.name}/{entry.id}: needs {other}, which is gone" for other in gone
-            ]
+    found = _survey(job, complete, verdict, report)
+    present, digests = found.present, found.digests
+    verdict.problems += _strange(job, found.strange, complete, digests)
     behind = _unexplained(job, log, digests, lost)
     verdict.problems += [f"{job.store.name}/{prefix}: {what}" for prefix, what in behind.items()]
     verdict.objects = len(present)
@@ -130,7 +116,7 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
         for key, item in known.items()
         if key in present or job.name is not None or key.startswith(tuple(lost))
     }
-    sound = {prefix: digest for prefix, digest in trusted.items() if prefix not in behind}
+    sound = {prefix: digest for prefix, digest in found.trusted.items() if prefix not in behind}
     backups = {prefix: digest for prefix, digest in log.backups.items() if prefix not in log.deleted} | sound
     deleted = {prefix: at for prefix, at in log.deleted.items() if prefix not in digests}
     try:
@@ -152,6 +138,41 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     return verdict
 
 
+@dataclass(kw_only=True)
+class _Survey:
+    """What the complete backups say of themselves: `digests` of all (empty where a manifest cannot be read), by prefix.
+
+    `trusted` are those that are as expected, `strange` the others with the reasons; `present` are the objects of all,
+    by key.
+    """
+
+    present: dict[str, _Present] = field(default_factory=dict[str, _Present])
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+    trusted: dict[str, str] = field(default_factory=dict[str, str])
+    strange: list[tuple[CatalogEntry, list[str]]] = field(default_factory=list[tuple[CatalogEntry, list[str]]])
+
+
+def _survey(job: VerifyJob, complete: Sequence[CatalogEntry], verdict: Verdict, report: Report) -> _Survey:
+    """Read every manifest, and compare what it names with what is listed."""
+    found = _Survey()
+    for entry in complete:
+        verdict.backups += 1
+        prefix = prefix_of(entry.name, entry.id)
+        manifest = _manifest(job, entry.name, entry.id, verdict)
+        found.digests[prefix] = manifest.digest if manifest else ""
+        if manifest is None:
+            continue
+        if differs := job.expected.differences(manifest):
+            found.strange.append((entry, differs))
+        else:
+            found.trusted[prefix] = manifest.digest
+        found.present |= _present(job.store, manifest, verdict)
+        _check_page(job.store, manifest, verdict, report)
+        gone = sorted(set(manifest.depends_on) - {other.id for other in complete if other.name == entry.name})
+        verdict.problems += [f"{job.store.name}/{prefix.rstrip('/')}: needs {other}, which is gone" for other in gone]
+    return found
+
+
 def _write(job: VerifyJob, log: VerificationLog, report: Report) -> None:
     if not is_trusted(job.seal, job.signers):
         report("what was read is not remembered: no key of backup.signers signs its log; give --signing-key")
@@ -160,6 +181,27 @@ def _write(job: VerifyJob, log: VerificationLog, report: Report) -> None:
         write_log(job.store, log, job.seal)
     except StoreError as error:  # a key that only reads is enough to verify
         report(f"what was read is not remembered: {error}")
+
+
+def _strange(
+    job: VerifyJob,
+    strange: Sequence[tuple[CatalogEntry, list[str]]],
+    complete: Sequence[CatalogEntry],
+    digests: Mapping[str, str],
+) -> Iterable[str]:
+    """Name the backups of another signer or for other recipients, but for those that a person has accepted.
+
+    Accepting one accepts all of the set that had arrived before it, as in retention: keys were changed.
+    """
+    for name in sorted({entry.name for entry, _ in strange}):
+        accepted = [
+            (entry.stored_at, entry.id)
+            for entry in complete
+            if entry.name == name and _is_accepted(job, prefix := prefix_of(name, entry.id), digests[prefix])
+        ]
+        for entry, differs in strange:
+            if entry.name == name and (not accepted or (entry.stored_at, entry.id) > max(accepted)):
+                yield from (f"{job.store.name}/{prefix_of(name, entry.id)}: {what}" for what in differs)
 
 
 def _unexplained(
@@ -212,9 +254,6 @@ def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Ma
     except ManifestError as error:
         verdict.problems.append(str(error))
         return None
-    if not is_overridden(job.store, name, backup_id, manifest.digest, job.signers):
-        where = f"{job.store.name}/{prefix_of(name, backup_id)}"
-        verdict.problems += [f"{where}: {what}" for what in job.expected.differences(manifest)]
     return manifest
 
 

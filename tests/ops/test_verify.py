@@ -193,6 +193,21 @@ def test_a_backup_for_another_recipient_is_named(store, keys):
     ] * 2
 
 
+def test_what_a_change_of_keys_makes_of_older_backups_is_accepted_once(store, keys):
+    former = Signer(make_key())
+    for each in IDS:
+        back_up(store, each, signer=former)
+    assert len(run(store).problems) == 2
+    accepted = Override(
+        name="app", backup=IDS[1], manifest=find(store, "app", IDS[1]).digest, accepted_at=NOW, accepted_by="kim",
+        warnings=(),
+    )  # fmt: skip
+    write_override(store, accepted, OURS)
+    assert run(store).problems == []
+    back_up(store, "20261120T030000Z-cccccc", signer=former)
+    assert len(run(store).problems) == 1, "dated before, and arrived after it"
+
+
 def test_a_sample_is_drawn_from_all_of_it(store, keys):
     run(store)
     store.data()
