@@ -174,7 +174,14 @@ def _backups(stack: LoadedStack) -> list[Probe]:
 
 def _kept(stack: LoadedStack, place: Store, names: list[str]) -> list[Probe]:
     backup = stack.outputs.backup
-    found = look(place, names, budget_hours=backup.max_age_hours, signer=backup.signer, now=datetime.now(UTC))
+    found = look(
+        place,
+        names,
+        budget_hours=backup.max_age_hours,
+        signer=backup.signer,
+        now=datetime.now(UTC),
+        recipients=backup.recipients,
+    )
     return [judge_backup(item) for item in found]
 
 

@@ -16,7 +16,7 @@ from ops.core.errors import DeleteRefusedError, KeyProblemError, SourceError, St
 from ops.core.progress import Meter, unseen
 from ops.core.signing import Signer
 from ops.core.workdir import mebibytes, spool
-from ops.repository.catalog import MANIFEST_LIMIT, entries, prefix_of
+from ops.repository.catalog import MANIFEST_LIMIT, entries, prefix_of, put_manifest
 from ops.repository.incremental import missing
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, time_of
 from ops.repository.records import AnyRecord
@@ -119,13 +119,13 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
         )
         page = build_page(manifest).encode()
         manifest = manifest.model_copy(update={"page_sha256": hashlib.sha256(page).hexdigest()}).sealed(job.signer)
-        raw = _readable(manifest)
+        _require_readable(manifest)
         for destination in destinations:
             if destination.error is None:
                 with _noted(destination):
                     _refuse_torn(destination.store, manifest)
                     destination.store.put_bytes(prefix + PAGE_NAME, page)
-                    destination.store.put_bytes(prefix + MANIFEST_NAME, raw)
+                    put_manifest(destination.store, manifest)
                     report(f"complete: {destination.store.name}/{prefix}")
     except BaseException as error:  # half a backup is worse than none
         if isinstance(error, KeyboardInterrupt):
@@ -143,19 +143,18 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
     return manifest
 
 
-def _readable(manifest: Manifest) -> bytes:
-    """Return the manifest as it is stored.
+def _require_readable(manifest: Manifest) -> None:
+    """Raise if the manifest is too large to be read again.
 
     Raises:
-        SourceError: it is larger than what will be read.
+        SourceError: it is.
     """
-    raw = manifest.to_bytes()
-    if len(raw) > MANIFEST_LIMIT:
+    size = len(manifest.stored.content)
+    if size > MANIFEST_LIMIT:
         raise SourceError(
-            f"{manifest.name}: its manifest would have {mebibytes(len(raw))} MiB, {mebibytes(MANIFEST_LIMIT)} MiB are "
+            f"{manifest.name}: its manifest would have {mebibytes(size)} MiB, {mebibytes(MANIFEST_LIMIT)} MiB are "
             "read: too many objects for one backup; name several sources with a prefix each in backup.sources"
         )
-    return raw
 
 
 def _refuse_torn(store: Store, manifest: Manifest) -> None:

@@ -1,50 +1,58 @@
-"""A person's word that a backup which looks wrong is right: one small object beside its manifest.
+"""An override: a person has looked at a backup that looks wrong, and accepts it. A small object beside its manifest.
 
-It is kept in the store, so that every later run, on whatever machine, knows of it. Where the environment names signers
-of evidence, only a word signed by one of them counts: who can write to the bucket, such as a droplet that somebody has
-broken into, must not be able to talk retention into deleting the good ones.
+It is kept in the store, so that every later run knows of it. It names the digest of the manifest that was looked at, so
+it says nothing of a backup that is rewritten later. Where the environment names signers, only a signed one counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from ops.core.errors import ObjectMissingError
-from ops.core.signing import Signature, SignedRecord
-from ops.repository.catalog import MANIFEST_LIMIT, prefix_of
+from ops.core.signing import Namespace, Signer, seal
+from ops.repository.catalog import prefix_of
+from ops.repository.signed_objects import put_signed, read_signed
 from ops.repository.stores.base import Store
 
-ACCEPTANCE_NAME = "accepted.json"
+OVERRIDE_NAME = "accepted.json"
+LIMIT = 1 << 20
+"""Bytes. A larger override is not ours."""
 
 
-class Acceptance(SignedRecord):
-    """Who accepted which backup, when, and what looked wrong of it."""
+class Override(BaseModel):
+    """Who accepted which backup, when, and what looked wrong with it. `manifest` is its manifest's digest."""
 
     name: str
     backup: str
+    manifest: str
     accepted_at: AwareDatetime
     accepted_by: str
     warnings: tuple[str, ...]
-    signed: Signature | None = None
 
 
-def write_acceptance(store: Store, acceptance: Acceptance) -> None:
-    """Put it beside the backup's manifest."""
-    key = prefix_of(acceptance.name, acceptance.backup) + ACCEPTANCE_NAME
-    store.put_bytes(key, (acceptance.model_dump_json(indent=2) + "\n").encode())
-
-
-def is_accepted(store: Store, name: str, backup_id: str, signers: Sequence[str]) -> bool:
-    """Say whether a person whose word counts has accepted the backup.
+def write_override(store: Store, override: Override, signer: Signer | None) -> None:
+    """Store an override beside the backup's manifest.
 
     Raises:
-        StoreError: the store does not answer as it should.
+        StoreError: the store refused.
+    """
+    content = (override.model_dump_json(indent=2) + "\n").encode()
+    key = prefix_of(override.name, override.backup) + OVERRIDE_NAME
+    put_signed(store, key, seal(content, signer, Namespace.OVERRIDE))
+
+
+def is_overridden(store: Store, name: str, backup_id: str, manifest: str, signers: Sequence[str]) -> bool:
+    """Return True if a person whose key is trusted has accepted the backup with that manifest (its digest).
+
+    Raises:
+        StoreError: the store does not answer.
     """
     try:
-        with store.open(prefix_of(name, backup_id) + ACCEPTANCE_NAME) as body:
-            found = Acceptance.model_validate_json(body.read(MANIFEST_LIMIT))
+        stored = read_signed(store, prefix_of(name, backup_id) + OVERRIDE_NAME, limit=LIMIT)
+        found = Override.model_validate_json(stored.content)
     except (ObjectMissingError, ValidationError):
         return False
-    return (found.name, found.backup) == (name, backup_id) and found.believed(signers)
+    of = (found.name, found.backup, found.manifest)
+    return of == (name, backup_id, manifest) and stored.is_trusted(signers, Namespace.OVERRIDE)

@@ -1,14 +1,14 @@
-"""Retention put to work on one store: what is there, what `retention` says of it, and the deleting.
+"""Retention at work on one store: what is there, what `retention` decides, and the deleting.
 
 A backup is deleted page first, then manifest, then the rest. Whatever interrupts that leaves an incomplete backup, from
 which nothing restores and which the next run clears away; never a manifest whose objects are gone. What has a page and
 no manifest was left by no prune: its manifest was lost, and a person must look. What depends on others goes before
-them.
+them. What goes is recorded in the verification log first, so that whatever else vanishes is noticed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,12 +17,14 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, runtime_checkable
 
 from blueprint.backup import RetentionSettings
-from ops.backup.drill_history import Proofs
-from ops.backup.override import is_accepted
-from ops.backup.retention import IN_PROGRESS, UNSIGNED, Candidate, Decision, decide
+from ops.backup.drill_history import DrillHistory
+from ops.backup.override import is_overridden
+from ops.backup.retention import IN_PROGRESS, Candidate, Decision, decide
+from ops.backup.verification_log import REWRITTEN, merged, note_deleted, read_log, unexplained
 from ops.core.errors import DeleteRefusedError, ManifestError, ObjectMissingError
+from ops.core.signing import Signer
 from ops.repository import catalog
-from ops.repository.catalog import CatalogEntry, prefix_of
+from ops.repository.catalog import CatalogEntry, Expected, prefix_of
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
 from ops.repository.records import PostgresRecord, SqliteRecord
 from ops.repository.stores.base import Store
@@ -43,9 +45,9 @@ class LockingStore(Protocol):
 class PruneJob:
     """The backups of one set (`name`) in one store, and what they are judged by.
 
-    `environment` and `project` are whose they should be, `signer` who should have signed them (any, when None).
-    `signers` are those whose acceptances count (anybody's, when there are none). `proofs` are of drills; `accepted` are
-    those a person accepts now.
+    `environment` and `project` are whose they should be, `expected` who should have signed them and whom they should be
+    encrypted for. `signers` are the keys whose verification log and overrides are trusted (none: every one is), `seal`
+    signs what is recorded. `history` is what drills have shown; `accepted` are ids that a person accepts now.
     """
 
     store: Store
@@ -53,19 +55,36 @@ class PruneJob:
     policy: RetentionSettings
     environment: str
     project: str
-    signer: str | None = None
+    expected: Expected = field(default_factory=Expected)
     signers: Sequence[str] = ()
-    proofs: Proofs = field(default_factory=Proofs)
+    seal: Signer | None = None
+    history: DrillHistory = field(default_factory=DrillHistory)
     accepted: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrunePlan:
-    """What becomes of each backup of the set, oldest first. Nothing was changed for it."""
+    """What becomes of each backup of the set, oldest first. Nothing was changed for it.
 
-    store: Store
-    name: str
+    `digests` are those of the manifests that can be read, by id. `vanished` maps the ids of backups that are gone
+    without a prune to what is known of them; `given_up` are those of them that a person accepts now.
+    """
+
+    job: PruneJob
     steps: tuple[tuple[Candidate, Decision], ...]
+    digests: Mapping[str, str]
+    vanished: Mapping[str, str]
+    given_up: Sequence[str] = ()
+
+    @property
+    def store(self) -> Store:
+        """Where they are."""
+        return self.job.store
+
+    @property
+    def name(self) -> str:
+        """What is backed up."""
+        return self.job.name
 
     @property
     def doomed(self) -> list[Candidate]:
@@ -73,9 +92,10 @@ class PrunePlan:
         return [candidate for candidate, decision in reversed(self.steps) if not decision.keep]
 
     @property
-    def in_doubt(self) -> list[Decision]:
-        """What a person must look at before anything up to it may go."""
-        return [decision for _, decision in self.steps if decision.in_doubt]
+    def problems(self) -> dict[str, str]:
+        """What a person must look at before anything may go, by id."""
+        holding = {decision.id: "; ".join(decision.warnings) for _, decision in self.steps if decision.holds}
+        return {**self.vanished, **holding}
 
 
 class Outcome(StrEnum):
@@ -100,9 +120,16 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
     Raises:
         StoreError: the store does not answer as it should; nothing was decided.
     """
-    candidates = [_candidate(job, entry) for entry in catalog.entries(job.store, job.name)]
+    listed = [(entry, _manifest(job, entry)) for entry in catalog.entries(job.store, job.name)]
+    digests = {entry.id: found.digest for entry, found in listed if isinstance(found, Manifest)}
+    behind = _unexplained(job, {entry.id: digests.get(entry.id, "") for entry, _ in listed if entry.complete})
+    rewritten = {name for name, what in behind.items() if what == REWRITTEN}
+    gone = {name: what for name, what in behind.items() if name not in rewritten}
+    vanished = {name: what for name, what in gone.items() if name not in job.accepted}
+    candidates = [_candidate(job, entry, found, rewritten) for entry, found in listed]
     by_id = {candidate.id: candidate for candidate in candidates}
-    decisions = decide(candidates, job.policy, now)
+    held = [f"{name} has {what.partition(':')[0]}" for name, what in vanished.items()]
+    decisions = decide(candidates, job.policy, now, held=held)
     if isinstance(job.store, LockingStore):
         # Only what would go is asked for. A versioned bucket would hide what is locked, and keep and charge for it.
         for decision in decisions:
@@ -110,17 +137,23 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
                 with suppress(ObjectMissingError):  # another run was quicker
                     until = job.store.locked_until(prefix_of(job.name, decision.id) + MANIFEST_NAME)
                     by_id[decision.id] = replace(by_id[decision.id], immutable_until=until)
-        decisions = decide(by_id.values(), job.policy, now)
-    return PrunePlan(store=job.store, name=job.name, steps=tuple((by_id[d.id], d) for d in decisions))
+        decisions = decide(by_id.values(), job.policy, now, held=held)
+    steps = tuple((by_id[d.id], d) for d in decisions)
+    given_up = sorted(gone.keys() - vanished.keys())
+    return PrunePlan(job=job, steps=steps, digests=digests, vanished=vanished, given_up=given_up)
 
 
-def act(plan: PrunePlan, report: Callable[[str], None]) -> Iterator[Deletion]:
+def act(plan: PrunePlan, now: datetime, report: Callable[[str], None]) -> Iterator[Deletion]:
     """Delete what the plan says, and yield what was done. What the store keeps stays, and so does what that depends on.
 
     Raises:
+        KeyProblemError: no key is given to sign the record of what goes; nothing was deleted.
         StoreError: the store does not answer; run again, and it goes on from there.
     """
     kept: dict[str, str] = {}  # what must stay after all, and for whom
+    going = {prefix_of(plan.name, name) for name in [*(candidate.id for candidate in plan.doomed), *plan.given_up]}
+    if going:
+        note_deleted(plan.store, going, now, signer=plan.job.seal, signers=plan.job.signers)
     for candidate in _dependents_first(plan.doomed):
         if candidate.id in kept:
             deletion = Deletion(
@@ -136,6 +169,17 @@ def act(plan: PrunePlan, report: Callable[[str], None]) -> Iterator[Deletion]:
         yield deletion
     if plan.doomed:
         plan.store.abort_uploads(f"{plan.name}/", older_than_hours=IN_PROGRESS.total_seconds() / 3600)
+
+
+def _unexplained(job: PruneJob, present: Mapping[str, str]) -> dict[str, str]:
+    """Return which backups vanished or were rewritten, by id, as the verification log and drills have known them."""
+    log = read_log(job.store, job.signers)
+
+    def of_set(prefixes: Iterable[str]) -> dict[str, str]:
+        return {key: key.split("/")[1] for key in prefixes if key.startswith(f"{job.name}/")}
+
+    logged = {name: {log.backups[key]} for key, name in of_set(log.backups).items()}
+    return unexplained(merged(logged, job.history.seen), present, set(of_set(log.deleted).values()))
 
 
 def _delete(store: Store, name: str, candidate: Candidate) -> Deletion:
@@ -165,42 +209,52 @@ def _dependents_first(doomed: Sequence[Candidate]) -> list[Candidate]:
         return list(doomed)
 
 
-def _candidate(job: PruneJob, entry: CatalogEntry) -> Candidate:
+def _manifest(job: PruneJob, entry: CatalogEntry) -> Manifest | ManifestError | None:
+    """Return the manifest of a backup, or why it cannot be read; None where there is none."""
+    if not entry.complete:
+        return None
+    try:
+        return catalog.read_manifest(job.store, job.name, entry.id)
+    except ManifestError as error:
+        return error
+
+
+def _candidate(
+    job: PruneJob, entry: CatalogEntry, manifest: Manifest | ManifestError | None, rewritten: Collection[str]
+) -> Candidate:
     bare = Candidate(
         id=entry.id,
         begun_at=entry.begun_at,
         stored_at=entry.stored_at,
         complete=entry.complete,
         stored_bytes=entry.size,
-        verified_at=job.proofs.verified.get(entry.id),
+        accepted=entry.id in job.accepted,
     )
-    if not entry.complete:  # a word in the store is of when it was complete, and says another thing
-        lost = (LOST,) if entry.page else ()
-        return replace(bare, accepted=entry.id in job.accepted, doubts=lost)
-    accepted = entry.id in job.accepted or is_accepted(job.store, job.name, entry.id, job.signers)
-    try:
-        manifest = catalog.read_manifest(job.store, job.name, entry.id)
-    except ManifestError as error:
-        return replace(bare, accepted=accepted, faults=(str(error),))
-    source = manifest.source
+    if manifest is None:
+        return replace(bare, doubts=(LOST,) if entry.page else ())
+    if not isinstance(manifest, Manifest):
+        return replace(bare, faults=(str(manifest),))
+    source, key = manifest.source, (manifest.id, manifest.digest)
     return replace(
         bare,
-        accepted=accepted,
+        accepted=bare.accepted or is_overridden(job.store, job.name, entry.id, manifest.digest, job.signers),
         snapshot_at=manifest.snapshot_at,
         depends_on=manifest.depends_on,
         stored_bytes=manifest.stored_bytes,
         tables=len(source.tables) if isinstance(source, PostgresRecord | SqliteRecord) else None,
         rows=source.rows,
+        verified_at=job.history.verified.get(key),
         faults=tuple(catalog.missing_objects(job.store, manifest)),
-        doubts=tuple(_doubts(job, manifest)),
+        doubts=tuple(_doubts(job, manifest, rewritten)),
+        changes=tuple(job.expected.differences(manifest)),
     )
 
 
-def _doubts(job: PruneJob, manifest: Manifest) -> Iterable[str]:
+def _doubts(job: PruneJob, manifest: Manifest, rewritten: Collection[str]) -> Iterable[str]:
     theirs, ours = f"{manifest.project}/{manifest.environment}", f"{job.project}/{job.environment}"
     if theirs != ours:
         yield f"of {theirs}, not of {ours}"
-    if job.signer is not None and not manifest.signed_by(job.signer):
-        yield UNSIGNED
-    if manifest.id in job.proofs.refuted:
-        yield job.proofs.refuted[manifest.id]
+    if manifest.id in rewritten:
+        yield REWRITTEN
+    if why := job.history.failed.get((manifest.id, manifest.digest)):
+        yield why

@@ -1,46 +1,46 @@
 """Which backups stay and which go, and why: a pure function of the history, the policy and the time.
 
-A backup is *good* when it is complete, nothing is known to be wrong with it, and it does not look suspicious beside
-those before it. Only good ones fill the places of the policy. What looks wrong is never deleted, and neither is
-anything before it, until a person has said that it is right (`--accept ID`): a source that was emptied by mistake must
-not push out the last backups that still hold the data.
+A backup is *good* when it is complete and nothing is wrong with it; only good ones fill the places of the policy.
+Nothing at all is deleted while a backup has a problem that no person has looked at, while one has vanished, or while
+the newest good one holds less than half of what is usual: a source that was emptied by mistake, or somebody who can
+write to the bucket, must not push out the last backups that hold the data.
 
-Accepting a backup measures anew from it: a database that was halved on purpose is told once. What looks wrong before it
-holds nothing from then on, and is still not good: it does not take the place of one that holds the data.
+A person who has looked at a backup accepts it (`ops backup prune --accept ID`). From then on newer ones are compared
+with it, so a database that was halved on purpose is reported once; and what a change of keys, or of the bucket, makes
+of all that had arrived before it is accepted too.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from statistics import median
 
 from blueprint.backup import RetentionSettings
-from ops.repository.catalog import CLOCK_WRONG
+from ops.repository.catalog import CLOCK_MISLEADS, CLOCK_WRONG
 
 IN_PROGRESS = timedelta(hours=24)
-"""A backup without a manifest may be one that is being made; older than this it was broken off."""
+"""A backup without a manifest may still be in progress; an older one was interrupted."""
 
 FAR_LESS = 0.5
-"""A backup with less than this share of the bytes or rows before it is suspicious."""
+"""A newest backup with less than this share of the usual bytes or rows holds everything."""
 
-
-UNSIGNED = "not signed with the environment's key"
-"""The one doubt that an accepted backup ends for all before it: the key was changed."""
+LATE_ARRIVAL = timedelta(hours=13)
+"""The longest run (`TimeoutStartSec` of ancla-backup.service) and an hour. What comes later is backdated, or a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """What retention knows of one backup. Sizes in bytes, times with a time zone.
 
-    `stored_at` is when its last object came, by the store's clock: what is young by that is young, whatever its date.
-    `complete` says that its manifest is there, `faults` what is known to be wrong with it (a manifest that cannot be
-    read, an object that is missing), `doubts` what may be right, and a person must look at (another signature; of one
-    without a manifest, that it had one).
-    `verified_at` is when a drill last restored it equal. `immutable_until` is when the store's lock ends. `depends_on`
-    are backups whose objects it needs. `tables` and `rows` are None where the kind of source has none, or nothing is
-    known. `accepted` says that a person has looked at it.
+    `stored_at` is when its manifest arrived (without one: its newest object), by the store's own clock. `complete` is
+    True if its manifest is there. `tables` and `rows` are None where the kind of source has none. `verified_at` is when
+    a drill last restored it equal, `immutable_until` when the store's lock ends; `depends_on` are backups whose objects
+    it needs.
+    Of what is wrong, `faults` make it useless (its manifest cannot be read, an object is missing), `doubts` may be
+    right and a person must look, and `changes` are what a change of keys explains too (another signature, other
+    recipients). `accepted` is True if a person has looked at it.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Candidate:
     complete: bool = True
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     verified_at: datetime | None = None
     immutable_until: datetime | None = None
     depends_on: tuple[str, ...] = ()
@@ -60,31 +61,44 @@ class Candidate:
 
     @property
     def at(self) -> datetime:
-        """The moment its data is of, as well as that is known, in UTC."""
+        """The moment its data is of, as far as it is known, in UTC."""
         return (self.snapshot_at or self.begun_at).astimezone(UTC)
+
+    @property
+    def arrived(self) -> datetime:
+        """When it came, by the store's clock where that is known."""
+        return (self.stored_at or self.at).astimezone(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What becomes of it. `reasons` are all that keep it, or the one it goes for; `warnings` say why it is not good.
+    """What becomes of a backup: `reasons` to keep it, or the one to delete it; `warnings` are what is wrong with it.
 
-    `in_doubt` says that a person must look at it before anything up to it may go.
+    `holds` is True if nothing is deleted until a person has looked at it.
     """
 
     id: str
     keep: bool
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    in_doubt: bool = False
+    holds: bool = False
 
 
-def decide(candidates: Iterable[Candidate], policy: RetentionSettings, now: datetime) -> list[Decision]:
+def decide(
+    candidates: Iterable[Candidate], policy: RetentionSettings, now: datetime, *, held: Sequence[str] = ()
+) -> list[Decision]:
     """Decide on every backup of one set in one store, oldest first.
+
+    Args:
+        candidates: all of them.
+        policy: how many stay.
+        now: the time here.
+        held: what is wrong with the set as a whole, such as a backup that has vanished; while there is any, all stay.
 
     Raises:
         ValueError: two have the same id, or a time has no zone.
     """
-    history = _History(candidates, policy, now)
+    history = _History(candidates, policy, now, held)
     history.keep_by_policy()
     history.keep_whatever_the_policy()
     history.keep_the_least()
@@ -99,6 +113,7 @@ class _History:
     candidates: Iterable[Candidate]
     policy: RetentionSettings
     now: datetime
+    held: Sequence[str]
     ordered: list[Candidate] = field(init=False)
     warnings: dict[str, tuple[str, ...]] = field(init=False)
     reasons: dict[str, list[str]] = field(init=False)
@@ -118,29 +133,30 @@ class _History:
             raise ValueError("retention needs every backup once: two have the same id")
         self.reasons = {candidate.id: [] for candidate in self.ordered}
         self.complete = [candidate for candidate in self.ordered if candidate.complete]
-        self.warnings = self._faults() | self._lost()
-        self.base = max((c for c in self._sound() if c.accepted), key=lambda c: (c.at, c.id), default=None)
-        self.warnings |= _suspicious(self._sound(), self.base)
-        doubted = [c for c in self.ordered if c.id in self.warnings and not c.accepted]
-        self.in_doubt = {candidate.id for candidate in doubted}
-        self.doubted = doubted[-1] if doubted else None
-        passed, self.beside = _passed_over(self._sound(), self.base)
-        self.warnings |= passed
-        self.good = self._sound()
+        self.base = max((c for c in self.complete if c.accepted), key=lambda c: (c.arrived, c.id), default=None)
+        self.warnings = self._problems()
+        self.holding = {name for name in self.warnings if not self.by_id[name].accepted}
+        self.good = [candidate for candidate in self.complete if candidate.id not in self.warnings]
+        if self.good and (sign := self._shrunken(self.good[-1])):
+            self.warnings[self.good[-1].id] = (sign,)
+            self.holding.add(self.good[-1].id)
+            self.good.pop()
 
     def keep_by_policy(self) -> None:
-        """Give the good ones the places of the policy, newest first; in each hour, day, … the newest has the place."""
+        """Give the good ones the places of the policy; of each hour, day, … the one that arrived first has the place.
+
+        One that comes later, whatever its date, takes no place from one that has it.
+        """
         newest_first = self.good[::-1]
         for candidate in newest_first[: self.policy.keep_last]:
             self._keep(candidate, f"last {self.policy.keep_last}")
         for name, period in PERIODS.items():
+            first: dict[str, Candidate] = {}
+            for candidate in sorted(self.good, key=lambda c: (c.arrived, c.at, c.id)):
+                first.setdefault(period(candidate.at), candidate)
             places: int = getattr(self.policy, name)
-            taken: set[str] = set()
-            for candidate in newest_first:
-                label = period(candidate.at)
-                if label not in taken and len(taken) < places:
-                    taken.add(label)
-                    self._keep(candidate, f"{name} {label}")
+            for candidate in sorted(first.values(), key=lambda c: (c.at, c.id), reverse=True)[:places]:
+                self._keep(candidate, f"{name} {period(candidate.at)}")
 
     def keep_whatever_the_policy(self) -> None:
         """Keep what no policy may delete."""
@@ -149,21 +165,20 @@ class _History:
         verified = [c for c in self.good if c.verified_at] or [c for c in self.complete if c.verified_at]
         if verified:
             self._keep(verified[-1], "newest drill-verified")
-            self._keep(max(verified, key=lambda c: (c.verified_at or c.at, c.at, c.id)), "last drill-verified")
+            last = max(verified, key=lambda c: (c.verified_at or c.at, c.at, c.id))
+            if last is not verified[-1]:
+                self._keep(last, "last drill-verified")
         if self.base:
-            self._keep(self.base, "accepted: what came after is measured against it")
-        age = timedelta(hours=self.policy.minimum_age_hours)
+            self._keep(self.base, "accepted: newer ones are compared with it")
+        self._keep_the_young()
         for candidate in self.ordered:
-            if candidate.complete and self.now - max(candidate.at, candidate.stored_at or candidate.at) < age:
-                self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
-            if not candidate.complete and self._may_be_in_progress(candidate):
-                self._keep(candidate, "incomplete, and may be in progress: younger than 24 h")
             if candidate.immutable_until and candidate.immutable_until > self.now:
                 self._keep(candidate, f"locked until {candidate.immutable_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
             if not self.good:
                 self._keep(candidate, "there is no good backup: nothing is deleted")
-        if self.doubted:
-            self._hold(self.doubted)
+            if candidate.id in self.holding:
+                self._keep(candidate, f"look at it, then --accept {candidate.id}")
+        self._hold()
 
     def keep_the_least(self) -> None:
         """Keep the newest of those that no reason keeps until there are as many good ones as the policy demands."""
@@ -182,21 +197,17 @@ class _History:
                     if not self.reasons[needed]:
                         waiting.append(self.by_id[needed])
                     self._keep(self.by_id[needed], f"{candidate.id} depends on it")
-            if larger := self.beside.get(candidate.id):  # else the next run would find nothing wrong with it
-                if not self.reasons[larger]:
-                    waiting.append(self.by_id[larger])
-                self._keep(self.by_id[larger], f"{candidate.id} is measured against it")
 
     def decision(self, candidate: Candidate) -> Decision:
         """Return what was gathered for one backup."""
         warnings = self.warnings.get(candidate.id, ())
         if reasons := self.reasons[candidate.id]:
-            doubted = candidate.id in self.in_doubt
-            return Decision(id=candidate.id, keep=True, reasons=tuple(reasons), warnings=warnings, in_doubt=doubted)
+            holds = candidate.id in self.holding
+            return Decision(id=candidate.id, keep=True, reasons=tuple(reasons), warnings=warnings, holds=holds)
         if not candidate.complete:
             reason = "incomplete, and older than 24 h"
         elif warnings:
-            reason = f"no good one, and a person has looked at {'it' if candidate.accepted else 'a later one'}"
+            reason = "not good, and a person has looked at it"
         else:
             reason = "no rule keeps it"
         return Decision(id=candidate.id, keep=False, reasons=(reason,), warnings=warnings)
@@ -204,110 +215,87 @@ class _History:
     def _keep(self, candidate: Candidate, reason: str) -> None:
         self.reasons[candidate.id].append(reason)
 
-    def _hold(self, doubted: Candidate) -> None:
-        """Keep everything up to what is in doubt; when that is the newest backup, everything."""
-        newest = doubted is self.complete[-1] if self.complete else True
-        self._keep(doubted, f"in doubt: look at it, then --accept {doubted.id}")
+    def _keep_the_young(self) -> None:
+        age = timedelta(hours=self.policy.minimum_age_hours)
         for candidate in self.ordered:
-            if candidate is not doubted and (newest or (candidate.at, candidate.id) < (doubted.at, doubted.id)):
-                self._keep(candidate, f"held: {doubted.id} is in doubt")
+            if candidate.complete and self.now - max(candidate.at, candidate.arrived) < age:
+                self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
+            if not candidate.complete and self._may_be_in_progress(candidate):
+                self._keep(candidate, "incomplete, and may be in progress: younger than 24 h")
 
-    def _sound(self) -> list[Candidate]:
-        return [candidate for candidate in self.complete if candidate.id not in self.warnings]
+    def _hold(self) -> None:
+        """Keep everything while something is wrong that no person has looked at."""
+        causes = [*self.held, *(f"{name} has a problem" for name in sorted(self.holding))]
+        for candidate in self.ordered if causes else ():
+            if not self.reasons[candidate.id]:
+                self._keep(candidate, f"held: {causes[0]}" + (f", and {len(causes) - 1} more" if causes[1:] else ""))
 
     def _may_be_in_progress(self, candidate: Candidate) -> bool:
         return self.now - max(candidate.begun_at, candidate.stored_at or candidate.begun_at) < IN_PROGRESS
 
-    def _lost(self) -> dict[str, tuple[str, ...]]:
-        """Name the incomplete ones that were complete once: who lost a manifest has not asked for the rest to go."""
-        return {
-            c.id: c.doubts
-            for c in self.ordered
-            if not c.complete and c.doubts and not c.accepted and not self._may_be_in_progress(c)
-        }
-
-    def _faults(self) -> dict[str, tuple[str, ...]]:
-        """Name what is wrong with complete ones, however they look beside others: faults, broken chains, the clock."""
-        found = {c.id: c.faults for c in self.complete if c.faults}
+    def _problems(self) -> dict[str, tuple[str, ...]]:
+        """Return what is wrong with each backup that is not good, by itself or for those it depends on."""
+        found = {c.id: problems for c in self.ordered if (problems := tuple(self._wrong_with(c)))}
         usable = {c.id for c in self.complete if not c.faults}
         broken = True
         while broken:  # one that needs an unusable one is unusable itself
             broken = False
             for candidate in self.complete:
                 if candidate.id in usable and (lost := [n for n in candidate.depends_on if n not in usable]):
-                    found[candidate.id] = tuple(f"depends on {needed}, which is not whole" for needed in lost)
+                    more = tuple(f"depends on {needed}, which is not complete" for needed in lost)
+                    found[candidate.id] = (*found.get(candidate.id, ()), *more)
                     usable.discard(candidate.id)
                     broken = True
-        for candidate in self.complete:
-            if max(candidate.at, candidate.begun_at) - self.now > CLOCK_WRONG:
-                sign = f"dated {candidate.at:%Y-%m-%d %H:%M} UTC, which is to come: a clock is wrong"
-                found[candidate.id] = (*found.get(candidate.id, ()), sign)
         return found
 
+    def _wrong_with(self, candidate: Candidate) -> Iterable[str]:
+        if not candidate.complete:  # who lost a manifest has not asked for the rest to go
+            if not (candidate.accepted or self._may_be_in_progress(candidate)):
+                yield from candidate.doubts
+            return
+        yield from candidate.faults
+        if max(candidate.at, candidate.begun_at) - self.now > CLOCK_WRONG:
+            yield f"dated {candidate.at:%Y-%m-%d %H:%M} UTC, which is in the future: a clock is wrong"
+        if candidate.accepted:
+            return
+        yield from candidate.doubts
+        if self.base is None or (candidate.arrived, candidate.id) > (self.base.arrived, self.base.id):
+            yield from candidate.changes
+            yield from _misdated(candidate)
 
-def _suspicious(sound: Sequence[Candidate], base: Candidate | None) -> dict[str, tuple[str, ...]]:
-    """Name what is suspicious of each one beside the unsuspicious ones before it, from the newest accepted one on."""
-    found: dict[str, tuple[str, ...]] = {}
-    before: Candidate | None = None
-    sizes: list[int] = []
-    for candidate in sound[sound.index(base) if base else 0 :]:
-        if not candidate.accepted and (signs := (*candidate.doubts, *_signs(candidate, before, sizes))):
-            found[candidate.id] = signs
-            continue
-        before = candidate
-        if not candidate.depends_on:
-            insort(sizes, candidate.stored_bytes)
-    return found
-
-
-def _passed_over(
-    sound: Sequence[Candidate], base: Candidate | None
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    """Name what is wrong with those before the newest accepted one, and by which earlier one that is seen.
-
-    Small beside an earlier one *and* beside the accepted one: what a source had before it grew, or after it was halved
-    on purpose, is right. Whether one is good does not change when others go: the one that shows it stays with it.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    beside: dict[str, str] = {}
-    most: dict[str, tuple[int, str]] = {}
-    ends = _measures(base) if base else {}
-    for candidate in sound[: sound.index(base)] if base else ():
-        signs = [doubt for doubt in candidate.doubts if doubt != UNSIGNED]
-        for name, value in _measures(candidate).items():
-            most_before, larger = most.get(name, (0, ""))
-            if _is_far_less(name, value, most_before) and _is_far_less(name, value, ends.get(name, 0)):
-                signs.append(f"{value} {name}, {most_before} in {larger}")
-                beside.setdefault(candidate.id, larger)
-            if value > most_before:
-                most[name] = (value, candidate.id)
-        if signs and not candidate.accepted:
-            found[candidate.id] = tuple(signs)
-    return found, {name: larger for name, larger in beside.items() if name in found}
+    def _shrunken(self, newest: Candidate) -> str:
+        """Compare the newest good backup with the usual ones before it; return what it has too little of."""
+        if newest.accepted:
+            return ""
+        usual: dict[str, list[int]] = {}
+        for candidate in self.good[self.good.index(self.base) if self.base in self.good else 0 :]:
+            few = [
+                f"{value} {name}, {middle:.0f} is the median of those before"
+                for name, value in _measures(candidate).items()
+                if name in usual and value < FAR_LESS * (middle := median(usual[name]))
+            ]
+            if candidate is newest:
+                return "; ".join(few)
+            if not few:  # or a source that stays emptied would become what is usual
+                for name, value in _measures(candidate).items():
+                    usual.setdefault(name, []).append(value)
+        return ""
 
 
-def _is_far_less(measure: str, value: int, other: int) -> bool:
-    return value < (other if measure == "tables" else FAR_LESS * other)
-
-
-def _signs(candidate: Candidate, before: Candidate | None, sizes: Sequence[int]) -> Iterable[str]:
-    """`before` is the last unsuspicious one, `sizes` are the bytes of all of them, sorted."""
-    now, was = _measures(candidate), _measures(before) if before else {}
-    if empty := [name for name, value in now.items() if value == 0 and was.get(name) != 0]:
-        yield f"empty: no {', no '.join(empty)}"
+def _misdated(candidate: Candidate) -> Iterable[str]:
+    """Compare the dates that the backup gives itself with when it arrived."""
+    if candidate.stored_at is None:
         return
-    if "bytes" in now and sizes and now["bytes"] < FAR_LESS * (middle := sizes[len(sizes) // 2]):
-        yield f"{now['bytes']} bytes, {middle} is the median of those before"
-    if before and "tables" in now and now["tables"] < was.get("tables", 0):
-        yield f"{now['tables']} tables, {was['tables']} in {before.id}"
-    if before and "rows" in now and now["rows"] < FAR_LESS * was.get("rows", 0):
-        yield f"{now['rows']} rows, {was['rows']} in {before.id}"
+    first, last = sorted((candidate.begun_at, candidate.at))
+    if candidate.stored_at - first > LATE_ARRIVAL or last - candidate.stored_at > CLOCK_MISLEADS:
+        came = candidate.stored_at.astimezone(UTC)
+        yield f"dated {first.astimezone(UTC):%Y-%m-%d %H:%M} UTC, arrived {came:%Y-%m-%d %H:%M} UTC"
 
 
 def _measures(candidate: Candidate) -> dict[str, int]:
     """Return what is known of its extent. The bytes of an incremental one are left out: it holds only what is new."""
     size = None if candidate.depends_on else candidate.stored_bytes
-    found = {"bytes": size, "tables": candidate.tables, "rows": candidate.rows}
+    found = {"bytes": size, "rows": candidate.rows}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -1,7 +1,9 @@
-"""What was verified when, kept in the store itself as `ledger/<time>-<random>.json`.
+"""What was verified when, and what was deleted, kept in the store itself as `ledger/<time>-<random>.json`.
 
-Each holds all that is known, and is never written again: the newest that can be believed is enough. Old ones are
-removed where the store lets them go. Two runs at once lose nothing but a little work: the later one's ledger holds.
+Each holds all that is known, and is never rewritten: the newest that is trusted is enough. Old ones are removed where
+the store allows it. Of two runs at once the later one's log holds, and a little work is done again.
+
+It is what notices a backup that has vanished: one that was seen complete, is not there, and was not pruned.
 """
 
 from __future__ import annotations
@@ -9,69 +11,129 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
-from ops.core.errors import StoreError
-from ops.core.models import Record
-from ops.core.signing import Signature, SignedRecord, Signer
+from ops.core.errors import KeyProblemError, StoreError
+from ops.core.signing import SIGNATURE_SUFFIX, Namespace, Signer, same_key, seal
 from ops.repository.records import Digest
+from ops.repository.signed_objects import put_signed, read_signed
 from ops.repository.stores.base import Store
 
 PREFIX = "ledger/"
 LIMIT = 256 << 20
-"""Bytes. A larger ledger is not ours."""
+"""Bytes. A larger log is not ours."""
 KEPT = 5
 _KEY = re.compile(r"ledger/\d{8}T\d{12}Z-[0-9a-f]{6}\.json")
 
 
-class Seen(Record):
-    """One object that was read to its end at `at`, and was what its manifest said."""
+class Seen(BaseModel):
+    """One object that was read to its end at `at`, and was what its manifest said; `modified` by the store's clock."""
 
     at: AwareDatetime
     sha256: Digest
+    modified: AwareDatetime | None = None
 
 
-class Ledger(SignedRecord):
-    """All that is known at `verified_at`, by the object's key in the store."""
+class VerificationLog(BaseModel):
+    """All that is known at `verified_at`: objects by their keys, backups by their prefixes (`name/id/`).
+
+    `backups` are those that were seen complete, with their manifests' digests; `deleted` are those that `prune` has
+    deleted, or a person has given up.
+    """
 
     verified_at: AwareDatetime
     objects: dict[str, Seen] = Field(default_factory=dict)
-    signed: Signature | None = None
+    backups: dict[str, Digest] = Field(default_factory=dict)
+    deleted: dict[str, AwareDatetime] = Field(default_factory=dict)
 
 
-def read_ledger(store: Store, signers: Sequence[str]) -> dict[str, Seen]:
-    """Return what is known to be verified; nothing where no ledger can be believed.
+def read_log(store: Store, signers: Sequence[str]) -> VerificationLog:
+    """Return the newest log that is trusted; an empty one where there is none.
 
     Raises:
         StoreError: the store does not answer.
     """
     # one of the future, by a clock that was wrong, would be the newest until then
     for key in sorted((key for key in _keys(store) if key <= _stamp() + "~"), reverse=True):
-        with store.open(key) as body:
-            raw = body.read(LIMIT + 1)
-        try:
-            ledger = Ledger.model_validate_json(raw)
-        except ValidationError:
+        stored = read_signed(store, key, limit=LIMIT)
+        if len(stored.content) > LIMIT or not stored.is_trusted(signers, Namespace.VERIFICATION_LOG):
             continue
-        if len(raw) <= LIMIT and ledger.believed(signers):
-            return dict(ledger.objects)
-    return {}
+        with contextlib.suppress(ValidationError):
+            return VerificationLog.model_validate_json(stored.content)
+    return VerificationLog(verified_at=datetime.fromtimestamp(0, UTC))
 
 
-def write_ledger(store: Store, ledger: Ledger, signer: Signer | None) -> None:
-    """Write a new one, and remove all but the newest few where the store lets them go.
+def write_log(store: Store, log: VerificationLog, signer: Signer | None) -> None:
+    """Write a new log, and remove all but the newest few where the store allows it.
 
     Raises:
-        StoreError: the store does not take it.
+        StoreError: the store refused.
     """
-    sealed = ledger.sealed(signer) if signer else ledger
     key = f"{_stamp()}-{secrets.token_hex(3)}.json"
-    store.put_bytes(key, (sealed.model_dump_json() + "\n").encode())
+    put_signed(store, key, seal((log.model_dump_json() + "\n").encode(), signer, Namespace.VERIFICATION_LOG))
     with contextlib.suppress(StoreError):  # locked, or a key that may not delete: they stay
-        store.delete(sorted(_keys(store))[:-KEPT])
+        old = sorted(_keys(store))[:-KEPT]
+        store.delete([name for key in old for name in (key, key + SIGNATURE_SUFFIX)])
+
+
+def is_trusted(signer: Signer | None, signers: Sequence[str]) -> bool:
+    """Return True if a later run will trust what `signer` signs; one that it does not only pushes out the others."""
+    return not signers or (signer is not None and any(same_key(signer.public, key) for key in signers))
+
+
+def note_deleted(
+    store: Store, prefixes: Collection[str], now: datetime, *, signer: Signer | None, signers: Sequence[str]
+) -> None:
+    """Record, before it is done, that these backups (`name/id/`) are deleted: whatever else vanishes is a problem.
+
+    Raises:
+        KeyProblemError: no key is given whose log would be trusted.
+        StoreError: the store refused.
+    """
+    if not is_trusted(signer, signers):
+        raise KeyProblemError(
+            "what is deleted is recorded in the verification log, and no key of backup.signers was given to sign it; "
+            "give --signing-key"
+        )
+    log = read_log(store, signers)
+    listed = {key: at for key, at in log.deleted.items() if key not in prefixes}
+    write_log(store, log.model_copy(update={"deleted": listed | dict.fromkeys(prefixes, now)}), signer)
+
+
+def unexplained(
+    known: Mapping[str, Collection[str]], present: Mapping[str, str], deleted: Collection[str]
+) -> dict[str, str]:
+    """Return what happened to backups behind our back, by prefix: they vanished, or were rewritten.
+
+    Args:
+        known: the digests under which each backup (`name/id/`) was seen, in the log or by drills.
+        present: the digest of each complete backup's manifest in the store now; empty where it cannot be read.
+        deleted: those that we have deleted ourselves.
+    """
+    found: dict[str, str] = {}
+    for prefix, digests in sorted(known.items()):
+        if prefix not in present:
+            if prefix not in deleted:
+                found[prefix] = VANISHED
+        elif present[prefix] and set(digests) != {present[prefix]}:
+            found[prefix] = REWRITTEN
+    return found
+
+
+VANISHED = "vanished: it was there, complete, and no prune of ours has deleted it"
+REWRITTEN = "rewritten since it was verified: its manifest is another one"
+
+
+def merged(*sources: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """Return the union of the digests that several sources know of each backup."""
+    found: dict[str, set[str]] = {}
+    for source in sources:
+        for prefix, digests in source.items():
+            found.setdefault(prefix, set()).update(digests)
+    return found
 
 
 def _stamp() -> str:

@@ -1,7 +1,9 @@
-"""Does the store still hold what was written? Each object's size and SHA-256 as stored, each manifest's signature.
+"""Check that the store still holds what was written: every backup, each manifest's signature, each object's SHA-256.
 
-No identity is needed: what is compared is what was encrypted. What was verified when is in a ledger in the same store,
-so that the next run reads only what is new, or was last read too long ago (`ops.backup.verification_log`).
+No identity is needed: what is compared is what was encrypted. What was verified when is in a log in the same store
+(`ops.backup.verification_log`), so that the next run reads only what is new, what the store has stored again, and what
+was last read too long ago. A backup that the log or a drill has seen, and that is gone or has another manifest, is a
+problem.
 """
 
 from __future__ import annotations
@@ -9,17 +11,28 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ops.backup.drill_history import DrillHistory
+from ops.backup.override import is_overridden
 from ops.backup.retention import IN_PROGRESS
-from ops.backup.verification_log import Ledger, Seen, read_ledger, write_ledger
+from ops.backup.verification_log import (
+    REWRITTEN,
+    Seen,
+    VerificationLog,
+    is_trusted,
+    merged,
+    read_log,
+    unexplained,
+    write_log,
+)
 from ops.core.errors import ManifestError, ObjectMissingError, StoreError
 from ops.core.progress import Meter, unseen
-from ops.core.signing import Signer, same_key
-from ops.repository.catalog import CatalogEntry, entries, prefix_of, read_manifest
+from ops.core.signing import Signer
+from ops.repository.catalog import CatalogEntry, Expected, entries, prefix_of, read_manifest
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
 from ops.repository.stores.base import Store
 from ops.repository.upload import BLOCK
@@ -34,16 +47,18 @@ Report = Callable[[str], None]
 class VerifyJob:
     """What to verify.
 
-    `signer` is the key that manifests must be signed with (None: they need not be), `signers` are those a ledger is
-    believed of (empty: any), `seal` signs the ledger of this run. `everything` reads all of it, `sample` so many
-    objects drawn from all of it; else what was not read since `max_age` ago is read.
+    `expected` is what manifests must be like, `signers` are the keys whose log and overrides are trusted (none: every
+    one is), `seal` signs the log of this run, `history` is what drills have seen, by the name of the set. `everything`
+    reads every object, `sample` so many that are drawn from all; by default an object is read if it is new, was stored
+    again, or was last read more than `max_age` ago.
     """
 
     store: Store
     name: str | None = None
-    signer: str | None = None
+    expected: Expected = field(default_factory=Expected)
     signers: Sequence[str] = ()
     seal: Signer | None = None
+    history: Mapping[str, DrillHistory] = field(default_factory=dict[str, DrillHistory])
     max_age: timedelta = timedelta(days=30)
     everything: bool = False
     sample: int | None = None
@@ -65,29 +80,32 @@ class Verdict:
     problems: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Present:
+    """An object in the store with the size that was written; `modified` by the store's clock."""
+
+    record: ObjectRecord
+    modified: datetime
+
+
 def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen) -> Verdict:
-    """Verify what lies in one store.
+    """Verify what one store holds.
 
     Raises:
-        StoreError: the store does not answer; what was read until then is in the ledger.
+        StoreError: the store does not answer; what was read until then is in the log.
     """
     verdict = Verdict()
-    known = read_ledger(job.store, job.signers)
-    present: dict[str, ObjectRecord] = {}
+    log = read_log(job.store, job.signers)
+    known = log.objects
     listed = entries(job.store, job.name)
     complete = [entry for entry in listed if entry.complete]
     lost = [prefix_of(entry.name, entry.id) for entry in listed if _is_lost(entry, known, now)]
     verdict.problems += [f"{job.store.name}/{each}{MANIFEST_NAME}: missing, but {PAGE_NAME} is there" for each in lost]
-    for entry in complete:
-        verdict.backups += 1
-        manifest = _manifest(job, entry.name, entry.id, verdict)
-        if manifest is not None:
-            present |= _present(job.store, manifest, verdict)
-            _check_page(job.store, manifest, verdict, report)
-            gone = sorted(set(manifest.depends_on) - {other.id for other in complete if other.name == entry.name})
-            verdict.problems += [
-                f"{job.store.name}/{entry.name}/{entry.id}: needs {other}, which is gone" for other in gone
-            ]
+    found = _survey(job, complete, verdict, report)
+    present, digests = found.present, found.digests
+    verdict.problems += _strange(job, found.strange, complete, digests)
+    behind = _unexplained(job, log, digests, lost)
+    verdict.problems += [f"{job.store.name}/{prefix}: {what}" for prefix, what in behind.items()]
     verdict.objects = len(present)
     due = _due(job, known, present, now)
     verdict.remembered = len({key for key in present if _is_known(known, key, present[key])} - set(due))
@@ -98,40 +116,129 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
         for key, item in known.items()
         if key in present or job.name is not None or key.startswith(tuple(lost))
     }
+    sound = {prefix: digest for prefix, digest in found.trusted.items() if prefix not in behind}
+    backups = {prefix: digest for prefix, digest in log.backups.items() if prefix not in log.deleted} | sound
+    deleted = {prefix: at for prefix, at in log.deleted.items() if prefix not in digests}
     try:
-        with meter(f"verifying {job.store.name}", sum(present[key].size for key in due)) as advance:
-            for key, record, problem in _read(job.store, [(key, present[key]) for key in due], advance):
+        with meter(f"verifying {job.store.name}", sum(present[key].record.size for key in due)) as advance:
+            for key, record, problem in _read(job.store, [(key, present[key].record) for key in due], advance):
                 verdict.read += 1
                 verdict.read_bytes += record.size
                 if problem is None:
-                    seen[key] = Seen(at=now, sha256=record.sha256)
+                    seen[key] = Seen(at=now, sha256=record.sha256, modified=present[key].modified)
                 else:
                     seen.pop(key, None)
                     verdict.problems.append(problem)
     finally:
-        if verdict.read and not _is_believed(job):
-            report("what was read is not remembered: no key of backup.signers signs its ledger; give --signing-key")
-        elif verdict.read:
-            try:
-                write_ledger(job.store, Ledger(verified_at=now, objects=seen), job.seal)
-            except StoreError as error:  # a key that only reads is enough to verify
-                report(f"what was read is not remembered: {error}")
+        if verdict.read or backups != log.backups:
+            new = VerificationLog(verified_at=now, objects=seen, backups=backups, deleted=deleted)
+            _write(job, new, report)
     if present.keys() <= seen.keys():
         verdict.oldest = min((seen[key].at for key in present), default=None)
     return verdict
 
 
-def _is_believed(job: VerifyJob) -> bool:
-    """Say whether a later run will believe the ledger of this one; one that is not only pushes out those that are."""
-    return not job.signers or (job.seal is not None and any(same_key(job.seal.public, key) for key in job.signers))
+@dataclass(kw_only=True)
+class _Survey:
+    """What the complete backups say of themselves: `digests` of all (empty where a manifest cannot be read), by prefix.
+
+    `trusted` are those that are as expected, `strange` the others with the reasons; `present` are the objects of all,
+    by key.
+    """
+
+    present: dict[str, _Present] = field(default_factory=dict[str, _Present])
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+    trusted: dict[str, str] = field(default_factory=dict[str, str])
+    strange: list[tuple[CatalogEntry, list[str]]] = field(default_factory=list[tuple[CatalogEntry, list[str]]])
 
 
-def _is_known(known: dict[str, Seen], key: str, record: ObjectRecord) -> bool:
-    return key in known and known[key].sha256 == record.sha256
+def _survey(job: VerifyJob, complete: Sequence[CatalogEntry], verdict: Verdict, report: Report) -> _Survey:
+    """Read every manifest, and compare what it names with what is listed."""
+    found = _Survey()
+    for entry in complete:
+        verdict.backups += 1
+        prefix = prefix_of(entry.name, entry.id)
+        manifest = _manifest(job, entry.name, entry.id, verdict)
+        found.digests[prefix] = manifest.digest if manifest else ""
+        if manifest is None:
+            continue
+        if differs := job.expected.differences(manifest):
+            found.strange.append((entry, differs))
+        else:
+            found.trusted[prefix] = manifest.digest
+        found.present |= _present(job.store, manifest, verdict)
+        _check_page(job.store, manifest, verdict, report)
+        gone = sorted(set(manifest.depends_on) - {other.id for other in complete if other.name == entry.name})
+        verdict.problems += [f"{job.store.name}/{prefix.rstrip('/')}: needs {other}, which is gone" for other in gone]
+    return found
+
+
+def _write(job: VerifyJob, log: VerificationLog, report: Report) -> None:
+    if not is_trusted(job.seal, job.signers):
+        report("what was read is not remembered: no key of backup.signers signs its log; give --signing-key")
+        return
+    try:
+        write_log(job.store, log, job.seal)
+    except StoreError as error:  # a key that only reads is enough to verify
+        report(f"what was read is not remembered: {error}")
+
+
+def _strange(
+    job: VerifyJob,
+    strange: Sequence[tuple[CatalogEntry, list[str]]],
+    complete: Sequence[CatalogEntry],
+    digests: Mapping[str, str],
+) -> Iterable[str]:
+    """Name the backups of another signer or for other recipients, but for those that a person has accepted.
+
+    Accepting one accepts all of the set that had arrived before it, as in retention: keys were changed.
+    """
+    for name in sorted({entry.name for entry, _ in strange}):
+        accepted = [
+            (entry.stored_at, entry.id)
+            for entry in complete
+            if entry.name == name and _is_accepted(job, prefix := prefix_of(name, entry.id), digests[prefix])
+        ]
+        for entry, differs in strange:
+            if entry.name == name and (not accepted or (entry.stored_at, entry.id) > max(accepted)):
+                yield from (f"{job.store.name}/{prefix_of(name, entry.id)}: {what}" for what in differs)
+
+
+def _unexplained(
+    job: VerifyJob, log: VerificationLog, digests: Mapping[str, str], lost: Sequence[str]
+) -> dict[str, str]:
+    """Return which backups vanished or were rewritten, by prefix; who lost only a manifest is named already."""
+    logged = {prefix: {digest} for prefix, digest in log.backups.items()}
+    drilled = {
+        prefix_of(name, backup): known
+        for name, history in job.history.items()
+        for backup, known in history.seen.items()
+    }
+    known = {
+        prefix: found
+        for prefix, found in merged(logged, drilled).items()
+        if job.name is None or prefix.startswith(f"{job.name}/")
+    }
+    return {
+        prefix: what
+        for prefix, what in unexplained(known, digests, log.deleted.keys()).items()
+        if prefix not in lost and not (what == REWRITTEN and _is_accepted(job, prefix, digests[prefix]))
+    }
+
+
+def _is_accepted(job: VerifyJob, prefix: str, digest: str) -> bool:
+    name, backup, _ = prefix.split("/")
+    return is_overridden(job.store, name, backup, digest, job.signers)
+
+
+def _is_known(known: Mapping[str, Seen], key: str, found: _Present) -> bool:
+    """Return True if an earlier run has read these very bytes: the store has not stored the object again since."""
+    seen = known.get(key)
+    return seen is not None and seen.sha256 == found.record.sha256 and seen.modified == found.modified
 
 
 def _is_lost(entry: CatalogEntry, known: Iterable[str], now: datetime) -> bool:
-    """Say whether a backup has lost its manifest: it is not being made, and no prune has begun with it."""
+    """Return True if a backup has lost its manifest: it is not in progress, and no prune has begun with it."""
     prefix = prefix_of(entry.name, entry.id)
     return (
         not entry.complete
@@ -147,14 +254,11 @@ def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Ma
     except ManifestError as error:
         verdict.problems.append(str(error))
         return None
-    if job.signer is not None and not manifest.signed_by(job.signer):
-        where = f"{job.store.name}/{prefix_of(name, backup_id)}"
-        verdict.problems.append(f"{where}: the manifest is not signed by this environment's key")
     return manifest
 
 
 def _check_page(store: Store, manifest: Manifest, verdict: Verdict, report: Report) -> None:
-    """Hold the page that a person runs to what was written. Without it the backup is whole: a prune takes it first."""
+    """Compare the page that a person runs with what was written. A missing one is no damage: a prune takes it first."""
     if manifest.page_sha256 is None:
         return
     where = prefix_of(manifest.name, manifest.id) + PAGE_NAME
@@ -168,25 +272,26 @@ def _check_page(store: Store, manifest: Manifest, verdict: Verdict, report: Repo
         verdict.problems.append(f"{store.name}/{where}: changed; do not run it")
 
 
-def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, ObjectRecord]:
+def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, _Present]:
     """Return the objects that are in the store with the size that was written; the others are problems."""
     prefix = prefix_of(manifest.name, manifest.id)
-    sizes = {item.key: item.size for item in store.list(prefix)}
-    found: dict[str, ObjectRecord] = {}
+    listed = {item.key: item for item in store.list(prefix)}
+    found: dict[str, _Present] = {}
     for record in manifest.objects:
         key = prefix + record.key
-        if key not in sizes:
+        item = listed.get(key)
+        if item is None:
             verdict.problems.append(f"{store.name}/{key} ({record.holds}): missing")
-        elif sizes[key] != record.size:
+        elif item.size != record.size:
             verdict.problems.append(
-                f"{store.name}/{key} ({record.holds}): {sizes[key]} bytes, {record.size} were written"
+                f"{store.name}/{key} ({record.holds}): {item.size} bytes, {record.size} were written"
             )
         else:
-            found[key] = record
+            found[key] = _Present(record=record, modified=item.modified)
     return found
 
 
-def _due(job: VerifyJob, known: dict[str, Seen], present: dict[str, ObjectRecord], now: datetime) -> list[str]:
+def _due(job: VerifyJob, known: Mapping[str, Seen], present: Mapping[str, _Present], now: datetime) -> list[str]:
     """Choose what is read."""
     if job.everything:
         return list(present)
@@ -194,9 +299,8 @@ def _due(job: VerifyJob, known: dict[str, Seen], present: dict[str, ObjectRecord
         return random.SystemRandom().sample(list(present), min(job.sample, len(present)))
 
     def is_due(key: str) -> bool:
-        seen = known.get(key)
-        # another digest: what lies there now is not what was verified; of the future: a clock was wrong
-        return seen is None or seen.sha256 != present[key].sha256 or not timedelta() <= now - seen.at <= job.max_age
+        # in the future: a clock was wrong
+        return not _is_known(known, key, present[key]) or not timedelta() <= now - known[key].at <= job.max_age
 
     return [key for key in present if is_due(key)]
 

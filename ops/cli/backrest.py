@@ -17,9 +17,9 @@ from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOpti
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
 from ops.drill.evidence.report import Language
-from ops.drill.evidence.series import keep
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note
@@ -244,7 +244,7 @@ def backrest_drill(
             arguments += [f"--rto={rto}"] if rto else []
             arguments += [f"--spool={spool}"] if spool else []
             arguments += ["--may-be-empty"] if may_be_empty else []
-            arguments += ["--report-only"]
+            arguments += ["--report-only"]  # the document is kept and signed here, in one chain
             result = _on_droplet(chosen, BackrestEvidence, arguments, config)
         if report_only:
             note(backup=result.backup)

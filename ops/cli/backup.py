@@ -10,12 +10,12 @@ COMMANDS = lazy_group(
     Lazy(
         "prune",
         "ops.cli.backup_prune:prune_command",
-        "Delete the backups that retention does not keep. A backup in doubt holds what came before it, and exits 3.",
+        "Delete the backups that retention does not keep. While anything is wrong, nothing is deleted; that exits 3.",
     ),
     Lazy(
         "verify",
         "ops.cli.backup_verify:verify_command",
-        "Hold stored objects to the size and SHA-256 that were written: those not read of late. Damage exits 3.",
+        "Check stored backups against what was written and seen before. Damage, a lost or a rewritten backup exits 3.",
     ),
     Lazy(
         "fresh",

@@ -1,4 +1,4 @@
-"""`ops backup prune`: delete what retention does not keep, and say of every backup why it stays or goes."""
+"""`ops backup prune`: delete what retention does not keep, with the reason for each backup."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.backup.override import Acceptance, write_acceptance
+from ops.backup.drill_history import DrillHistory
+from ops.backup.override import Override, write_override
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
+from ops.backup.verification_log import is_trusted
 from ops.cli.options import GIVEN, DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
+from ops.cli.trusted_keys import SigningKeyOption, signer_of_record, trusted_keys
 from ops.core import console, formatting
 from ops.core.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
-from ops.core.signing import Signer, read_signer
+from ops.core.signing import Signer
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.history import read_proofs
+from ops.drill.history import read_history
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import judged
 from ops.repository import catalog
+from ops.repository.catalog import Expected
 from ops.repository.stores.base import Store
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import destinations
@@ -43,16 +47,8 @@ AcceptOption = Annotated[
     typer.Option(
         "--accept",
         metavar="ID",
-        help="Say of a backup in doubt that it is right: kept in the store, so once is enough. May be repeated.",
-    ),
-]
-SigningKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--signing-key",
-        envvar="ANCLA_SIGNING_KEY",
-        metavar="FILE",
-        help="The key to sign --accept with, where backup.signers names whose word counts.",
+        help="Mark a backup with a problem as looked at, one that has vanished as given up. Stored in the bucket. "
+        "Repeatable.",
     ),
 ]
 
@@ -66,7 +62,7 @@ class _Run:
 
     def delete(self) -> None:
         """Do what the plan says, and keep what was done: that too which was done before the store failed."""
-        for deletion in act(self.plan, console.step):
+        for deletion in act(self.plan, datetime.now(UTC), console.step):
             self.done.append(deletion)
 
 
@@ -90,19 +86,19 @@ def prune_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the backups that retention does not keep. A backup in doubt holds what came before it, and exits 3."""
+    """Delete the backups that retention does not keep. While anything is wrong, nothing is deleted; that exits 3."""
     if as_json and not (yes or dry_run):
         raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
     loaded = load_stack(stack, outputs)
     note(stack=loaded.name)
     accepting = set(accept or ())
-    signer = _signer(loaded, signing_key) if accepting else None
+    seal = signer_of_record(loaded, signing_key)
     now = datetime.now(UTC)
     runs: list[_Run] = []
     failures: list[str] = []
     for place in [destinations.store(loaded, store)] if store else destinations.stores(loaded).values():
         with _noted(failures):
-            runs += [_Run(plan=make_plan(job, now)) for job in _jobs(loaded, place, name, accepting, evidence)]
+            runs += [_Run(plan=make_plan(job, now)) for job in _jobs(loaded, place, name, accepting, evidence, seal)]
     if not failures:
         _refuse_unknown(runs, name, accepting)
     if not as_json:
@@ -114,7 +110,7 @@ def prune_command(
             console.confirm(f"Delete {doomed} backups for good?")
         for run in runs:
             with _noted(failures):
-                _accept(run.plan, accepting, signer, now)
+                _accept(run.plan, accepting, now)
                 run.delete()
     note(
         accepted=sorted(accepting),
@@ -132,7 +128,8 @@ def prune_command(
 def _refuse_unknown(runs: list[_Run], name: str | None, accepting: set[str]) -> None:
     if name and not runs:
         raise BackupNotFoundError(f"no backup of {name} in any store; `ops backup list` shows all")
-    if unknown := accepting - {c.id for run in runs for c, _ in run.plan.steps if c.complete or c.doubts}:
+    known = {c.id for run in runs for c, _ in run.plan.steps if c.complete or c.doubts}
+    if unknown := accepting - known - {each for run in runs for each in run.plan.given_up}:
         raise BackupNotFoundError(f"--accept: no complete backup {', '.join(sorted(unknown))} in any store")
 
 
@@ -145,9 +142,12 @@ def _noted(failures: list[str]) -> Generator[None]:
         failures.append(str(error))
 
 
-def _jobs(stack: LoadedStack, place: Store, name: str | None, accepting: set[str], evidence: Path) -> list[PruneJob]:
+def _jobs(
+    stack: LoadedStack, place: Store, name: str | None, accepting: set[str], evidence: Path, seal: Signer | None
+) -> list[PruneJob]:
     backup = stack.outputs.backup
-    names = sorted({entry.name for entry in catalog.entries(place, name)})
+    drilled = read_history(evidence, place.name, backup.signers)
+    names = {entry.name for entry in catalog.entries(place, name)} | {each for each in drilled if name in (None, each)}
     return [
         PruneJob(
             store=place,
@@ -155,38 +155,30 @@ def _jobs(stack: LoadedStack, place: Store, name: str | None, accepting: set[str
             policy=backup.retention,
             environment=stack.outputs.environment,
             project=stack.outputs.project,
-            signer=backup.signer,
-            signers=backup.signers,
-            proofs=read_proofs(evidence, place.name, backup.signers),
+            expected=Expected(signer=backup.signer, recipients=backup.recipients),
+            signers=trusted_keys(stack),
+            seal=seal,
+            history=drilled.get(each, DrillHistory()),
             accepted=accepting,
         )
-        for each in names
+        for each in sorted(names)
     ]
 
 
-def _signer(stack: LoadedStack, path: Path | None) -> Signer | None:
-    """Return who signs an acceptance; without signers in the settings nobody needs to."""
-    signers = stack.outputs.backup.signers
-    if path is None:
-        if signers:
-            raise KeyProblemError(
-                "--accept: this environment names whose word counts (backup.signers); give --signing-key"
-            )
-        return None
-    return read_signer(path, signers, otherwise="its word would not count")
-
-
-def _accept(plan: PrunePlan, accepting: set[str], signer: Signer | None, now: datetime) -> None:
+def _accept(plan: PrunePlan, accepting: set[str], now: datetime) -> None:
+    if accepting and not is_trusted(plan.job.seal, plan.job.signers):
+        raise KeyProblemError("--accept: no key of backup.signers is given to sign it; give --signing-key")
     for candidate, decision in plan.steps:
-        if candidate.id in accepting and decision.keep and candidate.complete:
-            word = Acceptance(
+        if candidate.id in accepting and decision.keep and candidate.id in plan.digests:
+            override = Override(
                 name=plan.name,
                 backup=candidate.id,
+                manifest=plan.digests[candidate.id],
                 accepted_at=now,
                 accepted_by=getpass.getuser(),
                 warnings=decision.warnings,
             )
-            write_acceptance(plan.store, word.sealed(signer) if signer else word)
+            write_override(plan.store, override, plan.job.seal)
 
 
 def _print_plan(plan: PrunePlan) -> None:
@@ -199,6 +191,8 @@ def _print_plan(plan: PrunePlan) -> None:
         why = [*(f"[yellow]{escape(text)}[/yellow]" for text in decision.warnings), *map(escape, decision.reasons)]
         table.add_row(candidate.id, formatting.size(candidate.stored_bytes), word, "\n".join(why))
     console.out.print(table)
+    for backup, what in plan.vanished.items():
+        console.out.print(f"[red]{escape(backup)}[/red] {escape(what)}")
 
 
 def _print_outcome(runs: list[_Run], *, dry_run: bool, seen: bool) -> None:
@@ -223,6 +217,7 @@ def _as_document(run: _Run) -> dict[str, Any]:
     return {
         "store": run.plan.store.name,
         "name": run.plan.name,
+        "vanished": dict(run.plan.vanished),
         "backups": [
             {
                 "id": candidate.id,
@@ -244,9 +239,9 @@ def _as_document(run: _Run) -> dict[str, Any]:
 def _judge(runs: list[_Run], failures: list[str]) -> None:
     if failures:
         raise StoreError(f"{'; '.join(failures)}; run it again: it goes on from there")
-    doubts = {d.id: f"{d.id} of {run.plan.name} ({'; '.join(d.warnings)})" for run in runs for d in run.plan.in_doubt}
-    if doubts:
+    problems = [f"{backup} of {run.plan.name} ({what})" for run in runs for backup, what in run.plan.problems.items()]
+    if problems:
         raise VerdictError(
-            f"in doubt, and nothing before it goes: {', '.join(doubts.values())}; "
-            "look at it, then `ops backup prune --accept ID`"
+            f"problems, and nothing is deleted: {', '.join(problems)}; "
+            "look at each, then `ops backup prune --accept ID`"
         )

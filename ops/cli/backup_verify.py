@@ -1,4 +1,4 @@
-"""`ops backup verify` and `ops backup fresh`: is it still what was written, and is there one within the budget?"""
+"""`ops backup verify` and `ops backup fresh`: check stored objects, and the age of the newest backup."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from rich.markup import escape
 
 from ops.backup.verify import Verdict, VerifyJob, verify
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.cli.trusted_keys import SigningKeyOption, signer_of_record, trusted_keys
 from ops.core import console, formatting
 from ops.core.console import Progress
 from ops.core.errors import StackError, StoreError, VerdictError
-from ops.core.signing import Signer, read_signer
+from ops.drill.evidence.document import EVIDENCE
+from ops.drill.history import read_history
 from ops.monitoring import audit
 from ops.monitoring.alerts import watching
 from ops.monitoring.state import CopyState, VerifyState
 from ops.monitoring.units import FRESHNESS_UNIT
+from ops.repository.catalog import Expected
 from ops.repository.freshness import Freshness, look, stale
 from ops.repository.stores.base import Store
 from ops.stack.outputs import LoadedStack, load_stack
@@ -34,25 +37,22 @@ MetricsOption = Annotated[
     Path | None,
     typer.Option("--metrics", envvar="ANCLA_METRICS", metavar="FILE", help="Where the Prometheus text file goes."),
 ]
-SigningKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--signing-key", envvar="ANCLA_SIGNING_KEY", metavar="FILE", help="Signs the ledger; the stack's own else."
-    ),
-]
 
 
 @audit.audited("backup verify")
 def verify_command(
     name: NameOption = None,
     store: StoreOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Read every object, whatever the ledger says.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Read every object, whatever the log says.")] = False,
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, metavar="N", help="Read N objects, drawn from all of them.")
     ] = None,
     max_age: Annotated[
-        float, typer.Option("--max-age", min=0, metavar="DAYS", help="Read again what was last read before that.")
+        float, typer.Option("--max-age", min=0, metavar="DAYS", help="Read an object again after so many days.")
     ] = 30,
+    evidence: Annotated[
+        Path, typer.Option("--evidence", metavar="FOLDER", help="The evidence of drills, which knows what was stored.")
+    ] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     metrics: MetricsOption = None,
     progress: ProgressOption = Progress.AUTO,
@@ -60,14 +60,17 @@ def verify_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold stored objects to the size and SHA-256 that were written: those not read of late. Damage exits 3."""
+    """Check stored backups against what was written and seen before. Damage, a lost or a rewritten backup exits 3.
+
+    By default reads only objects that were not verified in the last 30 days, or that were stored again since.
+    """
     if everything and sample is not None:
         raise typer.BadParameter("is another choice than --all; give one of them", param_hint="--sample")
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     audit.note(stack=loaded.name)
     settings = loaded.outputs.backup
-    seal = _seal(loaded, signing_key)
+    seal = signer_of_record(loaded, signing_key)
     now = datetime.now(UTC)
     verdicts: dict[str, Verdict] = {}
     failures: dict[str, str] = {}
@@ -75,9 +78,10 @@ def verify_command(
         job = VerifyJob(
             store=place,
             name=_known(loaded, name),
-            signer=settings.signer,
-            signers=settings.signers or list(filter(None, [settings.signer])),
+            expected=Expected(signer=settings.signer, recipients=settings.recipients),
+            signers=trusted_keys(loaded),
             seal=seal,
+            history=read_history(evidence, place.name, settings.signers),
             max_age=timedelta(days=max_age),
             everything=everything,
             sample=sample,
@@ -130,7 +134,14 @@ def fresh_command(
     failures: dict[str, str] = {}
     for place in _places(loaded, store):
         try:
-            found += look(place, names, budget_hours=budget, signer=settings.signer, now=datetime.now(UTC))
+            found += look(
+                place,
+                names,
+                budget_hours=budget,
+                signer=settings.signer,
+                now=datetime.now(UTC),
+                recipients=settings.recipients,
+            )
         except StoreError as error:
             failures[place.name] = str(error)
     _note_freshness(loaded, found, failures, metrics)
@@ -214,16 +225,8 @@ def _known(stack: LoadedStack, name: str | None) -> str | None:
     return name
 
 
-def _seal(stack: LoadedStack, path: Path | None) -> Signer | None:
-    """Return who signs the ledger: the runner's key where it is given, else the environment's."""
-    if path is None:
-        key = stack.secrets.backup_signing_key
-        return Signer(key) if key else None
-    return read_signer(path, stack.outputs.backup.signers, otherwise="its ledger would not be believed")
-
-
 def _print(store: str, verdict: Verdict) -> None:
-    colour, word = ("red", "DAMAGED") if verdict.problems else ("green", "whole")
+    colour, word = ("red", "DAMAGED") if verdict.problems else ("green", "intact")
     console.out.print(
         f"[{colour}]{word}[/{colour}] {escape(store)}: {verdict.backups} backups, {verdict.objects} objects; "
         f"{verdict.read} read now ({formatting.size(verdict.read_bytes)}), {verdict.remembered} verified before"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,20 +16,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.backup.drill_history import Proofs
+from ops.backup.drill_history import DrillHistory
 from ops.cli.backup_options import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.cli.options import IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
-from ops.core.errors import OpsError, StackError, StoreUnreachableError, VerdictError
+from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
 from ops.core.formatting import duration
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
 from ops.drill.evidence import chain, report
 from ops.drill.evidence.document import EVIDENCE, Choice, Evidence, Status
 from ops.drill.evidence.report import Language
-from ops.drill.history import read_proofs
+from ops.drill.history import read_history
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob
 from ops.drill.selection import Pick, choose
@@ -136,9 +137,11 @@ def drill_command(
             session.left = wanted[number:]
             assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
             job = replace(base, name=chosen, backup=backup, damage=damage, assertions=assertions)
+            history = read_history(evidence, place.name, settings.signers).get(chosen, DrillHistory())
+            job = replace(job, known=history.seen)
             if backup == catalog.LATEST:
                 try:
-                    job = _picked(job, pick, read_proofs(evidence, place.name, settings.signers), seed)
+                    job = _picked(job, pick, history, seed, recipients=settings.recipients, report=session.note)
                 except OpsError as error:
                     session.failed(chosen, error)
                     continue
@@ -181,7 +184,7 @@ class _Session:
             render=partial(report.render, language=language, signer=signer.public if signer else None),
             signer=signer,
         )
-        documents = [link.evidence.model_dump(mode="json") for link in links]
+        documents = [json.loads(link.stored.content) for link in links]
         if self.left:
             console.step(f"evidence until then: {html}")
         elif as_json:
@@ -197,7 +200,10 @@ class _Session:
     def drill(self, job: DrillJob) -> None:
         """Drill one backup, with its controls where they are wanted."""
         try:
+            complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
+            present = catalog.digests_of(job.store, job.name, complete)
             result = drilling.run(job, self.note, meter=console.progress)
+            result = result.model_copy(update={"present": present})
             self._add(result)
             drilled(self.stack, job.name, result, allow_partial=self.allow_partial)
             if self.controls and result.backup is not None:
@@ -324,9 +330,23 @@ def _asserted(stack: LoadedStack) -> str | None:
     return next(iter([*servers.databases(stack), *own]), None)
 
 
-def _picked(job: DrillJob, pick: Pick, proofs: Proofs, seed: int | None) -> DrillJob:
+def _picked(
+    job: DrillJob,
+    pick: Pick,
+    history: DrillHistory,
+    seed: int | None,
+    *,
+    recipients: Sequence[str],
+    report: Callable[[str], None],
+) -> DrillJob:
     complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
-    backup, choice = choose(complete, pick, proofs.verified, seed=seed)
+    digests = catalog.digests_of(job.store, job.name, complete)
+    verified = {backup: at for (backup, digest), at in history.verified.items() if digests.get(backup) == digest}
+    backup, choice = choose(complete, pick, verified, seed=seed)
+    if pick is Pick.LATEST:
+        expected = catalog.Expected(signer=job.signer, recipients=recipients)
+        with suppress(BackupNotFoundError):  # none can be trusted: the drill of the newest says so
+            backup = catalog.find(job.store, job.name, expected=expected, report=report).id
     return replace(job, backup=backup, choice=choice)
 
 

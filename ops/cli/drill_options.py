@@ -20,8 +20,7 @@ SigningKeyOption = Annotated[
     Path | None,
     typer.Option(
         "--signing-key",
-        "--sign-key",
-        envvar=["ANCLA_SIGNING_KEY", "ANCLA_SIGN_KEY"],
+        envvar="ANCLA_SIGNING_KEY",
         metavar="FILE",
         help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
     ),
@@ -38,7 +37,7 @@ def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
     if path is None:
         return None
     believed = stack.outputs.backup.signers if stack else ()
-    return read_signer(path, believed, otherwise="its evidence would not be believed")
+    return read_signer(path, believed, otherwise="its evidence would not be trusted")
 
 
 def ready(folder: Path) -> None:

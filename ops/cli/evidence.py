@@ -1,12 +1,12 @@
-"""`ops evidence`: is what drills have left what they wrote, and what do they say?"""
+"""`ops evidence`: verify and list the documents that drills have left."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from pydantic import AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,9 +14,8 @@ from ops.cli.options import JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import KeyProblemError, OpsError, VerdictError
 from ops.core.formatting import duration
-from ops.drill.evidence.chain import PATTERN
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.evidence.series import is_of_series
+from ops.drill.evidence.store import Facts, documents, read
 from ops.drill.evidence.verification import Verification, verify
 from ops.monitoring.recorder import evidence_checked
 from ops.stack.outputs import LoadedStack, load_stack
@@ -34,7 +33,7 @@ def verify_command(
         typer.Option(
             "--key",
             metavar="FILE|LINE",
-            help="A public key to believe, repeatable; backup.signers else.",
+            help="A trusted public key (repeatable; default: backup.signers).",
         ),
     ] = None,
     head: Annotated[
@@ -65,22 +64,24 @@ def verify_command(
 
 @evidence_app.command("list")
 def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -> None:
-    """List the drills, oldest first. It believes what it reads: verify first."""
+    """List the drills, oldest first. No signature is checked: verify first."""
     if not place.exists():
         raise OpsError(f"{place}: no such folder or document")
-    files = [place] if place.is_file() else [p for p in place.glob("*.json") if p.match(PATTERN) or is_of_series(p)]
-    rows = sorted(filter(None, map(_row, files)), key=lambda row: (row.started_at, row.sequence or 0))
+    rows = sorted(_facts(place), key=lambda row: (row.started_at, row.sequence))
     if not rows:
         raise OpsError(f"{place}: no evidence there; `ops drill` leaves some")
     if as_json:
-        console.print_json([row.model_dump(mode="json", exclude={"started_at"}) for row in rows])
+        listed = {"sequence", "environment", "name", "backup", "verdict", "damage", "finished_at"}
+        console.print_json(
+            [row.model_dump(mode="json", include=listed | {"rto_seconds", "rpo_seconds"}) for row in rows]
+        )
         return
     table = Table("#", "when (UTC)", "what", "backup", "verdict", "RTO", "RPO")
     for row in rows:
         colour = "green" if row.verdict == "green" else "red"
         control = f" [dim](control: {row.damage})[/dim]" if row.damage else ""
         table.add_row(
-            "" if row.sequence is None else str(row.sequence),
+            str(row.sequence),
             f"{row.started_at:%Y-%m-%d %H:%M}",
             escape(" ".join(filter(None, [row.environment, row.name]))),
             escape(row.backup or "none"),
@@ -91,27 +92,14 @@ def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -
     console.out.print(table)
 
 
-class _Row(BaseModel):
-    """What is listed of a drill's document, of whatever kind: ours, pgBackRest's, the provider's."""
-
-    sequence: int | None = None
-    environment: str | None
-    name: str = Field(validation_alias=AliasChoices("name", "stanza", "cluster_name"))
-    backup: str | None = Field(validation_alias=AliasChoices("backup", "fork_name"))
-    verdict: Literal["green", "in part", "red"]
-    damage: str | None = None
-    started_at: AwareDatetime
-    finished_at: AwareDatetime
-    rto_seconds: float | None = None
-    rpo_seconds: float | None = None
-
-
-def _row(file: Path) -> _Row | None:
-    """Read a document; what is none is left to `verify` to name."""
+def _facts(place: Path) -> list[Facts]:
+    """Read the documents of a folder, or the one that is named; one that cannot be read is left to `verify` to name."""
+    if place.is_dir():
+        return [link.facts for link in documents(place)]
     try:
-        return _Row.model_validate_json(file.read_bytes())
+        return [read(place).facts]
     except (OSError, ValidationError):
-        return None
+        return []
 
 
 def _line(text: str) -> str:

@@ -14,12 +14,12 @@ from rich.table import Table
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
 from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
-from ops.core.errors import KeyProblemError, OpsError, VerdictError
+from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE, Status
 from ops.drill.evidence.report import Language
-from ops.drill.evidence.series import keep
 from ops.drill.kinds import provider_fork
-from ops.drill.kinds.provider_fork_evidence import ForkEvidence, verify
+from ops.drill.kinds.provider_fork_evidence import ForkEvidence
 from ops.managed_postgres import forks, provider
 from ops.managed_postgres.forks import Patience
 from ops.managed_postgres.provider import Cluster
@@ -107,37 +107,6 @@ def pitr_drill(
             _print_evidence(result, file)
         if result.verdict == "red":
             raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
-
-
-@pitr_app.command("verify")
-def pitr_verify(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where the drills kept their evidence.")
-    ] = EVIDENCE,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", metavar="LINE", help="A public key (OpenSSH line) to believe; backup.signers else."),
-    ] = None,
-    stack: StackOption = None,
-    outputs: OutputsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Verify the evidence of fork drills: signatures, and that none was taken out from between. Wrong exits 3."""
-    loaded = load_stack(stack, outputs)
-    keys = key or loaded.outputs.backup.signers
-    if not keys:
-        raise KeyProblemError("no key is believed: name the runner's in backup.signers, or give --key")
-    files, problems = verify(folder, loaded.outputs.environment, keys)
-    if not files:
-        raise OpsError(f"{folder}: no evidence of fork drills of {loaded.outputs.environment} there")
-    if as_json:
-        console.print_json({"documents": [file.name for file in files], "problems": problems})
-    for problem in () if as_json else problems:
-        console.out.print(f"[red]wrong[/red] {escape(problem)}")
-    if problems:
-        raise VerdictError(f"{folder}: {len(problems)} problems in {len(files)} documents: {problems[0]}")
-    if not as_json:
-        console.out.print(f"[green]verified[/green] {len(files)} documents of {loaded.outputs.environment}")
 
 
 @pitr_app.command("sweep")

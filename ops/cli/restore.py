@@ -17,7 +17,8 @@ from ops.drill.evidence.document import EVIDENCE
 from ops.monitoring.audit import audited, note
 from ops.repository import catalog
 from ops.repository.age import refuse_closed
-from ops.repository.manifest import Manifest, refuse_stranger
+from ops.repository.catalog import Expected
+from ops.repository.manifest import Manifest, require_trusted_signature
 from ops.restore.restore import RestoreJob, RestorePlan, RestoreReport, plan, run
 from ops.restore.table_subset_plan import part_of
 from ops.stack.outputs import load_stack
@@ -73,10 +74,12 @@ def restore_command(
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     place = destinations.store(loaded, store)
-    manifest = catalog.find(place, one_name(loaded, name), backup)
+    settings = loaded.outputs.backup
+    expected = None if unsigned else Expected(signer=settings.signer, recipients=settings.recipients)
+    manifest = catalog.find(place, one_name(loaded, name), backup, expected=expected, report=console.step)
     note(stack=loaded.name, name=manifest.name, backup=manifest.id)
     identities = identities_of(identity)
-    refuse_stranger(manifest, None if unsigned else loaded.outputs.backup.signer)
+    require_trusted_signature(manifest, None if unsigned else settings.signer)
     refuse_closed(manifest.recipients, identities, manifest.id, plan=dry_run)
     tables = tuple(dict.fromkeys(table or ()))
     part_of(manifest, tables)  # a table that is not there is refused before anything is opened

@@ -1,15 +1,27 @@
-"""The keys of backups: age identities that read them, and the ed25519 keys that sign what is said of them.
+"""Signatures over stored bytes, in OpenSSH's format (SSHSIG), with ed25519 keys.
 
-A machine that makes backups holds recipients (public) and a signing key; an identity lives with a person, in escrow, or
-on the runner that drills, and is read from a file.
+Every document that is trusted for its signature (a backup's manifest, the verification log, an override, the evidence
+of drills and the head of its chain) is a file or an object with a second one beside it, called like it with `.sig` at
+its end. The signature covers the bytes as they are stored, never what a model makes of them, so a field that a later
+version adds invalidates nothing, and stock OpenSSH checks it::
+
+    ssh-keygen -Y verify -f allowed_signers -I ancla -n ancla-manifest -s manifest.json.sig <manifest.json
+
+The signature is stored before its document, and the document's presence is what counts: a run that is killed in between
+leaves a signature of nothing.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -22,7 +34,22 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import SecretStr
 
 from ops.core.errors import KeyProblemError
-from ops.core.models import Record
+
+SIGNATURE_SUFFIX = ".sig"
+SIGNATURE_LIMIT = 16 << 10
+"""Bytes. A larger signature is not ours."""
+_MAGIC, _VERSION, _HASH = b"SSHSIG", 1, b"sha512"
+_BEGIN, _END, _COLUMNS = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----", 70
+_KEY_TYPE = b"ssh-ed25519"
+
+
+class Namespace(StrEnum):
+    """What a signature is for: one that was made for evidence is no signature of a manifest."""
+
+    MANIFEST = "ancla-manifest"
+    EVIDENCE = "ancla-evidence"
+    VERIFICATION_LOG = "ancla-verification-log"
+    OVERRIDE = "ancla-override"
 
 
 class Signer:
@@ -38,9 +65,48 @@ class Signer:
         self._key = key
         self.public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
-    def sign(self, content: bytes) -> str:
-        """Return the signature in base64."""
-        return base64.b64encode(self._key.sign(content)).decode()
+    def sign(self, content: bytes, namespace: Namespace) -> bytes:
+        """Return the armored signature, as `ssh-keygen -Y sign` writes it."""
+        return _armored(self.public, namespace, self._key.sign(_to_be_signed(content, namespace)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """A document's bytes as they are stored, and the signature beside it; None where there is none."""
+
+    content: bytes
+    signature: bytes | None = None
+
+    @property
+    def claimed_key(self) -> str | None:
+        """The key that the signature names (one OpenSSH line), whether or not it fits; None where it names none."""
+        return _key_of(self.signature)
+
+    def problem(self, keys: Sequence[str], namespace: Namespace) -> str:
+        """Return what is wrong with the signature, for keys (OpenSSH lines) that are trusted; empty for a right one."""
+        if self.signature is None:
+            return "not signed"
+        claimed = self.claimed_key
+        if claimed is None:
+            return "changed: its signature is not one of OpenSSH's, or of a key that is not ed25519"
+        if not any(same_key(claimed, key) for key in keys):
+            return f"signed by a key that is not trusted: {claimed[:80]}"
+        if not _fits(claimed, self.signature, self.content, namespace):
+            return "changed after it was signed"
+        return ""
+
+    def signed_by(self, key: str, namespace: Namespace) -> bool:
+        """Return True if that key (one OpenSSH line) has signed these bytes for that purpose."""
+        return not self.problem([key], namespace)
+
+    def is_trusted(self, keys: Sequence[str], namespace: Namespace) -> bool:
+        """Return True if one of the keys has signed it; without keys every document is trusted."""
+        return not keys or not self.problem(keys, namespace)
+
+
+def seal(content: bytes, signer: Signer | None, namespace: Namespace) -> Signed:
+    """Return the document with its signature; without a key it stays unsigned."""
+    return Signed(content=content, signature=signer.sign(content, namespace) if signer else None)
 
 
 def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = "") -> Signer:
@@ -48,11 +114,11 @@ def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = ""
 
     Args:
         path: an OpenSSH ed25519 private key.
-        believed: the public lines whose word counts (backup.signers); none: anybody's does.
+        believed: the public keys that are trusted (backup.signers); none: every key is.
         otherwise: what follows when it is none of them; it ends the message.
 
     Raises:
-        KeyProblemError: it cannot be read, is no such key, or none that is believed.
+        KeyProblemError: it cannot be read, is no such key, or is not trusted.
     """
     try:
         signer = Signer(SecretStr(path.read_text()))
@@ -66,47 +132,79 @@ def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = ""
     return signer
 
 
-def signed_by(public: str, signature: str, content: bytes) -> bool:
-    """Say whether `signature` (base64) over `content` is by the key of that OpenSSH line."""
-    try:
-        key = load_ssh_public_key(public.encode())
-        if not isinstance(key, Ed25519PublicKey):
-            return False
-        key.verify(base64.b64decode(signature, validate=True), content)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
 def same_key(left: str, right: str) -> bool:
-    """Say whether two OpenSSH public lines are of one key, whatever their comments."""
+    """Return True if two OpenSSH public lines are of one key, whatever their comments."""
     return left.split()[:2] == right.split()[:2]
 
 
-class Signature(Record):
-    """`signature` (base64, ed25519) over what its record says; `key` is the public half, one OpenSSH line."""
+def canonical(document: Any) -> bytes:
+    """Return JSON in the one way it can be written: sorted keys, no space, UTF-8, no NaN.
 
-    key: str
-    signature: str
+    Raises:
+        ValueError: a number or a text that has no such form.
+    """
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()  # fmt: skip
 
 
-class SignedRecord(Record):
-    """A record whose last field is `signed: Signature | None`, over the JSON of all before it."""
+def digest(content: bytes) -> str:
+    """Return SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
 
-    if TYPE_CHECKING:  # each declares it itself: a field of a base would be written first
-        signed: Signature | None
 
-    def sealed(self, signer: Signer) -> Self:
-        """Return a signed copy."""
-        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signer.sign(self._content()))})
+def _string(content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + content
 
-    def believed(self, signers: Sequence[str]) -> bool:
-        """Say whether one of `signers` (OpenSSH public lines) signed it; without signers every one is believed."""
-        signed = self.signed
-        return not signers or (
-            signed is not None
-            and any(same_key(key, signed.key) and signed_by(key, signed.signature, self._content()) for key in signers)
-        )
 
-    def _content(self) -> bytes:
-        return self.model_dump_json(exclude={"signed"}).encode()
+def _to_be_signed(content: bytes, namespace: Namespace) -> bytes:
+    reserved = b""
+    hashed = hashlib.sha512(content).digest()
+    return _MAGIC + b"".join(map(_string, (namespace.encode(), reserved, _HASH, hashed)))
+
+
+def _armored(public: str, namespace: Namespace, signature: bytes) -> bytes:
+    key = base64.b64decode(public.split()[1])
+    fields = (key, namespace.encode(), b"", _HASH, _string(_KEY_TYPE) + _string(signature))
+    text = base64.b64encode(_MAGIC + struct.pack(">I", _VERSION) + b"".join(map(_string, fields))).decode()
+    lines = [text[at : at + _COLUMNS] for at in range(0, len(text), _COLUMNS)]
+    return "\n".join([_BEGIN, *lines, _END, ""]).encode()
+
+
+def _fields(armored: bytes) -> list[bytes]:
+    """Return public key, namespace, reserved, hash and signature. Raises ValueError when it has another form."""
+    lines = armored.decode("ascii").split("\n")
+    if lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
+        raise ValueError("no armor")
+    blob = base64.b64decode("".join(lines[1:-2]), validate=True)
+    head = _MAGIC + struct.pack(">I", _VERSION)
+    if not blob.startswith(head):
+        raise ValueError("no SSHSIG")
+    found, rest = list[bytes](), blob[len(head) :]
+    while rest:
+        (size,) = struct.unpack_from(">I", rest)
+        found.append(rest[4 : 4 + size])
+        rest = rest[4 + size :]
+    return found
+
+
+def _key_of(armored: bytes | None) -> str | None:
+    if armored is None or len(armored) > SIGNATURE_LIMIT:
+        return None
+    try:
+        line = f"{_KEY_TYPE.decode()} {base64.b64encode(_fields(armored)[0]).decode()}"
+        return line if isinstance(load_ssh_public_key(line.encode()), Ed25519PublicKey) else None
+    except (ValueError, IndexError, struct.error):
+        return None
+
+
+def _fits(claimed: str, armored: bytes, content: bytes, namespace: Namespace) -> bool:
+    """Return True if it is the signature of that key, written in the one way there is to write it."""
+    key = load_ssh_public_key(claimed.encode())
+    assert isinstance(key, Ed25519PublicKey)  # noqa: S101  # `_key_of` returns no other
+    try:
+        signature = _fields(armored)[-1].removeprefix(_string(_KEY_TYPE))[4:]
+        key.verify(signature, _to_be_signed(content, namespace))
+    except InvalidSignature:
+        return False
+    return _armored(claimed, namespace, signature) == armored  # base64 that decodes to the same is no signature of ours

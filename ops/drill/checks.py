@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from ops.drill.evidence.document import Check, Questions, TableComparison
@@ -35,14 +35,23 @@ QUESTIONS = Questions(
 passed, failed = QUESTIONS.passed, QUESTIONS.failed
 
 
+def check_known(manifest: Manifest, known: Collection[str]) -> Check:
+    """Compare the manifest's digest with those that earlier drills have seen under its id."""
+    if others := sorted(set(known) - {manifest.digest}):
+        wrong = f"rewritten: an earlier drill has seen manifest {others[0][:16]}…, it is {manifest.digest[:16]}… now"
+        return failed("backup", wrong, [f"backup {manifest.id} was {wrong}"])
+    return passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…")
+
+
 def check_origin(manifest: Manifest, signer: str) -> Check:
     """Hold the manifest's signature against the environment's key (one OpenSSH line)."""
     if manifest.signed_by(signer):
         return passed("origin", f"signed by {key_name(signer)}")
-    if manifest.signed is None:
+    claimed = manifest.stored.claimed_key
+    if claimed is None:
         wrong = "the manifest is not signed"
     else:
-        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(manifest.signed.key)}"
+        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(claimed)}"
     return failed("origin", wrong, [f"backup {manifest.id}: {wrong}"])
 
 

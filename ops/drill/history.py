@@ -1,22 +1,19 @@
-"""What drills have proved of each backup, by the evidence they left in a folder.
+"""Read what drills have shown of each backup from the evidence in a folder.
 
-A drill that is red for a budget alone (too old, too slow) has still restored the backup equal. What is not evidence is
-passed over: a file too few keeps a backup less, and never one that the policy keeps. Where the environment names whose
-evidence counts, what is signed by nobody of them is passed over too.
+A drill that is red only for a budget (too old, too slow) has still restored the backup equal. Files that are not valid
+evidence are ignored, and so is evidence that is signed by none of the trusted keys. Missing evidence can only cost a
+backup its protection as drill-verified; it never makes prune delete what the policy keeps.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
-from typing import Any
 
-from ops.backup.drill_history import Proofs
-from ops.core.signing import Signature
-from ops.drill.evidence.document import wrong_signature
+from ops.backup.drill_history import DrillHistory
+from ops.drill.evidence.document import Status
+from ops.drill.evidence.store import documents
 
 BUDGETS = frozenset({"age", "time", "rpo", "clean"})
 """Checks that say nothing of the backup itself."""
@@ -24,48 +21,38 @@ EQUAL = "content"
 """The check that the restored copy is what was backed up."""
 
 
-def read_proofs(folder: Path, store: str, signers: Sequence[str] = ()) -> Proofs:
-    """Read the evidence in a folder, which need not be there; with `signers` (OpenSSH public lines) theirs alone.
+def read_history(folder: Path, store: str, signers: Sequence[str] = ()) -> dict[str, DrillHistory]:
+    """Read the evidence in a folder, which need not exist, by the name of the backup set.
 
-    A backup is the same bytes in every store: one that was restored equal from anywhere is verified. What went wrong
-    counts for the store of that name alone.
+    A backup is the same bytes in every store: one that was restored equal from anywhere is verified. What went wrong,
+    and which backups were present, counts for the store of that name alone.
+
+    Args:
+        folder: of the evidence.
+        store: the store that is asked about.
+        signers: keys (OpenSSH lines) whose evidence is trusted; none: every one is.
     """
-    found = Proofs()
-    for drill in sorted(_drills(folder, signers), key=lambda each: each.at):
-        if drill.problems and drill.store == store:
-            found.verified.pop(drill.backup, None)
-            found.refuted[drill.backup] = f"the drill of {drill.at:%Y-%m-%d %H:%M} UTC was red: {drill.problems}"
-        if drill.equal and not drill.problems:
-            found.verified[drill.backup] = drill.at
-            if drill.store == store:
-                found.refuted.pop(drill.backup, None)
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Drill:
-    at: datetime
-    backup: str
-    store: str
-    equal: bool
-    problems: str
-
-
-def _drills(folder: Path, signers: Sequence[str]) -> Iterable[_Drill]:
-    for path in folder.glob("*.json"):
-        try:
-            document: Any = json.loads(path.read_bytes())
-            if document["damage"] is not None:  # a negative control: it is red on purpose
-                continue
-            if signers and wrong_signature(Signature.model_validate(document["signed"]), document, signers):
-                continue
-            status = {check["name"]: check["status"] for check in document["checks"]}
-            yield _Drill(
-                at=datetime.fromisoformat(document["finished_at"]).astimezone(UTC),
-                backup=str(document["backup"]),
-                store=str(document["store"]),
-                equal=status.get(EQUAL) == "passed",
-                problems=", ".join(sorted(name for name in status.keys() - BUDGETS if status[name] == "failed")),
-            )
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    found: dict[str, DrillHistory] = {}
+    trusted = (link.facts for link in documents(folder) if link.facts.damage is None and link.is_trusted(signers))
+    for drill in sorted(trusted, key=lambda facts: facts.finished_at):
+        if drill.store is None:
+            continue  # a drill of somebody else's backup
+        of_set = found.setdefault(drill.name, DrillHistory())
+        if drill.store == store:
+            for backup, digest in drill.present.items():
+                of_set.seen.setdefault(backup, set()).add(digest)
+        if drill.backup is None or drill.manifest_digest is None:
             continue
+        key, at = (drill.backup, drill.manifest_digest), drill.finished_at.astimezone(UTC)
+        status = {check.name: check.status for check in drill.checks}
+        wrong = ", ".join(sorted(name for name in status.keys() - BUDGETS if status[name] is Status.FAILED))
+        if drill.store == store:
+            of_set.seen.setdefault(drill.backup, set()).add(drill.manifest_digest)
+        if wrong and drill.store == store:
+            of_set.verified.pop(key, None)
+            of_set.failed[key] = f"the drill of {at:%Y-%m-%d %H:%M} UTC was red: {wrong}"
+        if status.get(EQUAL) is Status.PASSED and not wrong:
+            of_set.verified[key] = at
+            if drill.store == store:
+                of_set.failed.pop(key, None)
+    return found

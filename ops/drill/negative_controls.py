@@ -13,8 +13,8 @@ from pathlib import Path
 
 from blueprint.keys import make_key
 from ops.core.errors import RestoreRefusedError
-from ops.core.signing import Signer
-from ops.repository.catalog import prefix_of
+from ops.core.signing import Namespace, Signed, Signer, seal
+from ops.repository.catalog import prefix_of, put_manifest
 from ops.repository.manifest import MANIFEST_NAME, Manifest
 from ops.repository.records import (
     AnyRecord,
@@ -24,6 +24,7 @@ from ops.repository.records import (
     SqliteRecord,
     TableFingerprint,
 )
+from ops.repository.signed_objects import put_signed
 from ops.repository.stores.base import Store
 from ops.repository.stores.folder import FolderStore
 
@@ -82,7 +83,7 @@ def possible(manifest: Manifest, *, signer: str | None) -> list[Damage]:
 def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
     """Copy one backup as it is stored, and those it depends on."""
     prefix = prefix_of(manifest.name, manifest.id)
-    keys = [prefix + key for key in (*(entry.key for entry in manifest.objects), MANIFEST_NAME)]
+    keys = [prefix + entry.key for entry in manifest.objects]
     for other in manifest.depends_on:
         keys += [item.key for item in store.list(prefix_of(manifest.name, other))]
     for key in keys:
@@ -93,6 +94,7 @@ def copy_backup(store: Store, manifest: Manifest, copy: FolderStore) -> None:
                 number += 1
                 upload.put(number, block)
             upload.complete()
+    put_signed(copy, prefix + MANIFEST_NAME, manifest.stored)
 
 
 def link_backup(original: FolderStore, copy: FolderStore) -> None:
@@ -118,14 +120,16 @@ def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours
             _victim(copy, manifest).unlink()
         case Damage.MANIFEST:
             edited = {"environment": f"{manifest.environment}-edited"}
-            _write(copy, manifest.model_copy(update=edited))  # the old digest stays
+            changed = manifest.model_copy(update=edited).to_bytes()  # the old digest stays
+            put_signed(copy, _key(manifest), Signed(content=changed, signature=manifest.stored.signature))
         case Damage.ORIGIN:
-            _write(copy, manifest.sealed(Signer(make_key())))
+            stranger = Signer(make_key())
+            put_signed(copy, _key(manifest), seal(manifest.stored.content, stranger, Namespace.MANIFEST))
         case Damage.ROWS:
-            _write(copy, manifest.model_copy(update={"source": _miscounted(manifest)}).sealed())
+            put_manifest(copy, manifest.model_copy(update={"source": _miscounted(manifest)}).sealed())
         case Damage.STALE:
             moment = manifest.snapshot_at - timedelta(hours=max_age_hours + 1)
-            _write(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
+            put_manifest(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
         case Damage.KEY:
             pass
 
@@ -179,5 +183,5 @@ def _victim(copy: FolderStore, manifest: Manifest) -> Path:
     return copy.root / prefix_of(manifest.name, manifest.id) / chosen.key
 
 
-def _write(copy: FolderStore, manifest: Manifest) -> None:
-    copy.put_bytes(prefix_of(manifest.name, manifest.id) + MANIFEST_NAME, manifest.to_bytes())
+def _key(manifest: Manifest) -> str:
+    return prefix_of(manifest.name, manifest.id) + MANIFEST_NAME

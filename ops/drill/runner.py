@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,8 @@ from ops.targets.kinds import Scratch, kind_of
 class DrillJob:
     """What to drill and the budgets it is held to.
 
-    `signer` is the key that manifests must be signed with (None: none is recorded); `rpo_minutes` is `max_age_hours`
+    `signer` is the key that manifests must be signed with (None: none is recorded); `known` are the digests of the
+    manifests that earlier drills have seen, by the backup's id; `rpo_minutes` is `max_age_hours`
     when None; `keep_hours` is how long the scratch of a red drill stays.
     """
 
@@ -67,6 +69,7 @@ class DrillJob:
     rto_minutes: int
     rpo_minutes: int | None = None
     signer: str | None = None
+    known: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
     assertions: tuple[str, ...] = ()
     identities: Identities = ()
     may_be_empty: bool = False
@@ -241,7 +244,7 @@ def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> 
         found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
         return None
     found.manifest, found.newest_snapshot = manifest, newest.snapshot_at
-    found.add(checks.passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…"))
+    found.add(checks.check_known(manifest, job.known.get(manifest.id, ())))
     if job.signer is not None:
         found.add(checks.check_origin(manifest, job.signer))
     if manifest.recipients:
@@ -363,7 +366,7 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
         choice=job.choice,
         store=job.store.name,
         manifest_digest=manifest.digest if manifest else None,
-        manifest_signer=manifest.signed.key if manifest and manifest.signed else None,
+        manifest_signer=manifest.stored.claimed_key if manifest else None,
         snapshot_at=manifest.snapshot_at if manifest else None,
         started_at=started,
         finished_at=datetime.now(UTC),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ops.core.errors import BackupNotFoundError, ManifestError, ObjectMissingError
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, parse_manifest, time_of
+from ops.repository.signed_objects import put_signed, read_signed
 from ops.repository.stores.base import Store, StoredObject
 
 MANIFEST_LIMIT = 64 << 20
@@ -16,7 +17,7 @@ MANIFEST_LIMIT = 64 << 20
 LATEST = "latest"
 
 CLOCK_WRONG = timedelta(minutes=5)
-"""Clocks that are kept differ by less. From here on a drill is red, and what is dated so is no reason to delete."""
+"""Synchronised clocks differ by less. From here on a drill is red, and what is dated so is no reason to delete."""
 CLOCK_MISLEADS = timedelta(hours=1)
 """From here on what a machine has made is not taken for the latest: refusing a restore is worse than a red drill."""
 
@@ -27,8 +28,8 @@ ID_LENGTH = len("20260101T000000Z-000000")
 class CatalogEntry:
     """A backup as the listing shows it: `complete` where its manifest is there, `page` where its RESTORE.md is.
 
-    `begun_at` is by the clock of the machine that made it, `stored_at` by the store's: when the last object came.
-    `size` is in bytes.
+    `begun_at` is by the clock of the droplet that made it, `stored_at` by the store's: when the manifest arrived, or,
+    without one, the newest object. `size` is in bytes.
     """
 
     id: str
@@ -57,8 +58,48 @@ def entries(store: Store, name: str | None = None) -> list[CatalogEntry]:
     return sorted(listed, key=lambda entry: (entry.begun_at, entry.stored_at, entry.id, entry.name))  # ids say seconds
 
 
-def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """Who should have signed a backup (one OpenSSH line; None: anybody may), and whom it should be encrypted for.
+
+    `recipients` are age public keys of which one must be among the backup's (none: it must be unencrypted; None: not
+    compared).
+    """
+
+    signer: str | None = None
+    recipients: Sequence[str] | None = None
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Return why this environment's droplet did not make it as it is configured now; empty if it may have."""
+        found = [] if self.signer is None or manifest.signed_by(self.signer) else [UNSIGNED]
+        if self.recipients is None:
+            return found
+        if manifest.recipients and not set(manifest.recipients) & set(self.recipients):
+            found.append(f"encrypted for {', '.join(manifest.recipients)}, and for nobody in backup.recipients")
+        elif self.recipients and not manifest.recipients:
+            found.append("not encrypted, though backup.recipients names who may read it")
+        return found
+
+
+UNSIGNED = "not signed with the environment's key"
+
+
+def find(
+    store: Store,
+    name: str,
+    backup_id: str = LATEST,
+    *,
+    expected: Expected | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Manifest:
     """Return the manifest of a backup by its id, or of the latest complete one.
+
+    Args:
+        store: where.
+        name: of the backup set.
+        backup_id: an id, or `latest`.
+        expected: what the latest must be like: others are skipped and reported. None: the newest, whatever it is like.
+        report: called with each that is skipped, and why.
 
     Raises:
         BackupNotFoundError: there is none, the named one is not complete, or a clock hides which is the latest.
@@ -67,11 +108,8 @@ def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
     known = entries(store, name)
     complete = [entry.id for entry in known if entry.complete]
     if backup_id == LATEST:
-        if not complete:
-            raise BackupNotFoundError(f"{store.name}: no complete backup of {name}; run `ops backup create`")
-        backup_id = complete[-1]
-        refuse_to_come(store, name, backup_id)
-    elif backup_id not in complete:
+        return _latest(store, name, complete, expected, report)
+    if backup_id not in complete:
         if not any(entry.id == backup_id for entry in known):
             raise unknown(store, name, backup_id)
         raise BackupNotFoundError(
@@ -79,6 +117,32 @@ def find(store: Store, name: str, backup_id: str = LATEST) -> Manifest:
             "`ops backup list` shows all"
         )
     return read_manifest(store, name, backup_id)
+
+
+def _latest(
+    store: Store, name: str, complete: Sequence[str], expected: Expected | None, report: Callable[[str], None]
+) -> Manifest:
+    if not complete:
+        raise BackupNotFoundError(f"{store.name}: no complete backup of {name}; run `ops backup create`")
+    skipped: list[str] = []
+    for backup_id in reversed(complete):
+        if expected is None:
+            reject_future_dated(store, name, backup_id)
+            return read_manifest(store, name, backup_id)
+        try:
+            manifest = read_manifest(store, name, backup_id)
+            why = "; ".join(expected.differences(manifest))
+        except ManifestError as error:
+            manifest, why = None, str(error)
+        if manifest is not None and not why:
+            reject_future_dated(store, name, backup_id)
+            return manifest
+        skipped.append(f"{backup_id}: {why}")
+        report(f"skipped {skipped[-1]}; it is not taken for the latest")
+    raise BackupNotFoundError(
+        f"{store.name}: no backup of {name} that can be trusted ({skipped[0]}); whoever can write to the bucket may "
+        "have put it there: name a backup (`ops backup list`), or give --unsigned if you know who made it"
+    )
 
 
 def unknown(store: Store, name: str, backup_id: str) -> BackupNotFoundError:
@@ -92,35 +156,47 @@ def unknown(store: Store, name: str, backup_id: str) -> BackupNotFoundError:
     return BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} is not there; {advice}")
 
 
-def refuse_to_come(store: Store, name: str, backup_id: str) -> None:
-    """Refuse to take a backup for the latest that is dated to come: it hides newer ones until its time is there.
+def reject_future_dated(store: Store, name: str, backup_id: str) -> None:
+    """Reject a future-dated backup as the latest: it would shadow newer ones until that time passes.
 
     Raises:
-        BackupNotFoundError: it is.
+        BackupNotFoundError: it is dated in the future.
     """
     begun, now = time_of(backup_id), datetime.now(UTC)
     if begun is not None and begun > now + CLOCK_MISLEADS:
         raise BackupNotFoundError(
-            f"{store.name}: {backup_id} of {name} is dated to come, it is {now:%Y-%m-%d %H:%M} UTC here: a clock is "
-            "wrong, here or where it was made, and which backup is the latest cannot be told; "
-            "set the clock (timedatectl), or name a backup (`ops backup list` shows all)"
+            f"{store.name}: backup {backup_id} of {name} is dated in the future (now: {now:%Y-%m-%d %H:%M} UTC): a "
+            "clock is wrong, here or on the droplet that made it; fix the clock (timedatectl), or name a backup "
+            "(`ops backup list` shows all)"
         )
 
 
-def why_not_latest(manifest: Manifest, signer: str | None, now: datetime) -> str:
-    """Say why a backup's date says nothing of how much would be lost; nothing where it does.
+def why_not_latest(
+    manifest: Manifest, signer: str | None, now: datetime, recipients: Sequence[str] | None = None
+) -> str:
+    """Return why a backup does not count as the latest; empty where it does.
 
     Args:
         manifest: of the backup.
         signer: the environment's key (OpenSSH public line); None where it names none.
         now: the time here.
+        recipients: of the stack; None: they are not compared.
     """
-    if signer is not None and not manifest.signed_by(signer):
-        return f"{manifest.id} is not signed by this environment"
+    if differs := Expected(signer=signer, recipients=recipients).differences(manifest):
+        return f"{manifest.id} is {'; '.join(differs)}"
     dated = max(manifest.snapshot_at, time_of(manifest.id) or manifest.snapshot_at)
     if dated > now + CLOCK_MISLEADS:  # it would look fresh until its time has come, and hide newer ones
         return f"{manifest.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC"
     return ""
+
+
+def put_manifest(store: Store, manifest: Manifest) -> None:
+    """Store a manifest, its signature first: from then on the backup is complete.
+
+    Raises:
+        StoreError: the store refused.
+    """
+    put_signed(store, prefix_of(manifest.name, manifest.id) + MANIFEST_NAME, manifest.stored)
 
 
 def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
@@ -132,16 +208,30 @@ def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
     key = prefix_of(name, backup_id) + MANIFEST_NAME
     where = f"{store.name}/{key}"
     try:
-        with store.open(key) as body:
-            raw = body.read(MANIFEST_LIMIT + 1)
+        found = read_signed(store, key, limit=MANIFEST_LIMIT)
     except ObjectMissingError:
         raise ManifestError(f"{where}: there is no manifest: the backup was never completed") from None
-    if len(raw) > MANIFEST_LIMIT:
+    if len(found.content) > MANIFEST_LIMIT:
         raise ManifestError(f"{where}: larger than {MANIFEST_LIMIT >> 20} MiB; this is no manifest")
-    manifest = parse_manifest(raw, where=where, backup_id=backup_id)
+    manifest = parse_manifest(found.content, where=where, backup_id=backup_id, signature=found.signature)
     if manifest.name != name:
         raise ManifestError(f"{where}: the manifest is of {manifest.name}, not of {name}")
     return manifest
+
+
+def digests_of(store: Store, name: str, backups: Iterable[str]) -> dict[str, str]:
+    """Return the digests of the manifests of backups, by id; one that cannot be read is left out.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    found: dict[str, str] = {}
+    for backup in backups:
+        try:
+            found[backup] = read_manifest(store, name, backup).digest
+        except ManifestError:
+            continue
+    return found
 
 
 def missing_objects(store: Store, manifest: Manifest) -> list[str]:
@@ -160,13 +250,14 @@ def missing_objects(store: Store, manifest: Manifest) -> list[str]:
 def _entry(name: str, backup_id: str, items: Iterable[StoredObject]) -> CatalogEntry:
     listed = list(items)
     begun = time_of(backup_id)
+    completed = [item.modified for item in listed if item.key.endswith(f"/{MANIFEST_NAME}")]
     assert begun is not None  # noqa: S101  # `entries` keeps names that are ids
     return CatalogEntry(
         id=backup_id,
         name=name,
         begun_at=begun,
-        stored_at=max(item.modified for item in listed),
-        complete=any(item.key.endswith(f"/{MANIFEST_NAME}") for item in listed),
+        stored_at=max(completed or [item.modified for item in listed]),
+        complete=bool(completed),
         page=any(item.key.endswith(f"/{PAGE_NAME}") for item in listed),
         objects=len(listed),
         size=sum(item.size for item in listed),

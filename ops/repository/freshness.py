@@ -40,15 +40,24 @@ class Freshness:
         )
 
 
-def look(
-    store: Store, names: Sequence[str], *, budget_hours: float, signer: str | None, now: datetime
+def look(  # noqa: PLR0913  # what is asked, each by its name
+    store: Store,
+    names: Sequence[str],
+    *,
+    budget_hours: float,
+    signer: str | None,
+    now: datetime,
+    recipients: Sequence[str] | None = None,
 ) -> list[Freshness]:
-    """Look for the newest backup of each set. With `signer` (OpenSSH public line) one that it has not signed is none.
+    """Look for the newest backup of each set that counts.
+
+    One that `signer` (OpenSSH public line) has not signed does not, nor one that none of `recipients` (age public
+    keys; None: not compared) can decrypt.
 
     Raises:
         StoreError: the store does not answer.
     """
-    return [_newest(store, name, budget_hours * 3600, signer, now) for name in names]
+    return [_newest(store, name, budget_hours * 3600, signer, recipients, now) for name in names]
 
 
 def stale(found: Iterable[Freshness]) -> list[Freshness]:
@@ -63,7 +72,9 @@ def hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _newest(store: Store, name: str, budget: float, signer: str | None, now: datetime) -> Freshness:
+def _newest(  # noqa: PLR0913, PLR0917  # the questions of one line
+    store: Store, name: str, budget: float, signer: str | None, recipients: Sequence[str] | None, now: datetime
+) -> Freshness:
     passed: list[str] = []
     for entry in reversed([entry for entry in entries(store, name) if entry.complete]):
         try:
@@ -71,7 +82,7 @@ def _newest(store: Store, name: str, budget: float, signer: str | None, now: dat
         except ManifestError as error:
             passed.append(str(error))
             continue
-        if why := why_not_latest(manifest, signer, now):
+        if why := why_not_latest(manifest, signer, now, recipients):
             passed.append(why)
         else:
             return Freshness(

@@ -1,27 +1,28 @@
 """What a restore point says of itself: `manifest.json`, written last, so that its presence means "complete".
 
-It is enough to check and to restore the backup with no other knowledge; beside it, `RESTORE.md` says how by hand.
-The model is versioned. A reader refuses a manifest newer than itself, and one whose `digest` is not of its content.
+It is enough to check and to restore the backup with no other knowledge; beside it, `RESTORE.md` says how by hand, and
+`manifest.json.sig` holds the signature over its bytes. `digest` is over the parsed document without it, so it finds a
+change where nothing is signed. The model is versioned: a manifest of a newer Ancla is refused as that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field, PrivateAttr, ValidationError
 
 from ops.core.errors import ManifestError, RestoreRefusedError
-from ops.core.models import Record
-from ops.core.signing import Signature, Signer, same_key, signed_by
+from ops.core.models import Record, unknown_fields
+from ops.core.signing import SIGNATURE_SUFFIX, Namespace, Signed, Signer, canonical, digest, seal
 from ops.repository.records import BACKUP_ID, FILE_NAME, AnyRecord, BackupId, Digest
 
 MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = MANIFEST_NAME + SIGNATURE_SUFFIX
 PAGE_NAME = "RESTORE.md"
 """Written just before the manifest, and deleted before it: where it is alone, the manifest was lost."""
 _ID = re.compile(BACKUP_ID)
@@ -48,7 +49,7 @@ class Manifest(Record):
 
     `name` is what is backed up, as the stack names it; `recipients` are the age public keys it is encrypted for (none:
     it is not encrypted); `depends_on` are the backups whose packs it needs besides its own; `page_sha256` is of
-    RESTORE.md, which a person runs (None: an older Ancla wrote it). The signature is over the bytes of `digest`.
+    RESTORE.md, which a person runs.
     """
 
     manifest_version: Literal[1] = MANIFEST_VERSION
@@ -64,37 +65,33 @@ class Manifest(Record):
     recipients: tuple[str, ...] = ()
     objects: tuple[ObjectRecord, ...]
     depends_on: tuple[BackupId, ...] = ()
-    page_sha256: Digest | None = Field(default=None, exclude_if=lambda value: value is None)  # as older digests are
+    page_sha256: Digest | None = None
     digest: str = ""
-    signed: Signature | None = None
+    _stored: Signed | None = PrivateAttr(default=None)
 
-    def sealed(self, signer: Signer | None = None) -> Manifest:
+    def sealed(self, signer: Signer | None = None) -> Self:
         """Return a copy whose `digest` is of its content, signed where there is a key."""
-        digest = self._content_digest()
-        signed = Signature(key=signer.public, signature=signer.sign(digest.encode())) if signer else None
-        return self.model_copy(update={"digest": digest, "signed": signed})
+        made = self.model_copy(update={"digest": _content_digest(self.model_dump(mode="json"))})
+        made._stored = seal(made.to_bytes(), signer, Namespace.MANIFEST)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a copy of ourselves
+        return made
+
+    @property
+    def stored(self) -> Signed:
+        """Its bytes with their signature, as they are or will be in the store."""
+        return self._stored or Signed(content=self.to_bytes())
 
     def signed_by(self, key: str) -> bool:
-        """Say whether it was signed by that key (one OpenSSH public line) and not changed since."""
-        signed = self.signed
-        return (
-            signed is not None
-            and self.intact()
-            and same_key(signed.key, key)
-            and signed_by(key, signed.signature, self.digest.encode())
-        )
+        """Return True if that key (one OpenSSH public line) has signed the stored bytes."""
+        return self.stored.signed_by(key, Namespace.MANIFEST)
 
     @property
     def signer(self) -> str | None:
         """The key that signed it (one OpenSSH public line); None where none did, or it was changed since."""
-        return self.signed.key if self.signed is not None and self.signed_by(self.signed.key) else None
-
-    def intact(self) -> bool:
-        """Say whether `digest` is of the content."""
-        return self.digest == self._content_digest()
+        claimed = self.stored.claimed_key
+        return claimed if claimed is not None and self.signed_by(claimed) else None
 
     def to_bytes(self) -> bytes:
-        """Return the JSON document as it is stored."""
+        """Return the JSON document as it is written."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
     @property
@@ -102,53 +99,61 @@ class Manifest(Record):
         """Bytes of all objects in the store."""
         return sum(entry.size for entry in self.objects)
 
-    def _content_digest(self) -> str:
-        content = json.dumps(
-            self.model_dump(mode="json", exclude={"digest", "signed"}), sort_keys=True, separators=(",", ":")
-        )
-        return hashlib.sha256(content.encode()).hexdigest()
+
+def _content_digest(document: dict[str, Any]) -> str:
+    return digest(canonical({key: value for key, value in document.items() if key != "digest"}))
 
 
-def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None) -> Manifest:
-    """Read a manifest and believe it only when it is whole.
+def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None, signature: bytes | None = None) -> Manifest:
+    """Read a manifest and check that it is intact.
 
     Args:
         raw: the stored bytes.
         where: what messages call it, such as `s3://bucket/key`.
-        backup_id: the backup in whose place it lies; another one is refused.
+        backup_id: the backup in whose folder it is; another one is refused.
+        signature: what is stored beside it; nothing is refused for it here.
 
     Raises:
-        ManifestError: not JSON, another version, a field that does not fit, a digest or an id that differs.
+        ManifestError: not JSON, of a newer version, a field that does not fit, a digest or an id that differs.
     """
     try:
         document: Any = json.loads(raw)
-    except ValueError as error:
+        content = _content_digest(document) if isinstance(document, dict) else ""
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: the manifest is not JSON: {error}") from None
-    version: Any = document.get("manifest_version") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise ManifestError(f"{where}: no object; this manifest cannot be trusted")
+    version: Any = document.get("manifest_version")
     if isinstance(version, int) and version > MANIFEST_VERSION:
         raise ManifestError(
-            f"{where}: the manifest is of version {version}, these tools read {MANIFEST_VERSION}; "
-            "use the Ancla that made it, or a newer one"
+            f"{where}: written by a newer Ancla: the manifest is of version {version}, these tools read "
+            f"{MANIFEST_VERSION}; use the Ancla that made it, or a newer one"
         )
+    if document.get("digest") != content:
+        raise ManifestError(f"{where}: the manifest was changed after it was written: its digest is of other content")
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
+        if unknown := unknown_fields(error):
+            raise ManifestError(
+                f"{where}: written by a newer Ancla, which knows {', '.join(unknown[:5])}; use that version, or a "
+                "newer one"
+            ) from None
         first = error.errors(include_input=False, include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ManifestError(f"{where}: {field}: {first['msg']}; this manifest cannot be trusted") from None
-    if not manifest.intact():
-        raise ManifestError(f"{where}: the manifest was changed after it was written: its digest is of other content")
     if backup_id is not None and manifest.id != backup_id:
         raise ManifestError(f"{where}: the manifest is of backup {manifest.id}, not of the one it lies in")
+    manifest._stored = Signed(content=raw, signature=signature)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
     return manifest
 
 
-def refuse_stranger(manifest: Manifest, signer: str | None) -> None:
-    """Refuse a backup that the environment has not signed: whoever may write to the bucket can put one there.
+def require_trusted_signature(manifest: Manifest, signer: str | None) -> None:
+    """Raise unless the environment has signed the backup: whoever may write to the bucket can put one there.
 
     Args:
         manifest: of the backup.
-        signer: the environment's key (OpenSSH public line); None where it names none, and all are taken.
+        signer: the environment's key (OpenSSH public line); None where it names none: all are accepted.
 
     Raises:
         RestoreRefusedError: it is not signed, or by another key.

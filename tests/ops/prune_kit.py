@@ -10,7 +10,7 @@ from blueprint.backup import RetentionSettings
 from ops.backup.prune import PruneJob, act, make_plan
 from ops.core.errors import DeleteRefusedError
 from ops.repository import catalog
-from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord, time_of
+from ops.repository.manifest import PAGE_NAME, Manifest, ObjectRecord, time_of
 from ops.repository.records import PostgresRecord, TableFingerprint
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -39,17 +39,20 @@ class FaultyStore:
 
 
 class DatedStore:
-    """A store in which each object came when its backup was begun: the tests put years of them in one moment."""
+    """A store in which each object came when its backup was begun: the tests put years of them in one moment.
 
-    def __init__(self, store):
-        self._store = store
+    `came` says otherwise, by a backup's id.
+    """
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
+    def __init__(self, store):
+        self._store, self.came = store, {}
+
     def list(self, prefix):
         for item in self._store.list(prefix):
-            at = time_of(item.key.split("/")[1])
+            at = self.came.get(item.key.split("/")[1]) or time_of(item.key.split("/")[1])
             yield replace(item, modified=at or item.modified)
 
 
@@ -124,22 +127,25 @@ def put(store, days, *, name="shop", complete=True, objects=3, signer=None, need
     ).sealed(signer)
     if complete:
         store.put_bytes(prefix + PAGE_NAME, b"how to")
-        store.put_bytes(prefix + MANIFEST_NAME, manifest.to_bytes())
+        catalog.put_manifest(store, manifest)
     return backup_id
 
 
 def job(store, **more):
     more = {"name": "shop", "policy": LEAST, "environment": "staging", "project": "test"} | more
-    return PruneJob(store=DatedStore(store), **more)
+    if signer := more.pop("signer", None):
+        more["expected"] = catalog.Expected(signer=signer)
+    return PruneJob(store=store if isinstance(store, DatedStore) else DatedStore(store), **more)
 
 
 def prune(store, **more):
     plan = make_plan(job(store, **more), NOW)
-    return {d.id: (d.outcome, d.reason) for d in act(plan, lambda _: None)}
+    return {d.id: (d.outcome, d.reason) for d in act(plan, NOW, lambda _: None)}
 
 
 def keys(store):
-    return [item.key for item in store.list("")]
+    """All objects, but for the verification log."""
+    return [item.key for item in store.list("") if not item.key.startswith("ledger/")]
 
 
 def left(store, name="shop"):

@@ -125,11 +125,11 @@ def test_a_backup_of_a_newer_version_is_named_by_all_and_taken_for_nothing(newer
     given = prune_kit.job(folder, policy=policy, project=project)
     plan = make_plan(given, datetime.now(UTC) + timedelta(days=9))
     assert plan.doomed == []
-    assert [(decision.id, says in decision.warnings[0]) for decision in plan.in_doubt] == [(later, True)]
+    assert [(backup, says in what) for backup, what in plan.problems.items()] == [(later, True)]
     put_right()
     assert catalog.find(folder, "shop").id == later
     assert drill(folder, identity).verdict == "green"
     assert verify(VerifyJob(store=folder), datetime.now(UTC), silent).problems == []
     plan = make_plan(given, datetime.now(UTC) + timedelta(days=9))
     assert len(plan.doomed) == 1
-    assert plan.in_doubt == []
+    assert plan.problems == {}

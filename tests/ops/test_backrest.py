@@ -475,7 +475,7 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert asked.pop("time") == "skipped"  # no budget is given here
     assert asked.pop("amcheck") in {"passed", "skipped"}
     assert set(asked.values()) == {"passed"}
-    latest = ops("drill", "--json", "--sign-key", "runner")  # the control: the second row is there, and is seen
+    latest = ops("drill", "--json", "--signing-key", "runner")  # the control: the second row is there, and is seen
     report = json.loads(latest.stdout)
     assert (latest.code, rows(report), report["backup_type"]) == (0, 2, "incr")
     assert report["recovered"]["system"] == report["system"]

@@ -160,7 +160,7 @@ def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so
         connection.execute("DELETE FROM public.orders")
     emptied = [create(), create()]
     done, deleted = prune()
-    refused(done, "in doubt", emptied[0], emptied[1], code=3)
+    refused(done, "problems, and nothing is deleted", emptied[1], "rows", code=3)
     assert deleted == []
     done, deleted = prune("--accept", emptied[1])
     assert (done.returncode, deleted) == (0, full)
@@ -205,7 +205,7 @@ def test_evidence_from_the_drill_to_its_verification(ops, outputs, tmp_path):
     assert json.loads(verified.stdout)["documents"] == 1
     assert ops("evidence", "verify", "drills", "--key", public_line(runner)).returncode == 0
     assert "green" in ops("evidence", "list", "drills").stdout
-    refused(ops("evidence", "verify", "drills", "--key", public_line(stranger)), "not believed", code=3)
+    refused(ops("evidence", "verify", "drills", "--key", public_line(stranger)), "not trusted", code=3)
     refused(ops("evidence", "verify", "drills", "--key", "nowhere.pub"), "no public key")
     (page,) = Path("drills").glob("drill-*.html")
     (document,) = Path("drills").glob("drill-*.json")

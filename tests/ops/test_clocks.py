@@ -52,7 +52,9 @@ def freshness(folder):
 def test_a_backup_that_is_dated_to_come_is_not_taken_for_the_latest(made, folder, identity):
     made(-3)
     ahead, right = made(48), made()
-    with pytest.raises(BackupNotFoundError, match=f"{ahead.id} of shop is dated to come.*set the clock") as refused:
+    with pytest.raises(
+        BackupNotFoundError, match=f"{ahead.id} of shop is dated in the future.*fix the clock"
+    ) as refused:
         catalog.find(folder, "shop")
     assert "\n" not in str(refused.value)
     assert catalog.find(folder, "shop", right.id) == right, "it can be named"
@@ -86,7 +88,10 @@ def test_a_run_says_that_the_store_has_a_later_backup(source, identity, folder, 
 
 
 def test_what_came_just_now_is_young_whatever_it_is_dated(folder):
-    """A machine that is days behind makes a backup, and is at work on another: neither is swept away as old."""
+    """A machine that is days behind makes a backup, and is at work on another: neither is swept away as old.
+
+    That its dates are behind their arrival is named, and holds everything until a person has looked.
+    """
     offset = max(0.0, (NOON - datetime.now(UTC)) / timedelta(days=1))  # all of them before today
     ids = [put(folder, offset + days) for days in (9, 8, 7, 6)]
     at_work = put(folder, offset + 20, complete=False)
@@ -95,14 +100,16 @@ def test_what_came_just_now_is_young_whatever_it_is_dated(folder):
     for hours, doomed in ((1, set()), (3, {*ids[:2]}), (25, {*ids[:2], at_work})):
         given = replace(job(folder, policy=policy), store=folder)
         plan = make_plan(given, came + timedelta(hours=hours))
+        assert (plan.doomed, plan.problems.keys()) == ([], set(ids))
+        plan = make_plan(replace(given, accepted={ids[-1]}), came + timedelta(hours=hours))
         assert {candidate.id for candidate in plan.doomed} == doomed, hours
 
 
 def test_retention_on_a_machine_that_is_behind_deletes_nothing(folder):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
     behind = make_plan(job(folder), NOON - timedelta(days=3.5))
-    assert [decision.id for decision in behind.in_doubt] == ids[1:]
-    assert list(act(behind, silent)) == []
+    assert list(behind.problems) == ids[1:]
+    assert list(act(behind, NOON, silent)) == []
     assert [candidate.id for candidate in make_plan(job(folder), NOON).doomed] == ids[1::-1], "the control"
 
 
@@ -116,6 +123,8 @@ def test_an_order_that_a_wrong_clock_made_does_not_cost_the_newest_data():
     ]
     assert {d.id for d in decide(candidates, policy, now) if not d.keep} == {"right too", "behind"}, "the control"
     came = [*candidates[:2], replace(candidates[2], stored_at=now - timedelta(hours=1))]
+    assert {d.id for d in decide(came, policy, now) if not d.keep} == set(), "named, and held"
+    came[2] = replace(came[2], accepted=True)
     assert {d.id for d in decide(came, policy, now) if not d.keep} == {"right too"}
 
 

@@ -26,9 +26,9 @@ from blueprint.outputs import OutputSecrets
 from ops.cli.app import app
 from ops.drill import checks
 from ops.drill.evidence import spanish
+from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import Phase, TableComparison
 from ops.drill.evidence.report import Language, render, render_other
-from ops.drill.evidence.series import keep
 from ops.drill.evidence.trend import LENGTH, trend
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.managed_postgres import forks

@@ -12,9 +12,8 @@ from ops.backup import create as making
 from ops.backup.create import BackupJob, create
 from ops.core.errors import DeleteRefusedError, ManifestError, SourceError, StoreError, StoreUnreachableError
 from ops.core.signing import Signer
-from ops.repository.catalog import entries, find, prefix_of
+from ops.repository.catalog import entries, find, put_manifest
 from ops.repository.incremental import base_of, missing, pieces
-from ops.repository.manifest import MANIFEST_NAME
 from ops.repository.records import BucketObject, BucketRecord
 from ops.repository.stores.folder import FolderStore
 from ops.sources.base import Dump, SourcePlan
@@ -128,7 +127,8 @@ def test_what_a_signed_backup_is_built_on_must_be_signed_by_the_same_key(stores)
     made = make(Source(stores=(first,)), first, signer=OURS)
     assert (made.depends_on, missing(first, made), len(pieces(first, made))) == ((base.id,), [], 2)
     for signer in (None, THEIRS):
-        first.put_bytes(prefix_of("assets", base.id) + MANIFEST_NAME, base.sealed(signer).to_bytes())
+        first.delete([f"assets/{base.id}/manifest.json.sig"])
+        put_manifest(first, base.sealed(signer))
         with pytest.raises(ManifestError, match="is not signed by the key that signed"):
             pieces(first, made)
         assert "is not signed by the key that signed" in missing(first, made)[0]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ops.core.errors import ManifestError
+from ops.core.signing import canonical, digest
 from ops.repository.manifest import Manifest, ObjectRecord, parse_manifest, time_of
 from ops.repository.records import BucketRecord, PostgresRecord, TableFingerprint
 
@@ -34,16 +35,15 @@ def edited(**more):
     return json.dumps({**json.loads(manifest().to_bytes()), **more}).encode()
 
 
+def resealed(**more):
+    """A manifest that says so, with the digest of what it says."""
+    document = {**json.loads(manifest().to_bytes()), **more}
+    document["digest"] = digest(canonical({key: value for key, value in document.items() if key != "digest"}))
+    return json.dumps(document).encode()
+
+
 def test_a_manifest_reads_back_as_it_was_written():
     assert parse_manifest(manifest().to_bytes(), where="here", backup_id=ID) == manifest()
-
-
-def test_a_manifest_from_before_a_field_was_there_is_still_whole():
-    """Its digest is of what stood in it: a field that came later must not count where it says nothing."""
-    assert manifest().digest == "05e88dac6de55a6977db4ccbf6f16b271f970ad0730e32bb099531762289e5b0"
-    later = manifest().source.model_copy(update={"owner": "app", "connection_limit": 0})
-    assert {"owner", "connection_limit"} <= json.loads(manifest(source=later).to_bytes())["source"].keys()
-    assert parse_manifest(manifest(source=later).to_bytes(), where="here").source == later
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,16 @@ def test_a_manifest_from_before_a_field_was_there_is_still_whole():
     [
         (b"", "not JSON"),
         (b"[]", "cannot be trusted"),
-        (edited(manifest_version=2), "is of version 2, these tools read 1; use the Ancla that made it"),
+        (
+            edited(manifest_version=2),
+            "newer Ancla: the manifest is of version 2, these tools read 1; use the Ancla that",
+        ),
         (edited(environment="prod"), "changed after it was written"),
         (edited(digest="0" * 64), "changed after it was written"),
-        (edited(note="hello"), "note: Extra inputs are not permitted"),
-        (edited(snapshot_at="2026-11-22T21:00:00"), "snapshot_at: Input should have timezone info"),
+        (edited(note="hello"), "changed after it was written"),
+        (resealed(note="hello"), "written by a newer Ancla, which knows note; use that version"),
+        (resealed(compression="zstd-2"), "written by a newer Ancla, which knows compression"),
+        (resealed(snapshot_at="2026-11-22T21:00:00"), "snapshot_at: Input should have timezone info"),
     ],
 )
 def test_what_cannot_be_trusted_is_refused_with_its_place(raw, told):
@@ -74,7 +79,7 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name):
     document = json.loads(manifest().to_bytes())
     document["objects"][0]["file"] = name
     with pytest.raises(ManifestError, match=r"objects.0.file"):
-        parse_manifest(json.dumps(document).encode(), where="here")
+        parse_manifest(resealed(objects=document["objects"]), where="here")
 
 
 HOSTILE = ("..", "/etc/20990101T000000Z-000000", "20990101T000000Z-000000/..", "20990101T000000Z-000000\n", "")
@@ -91,7 +96,7 @@ def test_what_becomes_a_path_cannot_leave_its_folder(name):
 
     def refused(**changed):
         with pytest.raises(ManifestError, match="this manifest cannot be trusted"):
-            parse_manifest(json.dumps(document | changed).encode(), where="here")
+            parse_manifest(resealed(**changed), where="here")
 
     refused(id=name)
     refused(depends_on=[name])

@@ -13,18 +13,22 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
+from blueprint.backup import RetentionSettings
 from blueprint.outputs import BucketKey, BucketOutput
-from ops.backup.drill_history import Proofs
-from ops.backup.override import ACCEPTANCE_NAME, Acceptance, write_acceptance
+from ops.backup.drill_history import DrillHistory
+from ops.backup.override import OVERRIDE_NAME, Override, write_override
 from ops.backup.prune import LOST, Outcome, act, make_plan
-from ops.core.errors import StoreError, StoreUnreachableError
+from ops.backup.verification_log import REWRITTEN, VANISHED
+from ops.backup.verify import VerifyJob, verify
+from ops.core.errors import KeyProblemError, StoreError, StoreUnreachableError
 from ops.core.signing import Signer
 from ops.repository import catalog
-from ops.repository.manifest import MANIFEST_NAME
+from ops.repository.catalog import Expected
+from ops.repository.manifest import MANIFEST_NAME, time_of
 from ops.repository.stores.folder import FolderStore
 from ops.repository.stores.s3 import S3Store
 from ops.stack.init import make_key
-from tests.ops.prune_kit import NOW, FakeLockedStore, FaultyStore, Killed, job, keys, left, prune, put
+from tests.ops.prune_kit import NOW, DatedStore, FakeLockedStore, FaultyStore, Killed, job, keys, left, prune, put
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -52,14 +56,21 @@ def test_a_plan_changes_nothing(folder):
     assert keys(folder) == before
 
 
+def digest_of(store, backup):
+    return catalog.read_manifest(store, "shop", backup).digest
+
+
 def test_what_was_drilled_stays(folder):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
-    assert set(prune(folder, proofs=Proofs(verified={ids[0]: NOW - timedelta(days=3)}))) == {ids[1]}
+    history = DrillHistory(verified={(ids[0], digest_of(folder, ids[0])): NOW - timedelta(days=3)})
+    assert set(prune(folder, history=history)) == {ids[1]}
+    strange = DrillHistory(verified={(ids[2], "0" * 64): NOW - timedelta(days=3)})
+    assert set(prune(folder, history=strange)) == {ids[0]}, "of other content: it proves nothing"
 
 
 def test_what_a_drill_could_not_restore_is_in_doubt(folder):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
-    assert prune(folder, proofs=Proofs(refuted={ids[3]: "red: content"})) == {}
+    assert prune(folder, history=DrillHistory(failed={(ids[3], digest_of(folder, ids[3])): "red: content"})) == {}
     assert len(prune(folder)) == 2
 
 
@@ -83,7 +94,7 @@ def test_another_environments_backups_in_the_same_place_are_not_ours_to_thin_out
     for days in (4, 3, 2, 1):
         put(folder, days, environment="prod")
     plan = make_plan(job(folder), NOW)
-    assert plan.in_doubt[0].warnings == ("of test/prod, not of test/staging",)
+    assert set(plan.problems.values()) == {"of test/prod, not of test/staging"}
     assert plan.doomed == []
 
 
@@ -98,16 +109,22 @@ def test_backups_that_are_not_signed_by_the_environment_push_nothing_out(folder,
         put(folder, days, signer=signers.theirs)
     put(folder, 1)
     assert prune(folder, signer=signers.ours.public) == {}
-    assert set(prune(folder)) >= set(ids)  # the control: without a key to hold them against
+    assert set(prune(folder)) >= set(ids)  # the control: without a key to compare them with
 
 
 # --- a person's word --------------------------------------------------------------------------------------------------
 
 
 def accept(store, backup_id, signer=None, **more):
-    facts = {"name": "shop", "backup": backup_id, "accepted_at": NOW, "accepted_by": "kim", "warnings": ()} | more
-    acceptance = Acceptance(**facts)
-    write_acceptance(store, acceptance.sealed(signer) if signer else acceptance)
+    facts = {
+        "name": "shop",
+        "backup": backup_id,
+        "manifest": digest_of(store, backup_id),
+        "accepted_at": NOW,
+        "accepted_by": "kim",
+        "warnings": (),
+    } | more
+    write_override(store, Override(**facts), signer)
 
 
 def test_an_acceptance_is_kept_in_the_store_and_counts_for_every_later_run(store):
@@ -120,6 +137,11 @@ def test_an_acceptance_is_kept_in_the_store_and_counts_for_every_later_run(store
     accept(store, small)
     assert set(prune(store)) == {ids[2], after[0]}
     assert left(store) == [small, *after[1:]]
+    rewrite(store, after[1])
+    assert prune(store) == {}
+    accept(store, after[1])
+    rewrite(store, after[1], rows=4)
+    assert prune(store) == {}, "what a person has looked at was another one"
 
 
 def test_where_there_are_signers_only_their_word_counts(folder, signers):
@@ -131,12 +153,123 @@ def test_where_there_are_signers_only_their_word_counts(folder, signers):
         lambda: accept(folder, small),
         lambda: accept(folder, small, signers.theirs),
         lambda: accept(folder, small, signers.ours, backup="another"),
-        lambda: folder.put_bytes(catalog.prefix_of("shop", small) + ACCEPTANCE_NAME, b"{}"),
+        lambda: accept(folder, small, signers.ours, manifest="0" * 64),
+        lambda: folder.put_bytes(catalog.prefix_of("shop", small) + OVERRIDE_NAME, b"{}"),
     ):
         wrong()
-        assert prune(folder, signers=named) == {}
+        assert prune(folder, signers=named, seal=signers.ours) == {}
     accept(folder, small, signers.ours)
-    assert len(prune(folder, signers=named)) == 2  # the control
+    assert len(prune(folder, signers=named, seal=signers.ours)) == 2  # the control
+
+
+# --- behind our back: each was tried by a person who holds the droplet's keys -----------------------------------------
+
+
+def rewrite(store, backup, *, rows=1, signer=None):
+    """Put another manifest under the same id, as the droplet's key allows it, signed or not."""
+    found = catalog.read_manifest(store, "shop", backup)
+    tables = tuple(table.model_copy(update={"rows": rows}) for table in found.source.tables)
+    source = found.source.model_copy(update={"tables": tables})
+    catalog.put_manifest(store, found.model_copy(update={"source": source}).sealed(signer))
+
+
+def held(store, **more):
+    """What the plan says is wrong, while it deletes nothing."""
+    plan = make_plan(job(store, **more), NOW)
+    assert plan.doomed == []
+    return plan.problems
+
+
+def test_a_backup_that_was_rewritten_since_its_drill_holds_retention_and_is_named(folder, signers):
+    """Signed by the environment's own key, and equal to its own manifest: only the drill's evidence knows another."""
+    ids = [put(folder, days, signer=signers.ours) for days in (5, 4, 3, 2, 1)]
+    history = DrillHistory(
+        verified={(ids[0], digest_of(folder, ids[0])): NOW - timedelta(days=1)},
+        seen={ids[0]: {digest_of(folder, ids[0])}},
+    )
+    assert len(prune(folder, history=history, signer=signers.ours.public)) == 2  # the control
+    for days in (4, 3):
+        put(folder, days, signer=signers.ours)
+    rewrite(folder, ids[0], rows=4, signer=signers.ours)
+    again = DrillHistory(verified=history.verified, seen={ids[0]: {*history.seen[ids[0]], digest_of(folder, ids[0])}})
+    for known in (history, again):  # a drill of the rewritten one is green: it equals its own manifest
+        assert held(folder, history=known, signer=signers.ours.public) == {ids[0]: REWRITTEN}
+    assert prune(folder, history=again, accepted={ids[0]}).keys() == {ids[1], ids[2]}
+
+
+def test_backups_that_are_dated_into_the_past_do_not_make_us_delete_the_honest_ones(folder, signers):
+    """Half a year of honest ones; beside each that the policy keeps, one dated an hour later, and seven new ones."""
+    policy = RetentionSettings(keep_last=7, daily=7, weekly=4, monthly=6, minimum_count=3, minimum_age_hours=0)
+    dated = DatedStore(folder)
+    more = {"policy": policy, "signer": signers.ours.public}
+    for days in range(180, 0, -1):
+        put(folder, days, signer=signers.ours, objects=1)
+    prune(dated, **more)
+    honest = left(folder)
+    assert len(honest) > 12
+    forged = [put(folder, days - 1 / 24, signer=signers.ours, objects=1) for days in ages(honest)]
+    dated.came = dict.fromkeys(forged, NOW - timedelta(minutes=5))
+    found = held(dated, **more)
+    assert found.keys() == {name for name, days in zip(forged, ages(forged), strict=True) if days * 24 > 13}
+    assert all("arrived 2026-11-23 11:55" in what for what in found.values())
+    assert set(honest) <= set(left(folder))
+
+
+def ages(ids):
+    """Days."""
+    return [(NOW - time_of(name)) / timedelta(days=1) for name in ids]
+
+
+def test_a_backup_that_vanished_holds_retention_and_what_we_pruned_does_not(folder, signers):
+    more = {"signers": (signers.ours.public,), "seal": signers.ours}
+    ids = [put(folder, days, signer=signers.ours) for days in (5, 4, 3, 2, 1)]
+    verify(VerifyJob(store=DatedStore(folder), **more), NOW, lambda _: None)
+    assert len(prune(folder, **more)) == 3
+    assert make_plan(job(folder, **more), NOW).problems == {}, "what we have deleted is not missed"
+    folder.delete([item.key for item in folder.list(f"shop/{ids[3]}/")])
+    put(folder, 0.5, signer=signers.ours)
+    put(folder, 0.4, signer=signers.ours)
+    assert held(folder, **more) == {ids[3]: VANISHED}
+    assert make_plan(job(folder, **more, accepted={ids[3]}), NOW).given_up == [ids[3]]
+    assert prune(folder, **more, accepted={ids[3]}).keys() == {ids[4]}
+    assert make_plan(job(folder, **more), NOW).problems == {}
+
+
+def test_a_backup_that_only_a_drill_has_seen_is_missed_too(folder):
+    """The log lies in the bucket of whoever deleted the backup; the evidence does not."""
+    ids = [put(folder, days) for days in (3, 2, 1)]
+    assert held(folder, history=DrillHistory(seen={"20261001T030000Z-0a1b2c": {"d" * 64}})) == {
+        "20261001T030000Z-0a1b2c": VANISHED
+    }
+    assert prune(folder).keys() == {ids[0]}
+
+
+def test_without_a_key_to_record_it_nothing_is_deleted(folder, signers):
+    ids = [put(folder, days) for days in (3, 2, 1)]
+    for seal in (None, signers.theirs):
+        with pytest.raises(KeyProblemError, match="give --signing-key"):
+            prune(folder, signers=(signers.ours.public,), seal=seal)
+        assert left(folder) == ids
+    assert prune(folder, signers=(signers.ours.public,), seal=signers.ours).keys() == {ids[0]}
+
+
+def test_backups_for_another_recipient_or_for_nobody_hold_retention(folder):
+    for days in (4, 3, 2, 1):
+        put(folder, days)
+    ours, wanted = ("age1ours",), Expected(recipients=["age1ours", "age1escrow"])
+    assert held(folder, expected=wanted)
+    for entry in catalog.entries(folder):
+        for_us(folder, entry.id, ours)
+    assert prune(folder, expected=wanted)
+    newest = left(folder)[-1]
+    for_us(folder, newest, ("age1theirs",))
+    assert list(held(folder, expected=wanted)) == [newest]
+    assert "for nobody in backup.recipients" in held(folder, expected=wanted)[newest]
+
+
+def for_us(store, backup, recipients):
+    found = catalog.read_manifest(store, "shop", backup)
+    catalog.put_manifest(store, found.model_copy(update={"recipients": recipients}).sealed())
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------
@@ -266,13 +399,19 @@ def test_killed_at_any_call_it_leaves_no_torn_backup_and_the_next_run_ends_as_if
     tmp_path, before, straight, error
 ):
     calls, left_over = straight
+    ended_well = 0
     for call in range(calls):
         place = FolderStore(shutil.copytree(before, tmp_path / str(call)))
-        with pytest.raises(type(error)):
+        try:
             prune(FaultyStore(place, call, error))
+        except type(error):
+            pass
+        else:  # old logs are removed where the store lets them go
+            ended_well += 1
         complete_ones_are_whole(place)
         prune(place)
         assert keys(place) == left_over, f"after a failure of call {call}"
+    assert ended_well <= (0 if isinstance(error, Killed) else 2)
 
 
 def test_the_check_of_torn_backups_sees_one(folder):
@@ -283,6 +422,9 @@ def test_the_check_of_torn_backups_sees_one(folder):
         complete_ones_are_whole(folder)
 
 
+FACTS = {"name": "shop", "manifest": "0" * 64, "accepted_at": NOW, "accepted_by": "me", "warnings": ()}
+
+
 @pytest.mark.parametrize("which", [0, 3])
 def test_a_backup_that_lost_its_manifest_is_held_until_a_person_lets_it_go(folder, which):
     """It is told from the remains of a run that was broken off."""
@@ -290,21 +432,26 @@ def test_a_backup_that_lost_its_manifest_is_held_until_a_person_lets_it_go(folde
     remains = put(folder, 6, complete=False)
     lost = ids[which]
     folder.delete([catalog.prefix_of("shop", lost) + MANIFEST_NAME])
-    assert [(doubt.id, doubt.warnings) for doubt in make_plan(job(folder), NOW).in_doubt] == [(lost, (LOST,))]
-    assert prune(folder).keys() == ({ids[1]} if which == 0 else set()), "what came before it is held"
-    write_acceptance(folder, Acceptance(name="shop", backup=lost, accepted_at=NOW, accepted_by="me", warnings=()))
-    assert prune(folder) == {}, "an earlier word was of a whole backup"
-    assert prune(folder, accepted={lost}).keys() == {lost, remains} | ({ids[0]} if which else set())
-    assert make_plan(job(folder), NOW).in_doubt == []
+    assert make_plan(job(folder), NOW).problems == {lost: LOST}
+    assert prune(folder) == {}
+    write_override(folder, Override(**{**FACTS, "backup": lost}), None)
+    assert prune(folder) == {}, "an earlier override was of a complete backup"
+    assert prune(folder, accepted={lost}).keys() == {lost, remains, ids[1] if which == 0 else ids[0]}
+    assert make_plan(job(folder), NOW).problems == {}
+
+
+LOGGED = 4
+"""Calls that record what goes before anything does: two listings, the new log, the removal of old ones."""
 
 
 @pytest.mark.parametrize("call", range(5))
 def test_what_a_killed_prune_has_left_of_a_backup_is_in_no_doubt(folder, call):
     ids = [put(folder, days) for days in (4, 3, 2)]
     plan = make_plan(job(folder), NOW)
+    faulty = FaultyStore(folder, LOGGED + 1 + call, Killed())
     with pytest.raises(Killed):
-        list(act(replace(plan, store=FaultyStore(folder, 1 + call, Killed())), lambda _: None))
-    assert make_plan(job(folder), NOW).in_doubt == []
+        list(act(replace(plan, job=replace(plan.job, store=faulty)), NOW, lambda _: None))
+    assert make_plan(job(folder), NOW).problems == {}
     assert prune(folder) == {ids[0]: (Outcome.DELETED, "")}
 
 
@@ -315,7 +462,7 @@ def test_one_that_is_completed_between_plan_and_act_stays(folder):
     plan = make_plan(job(folder), NOW)
     assert [candidate.id for candidate in plan.doomed] == [slow]
     put(folder, 4)
-    (done,) = act(plan, lambda _: None)
+    (done,) = act(plan, NOW, lambda _: None)
     assert (done.outcome, done.reason) == (Outcome.NOT_YET, "was completed in the meantime")
     assert slow in left(folder)
 
@@ -324,6 +471,6 @@ def test_two_runs_at_once_do_no_harm_to_each_other(store):
     ids = [put(store, days) for days in (4, 3, 2, 1)]
     first, second = make_plan(job(store), NOW), make_plan(job(store), NOW)
     for plan in (first, second):
-        assert [done.outcome for done in act(plan, lambda _: None)] == [Outcome.DELETED] * 2
+        assert [done.outcome for done in act(plan, NOW, lambda _: None)] == [Outcome.DELETED] * 2
     assert left(store) == ids[2:]
     complete_ones_are_whole(store)

@@ -10,14 +10,15 @@ import typer
 from typer.testing import CliRunner
 
 from blueprint.outputs import OutputSecrets
-from ops.backup.drill_history import Proofs
 from ops.cli import backup_prune
 from ops.core.errors import BackupNotFoundError, KeyProblemError, StoreError, VerdictError
-from ops.core.signing import Signature, Signer
+from ops.core.signing import Namespace, Signer, canonical, seal
 from ops.drill.checks import QUESTIONS
-from ops.drill.evidence.document import Check, Evidence, Status, signed_content
-from ops.drill.history import EQUAL, read_proofs
+from ops.drill.evidence.document import Check, Evidence, Status
+from ops.drill.evidence.store import Facts, write_signed
+from ops.drill.history import EQUAL, read_history
 from ops.monitoring.state import home_of
+from ops.repository import catalog
 from ops.repository.stores.folder import FolderStore
 from ops.stack.init import make_key
 from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
@@ -26,7 +27,7 @@ from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
 @pytest.fixture
 def command(folder, monkeypatch, tmp_path):
     """Run `ops backup prune` on a stack whose only destination is the folder; today is the test's."""
-    backup = SimpleNamespace(retention=LEAST, signer=None, signers=[])
+    backup = SimpleNamespace(retention=LEAST, signer=None, signers=[], recipients=[])
     loaded = SimpleNamespace(
         name="staging",
         outputs=SimpleNamespace(environment="staging", project="test", backup=backup),
@@ -93,16 +94,16 @@ def test_as_json_it_asks_nothing_and_so_needs_a_word(command, folder):
     assert left(folder) == ids[1:]
 
 
-def test_a_backup_in_doubt_is_red_until_it_is_accepted_once(command, folder):
+def test_a_backup_with_a_problem_is_red_until_it_is_accepted_once(command, folder):
     ids = [put(folder, days) for days in (4, 3, 2)]
     small = put(folder, 1, objects=1)
     held = command("--yes")
     assert isinstance(held.exception, VerdictError)
-    assert "1 rows, 3 in" in str(held.exception)
+    assert "1 rows, 3 is the median" in str(held.exception)
     assert left(folder) == [*ids, small]
     assert isinstance(command("--yes", "--accept", "20260101T000000Z-000000").exception, BackupNotFoundError)
     assert command("--dry-run", "--accept", small).exit_code == 0
-    assert isinstance(command("--yes").exception, VerdictError)  # a dry run keeps no word
+    assert isinstance(command("--yes").exception, VerdictError)  # a dry run writes no override
     assert command.alerts() == {"prune": "backup-in-doubt"}
     assert command("--yes", "--accept", small).exit_code == 0
     assert command.alerts() == {}
@@ -121,7 +122,8 @@ def test_where_words_are_signed_an_unsigned_or_strange_one_is_refused_at_once(co
     command.settings.signers = [Signer(key).public]
     for wrong in ([], ["--signing-key", str(strange)], ["--signing-key", str(tmp_path / "nowhere")]):
         assert isinstance(command("--yes", "--accept", small, *wrong).exception, KeyProblemError)
-    assert command("--yes", "--accept", small, "--signing-key", str(ours)).exit_code == 0
+    done = command("--yes", "--accept", small, "--signing-key", str(ours))
+    assert done.exit_code == 0, done.exception
     assert command("--yes").exit_code == 0
     assert len(left(folder)) == 2
 
@@ -153,7 +155,7 @@ def test_what_went_before_the_store_failed_is_told_and_written_down(command, fol
     dated = DatedStore(folder)
     counting = command.stores["bucket"] = FaultyStore(dated, -1, None)
     assert command("--dry-run").exit_code == 0
-    last = counting.calls + 2 + 2 * 5 - 1  # each of two backups: a listing, and five objects
+    last = counting.calls + 4 + 2 + 2 * 5 - 1  # the record; each of two backups: a listing, and five objects
     command.stores["bucket"] = FaultyStore(dated, last, StoreError("no answer"))
     done = command("--yes", "--json")
     assert isinstance(done.exception, StoreError)
@@ -167,13 +169,29 @@ def test_what_went_before_the_store_failed_is_told_and_written_down(command, fol
     assert left(folder) == ids[2:]
 
 
-def evidence(backup, day, store, *red, damage=None, **more):
-    """What a drill writes down, as far as retention reads it."""
+def evidence(backup, day, store, *red, damage=None, digest="d" * 64, name="shop", **more):
+    """What a drill writes down, as far as it is read again."""
     names = ("age", "digests", "content", "time")
     found = dict.fromkeys(names, "passed") | dict.fromkeys(red, "failed") | more
     checks = [{"name": name, "status": status} for name, status in found.items()]
     at = f"2026-11-{day:02}T00:00:00Z"
-    return {"backup": backup, "finished_at": at, "store": store, "damage": damage, "checks": checks}
+    return {
+        "series": "drill-staging", "sequence": 1, "previous": None, "environment": "staging", "name": name,
+        "backup": backup, "manifest_digest": digest, "verdict": "red" if red else "green", "started_at": at,
+        "finished_at": at, "store": store, "damage": damage, "checks": checks,
+    }  # fmt: skip
+
+
+def leave(folder, number, document, signer=None):
+    """Put a document into a folder of evidence."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"drill-staging-{number:06d}-20261120T000000Z-shop.json"
+    write_signed(path, seal(canonical(document), signer, Namespace.EVIDENCE))
+    return path
+
+
+def digest_of(store, backup):
+    return catalog.read_manifest(store, "shop", backup).digest
 
 
 def test_what_drills_proved_is_read_from_their_evidence(tmp_path):
@@ -189,49 +207,70 @@ def test_what_drills_proved_is_read_from_their_evidence(tmp_path):
         evidence("mended", 10, "s3://here", "digests"),
         evidence("mended", 20, "s3://here"),
         evidence("rotten elsewhere", 20, "s3://there", "digests"),
+        evidence("rewritten", 10, "s3://here"),
+        evidence("rewritten", 20, "s3://here", digest="e" * 64),
+        evidence("equal", 20, "s3://here", name="other") | {"present": {"seen": "f" * 64}},
         *({}, [], {"backup": 3, "damage": None}, evidence("when", 0, "s3://here")),
     ]
     for number, document in enumerate(documents):
-        (tmp_path / f"{number}.json").write_text(json.dumps(document))
-    (tmp_path / "torn.json").write_text("{")
-    proofs = read_proofs(tmp_path, "s3://here")
-    assert set(proofs.verified) == {"equal", "slow and old", "elsewhere", "mended"}
-    assert set(proofs.refuted) == {"rotten"}
-    assert proofs.refuted["rotten"].endswith("was red: content, digests")
-    assert read_proofs(tmp_path / "nowhere", "s3://here") == Proofs()
+        leave(tmp_path, number, document)
+    (tmp_path / "drill-staging-000099-20261120T000000Z-torn.json").write_text("{")
+    found = read_history(tmp_path, "s3://here")
+    history = found["shop"]
+    assert {backup for backup, digest in history.verified if digest == "d" * 64} == {
+        "equal", "slow and old", "elsewhere", "mended", "rewritten",
+    }  # fmt: skip
+    assert ("rewritten", "e" * 64) in history.verified
+    assert history.seen["rewritten"] == {"d" * 64, "e" * 64}
+    assert "elsewhere" not in history.seen
+    assert history.failed.keys() == {("rotten", "d" * 64)}
+    assert history.failed["rotten", "d" * 64].endswith("was red: content, digests")
+    assert found["other"].seen == {"equal": {"d" * 64}, "seen": {"f" * 64}}
+    assert read_history(tmp_path / "nowhere", "s3://here") == {}
 
 
-def test_the_evidence_of_drills_keeps_what_they_proved(command, folder, tmp_path):
-    ids = [put(folder, days) for days in (5, 4, 3, 2, 1)]
+def test_the_evidence_of_drills_keeps_what_they_proved_and_only_that(command, folder, tmp_path):
+    ids = [put(folder, days) for days in (6, 5, 4, 3, 2, 1)]
     drills = tmp_path / "drills"
-    drills.mkdir()
-    (drills / "b.json").write_text(json.dumps(evidence(ids[1], 20, folder.name)))
+    leave(drills, 1, evidence(ids[1], 20, folder.name, digest=digest_of(folder, ids[1])))
     done = command("--yes", "--evidence", str(drills))
     assert done.exit_code == 0, done.output
-    assert left(folder) == [ids[1], *ids[3:]]
+    assert left(folder) == [ids[1], *ids[4:]]
+    put(folder, 0.5)
+    leave(drills, 2, evidence(ids[4], 20, folder.name, digest="0" * 64))
+    leave(drills, 3, evidence("20261001T030000Z-0a1b2c", 20, folder.name))
+    done = command("--yes", "--json", "--evidence", str(drills))
+    assert isinstance(done.exception, VerdictError)
+    assert f"{ids[4]} of shop (rewritten since" in str(done.exception)
+    assert "20261001T030000Z-0a1b2c of shop (vanished" in str(done.exception)
+    assert json.loads(done.stdout)["sets"][0]["vanished"].keys() == {"20261001T030000Z-0a1b2c"}
+    accept = ("--accept", ids[4], "--accept", "20261001T030000Z-0a1b2c")
+    done = command("--yes", "--evidence", str(drills), *accept)
+    assert done.exit_code == 0, done.exception
+    done = command("--yes", "--evidence", str(drills))
+    assert done.exit_code == 0, done.exception
 
 
 def test_where_there_are_signers_only_their_evidence_counts(command, folder, tmp_path):
-    ours, theirs = Signer(make_key()), Signer(make_key())
+    key, theirs = make_key(), Signer(make_key())
+    ours = Signer(key)
+    (tmp_path / "ours").write_text(key.get_secret_value())
     ids = [put(folder, days) for days in (8, 7, 6, 5, 4, 3, 2, 1)]
     drills = tmp_path / "drills"
-    drills.mkdir()
 
-    def prove(name, backup, signer, **changed):
-        document = evidence(backup, 20, folder.name)
-        if signer:
-            signed = Signature(key=signer.public, signature=signer.sign(signed_content(document)))
-            document |= {"signed": signed.model_dump()} | changed
-        (drills / name).write_text(json.dumps(document))
+    def prove(number, backup, signer):
+        return leave(drills, number, evidence(backup, 20, folder.name, digest=digest_of(folder, backup)), signer)
 
-    prove("a.json", ids[0], ours)
-    prove("b.json", ids[1], None)
-    prove("c.json", ids[2], theirs)
-    prove("d.json", ids[3], ours, store="another")
-    prove("e.json", ids[4], ours, signed=None)
-    assert set(read_proofs(drills, folder.name).verified) == set(ids[:5])  # the control: without signers all count
+    prove(1, ids[0], ours)
+    prove(2, ids[1], None)
+    prove(3, ids[2], theirs)
+    changed = prove(4, ids[3], ours)
+    changed.write_bytes(changed.read_bytes().replace(b'"staging"', b'"stagimg"', 1))
+    prove(5, ids[4], ours).with_suffix(".json.sig").unlink()
+    verified = read_history(drills, folder.name)["shop"].verified
+    assert {backup for backup, _ in verified} == set(ids[:5])  # the control: without signers all count
     command.settings.signers = [ours.public]
-    done = command("--yes", "--evidence", str(drills))
+    done = command("--yes", "--evidence", str(drills), "--signing-key", str(tmp_path / "ours"))
     assert done.exit_code == 0, done.output
     assert left(folder) == [ids[0], *ids[6:]]
 
@@ -250,8 +289,8 @@ def test_a_folder_of_evidence_that_was_named_must_be_there(command, folder, tmp_
 
 def test_what_a_real_drill_writes_down_is_what_retention_reads(tmp_path):
     """The other tests write evidence by hand; this one holds that against the drill's own model."""
-    fields = Evidence.model_fields.keys()
-    assert set(evidence("b", 1, "s")) <= fields
+    assert set(evidence("b", 1, "s")) <= Evidence.model_fields.keys()
+    assert set(Facts.model_fields) - {"kind"} <= Evidence.model_fields.keys()
     assert set(Check.model_fields) >= {"name", "status"}
     assert {"age", "time", "clean", EQUAL} <= QUESTIONS.keys()
     assert (Status.PASSED, Status.FAILED) == ("passed", "failed")

@@ -15,7 +15,8 @@ from ops.backup.create import BackupJob, create
 from ops.backup.verify import VerifyJob, verify
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
-from ops.repository.catalog import find
+from ops.repository import catalog
+from ops.repository.catalog import Expected, find, put_manifest
 from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import SqliteFile
 from ops.stack.init import make_key
@@ -104,10 +105,13 @@ def test_a_restore_takes_what_the_environment_signed_and_nothing_else(ops, bucke
     _, put = bucket
     right, file = put("right", OURS), environment(OURS.public)
     for email, signer, told in (("nobody", None, "is not signed"), ("they", THEIRS, "is signed by another key")):
-        put(email, signer)
+        forged = put(email, signer)
         for more in ([], ["--dry-run"]):
-            refused(ops("restore", "--outputs", file, "--into", "x.db", *more), told, "--unsigned")
+            refused(ops("restore", forged, "--outputs", file, "--into", "x.db", *more), told, "--unsigned")
         assert not Path("x.db").exists()
+        latest = ops("restore", "--outputs", file, "--into", "x.db", "--dry-run", "--json")
+        assert json.loads(latest.stdout)["backup"] == right, "the latest is the latest that is signed"
+        assert f"skipped {forged}: not signed with the environment's key" in latest.stderr
         done = ops("restore", "--outputs", file, "--into", f"{email}-out.db", "--unsigned", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["signed_by"] == (signer.public if signer else None)
@@ -180,7 +184,7 @@ def test_a_newer_backup_that_somebody_else_put_there_does_not_make_a_drill_green
     old = put("old", OURS)
     then = datetime.now(UTC) - timedelta(days=3)
     aged = find(store, "leads").model_copy(update={"snapshot_at": then, "started_at": then}).sealed(OURS)
-    store.put_bytes(f"leads/{old}/manifest.json", aged.to_bytes())
+    put_manifest(store, aged)
 
     def red(**more):
         facts = {"environment": "staging", "project": "test", "name": "leads", "store": store, "spool": tmp_path}
@@ -199,6 +203,22 @@ def test_a_newer_backup_that_somebody_else_put_there_does_not_make_a_drill_green
     assert red() == set()
 
 
+def test_a_drill_of_a_backup_that_was_rewritten_since_an_earlier_one_is_red(ops, bucket, environment, tmp_path):
+    """It equals its own manifest, which the environment's own key has signed."""
+    store, put = bucket
+    backup, file = put("right", OURS), environment(OURS.public)
+    assert ops("drill", backup, "--outputs", file).returncode == 0
+    found = find(store, "leads")
+    catalog.put_manifest(store, found.model_copy(update={"finished_at": datetime.now(UTC)}).sealed(OURS))
+    for _ in range(2):
+        done = ops("drill", backup, "--outputs", file)
+        assert done.returncode == 3
+        assert "rewritten: an earlier drill has seen manifest" in done.stderr
+    assert [verdict for *_, verdict in drill_of(tmp_path / "drills")] == ["green", "red", "red"]
+    latest = json.loads(max((tmp_path / "drills").glob("drill-*.json")).read_bytes())
+    assert latest["present"] == {backup: find(store, "leads").digest}
+
+
 def test_a_drill_does_not_fetch_what_somebody_else_put_there(bucket, tmp_path):
     store, put = bucket
     put("they", THEIRS)
@@ -214,7 +234,7 @@ def test_a_page_that_somebody_has_changed_is_damage(bucket):
     """A person runs it as it stands. A missing one is told, and is no damage: a prune that was killed has taken it."""
     store, put = bucket
     page = f"leads/{put('right', OURS)}/RESTORE.md"
-    job = VerifyJob(store=store, signer=OURS.public)
+    job = VerifyJob(store=store, expected=Expected(signer=OURS.public))
     assert verify(job, datetime.now(UTC), silent).problems == []
     with store.open(page) as body:
         content = body.read()

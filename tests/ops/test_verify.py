@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ops.backup.verification_log import KEPT, read_ledger
+from ops.backup.drill_history import DrillHistory
+from ops.backup.override import Override, write_override
+from ops.backup.verification_log import KEPT, REWRITTEN, VANISHED, note_deleted, read_log
 from ops.backup.verify import VerifyJob, verify
 from ops.cli import backup_verify
 from ops.core.errors import DeleteRefusedError, StoreUnreachableError, VerdictError
 from ops.core.signing import Signer
-from ops.repository.catalog import entries, find
+from ops.repository.catalog import Expected, entries, find, put_manifest
 from ops.repository.manifest import Manifest, ObjectRecord
 from ops.repository.records import SecretsRecord
 from ops.repository.stores.folder import FolderStore
@@ -64,7 +67,7 @@ def back_up(store, backup_id, *, name="app", signer=OURS, objects=2, depends_on=
         objects=tuple(records),
         depends_on=depends_on,
     ).sealed(signer)
-    store.put_bytes(f"{name}/{backup_id}/manifest.json", manifest.to_bytes())
+    put_manifest(store, manifest)
     return [f"{name}/{backup_id}/{record.key}" for record in records]
 
 
@@ -98,15 +101,21 @@ def keys(store):
 
 
 def run(store, *, now=NOW, **options):
-    options = {"signer": OURS.public, "signers": [OURS.public], "seal": OURS} | options
+    options = {"expected": Expected(signer=OURS.public), "signers": [OURS.public], "seal": OURS} | options
     return verify(VerifyJob(store=store, **options), now, silent)
 
 
 def flip(store, key, at=1500):
+    """Change one bit, as a disk does: the store knows of no change."""
     path = store.root / key
-    content = bytearray(path.read_bytes())
+    content, status = bytearray(path.read_bytes()), path.stat()
     content[at] ^= 1
     path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def logs(store):
+    return list((store.root / "ledger").glob("*.json"))
 
 
 def test_what_was_read_is_not_read_again_until_it_is_old(store, keys):
@@ -123,6 +132,80 @@ def test_what_was_read_is_not_read_again_until_it_is_old(store, keys):
     assert store.data() == sorted(keys)
     run(store, now=NOW + timedelta(days=30, hours=2), everything=True)
     assert store.data() == sorted([*keys, *more])
+
+
+def test_an_object_that_is_stored_again_is_read_the_same_night(store, keys):
+    """Of its own size, a day after it was verified: its digest is asked 30 days later, the store's own date at once."""
+    run(store)
+    store.data()
+    (store.root / keys[0]).write_bytes(b"x" * 3000)
+    (problem,) = run(store, now=NOW + timedelta(days=1)).problems
+    assert keys[0] in problem
+    assert store.data() == [keys[0]]
+
+
+def test_what_vanished_behind_our_back_is_named_until_a_person_gives_it_up(store, keys):
+    more = [f"2026112{day}T050000Z-cccccc" for day in range(3)]
+    for each in more:
+        back_up(store, each)
+    assert run(store).problems == []
+    for each in more:
+        store.delete([item.key for item in store.list(f"app/{each}/")])
+    for _ in range(2):
+        assert run(store).problems == [f"{store.name}/app/{each}/: {VANISHED}" for each in more]
+        assert run(store, name="app").problems
+    note_deleted(store, [f"app/{each}/" for each in more[:2]], NOW, signer=OURS, signers=[OURS.public])
+    assert run(store).problems == [f"{store.name}/app/{more[2]}/: {VANISHED}"]
+    note_deleted(store, [f"app/{more[2]}/"], NOW, signer=OURS, signers=[OURS.public])
+    assert run(store).problems == []
+
+
+def test_what_was_rewritten_under_its_own_id_is_named_though_it_equals_its_manifest(store, keys):
+    run(store)
+    before = find(store, "app", IDS[0]).digest
+    back_up(store, IDS[0], objects=1)
+    expected = [f"{store.name}/app/{IDS[0]}/: {REWRITTEN}"]
+    for _ in range(2):
+        assert run(store, everything=True).problems == expected
+    store.delete([item.key for item in store.list("ledger/")])
+    assert run(store).problems == [], "the log lies where the attacker is"
+    history = {"app": DrillHistory(seen={IDS[0]: {before}, "20261101T030000Z-dddddd": {"d" * 64}})}
+    assert run(store, history=history).problems == [
+        f"{store.name}/app/20261101T030000Z-dddddd/: {VANISHED}",
+        *expected,
+    ]
+    override = Override(
+        name="app", backup=IDS[0], manifest=find(store, "app", IDS[0]).digest, accepted_at=NOW, accepted_by="kim",
+        warnings=(),
+    )  # fmt: skip
+    write_override(store, override, Signer(make_key()))
+    assert expected[0] in run(store, history=history).problems
+    write_override(store, override, OURS)
+    assert expected[0] not in run(store, history=history).problems
+
+
+def test_a_backup_for_another_recipient_is_named(store, keys):
+    assert run(store, expected=Expected(signer=OURS.public)).problems == []
+    wanted = Expected(signer=OURS.public, recipients=["age1ours"])
+    told = run(store, expected=wanted).problems
+    assert [text.rpartition(": ")[2] for text in told] == [
+        "not encrypted, though backup.recipients names who may read it"
+    ] * 2
+
+
+def test_what_a_change_of_keys_makes_of_older_backups_is_accepted_once(store, keys):
+    former = Signer(make_key())
+    for each in IDS:
+        back_up(store, each, signer=former)
+    assert len(run(store).problems) == 2
+    accepted = Override(
+        name="app", backup=IDS[1], manifest=find(store, "app", IDS[1]).digest, accepted_at=NOW, accepted_by="kim",
+        warnings=(),
+    )  # fmt: skip
+    write_override(store, accepted, OURS)
+    assert run(store).problems == []
+    back_up(store, "20261120T030000Z-cccccc", signer=former)
+    assert len(run(store).problems) == 1, "dated before, and arrived after it"
 
 
 def test_a_sample_is_drawn_from_all_of_it(store, keys):
@@ -182,8 +265,8 @@ def test_what_is_missing_short_or_of_another_hand_is_named(store, keys):
     told = "\n".join(run(store).problems)
     assert f"{keys[0]} (table public.t0): missing" in told
     assert f"{keys[1]} (table public.t1): 5 bytes, 3001 were written" in told
-    assert "cccccc/: the manifest is not signed by this environment's key" in told
-    assert "dddddd/: the manifest is not signed" in told
+    assert "cccccc/: not signed with the environment's key" in told
+    assert "dddddd/: not signed with the environment's key" in told
     assert "needs 20261101T030000Z-eeeeee, which is gone" in told
     assert IDS[1] in told
     assert len(told.splitlines()) == 6
@@ -201,14 +284,14 @@ def test_one_name_does_not_forget_the_others(store, keys):
 def test_a_ledger_of_another_hand_or_of_the_future_is_not_believed(store, keys):
     another = Signer(make_key())
     run(store, seal=another, signers=[another.public])
-    assert len(list((store.root / "ledger").iterdir())) == 1
+    assert len(logs(store)) == 1
     assert run(store, seal=None).read == 4
     assert run(store).read == 4
     assert run(store).read == 0
     assert run(store, now=NOW - timedelta(days=1)).read == 4
-    newest = max((store.root / "ledger").iterdir())
+    newest = max(logs(store))
     newest.write_bytes(newest.read_bytes().replace(b'"app/', b'"apq/', 1))
-    assert read_ledger(store, []) != read_ledger(store, [OURS.public]), "changed: an older one is believed"
+    assert read_log(store, []) != read_log(store, [OURS.public]), "changed: an older one is trusted"
 
 
 def test_a_ledger_that_nobody_would_believe_is_not_written(store, keys):
@@ -217,9 +300,9 @@ def test_a_ledger_that_nobody_would_believe_is_not_written(store, keys):
     for seal in (Signer(make_key()), None) * KEPT:
         assert run(store, seal=seal, everything=True).problems == []
     assert run(store).read == 0
-    assert len(list((store.root / "ledger").iterdir())) == 1
+    assert len(logs(store)) == 1
     run(store, seal=None, signers=[], everything=True)
-    assert len(list((store.root / "ledger").iterdir())) == 2, "where no key is named all are believed"
+    assert len(logs(store)) == 2, "where no key is named all are believed"
 
 
 def test_what_was_never_read_is_not_verified_before(store, keys):
@@ -233,10 +316,11 @@ def test_a_ledger_is_never_written_again_and_old_ones_go(store, keys):
     seen = {}
     for day in range(KEPT + 3):
         run(store, now=NOW + timedelta(days=day), everything=True)
-        for path in (store.root / "ledger").iterdir():
+        for path in logs(store):
             assert seen.setdefault(path.name, path.read_bytes()) == path.read_bytes()
     assert len(seen) == KEPT + 3
-    assert len(list((store.root / "ledger").iterdir())) == KEPT
+    assert len(logs(store)) == KEPT
+    assert len(list((store.root / "ledger").iterdir())) == 2 * KEPT, "each with its signature"
 
 
 def test_a_store_that_lets_nothing_go_keeps_every_ledger(store, keys, monkeypatch):
@@ -247,7 +331,7 @@ def test_a_store_that_lets_nothing_go_keeps_every_ledger(store, keys, monkeypatc
     monkeypatch.setattr(store, "delete", refuse)
     for day in range(KEPT + 2):
         assert run(store, now=NOW + timedelta(days=day), everything=True).problems == []
-    assert len(list((store.root / "ledger").iterdir())) == KEPT + 2
+    assert len(logs(store)) == KEPT + 2
 
 
 def test_a_key_that_only_reads_is_enough(store, keys, monkeypatch):

@@ -19,6 +19,7 @@ from ops.monitoring import audit, heartbeat
 from ops.monitoring.alerts import RUNBOOKS, watching
 from ops.monitoring.recorder import backup_run
 from ops.monitoring.state import CopyState, home_of
+from ops.repository.catalog import Expected, find, put_manifest
 from ops.repository.freshness import look
 from ops.repository.manifest import Manifest
 from ops.repository.records import SecretsRecord
@@ -349,7 +350,7 @@ def test_every_runbook_that_an_alert_names_is_there():
     assert {path.stem for path in Path("docs/runbooks").glob("*.md")} >= RUNBOOKS
 
 
-def put(store, backup_id, snapshot_at, signer=None, *, whole=True):
+def put(store, backup_id, snapshot_at, signer=None, *, whole=True, recipients=()):
     manifest = Manifest(
         id=backup_id,
         name="notes",
@@ -360,13 +361,16 @@ def put(store, backup_id, snapshot_at, signer=None, *, whole=True):
         snapshot_at=snapshot_at,
         finished_at=snapshot_at,
         objects=(),
+        recipients=recipients,
     ).sealed(signer)
-    content = manifest.to_bytes() if whole else manifest.to_bytes().replace(b"staging", b"Staging")
-    store.put_bytes(f"notes/{backup_id}/manifest.json", content)
+    put_manifest(store, manifest)
+    if not whole:
+        content = manifest.to_bytes().replace(b"staging", b"Staging")
+        store.put_bytes(f"notes/{backup_id}/manifest.json", content)
 
 
 def newest(store, **options):
-    (found,) = look(store, ["notes"], budget_hours=26, now=NOW, signer=options.get("signer"))
+    (found,) = look(store, ["notes"], budget_hours=26, now=NOW, **{"signer": None} | options)
     return found
 
 
@@ -394,6 +398,21 @@ def test_a_backup_of_the_future_or_of_another_hand_is_not_fresh(folder):
     assert newest(folder).fresh
     assert not newest(folder, signer=ours.public).fresh
     assert newest(folder, signer=other.public).fresh
+
+
+def test_a_backup_that_nobody_of_the_stack_can_decrypt_is_not_fresh(folder):
+    """Signed by the environment's own key: whoever has the droplet encrypts for whom they like."""
+    ours, wanted = Signer(make_key()), ["age1ours", "age1escrow"]
+    asked = {"signer": ours.public, "recipients": wanted}
+    put(folder, "20261122T010000Z-aaaaaa", NOW - timedelta(hours=25), ours, recipients=("age1escrow", "age1ours"))
+    put(folder, "20261123T010000Z-bbbbbb", NOW - timedelta(hours=2), ours, recipients=("age1theirs",))
+    put(folder, "20261123T020000Z-cccccc", NOW - timedelta(hours=1), ours)
+    assert newest(folder, **asked).backup == "20261122T010000Z-aaaaaa"
+    told = newest(folder, **asked).passed_over
+    assert "not encrypted, though backup.recipients" in told[0]
+    assert "encrypted for age1theirs, and for nobody in backup.recipients" in told[1]
+    assert newest(folder, signer=ours.public).backup == "20261123T020000Z-cccccc", "the control"
+    assert find(folder, "notes", expected=Expected(**asked)).id == "20261122T010000Z-aaaaaa"
 
 
 def test_a_folder_is_a_store_for_freshness_too(tmp_path):

@@ -35,7 +35,7 @@ def stack(receiver, monkeypatch, folder, tmp_path):
     made = make_stack(receiver)
     monkeypatch.setattr(drills, "load_stack", lambda *_: made)
     monkeypatch.setattr(drills.destinations, "store", lambda *_: folder)
-    monkeypatch.setattr(drills, "_picked", lambda job, *_: job)
+    monkeypatch.setattr(drills, "_picked", lambda job, *_, **__: job)
     monkeypatch.chdir(tmp_path)
     return made
 

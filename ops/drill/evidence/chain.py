@@ -1,158 +1,167 @@
-"""The chain: each document of an environment names the one before by its digest, so that none can be taken out.
+"""The chain: each document of a series names the one before by its digest, so that none can be taken out unnoticed.
 
 ::
 
-    drill-staging-000001-….json ◀─previous─ drill-staging-000002-….json ◀─ … ◀─ chain-staging.json (the head)
+    drill-staging-000001-….json ◀─previous─ drill-staging-000002-….json
+                                                            … ◀─ chain-drill-staging-000002.json (the head)
 
-The head is a small signed file that says how far the chain goes: without it, the newest documents could be taken away
-unseen. Who can put an older head back as well can still do that; the head's digest, kept elsewhere (a CI log, a mail),
-settles it: `ops evidence verify --head`.
+A series holds the drills of an environment's own backups, those of its provider's, or those of a pgBackRest stanza.
+The head is a small signed file that says how far the series goes: without it, the newest documents could be removed
+unnoticed. Who can put an older head back as well can still do that; the newest document's digest, kept elsewhere (a CI
+log, a mail), settles it: `ops evidence verify --head`.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ops.core.signing import Signature, Signer
-from ops.drill.evidence.document import (
-    Attachment,
-    Evidence,
-    Facts,
-    canonical,
-    digest,
-    signed_content,
-    stem,
-    wrong_signature,
-)
-from ops.drill.evidence.store import locked, write
+from ops.core.signing import SIGNATURE_SUFFIX, Namespace, Signed, Signer, canonical, digest, seal
+from ops.drill.evidence.document import Attachment, Document, OtherDocument
+from ops.drill.evidence.report import Language, render_other
+from ops.drill.evidence.store import Link, documents, locked, read, read_stored, write, write_signed
 
-PATTERN = "drill-*.json"
+_HEAD = re.compile(r"chain-(.+)-(\d{6})\.json")
 
 
-class Head(Facts):
-    """How far the chain of an environment, or a series, goes: the newest document's number and digest."""
+class Head(BaseModel):
+    """How far a series goes: the newest document's number and digest."""
 
-    chain_version: Literal[1] = 1
-    environment: str
+    series: str
     sequence: int
     sha256: str
-    signed: Signature | None = None
-
-    def sealed(self, signer: Signer | None) -> Head:
-        """Return a signed copy; unsigned without a key."""
-        if signer is None:
-            return self
-        signature = signer.sign(signed_content(self.model_dump(mode="json")))
-        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signature)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """A document as it lies in its file."""
-
-    path: Path
-    evidence: Evidence
-    sha256: str
-
-
-Render = Callable[[Sequence[Evidence], Sequence[Evidence]], str]
-"""Makes the page of new documents; the second argument is what the chain held before."""
+DocumentT = TypeVar("DocumentT", bound=Document)
+Render = Callable[[Sequence[DocumentT], Sequence[DocumentT]], str]
+"""Makes the page of new documents; the second argument is what the series held before."""
 
 
 def append(
-    folder: Path, new: Sequence[Evidence], *, log: str, render: Render, signer: Signer | None
+    folder: Path,
+    new: Sequence[DocumentT],
+    *,
+    render: Render[DocumentT],
+    signer: Signer | None,
+    log: str | None = None,
 ) -> tuple[list[Link], Path]:
-    """Put documents of one environment at the end of its chain, with their log and page; returns them and the page.
+    """Put documents of one series at its end, with their page and log; returns them and the page.
 
-    Two drills that end at once wait for each other: the chain never forks.
+    Two drills that end at the same time wait for each other: the chain never forks. Each document is stored after its
+    page, log and signature, and the head after it, so a run that is killed leaves nothing that does not verify.
 
     Raises:
         OpsError: the folder cannot be written.
     """
-    environment = new[0].environment
+    series = new[0].chain
     with locked(folder):
-        earlier = links(folder, environment)
-        sequence, previous = _tail(folder, environment, earlier)
-        numbered = [item.model_copy(update={"sequence": sequence + n}) for n, item in enumerate(new, start=1)]
-        base = f"drill-{environment}-{numbered[0].sequence:06d}-{numbered[0].started_at:%Y%m%dT%H%M%SZ}"
-        page = write(folder / f"{base}.html", render(numbered, [link.evidence for link in earlier]).encode())
-        kept = {
-            "log": attached(write(folder / f"{base}.log", log.encode())),
-            "page": attached(page),
-        }
+        earlier = documents(folder, series)
+        sequence, previous = _tail(folder, series, earlier)
+        numbered = [
+            item.model_copy(update={"series": series, "sequence": sequence + n}) for n, item in enumerate(new, 1)
+        ]
+        base = _stem(numbered[0])
+        page = write(folder / f"{base}.html", render(numbered, _parsed(type(new[0]), earlier)).encode())
+        kept = {"page": attached(page)}
+        if log is not None:
+            kept["log"] = attached(write(folder / f"{base}.log", log.encode()))
         made: list[Link] = []
         for item in numbered:
-            sealed = item.model_copy(update={**kept, "previous": previous}).sealed(signer)
-            path = write(folder / f"{stem(sealed)}.json", sealed.to_bytes())
-            previous = digest(sealed.to_bytes())
-            made.append(Link(path=path, evidence=sealed, sha256=previous))
-        head = Head(environment=environment, sequence=made[-1].evidence.sequence, sha256=made[-1].sha256)
-        write(head_path(folder, environment), canonical(head.sealed(signer).model_dump(mode="json")))
+            document = item.model_copy(update={**kept, "previous": previous})
+            signed = seal(document.to_bytes(), signer, Namespace.EVIDENCE)
+            made.append(read(write_signed(folder / f"{_stem(item)}{item.label}.json", signed)))
+            previous = made[-1].sha256
+        _write_head(folder, Head(series=series, sequence=made[-1].facts.sequence, sha256=made[-1].sha256), signer)
     return made, page
 
 
-def links(folder: Path, environment: str) -> list[Link]:
-    """Read an environment's chain, oldest first. What cannot be read is left to `verification` to name."""
-    found: list[Link] = []
-    for path in sorted(folder.glob(PATTERN)):
-        try:
-            raw = path.read_bytes()
-            evidence = Evidence.model_validate_json(raw)
-        except (OSError, ValidationError):
-            continue
-        if evidence.environment == environment:
-            found.append(Link(path=path, evidence=evidence, sha256=digest(raw)))
-    return sorted(found, key=lambda link: (link.evidence.sequence, link.path.name))
+def keep(evidence: OtherDocument[Any], folder: Path, signer: Signer | None, language: Language = Language.EN) -> Path:
+    """Write a drill of somebody else's backup at the end of its series, with its page; returns its file.
+
+    `language` is the page's; the document is always in English.
+
+    Raises:
+        OpsError: the folder cannot be written.
+    """
+    public = signer.public if signer else None
+    made, _ = append(
+        folder,
+        [evidence],
+        render=lambda new, _: render_other(new[0], language=language, signer=public),
+        signer=signer,
+    )
+    return made[0].path
 
 
-def head_path(folder: Path, environment: str) -> Path:
-    """Return where an environment's head is."""
-    return folder / f"chain-{environment}.json"
+def heads(folder: Path) -> dict[str, Path]:
+    """Return the file of each series' head: of two, which a killed run has left, the newer."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("chain-*.json")):
+        if match := _HEAD.fullmatch(path.name):
+            found[match[1]] = path
+    return found
 
 
-def read_head(path: Path) -> tuple[Head, dict[str, Any]] | None:
-    """Read a head, as a model and as it is written; None where it is none."""
+def read_head(path: Path) -> tuple[Head, Signed] | None:
+    """Read a head and what is stored; None where it is none."""
     try:
-        document: Any = json.loads(path.read_bytes())
-        return Head.model_validate(document), document
-    except (OSError, ValueError):
+        stored = read_stored(path)
+        head = Head.model_validate_json(stored.content)
+    except (OSError, ValidationError):
         return None
+    return (head, stored) if path.name == head_name(head) else None
 
 
-def wrong_head(path: Path, name: str, keys: Sequence[str]) -> tuple[Head | None, str]:
-    """Return the head of an environment's chain, or of a series, and what is wrong with it by itself."""
-    read = read_head(path)
-    if read is None:
-        return None, "the head of the chain is missing or not one"
-    head, document = read
-    wrong = wrong_signature(head.signed, document, keys)
-    if not wrong and (canonical(document) != path.read_bytes() or head.environment != name):
-        wrong = "changed: not the bytes that a drill writes"
-    return head, wrong
-
-
-def _tail(folder: Path, environment: str, earlier: Sequence[Link]) -> tuple[int, str | None]:
-    """Return (sequence, digest) of the newest link: a lost one leaves a gap, which is seen, and no second way on."""
-    ends: list[tuple[int, str | None]] = [(0, None)]
-    head = read_head(head_path(folder, environment))
-    if head is not None:
-        ends.append((head[0].sequence, head[0].sha256))
-    if earlier:
-        ends.append((earlier[-1].evidence.sequence, earlier[-1].sha256))
-    return max(ends, key=lambda end: end[0])
+def head_name(head: Head) -> str:
+    """Return the name of a head's file."""
+    return f"chain-{head.series}-{head.sequence:06d}.json"
 
 
 def attached(path: Path) -> Attachment:
-    """Name a file beside a document, by what it is."""
+    """Name a file beside a document, with its digest."""
     return Attachment(file=path.name, sha256=digest(path.read_bytes()))
 
 
-def is_changed(path: Path, attachment: Attachment) -> bool:
-    """Say whether an attached file is here and not what it was; it may be kept elsewhere."""
-    return path.exists() and digest(path.read_bytes()) != attachment.sha256
+def _write_head(folder: Path, head: Head, signer: Signer | None) -> None:
+    older = [
+        path
+        for path in folder.glob(f"chain-{head.series}-*.json")
+        if (m := _HEAD.fullmatch(path.name)) and m[1] == head.series
+    ]
+    content = canonical(head.model_dump(mode="json"))
+    path = write_signed(folder / head_name(head), seal(content, signer, Namespace.EVIDENCE))
+    for each in older:
+        if each != path:
+            each.unlink()
+            each.with_name(each.name + SIGNATURE_SUFFIX).unlink(missing_ok=True)
+
+
+def _stem(document: Document) -> str:
+    """Return the name of a document's page and log; names sort by their place in the series."""
+    return f"{document.series}-{document.sequence:06d}-{document.started_at:%Y%m%dT%H%M%SZ}"
+
+
+def _parsed(model: type[DocumentT], earlier: Sequence[Link]) -> list[DocumentT]:
+    """Return the earlier documents for the page; one of another version is left out of its trend."""
+    found: list[DocumentT] = []
+    for link in earlier:
+        try:
+            found.append(model.model_validate_json(link.stored.content))
+        except ValidationError:
+            continue
+    return found
+
+
+def _tail(folder: Path, series: str, earlier: Sequence[Link]) -> tuple[int, str | None]:
+    """Return number and digest of the newest document: a lost one leaves a gap, which is noticed, and no fork."""
+    ends: list[tuple[int, str | None]] = [(0, None)]
+    path = heads(folder).get(series)
+    if path is not None and (read_it := read_head(path)) is not None:
+        ends.append((read_it[0].sequence, read_it[0].sha256))
+    if earlier:
+        ends.append((earlier[-1].facts.sequence, earlier[-1].sha256))
+    return max(ends, key=lambda end: end[0])

@@ -1,28 +1,28 @@
-"""What a drill leaves behind: facts a person or an auditor can hold against the next drill, as one JSON document.
+"""What a drill leaves behind: facts that a person or an auditor can compare with the next drill, as one JSON document.
 
-The document is canonical: its keys sorted, no space, UTF-8. The file holds exactly those bytes, so that a changed
-character is seen even where it changes no fact. `ops.drill.evidence.chain` gives it its place and its signature.
+The document is canonical: its keys sorted, no space, UTF-8. `ops.drill.evidence.chain` gives it its place, and its
+signature over the file's bytes, in a file beside it.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ops.core.signing import Signature, Signer, same_key, signed_by
+from ops.core.signing import canonical
 from ops.repository.records import TableFingerprint
 
-EVIDENCE_VERSION = 2
 EVIDENCE = Path("drills")
 """The folder where evidence goes, and is looked for, when none is named."""
+
+
+Verdict = Literal["green", "in part", "red"]
+"""`in part`: what could not be made is named, everything else was restored equal."""
 
 
 class Status(StrEnum):
@@ -34,9 +34,9 @@ class Status(StrEnum):
 
 
 class Facts(BaseModel):
-    """Base of every group."""
+    """Base of every group. Fields that a later version adds are left out: its signature is over the file's bytes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
 
 class Check(Facts):
@@ -92,13 +92,39 @@ class DatabaseFacts(Facts):
     tables: list[TableFingerprint]
 
 
-class Document(Facts):
-    """Base of what a drill leaves. Each kind names its own fields, in its own order."""
+class Attachment(Facts):
+    """A file beside the document that belongs to it; SHA-256 in hex."""
 
-    if TYPE_CHECKING:  # a field of a base would be written before theirs
+    file: str
+    sha256: str
+
+
+class Document(Facts):
+    """Base of what a drill leaves. Each kind has its own fields beside these.
+
+    `sequence` counts the documents of a `series` from 1, `previous` is the SHA-256 of the one before; the chain gives
+    all three.
+    """
+
+    series: str = ""
+    sequence: int = 0
+    previous: str | None = None
+    log: Attachment | None = None
+    page: Attachment | None = None
+    if TYPE_CHECKING:
+        verdict: Verdict
         started_at: datetime
         checks: list[Check]
-        signed: Signature | None
+
+    @property
+    def chain(self) -> str:
+        """The name of the series that it belongs to."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """What the name of its file ends with."""
+        return ""
 
     @property
     def red(self) -> list[Check]:
@@ -108,13 +134,6 @@ class Document(Facts):
     def summary(self) -> str:
         """Return what is wrong, in one line; empty for a green drill."""
         return " | ".join(f"{check.name}: {'; '.join(check.problems[:3]) or check.answer}" for check in self.red)
-
-    def sealed(self, signer: Signer | None) -> Self:
-        """Return a copy signed over all that it says; unsigned without a key."""
-        if signer is None:
-            return self.model_copy(update={"signed": None})
-        signature = signer.sign(signed_content(self.model_dump(mode="json")))
-        return self.model_copy(update={"signed": Signature(key=signer.public, signature=signature)})
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""
@@ -129,11 +148,10 @@ class OtherDocument(Document, Generic[DatabaseT]):
 
     if TYPE_CHECKING:
         proves: str
-        verdict: Literal["green", "red"]
+        verdict: Verdict
         rto_seconds: float | None
         databases: list[DatabaseT]
         phases: list[Phase]
-        page: Attachment | None
 
     @property
     def rows(self) -> int:
@@ -181,26 +199,16 @@ class Choice(Facts):
     seed: int | None = None
 
 
-class Attachment(Facts):
-    """A file beside the document that belongs to it; SHA-256 in hex."""
-
-    file: str
-    sha256: str
-
-
 class Evidence(Document):
     """A drill of one backup. Times are UTC.
 
     `rto_seconds` was measured, from the first byte fetched to the last question about the copy. `rpo_seconds` is what
     would be lost if the source were gone when the drill began: computed from the newest backup's snapshot, or measured
-    by the canary row in the copy. `sequence` counts the documents of an environment from 1, `previous` is the SHA-256
-    of the one before.
+    by the canary row in the copy. `present` are the complete backups of the set in the store, by id, with their
+    manifests' digests: what vanishes later is missed by it.
     """
 
-    evidence_version: Literal[2] = EVIDENCE_VERSION
-    sequence: int = 0
-    previous: str | None = None
-    verdict: Literal["green", "in part", "red"]
+    verdict: Verdict
     damage: str | None
     environment: str
     project: str
@@ -230,54 +238,14 @@ class Evidence(Document):
     skipped: list[SkippedObject] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
     runner: str = ""
-    log: Attachment | None = None
-    page: Attachment | None = None
-    signed: Signature | None = None
+    present: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def chain(self) -> str:
+        """The name of the environment's series."""
+        return f"drill-{self.environment}"
 
-def canonical(document: Any) -> bytes:
-    """Return JSON in the one way it can be written: sorted keys, no space, UTF-8, no NaN.
-
-    Raises:
-        ValueError: a number or a text that has no such form.
-    """
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()  # fmt: skip
-
-
-def signed_content(document: dict[str, Any]) -> bytes:
-    """Return what a signature is over: the document without it."""
-    return canonical({key: value for key, value in document.items() if key != "signed"})
-
-
-def wrong_signature(signed: Signature | None, document: dict[str, Any], keys: Sequence[str]) -> str:
-    """Say what is wrong with a signature; nothing for a right one."""
-    if signed is None:
-        return "not signed"
-    if not any(same_key(signed.key, key) for key in keys):
-        return f"signed by a key that is not believed: {signed.key[:80]}"
-    exact = len(signed.key.split()) == 2 and _is_canonical_base64(signed.signature)
-    if not exact or not signed_by(signed.key, signed.signature, signed_content(document)):
-        return "changed after it was signed"
-    return ""
-
-
-def _is_canonical_base64(text: str) -> bool:
-    """Say whether a text is the one way to write its bytes: the last character has bits that decoding ignores."""
-    try:
-        return base64.b64encode(base64.b64decode(text, validate=True)).decode() == text
-    except ValueError:
-        return False
-
-
-def digest(content: bytes) -> str:
-    """Return SHA-256 in hex."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def stem(evidence: Evidence) -> str:
-    """Return the name of the document's file, without the ending; names sort by their place in the chain."""
-    control = f"-control-{evidence.damage}" if evidence.damage else ""
-    moment = f"{evidence.started_at:%Y%m%dT%H%M%SZ}"
-    return f"drill-{evidence.environment}-{evidence.sequence:06d}-{moment}-{evidence.name}{control}"
+    @property
+    def label(self) -> str:
+        """The set, and the damage of a negative control."""
+        return f"-{self.name}" + (f"-control-{self.damage}" if self.damage else "")

@@ -164,6 +164,9 @@ PHRASES = {
     # answers
     "no backup that can be trusted": "ninguna copia de la que fiarse",
     "{}, manifest {}…": "{}, manifiesto {}…",
+    "rewritten: an earlier drill has seen manifest {}…, it is {}… now": (
+        "reescrita: un simulacro anterior vio el manifiesto {}…, ahora es {}…"
+    ),
     "signed by {}": "firmado por {}",
     "the manifest is not signed": "el manifiesto no está firmado",
     "the manifest is not signed by {}, but by {}": "el manifiesto no está firmado por {}, sino por {}",
@@ -209,6 +212,9 @@ PHRASES = {
     # what is wrong
     "the backup holds no row": "la copia no contiene ninguna fila",
     "backup {}: the manifest is not signed": "copia {}: el manifiesto no está firmado",
+    "backup {} was rewritten: an earlier drill has seen manifest {}…, it is {}… now": (
+        "copia {}: reescrita: un simulacro anterior vio el manifiesto {}…, ahora es {}…"
+    ),
     "backup {}: the manifest is not signed by {}, but by {}": (
         "copia {}: el manifiesto no está firmado por {}, sino por {}"
     ),

@@ -8,8 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from ops.core.formatting import size, utc
-from ops.core.signing import Signature
-from ops.drill.evidence.document import Attachment, Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Status
+from ops.drill.evidence.document import Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Status, Verdict
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
 
@@ -50,15 +49,11 @@ class Recovered(Facts):
 
 
 class BackrestEvidence(OtherDocument[RecoveredDatabase]):
-    """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest.
+    """A drill. `rto_seconds` from the restore's start until the last question; `asked_for` is None for the latest."""
 
-    `sequence` counts the stanza's documents from 1, `previous` is the SHA-256 of the one before.
-    """
-
-    evidence_version: Literal[1] = 1
     kind: Literal["pgbackrest"] = "pgbackrest"
     proves: str = PROVES
-    verdict: Literal["green", "red"]
+    verdict: Verdict
     environment: str | None
     stanza: str
     repository: int
@@ -81,10 +76,11 @@ class BackrestEvidence(OtherDocument[RecoveredDatabase]):
     tools: dict[str, str] = Field(default_factory=dict)
     checks: list[Check]
     phases: list[Phase]
-    sequence: int = 0
-    previous: str | None = None
-    page: Attachment | None = None
-    signed: Signature | None = None
+
+    @property
+    def chain(self) -> str:
+        """The name of the stanza's series."""
+        return f"backrest-drill-{self.stanza}"
 
     @property
     def title(self) -> str:

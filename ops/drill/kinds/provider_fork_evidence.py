@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from ops.core.formatting import duration, utc
-from ops.core.signing import Signature
-from ops.drill.evidence import series
-from ops.drill.evidence.document import Attachment, Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions
+from ops.drill.evidence.document import Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Verdict
 
 PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
 
@@ -48,14 +44,12 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
     `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
-    `rto_seconds` until the last table was read. `sequence` counts the environment's documents from 1, `previous` is the
-    SHA-256 of the one before.
+    `rto_seconds` until the last table was read.
     """
 
-    evidence_version: Literal[1] = 1
     kind: Literal["provider-restore-point"] = "provider-restore-point"
     proves: str = PROVES
-    verdict: Literal["green", "red"]
+    verdict: Verdict
     environment: str
     project: str
     cluster: str
@@ -79,10 +73,11 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
     databases: list[ForkedDatabase] = Field(default_factory=list)
     checks: list[Check]
     phases: list[Phase]
-    sequence: int = 0
-    previous: str | None = None
-    page: Attachment | None = None
-    signed: Signature | None = None
+
+    @property
+    def chain(self) -> str:
+        """The name of the environment's series."""
+        return f"fork-drill-{self.environment}"
 
     @property
     def title(self) -> str:
@@ -102,9 +97,3 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
             "online after": duration(self.fork_seconds),
             "cost": f"at most {self.cost_at_most:.2f} US dollars, limit {self.cost_limit:.2f}",
         }
-
-
-def verify(folder: Path, environment: str, keys: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the documents of an environment, oldest first, and what is wrong with them; see `evidence.series`."""
-    files, problems = series.verify(folder, f"fork-drill-{environment}", keys)
-    return files, [f"{file.name}: {what}" for file, what in problems]
