@@ -242,10 +242,10 @@ class _ScratchSecrets(SecretFiles, ScratchTarget[SecretsRecord]):
 
     def examine(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> Examination:
         del skipped
-        names = sum(len(file.names) for file in record.files)
-        what = f"{len(record.files)} files with {names} names"
+        files, names = len(record.files), sum(len(file.names) for file in record.files)
         return Examination(
-            compared=f"{what}: modes, owners and the keyed fingerprint of all contents", tools=_machine()
+            compared=f"{files} files with {names} names: modes, owners and the keyed fingerprint of all contents",
+            tools=_machine(),
         )
 
 
