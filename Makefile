@@ -4,7 +4,7 @@
 STACK ?= staging
 RUN := tools/run
 # Four, because many tests wait: for engines, containers and servers. Groups are made in tests/conftest.py.
-PARALLEL := -n 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadscope --no-loadscope-reorder
 VERBS := $(RUN) python -m tools.environment --stack $(STACK)
 
 help: ## list the verbs

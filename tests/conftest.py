@@ -7,11 +7,10 @@ import random
 import shutil
 import signal
 import tempfile
-from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
 TOGETHER = ("hosts", "sandbox/parts")
 """Folders whose tests share what takes a minute to start, so that one worker runs all of them."""
 LONGEST = (
@@ -42,20 +41,20 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"ANCLA_SEED={os.environ['ANCLA_SEED']} (set it to draw the same samples again)"
 
 
-def _folder(item: pytest.Item) -> str:
-    """Return the test's file below tests/, with `/` between its parts."""
-    return item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else item.path.name
+def _file(nodeid: str) -> str:
+    """Return the file of a test below tests/."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
 
 
-def _group(item: pytest.Item) -> str:
-    """Return what the test shares a worker with: its whole folder, or its file, whose fixtures are made once."""
-    file = _folder(item)
+def _group(nodeid: str) -> str:
+    """Return what a test shares a worker with: its whole folder, or its file, whose fixtures are made once."""
+    file = _file(nodeid)
     return next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file)
 
 
 def _rank(item: pytest.Item) -> tuple[int, int]:
     """Return the place of the test's group in the run, and of the test in its group."""
-    file = _folder(item)
+    file = _file(item.nodeid)
     place = next((number for number, long in enumerate(LONGEST) if file.startswith(long)), len(LONGEST))
     return place, int(item.get_closest_marker("last") is not None)
 
@@ -63,8 +62,16 @@ def _rank(item: pytest.Item) -> tuple[int, int]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Give out tests by group. `--dist loadgroup` would do it by marks, which it does not see with this pytest."""
+
+    class Grouped(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Grouped(config, log)
 
 
 def _flaky(reporter: pytest.TerminalReporter) -> list[str]:

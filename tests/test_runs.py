@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ def test_flaky():
     seen.touch()
     assert before
 """
-OPTIONS = ("-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--dist", "loadgroup", "--reruns", "1")
+OPTIONS = ("-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--dist", "loadscope", "--reruns", "1")
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,17 @@ def test_the_last_of_a_group_comes_last_and_the_longest_groups_first(tmp_path: P
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     names = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
     assert names == ["test_c", "test_b", "test_a"]
+
+
+def test_a_folder_that_shares_what_is_slow_stays_on_one_worker(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    (tmp_path / "hosts").mkdir()
+    for number in range(4):
+        (tmp_path / f"hosts/test_on_{number}.py").write_text("def test_a(): pass\ndef test_b(): pass\n")
+        (tmp_path / f"test_{number}.py").write_text("def test_c(): pass\n")
+    command = [sys.executable, "-m", "pytest", *OPTIONS[1:], "-v", "-n", "2", "--rootdir", tmp_path, tmp_path]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ran = re.findall(r"\[(gw\d)\].* PASSED (hosts/)?", done.stdout)
+    assert len(ran) == 12, done.stdout
+    assert len({worker for worker, folder in ran if folder}) == 1
+    assert {worker for worker, _ in ran} == {"gw0", "gw1"}
