@@ -26,7 +26,6 @@ from ops.core.signing import Signer
 from ops.repository import catalog
 from ops.repository.catalog import CatalogEntry, Expected, prefix_of
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
-from ops.repository.records import PostgresRecord, SqliteRecord
 from ops.repository.stores.base import Store
 
 LOST = f"its {MANIFEST_NAME} is lost: {PAGE_NAME}, which is written just before it, is there"
@@ -241,7 +240,7 @@ def _candidate(
         snapshot_at=manifest.snapshot_at,
         depends_on=manifest.depends_on,
         stored_bytes=manifest.stored_bytes,
-        tables=len(source.tables) if isinstance(source, PostgresRecord | SqliteRecord) else None,
+        tables=len(tables) if (tables := getattr(source, "tables", None)) is not None else None,
         rows=source.rows,
         verified_at=job.history.verified.get(key),
         faults=tuple(catalog.missing_objects(job.store, manifest)),

@@ -26,7 +26,7 @@ from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import backup_run
 from ops.repository import catalog
 from ops.repository.age import make_identity, recipient_of
-from ops.repository.records import PostgresRecord, SqliteRecord, notes
+from ops.repository.records import TableFingerprint, notes
 from ops.sources.postgres.source import PostgresDatabase
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import backup_sets, destinations
@@ -173,10 +173,11 @@ def show_command(
         f"[bold]{manifest.id}[/bold]  {escape(f'{manifest.environment}/{manifest.name}')}, {record.kind}, "
         f"as of {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
     )
-    if isinstance(record, PostgresRecord | SqliteRecord):
+    tables: tuple[TableFingerprint, ...] | None = getattr(record, "tables", None)
+    if tables is not None:
         table = Table("table", "rows", "hash", "method")
-        left_out = record.left_out if isinstance(record, PostgresRecord) else ()
-        for item in record.tables:
+        left_out: tuple[str, ...] = getattr(record, "left_out", ())
+        for item in tables:
             rows = "left out" if item.table in left_out else formatting.count(item.rows)
             table.add_row(Text(item.table), rows, item.hash, item.method)
         console.out.print(table)

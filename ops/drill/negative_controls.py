@@ -16,14 +16,6 @@ from ops.core.errors import RestoreRefusedError
 from ops.core.signing import Namespace, Signed, Signer, seal
 from ops.repository.catalog import prefix_of, put_manifest
 from ops.repository.manifest import MANIFEST_NAME, Manifest
-from ops.repository.records import (
-    AnyRecord,
-    BucketRecord,
-    PostgresRecord,
-    SecretsRecord,
-    SqliteRecord,
-    TableFingerprint,
-)
 from ops.repository.signed_objects import put_signed
 from ops.repository.stores.base import Store
 from ops.repository.stores.folder import FolderStore
@@ -126,7 +118,7 @@ def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours
             stranger = Signer(make_key())
             put_signed(copy, _key(manifest), seal(manifest.stored.content, stranger, Namespace.MANIFEST))
         case Damage.ROWS:
-            put_manifest(copy, manifest.model_copy(update={"source": _miscounted(manifest)}).sealed())
+            put_manifest(copy, manifest.model_copy(update={"source": manifest.source.falsified()}).sealed())
         case Damage.STALE:
             moment = manifest.snapshot_at - timedelta(hours=max_age_hours + 1)
             put_manifest(copy, manifest.model_copy(update={"snapshot_at": moment}).sealed())
@@ -151,27 +143,6 @@ def _own(path: Path) -> Path:
     copy = path.with_name(f"{path.name}.partial")
     shutil.copyfile(path, copy)
     return copy.replace(path)
-
-
-def _miscounted(manifest: Manifest) -> AnyRecord:
-    """Return what a manifest would say that remembers something else."""
-    record = manifest.source
-    match record:
-        case PostgresRecord() | SqliteRecord():
-            return record.model_copy(update={"tables": _one_row_more(record.tables)})
-        case SecretsRecord():
-            return record.model_copy(update={"fingerprint": record.fingerprint[::-1]})
-        case BucketRecord():
-            first, *rest = record.objects
-            other = first.model_copy(update={"sha256": first.sha256[::-1]})
-            return record.model_copy(update={"objects": (other, *rest)})
-
-
-def _one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint, ...]:
-    tables = list(known)
-    index = max(range(len(tables)), key=lambda i: tables[i].rows)
-    tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
-    return tuple(tables)
 
 
 def _victim(copy: FolderStore, manifest: Manifest) -> Path:

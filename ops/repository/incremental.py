@@ -44,7 +44,7 @@ def pieces(store: Store, manifest: Manifest) -> list[Piece]:
     found = own_pieces(manifest)
     for earlier in manifest.depends_on:
         base = _earlier(store, manifest, earlier)
-        needed = _needed(manifest, earlier)
+        needed = manifest.source.packs_of(earlier)
         if lost := sorted(needed - {entry.file for entry in base.objects}):
             raise ManifestError(f"{store.name}: {manifest.id} needs {lost[0]} of {earlier}, which holds no such pack")
         found += [
@@ -64,7 +64,7 @@ def missing(store: Store, manifest: Manifest) -> list[str]:
         except ManifestError as error:
             problems.append(f"{error}: {manifest.id} depends on it")
             continue
-        wanted = _needed(manifest, earlier)
+        wanted = manifest.source.packs_of(earlier)
         needed = base.model_copy(update={"objects": tuple(entry for entry in base.objects if entry.file in wanted)})
         problems += [f"{problem}: {manifest.id} depends on it" for problem in missing_objects(store, needed)]
     return problems
@@ -120,13 +120,6 @@ def _earlier(store: Store, manifest: Manifest, earlier: str) -> Manifest:
     if manifest.signer is not None and not base.signed_by(manifest.signer):
         raise ManifestError(f"{store.name}: {earlier} is not signed by the key that signed {manifest.id}")
     return base
-
-
-def _needed(manifest: Manifest, earlier: str) -> set[str]:
-    record = manifest.source
-    if not isinstance(record, BucketRecord):
-        return set()
-    return {item.pack for item in record.objects if item.backup == earlier}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,10 @@ import re
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, PlainValidator, SerializeAsAny, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ops.core.models import Record
 
@@ -59,6 +60,36 @@ def _unsaid(value: object) -> bool:
     return not value
 
 
+RECORDS: dict[str, type[KindRecord]] = {}
+"""Every kind of record by its name; defining one enters it."""
+
+
+class KindRecord(Record):
+    """Base of what a manifest records of one kind of source. A kind's own questions are answered by its record."""
+
+    kind: Any  # a kind narrows it to its own name
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: object) -> None:
+        """Enter the kind."""
+        del more
+        RECORDS[str(cls.model_fields["kind"].default)] = cls
+
+    @property
+    def rows(self) -> int:
+        """How much is in it: rows, files or objects."""
+        raise NotImplementedError
+
+    def falsified(self) -> Self:
+        """Return a record of other content than there was, for a negative control."""
+        raise NotImplementedError
+
+    def packs_of(self, backup: str) -> set[str]:
+        """Return the files of an earlier backup that this one needs."""
+        del backup
+        return set()
+
+
 class TableFingerprint(Record):
     """Rows and content of one table in the dump's own snapshot; `hash` does not depend on the order of rows.
 
@@ -75,6 +106,14 @@ class TableFingerprint(Record):
     def emptied(self) -> TableFingerprint:
         """Return what the table is like without its rows."""
         return self.model_copy(update={"rows": 0, "hash": "0"})
+
+
+def one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint, ...]:
+    """Return fingerprints as if the largest table had one row more."""
+    tables = list(known)
+    index = max(range(len(tables)), key=lambda i: tables[i].rows)
+    tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
+    return tuple(tables)
 
 
 class SequenceState(Record):
@@ -109,7 +148,7 @@ class RoleOption(Record):
     option: str
 
 
-class PostgresRecord(Record):
+class PostgresRecord(KindRecord):
     """A PostgreSQL database as it was dumped.
 
     `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
@@ -179,6 +218,10 @@ class PostgresRecord(Record):
         versions = (self.dump_tool.rpartition(" ")[2], self.server_version)
         return max(versions, key=lambda version: [int(part) for part in version.split(".")])
 
+    def falsified(self) -> Self:
+        """Return a record of other content than there was."""
+        return self.model_copy(update={"tables": one_row_more(self.tables)})
+
     @property
     def rows(self) -> int:
         """Rows of all tables."""
@@ -190,7 +233,7 @@ class PostgresRecord(Record):
         return self.model_copy(update={"tables": kept, "large_objects": None})
 
 
-class SqliteRecord(Record):
+class SqliteRecord(KindRecord):
     """A SQLite database file as it was copied. `schema_digest` is of its definitions, in the order of their names.
 
     `mode`, `uid` and `gid` are the file's. `unsound` names what breaks a rule of its schema in the source already, or
@@ -211,6 +254,10 @@ class SqliteRecord(Record):
     tables: tuple[TableFingerprint, ...]
     unsound: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
+
+    def falsified(self) -> Self:
+        """Return a record of other content than there was."""
+        return self.model_copy(update={"tables": one_row_more(self.tables)})
 
     @property
     def rows(self) -> int:
@@ -253,7 +300,7 @@ class SecretLink(Record):
     gid: int
 
 
-class SecretsRecord(Record):
+class SecretsRecord(KindRecord):
     """Files that hold secrets with their folders and links, as one encrypted tar. Paths are written by `shown_name`.
 
     `fingerprint` is an HMAC-SHA256 over all of it but the variables' names. Its key is random, new for each backup, and
@@ -268,6 +315,10 @@ class SecretsRecord(Record):
     links: tuple[SecretLink, ...] = ()
     fingerprint: Digest
     not_kept: tuple[str, ...] = ()
+
+    def falsified(self) -> Self:
+        """Return a record of other content than there was."""
+        return self.model_copy(update={"fingerprint": self.fingerprint[::-1]})
 
     @property
     def rows(self) -> int:
@@ -298,7 +349,7 @@ class BucketObject(Record):
     pack: str = Field(pattern=f"^$|{FILE_NAME}", description="empty until it is in one")
 
 
-class BucketRecord(Record):
+class BucketRecord(KindRecord):
     """A bucket's objects under a prefix. `deleted` are keys that the backup before had and this one has not.
 
     `based_on` is the backup before, `generation` how many incremental ones came since the last full one. `rehashed` is
@@ -319,13 +370,44 @@ class BucketRecord(Record):
     unread: dict[str, str] = Field(default_factory=dict)
     not_kept: tuple[str, ...] = ()
 
+    def falsified(self) -> Self:
+        """Return a record of other content than there was."""
+        first, *rest = self.objects
+        other = first.model_copy(update={"sha256": first.sha256[::-1]})
+        return self.model_copy(update={"objects": (other, *rest)})
+
+    def packs_of(self, backup: str) -> set[str]:
+        """Return the packs of an earlier backup that it needs."""
+        return {item.pack for item in self.objects if item.backup == backup}
+
     @property
     def rows(self) -> int:
         """Objects."""
         return len(self.objects)
 
 
-AnyRecord = Annotated[PostgresRecord | SqliteRecord | SecretsRecord | BucketRecord, Field(discriminator="kind")]
+def parse_record(value: object) -> KindRecord:
+    """Return the record of a manifest, by the kind that it names.
+
+    Raises:
+        ValueError: this Ancla knows no such kind, or a field does not fit.
+    """
+    if isinstance(value, KindRecord):
+        return value
+    document = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    known = RECORDS.get(str(document.get("kind")))
+    if known is None:
+        raise PydanticCustomError("kind", "unknown kind of backup; known: {known}", {"known": ", ".join(RECORDS)})
+    try:
+        return known.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PydanticCustomError("record", "{where}: {what}", {"where": where, "what": first["msg"]}) from None
+
+
+AnyRecord = Annotated[SerializeAsAny[KindRecord], PlainValidator(parse_record)]
+"""The record of any kind that is known."""
 
 
 def notes(record: AnyRecord) -> list[str]:

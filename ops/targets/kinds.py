@@ -38,6 +38,7 @@ from ops.sources.base import (
 )
 from ops.sources.bucket.restore import index, read_packs
 from ops.sources.bucket.source import Bucket
+from ops.sources.postgres import restore_guide
 from ops.sources.postgres.scratch import TIMES_THE_DUMP, scratch_database
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.target import DatabaseTarget
@@ -72,11 +73,29 @@ class Scratch:
                 shutil.rmtree(made, ignore_errors=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HandSteps:
+    """Lines of the page for restoring by hand that every kind shares: to check the objects, and to open them."""
+
+    check: str
+    open: Sequence[str]
+
+
 class BackupKind(Protocol):
     """One kind of backup. Records, sources and targets are its own; nobody else looks into them."""
 
     unit: str
     """What its rows are: rows, files or objects."""
+    new: str
+    """What a person who restores by hand gives as the new place."""
+
+    def left_out(self, record: Any) -> Sequence[str] | None:
+        """Return what was left out of a backup on purpose; None where nothing was to be."""
+        ...
+
+    def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
+        """Return the last lines of the page for restoring by hand."""
+        ...
 
     def source(self, setting: Any, stack: LoadedStack, held: ExitStack) -> Source[Any]:
         """Return the source of an entry of the stack file; connections are held open by `held`."""
@@ -105,6 +124,17 @@ class PostgresqlKind:
     """A PostgreSQL database."""
 
     unit = "rows"
+    new = "the name of a database to create"
+
+    def left_out(self, record: Any) -> Sequence[str] | None:
+        """See `BackupKind`."""
+        return record.left_out if record.partial else None
+
+    def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
+        """See `BackupKind`."""
+        del steps
+        record: Any = manifest.source
+        return restore_guide.last_steps(record, [entry.file for entry in manifest.objects])
 
     def source(self, setting: PostgresqlSource, stack: LoadedStack, held: ExitStack) -> PostgresDatabase:
         """See `BackupKind`."""
@@ -165,6 +195,17 @@ class SqliteKind:
     """A SQLite database file."""
 
     unit = "rows"
+    new = "the path of the restored database"
+
+    def left_out(self, record: Any) -> Sequence[str] | None:
+        """See `BackupKind`."""
+        del record
+        return None
+
+    def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
+        """See `BackupKind`."""
+        del manifest, steps
+        return ["# SQLite; the app must be stopped while the file is put in its place", 'mv database.sqlite "$NEW"']
 
     def source(self, setting: SqliteSource, stack: LoadedStack, held: ExitStack) -> SqliteFile:
         """See `BackupKind`."""
@@ -201,10 +242,10 @@ class _ScratchSecrets(SecretFiles, ScratchTarget[SecretsRecord]):
 
     def examine(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> Examination:
         del skipped
-        names = sum(len(file.names) for file in record.files)
-        what = f"{len(record.files)} files with {names} names"
+        files, names = len(record.files), sum(len(file.names) for file in record.files)
         return Examination(
-            compared=f"{what}: modes, owners and the keyed fingerprint of all contents", tools=_machine()
+            compared=f"{files} files with {names} names: modes, owners and the keyed fingerprint of all contents",
+            tools=_machine(),
         )
 
 
@@ -212,6 +253,18 @@ class SecretsKind:
     """Files that hold secrets. What a drill restores of them never stays."""
 
     unit = "files"
+    new = "a folder to create for the files"
+
+    def left_out(self, record: Any) -> Sequence[str] | None:
+        """See `BackupKind`."""
+        del record
+        return None
+
+    def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
+        """See `BackupKind`."""
+        del manifest, steps
+        unpack = ['mkdir -m 0700 "$NEW"', 'tar -x --same-permissions -f secrets.tar -C "$NEW"']
+        return [*unpack, 'rm "$NEW/.ancla-fingerprint-key"']
 
     def source(self, setting: SecretsSource, stack: LoadedStack, held: ExitStack) -> SecretFiles:
         """See `BackupKind`."""
@@ -288,6 +341,35 @@ class BucketKind:
     """The objects of a bucket."""
 
     unit = "objects"
+    new = "a folder to create for the objects"
+
+    def left_out(self, record: Any) -> Sequence[str] | None:
+        """See `BackupKind`."""
+        del record
+        return None
+
+    def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
+        """See `BackupKind`."""
+        where = '(if .backup then "../" + .backup else "." end)'
+        return [
+            *[f"# it needs packs of {other}: download that folder beside this one" for other in manifest.depends_on],
+            *[f"(cd ../{other} && {steps.check} && {' && '.join(steps.open)})" for other in manifest.depends_on],
+            'mkdir "$NEW"',
+            'jq -r \'(reduce (.source.objects[].key / "/") as $p ({}; reduce range(1; $p | length) as $n',
+            '  (.; .[$p[:$n] | join("/")] = 1))) as $folders | .source.objects[] |',
+            f'  [{where}, .pack, ("=" + (.key | @base64)), ($folders[.key] // 0)] | @tsv\' manifest.json |',
+            "  while IFS=$'\\t' read -r d p k f; do",
+            '    k=$(base64 -d <<<"${k#=}"; echo x); k=${k%x}',
+            "    # one that is no path, or is a folder of another, lies under its SHA-256",
+            '    h=.ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)',
+            '    if [ "$f" = 1 ]; then mkdir -p "$NEW/.ancla-keys"',
+            '      tar -xO --no-recursion -f "$d/$p" -- "$k" 2>/dev/null >"$NEW/$h" && continue',
+            '    elif [ -n "$k" ]; then',
+            '      tar -x --no-recursion -f "$d/$p" -C "$NEW" -- "$k" 2>/dev/null && continue',
+            "    fi",
+            '    tar -xf "$d/$p" -C "$NEW" -- "$h"',
+            "  done",
+        ]
 
     def source(self, setting: BucketSource, stack: LoadedStack, held: ExitStack) -> Bucket:
         """See `BackupKind`."""

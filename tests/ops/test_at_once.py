@@ -16,7 +16,7 @@ from ops.repository.age import read_identities
 from ops.repository.freshness import look
 from ops.repository.manifest import MANIFEST_NAME
 from ops.repository.stores.folder import FolderStore
-from ops.sources.postgres.source import PostgresDatabase
+from ops.sources.postgres import target
 from tests.ops import killed, prune_kit
 from tests.ops.drill_kit import backup, drill, identity, make, silent
 from tests.ops.restore_kit import RestoreJob, run
@@ -35,16 +35,16 @@ def job(backup, folder, admin, app, identity):
 
 
 def test_a_second_restore_into_the_same_new_name_is_refused_and_the_first_is_whole(job, admin, monkeypatch):
-    real, refusals = PostgresDatabase.restore, []
+    real, refusals = target.restore_archive, []
 
-    def both(self, *arguments, **more):
+    def both(*arguments, **more):
         if not refusals:
             with pytest.raises(RestoreRefusedError, match=r"shop_one: .*not finished\): drop it when no restore") as no:
                 run(job("shop_one"), silent)
             refusals.append(no)
-        return real(self, *arguments, **more)
+        return real(*arguments, **more)
 
-    monkeypatch.setattr(PostgresDatabase, "restore", both)
+    monkeypatch.setattr(target, "restore_archive", both)
     assert run(job("shop_one"), silent).skipped == []
     assert refusals
     assert comment_of(admin, "shop_one").endswith("verified")

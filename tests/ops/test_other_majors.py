@@ -24,7 +24,7 @@ from ops.core.errors import RestoreRefusedError, ToolError
 from ops.drill.evidence.document import Status
 from ops.repository import catalog
 from ops.repository.age import read_identities
-from ops.sources.postgres import copy_in, restore, tools
+from ops.sources.postgres import copy_in, tools
 from ops.sources.postgres.tools import Tool, find_tool
 from sandbox.parts.authority import cache_folder
 from tests.ops.drill_kit import backup, drill, identity, make, silent
@@ -164,13 +164,14 @@ class TestOfItsOwn:
 
     @pytest.mark.parametrize("other", majors(*OLD, *NEW), indirect=True)
     def test_it_is_backed_up_restored_equal_and_drilled_green(self, other, manifest, folder, identity, monkeypatch):
-        straight = []
+        straight, real = [], copy_in.pouring
 
         def pouring(endpoint, rows, **more):
+            rows = list(rows)
             straight.extend(one.table for one in rows)
-            return copy_in.pouring(endpoint, rows, **more)
+            return real(endpoint, rows, **more)
 
-        monkeypatch.setattr(restore, "pouring", pouring)
+        monkeypatch.setattr(copy_in, "pouring", pouring)
         assert {table.method for table in manifest.source.tables} == (
             {"text"} if manifest.source.server_major < 14 else {"record", "text"}
         )

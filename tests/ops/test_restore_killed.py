@@ -248,8 +248,8 @@ def begin_of(folder, admin, app, spool, identity):
 
 
 def put_back(root, manifest, place, spool, identity):
-    job = files.PlaceJob(
-        store=FolderStore(root), manifest=manifest, place=place, spool=spool, identities=read_identities(identity)
+    job = files.RestoreJob(
+        store=FolderStore(root), manifest=manifest, target=place, spool=spool, identities=read_identities(identity)
     )
     files.run(job, silent)
 

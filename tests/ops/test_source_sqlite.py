@@ -264,7 +264,7 @@ def test_a_flipped_bit_makes_no_file_and_a_wrong_copy_is_left_under_another_name
             connection.execute("PRAGMA journal_mode = delete")
 
     monkeypatch.setattr(SqliteFile, "restore", wrong)
-    with pytest.raises(RestoreError, match=r"not equal to .*back.db.partial is left for a look"):
+    with pytest.raises(RestoreError, match=r"not equal to .*back.db.partial is left for inspection"):
         restore(folder, SqliteFile(path=tmp_path / "back.db"))
     assert not (tmp_path / "back.db").exists()
 

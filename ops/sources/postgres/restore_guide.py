@@ -46,6 +46,7 @@ def last_steps(record: PostgresRecord, files: Sequence[str]) -> list[str]:
         *(['for f in small-*.tar; do tar -xf "$f" && rm "$f"; done'] * any(map(is_pack, files))),
         "# with the source's locale; where a server lacks it, give one that it has",
         f'createdb --template=template0 {shlex.join(_locale(record))} "$NEW"',
+        "export PGOPTIONS='-c default_transaction_read_only=off'",
         "# the database's own settings, before its rows; psql names what it may not set",
         *_psql(_line(statements) for _, statements in database.options(_DATABASE, record)),
         "# an object that cannot be made costs nothing but itself",
