@@ -44,6 +44,8 @@ class PostgresqlSource(Settings):
 
     `version` is the server's major: the droplet gets that one's client programs. `password` names a variable in
     `secrets.app`. `stanza` names the pgBackRest stanza of that server, where it has one.
+    `ca_certificate` (PEM) is the authority that the server's certificate is verified against, with the name `host`.
+    Without it the connection must be encrypted, unless `host` is the droplet itself or `sslmode` is set.
     """
 
     kind: Literal["postgresql"] = "postgresql"
@@ -54,6 +56,8 @@ class PostgresqlSource(Settings):
     database: PostgresName
     user: PostgresName
     password: EnvironmentVariable
+    sslmode: Literal["disable", "prefer", "require"] | None = None
+    ca_certificate: Annotated[str, StringConstraints(pattern=r"^-----BEGIN CERTIFICATE-----\n")] | None = None
     stanza: Slug | None = None
 
 

@@ -202,7 +202,7 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
     planned = plan(job)
     job = job.part
     manifest, record = job.manifest, postgres_of(job.manifest)
-    part = Part(tables=job.tables) if job.tables else None
+    part = Part(tables=record.leaves_of(job.tables)) if job.tables else None
     result = RestoreReport(
         backup=manifest.id,
         target=planned.target,

@@ -31,10 +31,10 @@ def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
     known = [table.table for table in record.tables]
     for table in tables:
         if table not in known:
-            raise RestoreRefusedError(f"{manifest.id}: has no table {table}; {_advice(table, known)}")
+            raise RestoreRefusedError(f"{manifest.id}: has no table {table}; {_advice(table, record)}")
         if table in record.left_out:
             raise RestoreRefusedError(f"{manifest.id}: has no rows of {table}: backup.tables left them out")
-    wanted = {f"table {_words(plain_name(table))}" for table in tables}
+    wanted = {f"table {_words(plain_name(table))}" for table in record.leaves_of(tables)}
     in_packs = wanted - {_words(entry.holds) for entry in manifest.objects if goes_straight(entry)}
     objects = tuple(entry for entry in manifest.objects if _is_needed(entry, wanted, in_packs))
     if not any(entry.file in (LISTING, STREAM_FILE) for entry in objects):  # older backups have it in a pack
@@ -45,7 +45,8 @@ def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
 def left_empty(record: PostgresRecord, tables: tuple[str, ...]) -> tuple[str, ...]:
     """Name the tables that get no rows: others than the chosen ones, and those whose rows are not in the backup."""
     missing = set(record.left_out)
-    return tuple(t.table for t in record.tables if t.table in missing or (tables and t.table not in tables))
+    empty = [t.table for t in record.tables if t.table in missing or (tables and t.table not in tables)]
+    return (*empty, *sorted(missing - {t.table for t in record.tables}))  # partitions of tables that have others
 
 
 def left_out(record: PostgresRecord) -> tuple[str, ...]:
@@ -56,7 +57,10 @@ def left_out(record: PostgresRecord) -> tuple[str, ...]:
     )
 
 
-def _advice(table: str, known: list[str]) -> str:
+def _advice(table: str, record: PostgresRecord) -> str:
+    if root := next((root for root, leaves in record.partitions.items() if table in leaves), None):
+        return f"it is a partition of {root}: restore that table"
+    known = [each.table for each in record.tables]
     same = [name for name in known if name.endswith(f".{table}")]
     if near := same or get_close_matches(table, known, n=_NEAR, cutoff=0.8):
         return f"is it {' or '.join(near)}?"

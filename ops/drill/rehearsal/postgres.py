@@ -96,7 +96,7 @@ def _restore(found: Findings, server: Endpoint, folder: Path, record: PostgresRe
         found.add(checks.check_content(record, differences(copy, record)))
         known = set(record.unsound)  # what was NOT VALID in the source already is so in the copy
         found.add(checks.check_integrity([problem for problem in copy.unsound if problem not in known]))
-        with target.endpoint.connect() as connection:
+        with target.endpoint.connect(own_search_path=True) as connection:  # assertions are the app's
             found.newest_row = read_canary(connection)
             if found.assertions:
                 found.add(checks.check_assertions(len(found.assertions), ask(connection, found.assertions)))

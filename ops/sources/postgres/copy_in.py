@@ -25,7 +25,7 @@ from ops.core.errors import RestoreError
 from ops.repository.download import all_or_none
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
-from ops.sources.postgres.tools import Endpoint, Tool, one_line, script
+from ops.sources.postgres.tools import Endpoint, Tool, one_line, script, timeouts
 
 Pour = Callable[[Callable[[bytes], object]], None]
 """Hands the bytes of a table's file to what it is given, and raises in the end if they are not what was dumped."""
@@ -52,11 +52,11 @@ _STATEMENT = re.compile(
 )
 _ENCODING = re.compile(r"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 
-_SESSION = (
-    "SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; SET search_path = '';"
-    " SET idle_in_transaction_session_timeout = 0; SET xmloption = content; SET client_min_messages = warning"
-)
-"""What pg_restore's own sessions have set, and no more: a CHECK may depend on the database's time zone."""
+_SESSION = "SET row_security = off; SET search_path = ''; SET xmloption = content; SET client_min_messages = warning"
+"""What pg_restore's own sessions have set, and no more: a CHECK may depend on the database's time zone.
+
+Timeouts are off too, whatever their names are on that server.
+"""
 
 _IS_TABLE = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::text::regclass"
 
@@ -134,7 +134,8 @@ def _fill(endpoint: Endpoint, rows: Rows, session: Mapping[str, str], stop: thre
     with endpoint.connect() as connection:
         try:
             connection.execute(_SESSION)
-            for name, value in {**session, "client_encoding": rows.encoding}.items():
+            off = dict.fromkeys(timeouts(connection), "0")
+            for name, value in {**off, **session, "client_encoding": rows.encoding}.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
             with connection.transaction(), connection.cursor() as cursor:
                 freeze = ""

@@ -36,6 +36,7 @@ from ops.sources.postgres.tools import Connection, Endpoint, Tool, find_tool, ru
 SESSION = {
     "synchronous_commit": "off",  # what a crash of the server would lose, the comparison after the restore would miss
     "maintenance_work_mem": "256MB",  # for each of the two jobs; indexes are sorted in it
+    "default_transaction_read_only": "off",
 }
 """Settings of the sessions that load, which any role may set."""
 
@@ -214,7 +215,7 @@ class _Archive:
 def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[str]) -> None:
     if not lines:
         return
-    with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.environment() as variables:
+    with TemporaryDirectory(prefix="ancla-list-") as temporary, endpoint.session_environment(SESSION) as variables:
         chosen = Path(temporary) / "list"
         chosen.write_text("\n".join(lines) + "\n")
         path = archive_in(archive.folder)
@@ -228,7 +229,6 @@ def _run(archive: _Archive, endpoint: Endpoint, lines: list[str], options: list[
             *options,
         ]
         command += [f"--dbname={endpoint.database}", str(path)]
-        variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
         if archive.watch is None:
             done = run_tool(archive.tool, command, variables)
         else:

@@ -56,11 +56,8 @@ class Part:
         """Ask pg_restore, who knows each name as it is, for the entries of the chosen tables' rows."""
         schemas: dict[str, dict[str, str]] = {}
         for name in self.tables:
-            places = [name_parts(name)]
-            if '"' not in name:  # of an older manifest, where a schema may have a dot in its name
-                places = [(name[: dot.start()], name[dot.end() :]) for dot in re.finditer(r"\.", name)]
-            for schema, table in places:
-                schemas.setdefault(schema, {})[table] = name
+            schema, table = name_parts(name)
+            schemas.setdefault(schema, {})[table] = name
         found = set[str]()
         for schema, tables in schemas.items():
             chosen = ["--data-only", f"--schema={schema}", *(f"--table={table}" for table in tables)]
