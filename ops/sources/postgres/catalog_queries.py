@@ -291,7 +291,7 @@ def large_objects(connection: Connection) -> TableFingerprint | None:
 
 
 def sequences(connection: Connection) -> list[SequenceState]:
-    """Read the sequences of the users."""
+    """Read the sequences of the users. Each stays locked to the end of the transaction, so read them outside of one."""
     query: LiteralString = f"""
     SELECT n.nspname, c.relname, s.seqincrement AS increment,
            pg_catalog.pg_sequence_last_value(c.oid) AS last
@@ -299,13 +299,21 @@ def sequences(connection: Connection) -> list[SequenceState]:
     JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid
     WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION} AND c.relpersistence <> 't' ORDER BY 1, 2
     """  # noqa: S608  # made of constants of this module
-    with connection.transaction(force_rollback=True):  # gives back a lock a sequence
-        return [
-            SequenceState(
-                sequence=full_name(row["nspname"], row["relname"]), last_value=row["last"], increment=row["increment"]
-            )
-            for row in rows_as_dicts(connection, query)
-        ]
+    return [
+        SequenceState(
+            sequence=full_name(row["nspname"], row["relname"]), last_value=row["last"], increment=row["increment"]
+        )
+        for row in rows_as_dicts(connection, query)
+    ]
+
+
+def sequence_names(connection: Connection) -> set[str]:
+    """Return the names of all sequences that the transaction sees."""
+    query: LiteralString = """
+    SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'
+    """
+    return {full_name(row["nspname"], row["relname"]) for row in rows_as_dicts(connection, query)}
 
 
 def unreadable(connection: Connection) -> dict[str, str]:
@@ -318,7 +326,7 @@ def unreadable(connection: Connection) -> dict[str, str]:
                       AND (x.grantee = 0 OR pg_catalog.pg_has_role(x.grantee, 'USAGE')))
     ORDER BY 3
     """
-    user = sql.Identifier(connection.info.user).as_string()
+    user = next(rows_as_dicts(connection, "SELECT pg_catalog.quote_ident(current_user) AS name"))["name"]
     found = {row["name"]: f"{row['mend']}{user}" for row in rows_as_dicts(connection, _CLOSED)}
     suspects = list(rows_as_dicts(connection, query))
     if suspects and not _may_open(connection, suspects[0]["object"]):  # the server may be set to let everybody

@@ -111,7 +111,11 @@ class RunningDump(Running):
         self._held.clear()
 
     def look(self, outbox: Outbox) -> bool:
-        """Hand out files that are new or finished since the last look; return True if pg_dump still runs."""
+        """Hand out files that are new or finished since the last look; return True if pg_dump still runs.
+
+        Raises:
+            SourceError: pg_dump failed, or wrote to a file after it had gone out; see also `runs`.
+        """
         running = self.runs(outbox)
         sizes = self._data_files()
         for path in [path for path, size in sizes.items() if size >= SMALL]:
@@ -133,6 +137,9 @@ class RunningDump(Running):
                 pack = self._packer.pack(small)
                 self._hand_out(pack, outbox)
                 outbox.finish(pack)
+        if not running:
+            for name in list(self._held):
+                self._release(name)
         return running
 
     def _hold(self, path: Path) -> None:
@@ -165,11 +172,8 @@ class RunningDump(Running):
         """Return every file of the dump with what it holds, handed out or not.
 
         Raises:
-            SourceError: the table of contents cannot be read, it names data that no file has, or a file grew after it
-                had gone out.
+            SourceError: the table of contents cannot be read, or names data that no file has.
         """
-        for name in list(self._held):
-            self._release(name)
         listing = run_tool(find_tool("pg_restore", at_least=tool.version), ["--list", str(self._folder)], variables)
         if listing.returncode != 0:
             raise SourceError(f"{self._endpoint}: the new dump cannot be listed: {tool_message(listing.stderr)}")

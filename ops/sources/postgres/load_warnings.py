@@ -53,7 +53,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_|^information
 _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
 _CALL = re.compile(r'(?:("[^"]+"|\w+)\s*\.\s*)?("[^"]+"|\w+)\s*\(')
 _READ = re.compile(
-    r'\b(?:from|join|into|update|only)\s+(?:("[^"]+"|\w+)\s*\.\s*)?("[^"]+"|\w+)(?!\s*[(.\w])', re.IGNORECASE
+    r'\b(?:from|join|into|update|only)\s+(?:("[^"]+"|\w+)\s*\.\s*)?("[^"]+"|\w+)\b(?!\s*[(.])', re.IGNORECASE
 )
 
 

@@ -92,10 +92,12 @@ class PostgresDatabase:
             major, version = server_version(connection)
             tool = find_tool("pg_dump", at_least=version)
             _lock(connection, self.endpoint)
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            snapshot, snapshot_at = _export(connection)
             # before pg_dump reads them: they stand outside of snapshots, and a copy must not be behind what is recorded
             sequences = catalog_queries.sequences(connection)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot, snapshot_at = _export(connection)
+            names = catalog_queries.sequence_names(connection)
+            sequences = [state for state in sequences if state.sequence in names]
             found = catalog_queries.tables(connection)
             as_record = _as_record(found, major)
             taken = self._taken(connection, found)
@@ -148,9 +150,10 @@ class PostgresDatabase:
         """Describe what is in it now, hashed as in the record that it is to be compared with."""
         with self._session() as connection:
             major, _ = server_version(connection)
+            sequences = catalog_queries.sequences(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, _ = _export(connection)
-            found, sequences = catalog_queries.tables(connection), catalog_queries.sequences(connection)
+            found = catalog_queries.tables(connection)
             as_record = _as_record(found, major, like)
             with self._session(snapshot) as second, Fingerprints((connection, second), found, as_record) as prints:
                 tables, objects = prints.result()
