@@ -3,6 +3,8 @@
 .PHONY: help up down destroy recover preview shell status test test-all bench check format lock clean
 STACK ?= staging
 RUN := tools/run
+# Four, because many tests wait: for engines, containers and servers. Groups are made in tests/conftest.py.
+PARALLEL := -n 4 --dist loadscope --no-loadscope-reorder
 VERBS := $(RUN) python -m tools.environment --stack $(STACK)
 
 help: ## list the verbs
@@ -30,10 +32,12 @@ down: ## stop everything that `up` started; data stays, and `up` continues from 
 	@$(VERBS) down
 
 test: ## run the tests (sampled where trying everything takes long; the seed is printed)
-	@$(RUN) python -m tools.lanes --second-try 5 -m "not all"
+	@$(RUN) python -m tests.prepare
+	@$(RUN) pytest $(PARALLEL) --reruns 1 -m "not all"
 
 test-all: ## run every test, at every point
-	@$(RUN) python -m tools.lanes --timeout 1800
+	@$(RUN) python -m tests.prepare
+	@$(RUN) pytest $(PARALLEL) --timeout 1800
 
 bench: ## measure backups beside the usual tools, on an idle machine (40 minutes), into docs/benchmarks
 	@$(RUN) python -m bench.backup $(BENCH)

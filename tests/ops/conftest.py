@@ -101,29 +101,49 @@ GRANT SELECT ON customers TO reporting;
 """
 
 
-@pytest.fixture
-def shop(cluster, admin, app, request):
-    """A database `shop` owned by doadmin whose objects the app made, as after a deploy. Yields its name."""
-    name = "shop"
+TEMPLATE = "template_of_shop"
+
+
+@pytest.fixture(scope="session")
+def shop_template(cluster):
+    """The database of `shop`, made once; each test gets a copy of its files."""
+    admin, app = as_role(cluster, "doadmin"), as_role(cluster, "app")
     with admin.connect() as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
-        connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-        connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {name} TO app")
-        connection.execute(f"ALTER DATABASE {name} SET search_path TO public, audit")
-    with admin.on(name).connect() as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
+    with admin.on(TEMPLATE).connect() as connection:
         connection.execute("GRANT USAGE, CREATE ON SCHEMA public TO app")
         connection.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO app")
         connection.execute("CREATE SCHEMA audit")
         connection.execute("GRANT USAGE, CREATE ON SCHEMA audit TO app")
         connection.execute("GRANT USAGE ON SCHEMA audit TO reporting")
-    with app.on(name).connect() as connection:
+    with app.on(TEMPLATE).connect() as connection:
         connection.execute("SET search_path TO public")
         connection.execute(SHOP)
-    yield name
+    return TEMPLATE
+
+
+def _copied(admin, template, name):
+    """Copy the template, with the settings of a database, which a copy of it does not get."""
+    with admin.connect() as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        connection.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {name} TO app")
+        connection.execute(f"ALTER DATABASE {name} SET search_path TO public, audit")
+
+
+def _dropped(cluster):
     with cluster.connect() as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'shop%'").fetchall()
         for (found,) in names:
             connection.execute(f'DROP DATABASE "{found}" WITH (FORCE)')
+
+
+@pytest.fixture
+def shop(cluster, admin, shop_template):
+    """A database `shop` owned by doadmin whose objects the app made, as after a deploy. Yields its name."""
+    _copied(admin, shop_template, "shop")
+    yield "shop"
+    _dropped(cluster)
 
 
 @pytest.fixture

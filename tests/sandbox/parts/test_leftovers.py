@@ -8,7 +8,9 @@ import sys
 
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import LABEL
-from tests.leftovers import killed_runs
+from tests.prepare import killed_runs
+
+REMOVE = "from tests.prepare import remove_leftovers; remove_leftovers()"
 
 
 def test_the_sandbox_of_a_killed_run_goes_and_that_of_a_live_one_stays(parts: ContainerParts) -> None:
@@ -18,7 +20,7 @@ def test_the_sandbox_of_a_killed_run_goes_and_that_of_a_live_one_stays(parts: Co
     parts.docker.run("volume", "create", "--label", f"{LABEL}={name}", f"ancla-{name}-data")
     parts.docker.run("network", "create", "--internal", "--label", f"{LABEL}={name}", f"ancla-{name}-public")
     assert name in killed_runs(parts.docker)
-    said = subprocess.run([sys.executable, "-m", "tests.leftovers"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", REMOVE], capture_output=True, text=True, check=True).stdout
     assert f"tests: removing the sandbox {name} of a run that was killed\n" in said
     assert name not in killed_runs(parts.docker)
     for kind in ("volume", "network"):

@@ -14,7 +14,7 @@ import pytest
 from tests.hosts.staging import CANARY_PASSWORD, CANARY_VARIABLE, Staging
 from tools.environment import ROOT
 
-pytestmark = [pytest.mark.hosts, pytest.mark.containers]
+pytestmark = [pytest.mark.hosts, pytest.mark.containers, pytest.mark.last]
 CANARIES = {"database password": CANARY_PASSWORD, "app variable": CANARY_VARIABLE}
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.hosts.staging import Staging
 from tests.sandbox import openapi
 
-pytestmark = [pytest.mark.hosts, pytest.mark.containers]
+pytestmark = [pytest.mark.hosts, pytest.mark.containers, pytest.mark.last]
 
 
 def test_every_answer_fits_the_api_description(staging: Staging) -> None:
