@@ -38,8 +38,8 @@ def runtime(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("ANCLA_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
 
 
-@pytest.fixture(autouse=True)
-def sessions_of_tests(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def sessions_of_tests():
     """Give a session that a test opens the `search_path` of the database, as an app has it; ours have a fixed one."""
     real = Endpoint.connect
 
@@ -47,7 +47,9 @@ def sessions_of_tests(monkeypatch):
         ours = f"{os.sep}tests{os.sep}" not in sys._getframe(1).f_code.co_filename
         return real(self, **({} if ours else {"own_search_path": True}), **more)
 
-    monkeypatch.setattr(Endpoint, "connect", connect)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Endpoint, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")

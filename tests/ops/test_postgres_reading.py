@@ -144,7 +144,9 @@ CLOSED = {
     "a table": ("CREATE TABLE public.hidden (a int)", "public.hidden", "GRANT SELECT ON TABLE public.hidden TO app"),
     "a sequence": ("CREATE SEQUENCE public.seq", "public.seq", "GRANT SELECT ON SEQUENCE public.seq TO app"),
     "a schema": (
-        "CREATE SCHEMA shut; CREATE TABLE shut.t (a int); GRANT SELECT ON shut.t TO app", "shut.t (its schema)", "GRANT USAGE ON SCHEMA shut TO app"
+        "CREATE SCHEMA shut; CREATE TABLE shut.t (a int); GRANT SELECT ON shut.t TO app",
+        "shut.t (its schema)",
+        "GRANT USAGE ON SCHEMA shut TO app",
     ),
     "a large object": ("SELECT lo_create(99999)", "large object 99999", "GRANT SELECT ON LARGE OBJECT 99999 TO app"),
     "hidden rows": (
