@@ -51,12 +51,13 @@ class _Script:
         self.types = dict(TYPES)
         self.schemas = ["public"]
         self.tables: list[str] = []
+        self.unlogged = set[str]()
 
     def flag(self) -> bool:
         return self.draw(st.booleans())
 
     def one_of(self, values):
-        return self.draw(st.sampled_from(list(values)))
+        return self.draw(st.sampled_from(sorted(values) if isinstance(values, set) else list(values)))
 
     def name(self) -> str:
         self.count += 1
@@ -81,7 +82,7 @@ def _schema(script: _Script) -> None:
 def _enum(script: _Script) -> None:
     name, labels = script.in_schema(), [f"l{i}" for i in range(script.draw(st.integers(2, 6)))]
     script.add(f"CREATE TYPE {name} AS ENUM ({', '.join(map(repr, labels))})")
-    script.types[name] = f"(ARRAY{labels})[1 + {{n}} % {len(labels)}]::{name.replace('{', '{{').replace('}', '}}')}"
+    script.types[name] = f"(ARRAY{labels})[1 + {{n}} % {len(labels)}]::{name}"
 
 
 def _domain(script: _Script) -> None:
@@ -93,7 +94,7 @@ def _domain(script: _Script) -> None:
 def _composite(script: _Script) -> None:
     name, kind = script.in_schema(), script.one_of(PLAIN)
     script.add(f"CREATE TYPE {name} AS (a {kind}, b text)")
-    script.types[name] = f"ROW({TYPES[kind]}, 'x, \"y\"')"
+    script.types[name] = f"ROW({TYPES[kind]}, 'x, \"y\"')::{name}"
 
 
 def _range(script: _Script) -> None:
@@ -113,15 +114,17 @@ def _table(script: _Script) -> None:
     if script.flag():
         defined.append("CHECK (id <> -1)")
     inherits = script.flag() and script.tables and not identity
+    unlogged = script.one_of(["", "", "UNLOGGED"])
+    script.unlogged |= {name} if unlogged else set()
     script.add(
-        f"CREATE {script.one_of(['', '', 'UNLOGGED'])} TABLE {name} ({', '.join(defined)})"
+        f"CREATE {unlogged} TABLE {name} ({', '.join(defined)})"
         + (f" WITH (fillfactor = {script.one_of([50, 90])})" if script.flag() else "")
     )
     rows = script.draw(st.integers(0, 60))
     names = ["id", *(column for column, _ in columns)]
     values = [
         "n",
-        *(script.types[kind].replace("{n}", "n").replace("{{", "{").replace("}}", "}") for _, kind in columns),
+        *(script.types[kind].replace("{n}", "n") for _, kind in columns),
     ]
     overriding = "OVERRIDING SYSTEM VALUE " if identity else ""
     script.add(
@@ -147,7 +150,7 @@ def _partitioned(script: _Script) -> None:
         if way == "HASH"
         else "int"
     )
-    value = script.types[kind].replace("{n}", "n").replace("{{", "{").replace("}}", "}")
+    value = script.types[kind].replace("{n}", "n")
     script.add(f"CREATE TABLE {name} (k {kind}, id int, note text) PARTITION BY {way} (k)")
     leaves = {
         "HASH": [f"FOR VALUES WITH (MODULUS 3, REMAINDER {i})" for i in range(3)],
@@ -197,40 +200,56 @@ def _function(script: _Script) -> None:
 
 
 def _on_a_table(script: _Script) -> None:
-    if not script.tables:
-        return
-    table, name = script.one_of(script.tables), script.name()
-    function = script.in_schema()
-    what = script.one_of(
-        ["policy", "trigger", "rule", "statistics", "comment", "grant", "view", "matview", "publication"]
-    )
-    match what:
-        case "policy":
-            script.add(f"CREATE POLICY {name} ON {table} FOR SELECT TO reporting USING (id > 3)")
-            script.add(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-        case "trigger":
-            script.add(
-                f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS"
-                " $f$ BEGIN RAISE EXCEPTION 'never in a restore'; END $f$"
-            )
-            script.add(f"CREATE TRIGGER {name} AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()")
-        case "rule":
-            script.add(f"CREATE RULE {name} AS ON DELETE TO {table} DO INSTEAD NOTHING")
-        case "statistics":
-            script.add(f"CREATE STATISTICS {script.in_schema()} ON id, (id + 1) FROM {table}")
-        case "comment":
-            script.add(f"COMMENT ON TABLE {table} IS {script.literal()}")
-            script.add(f"COMMENT ON COLUMN {table}.id IS {script.literal()}")
-        case "grant":
-            script.add(f"GRANT SELECT, UPDATE (id) ON {table} TO reporting {script.one_of(['', 'WITH GRANT OPTION'])}")
-            script.add(f"GRANT SELECT ON {table} TO PUBLIC")
-        case "view":
-            script.add(f"CREATE VIEW {script.in_schema()} AS SELECT id, count(*) FROM {table} GROUP BY id")
-        case "matview":
-            filled = script.one_of(["", "WITH NO DATA"])
-            script.add(f"CREATE MATERIALIZED VIEW {script.in_schema()} AS SELECT id FROM {table} {filled}")
-        case _:
-            script.add(f"CREATE PUBLICATION {name} FOR TABLE {table}")
+    if script.tables:
+        for statement in script.one_of(_ON_A_TABLE)(script, script.one_of(script.tables)):
+            script.add(statement)
+
+
+def _policy(script: _Script, table: str) -> list[str]:
+    policy = f"CREATE POLICY {script.name()} ON {table} FOR SELECT TO reporting USING (id > 3)"
+    return [policy, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"]
+
+
+def _trigger(script: _Script, table: str) -> list[str]:
+    function, body = script.in_schema(), "BEGIN RAISE EXCEPTION 'never in a restore'; END"
+    return [
+        f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $f$ {body} $f$",
+        f"CREATE TRIGGER {script.name()} AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()",
+    ]
+
+
+def _comments(script: _Script, table: str) -> list[str]:
+    return [f"COMMENT ON TABLE {table} IS {script.literal()}", f"COMMENT ON COLUMN {table}.id IS {script.literal()}"]
+
+
+def _grants(script: _Script, table: str) -> list[str]:
+    option = script.one_of(["", "WITH GRANT OPTION"])
+    return [f"GRANT SELECT, UPDATE (id) ON {table} TO reporting {option}", f"GRANT SELECT ON {table} TO PUBLIC"]
+
+
+def _view(script: _Script, table: str) -> list[str]:
+    return [f"CREATE VIEW {script.in_schema()} AS SELECT id, count(*) FROM {table} GROUP BY id"]
+
+
+def _materialized(script: _Script, table: str) -> list[str]:
+    filled = script.one_of(["", "WITH NO DATA"])
+    return [f"CREATE MATERIALIZED VIEW {script.in_schema()} AS SELECT id FROM {table} {filled}"]
+
+
+def _small(script: _Script, table: str) -> list[str]:
+    name = script.name()
+    rule = f"CREATE RULE {name} AS ON DELETE TO {table} DO INSTEAD NOTHING"
+    statistics = f"CREATE STATISTICS {script.in_schema()} ON id, (id + 1) FROM {table}"
+    publication = f"CREATE PUBLICATION {name} FOR TABLE {table}"
+    return [script.one_of([rule, statistics, *([] if table in script.unlogged else [publication])])]
+
+
+_ON_A_TABLE = (_policy, _trigger, _comments, _grants, _view, _materialized, _small)
+
+
+_OTHERS = {"sequence", "large object", "default privileges", "collation", "foreign", "aggregate", "cast"}
+AWAITED = {"cast"}
+"""What restores do not make yet (the branch pgrestore); empty it then."""
 
 
 def _others(script: _Script) -> None:
