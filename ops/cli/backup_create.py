@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ops.backup.create import BackupJob, create
@@ -182,6 +183,11 @@ def show_command(
             entry.key, entry.holds, formatting.size(entry.size), formatting.size(entry.file_size), entry.sha256[:16]
         )
     console.out.print(objects)
+    for title, field in (("may fail in a restore", "warnings"), ("not restored", "not_restored")):
+        for line in getattr(record, field, ()):
+            console.out.print(f"[yellow]{title}[/yellow]: {escape(line)}")
+    for line in getattr(record, "not_compared", ()):
+        console.out.print(f"not compared: {escape(line)}")
     console.out.print("by hand: RESTORE.md in its folder")
 
 
