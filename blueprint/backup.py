@@ -47,6 +47,8 @@ class PostgresqlSource(Settings):
 
     `version` is the server's major: the droplet gets that one's client programs. `password` names a variable in
     `secrets.app`. `stanza` names the pgBackRest stanza of that server, where it has one.
+    `ca_certificate` (PEM) is the authority that the server's certificate is verified against, with the name `host`.
+    Without it the connection must be encrypted, unless `host` is the droplet itself or `sslmode` is set.
     """
 
     kind: Literal["postgresql"] = "postgresql"
@@ -57,6 +59,17 @@ class PostgresqlSource(Settings):
     database: PostgresName
     user: PostgresName
     password: EnvironmentVariable
+    sslmode: Literal["disable", "prefer", "require"] | None = None
+    ca_certificate: (
+        Annotated[
+            str,
+            Written(
+                r"-----BEGIN CERTIFICATE-----\n[\s\S]+",
+                "is not a certificate in PEM form: it begins with -----BEGIN CERTIFICATE-----",
+            ),
+        ]
+        | None
+    ) = None
     stanza: Slug | None = None
 
 

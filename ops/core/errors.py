@@ -9,6 +9,8 @@
     │   └── RemoteCommandError           the command ran on the machine and failed
     ├── DatabaseUnreachableError         a database server does not answer, or refuses the login
     ├── SourceError                      what is to be backed up cannot be read
+    │   └── DatabaseError                a PostgreSQL server refused a statement, or the connection broke
+    │       └── DatabaseUnreachableError no connection: no answer, a wrong password, an unverified certificate
     ├── BusyError                        another run is at the same work
     ├── SpoolError                       no room, or no right to write, on this machine's disk
     ├── StoreError                       the bucket or folder of the backups does not answer as it should
@@ -61,12 +63,16 @@ class RemoteCommandError(SshError):
         self.stderr = stderr
 
 
-class DatabaseUnreachableError(OpsError):
-    """A database server does not answer, or refuses the login: a source's, a restore target's or a scratch one's."""
-
-
 class SourceError(OpsError):
     """What is to be backed up cannot be read."""
+
+
+class DatabaseError(SourceError):
+    """A PostgreSQL server refused a statement, or the connection broke: of a source, a target or a scratch server."""
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """No connection to a PostgreSQL server: no answer, a wrong password, a certificate or no such database."""
 
 
 class BusyError(OpsError):

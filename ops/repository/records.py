@@ -56,10 +56,6 @@ def shown_name(name: str | bytes) -> str:
     return text.replace("\\", "\\\\") if "\\x" in text else text
 
 
-def _unsaid(value: object) -> bool:
-    return not value
-
-
 RECORDS: dict[str, type[KindRecord]] = {}
 """Every kind of record by its name; defining one enters it."""
 
@@ -93,7 +89,8 @@ class KindRecord(Record):
 class TableFingerprint(Record):
     """Rows and content of one table in the dump's own snapshot; `hash` does not depend on the order of rows.
 
-    `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality;
+    A partitioned table is one, whichever partition holds a row. A row of PostgreSQL is ROW(columns by name), without
+    generated columns. `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality;
     `text`: sum(hashtextextended(row::text, 0)), where a column's type has no hash that survives a restore; or
     `sha256`, of SQLite: the sum, modulo 2^256, of the SHA-256 of each row with the storage class of each value.
     """
@@ -102,6 +99,10 @@ class TableFingerprint(Record):
     rows: int = Field(ge=0)
     method: Literal["record", "text", "sha256"]
     hash: str
+
+    def plus(self, other: TableFingerprint) -> TableFingerprint:
+        """Return the fingerprint of this one's rows and those of `other`, which is of the same table."""
+        return self.model_copy(update={"rows": self.rows + other.rows, "hash": str(int(self.hash) + int(other.hash))})
 
     def emptied(self) -> TableFingerprint:
         """Return what the table is like without its rows."""
@@ -152,14 +153,15 @@ class PostgresRecord(KindRecord):
     """A PostgreSQL database as it was dumped.
 
     `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
-    `not_compared` names what differs by nature, `not_restored` what no restore brings back. `only_tables` and
-    `without_tables` are the patterns that it was dumped with: where there are any, the rows of `left_out` are not in
-    it, though the tables are.
+    `not_compared` names what differs by nature, `not_restored` what no restore brings back, `warnings` what a restore
+    may fail to make, with the statement that would mend it in the source. `partitions` are the leaves of each
+    partitioned table. `only_tables` and `without_tables` are the patterns that it was dumped with: where there are any,
+    the rows of the tables and partitions of `left_out` are not in it, though they are defined.
+    `owners` own what a restore makes. `special_owners` own nothing but objects that often only a superuser may make
+    (publications, foreign servers, languages, …): each with those objects, which a restore can do without.
     `memberships` says which of its roles may act as which, `superusers` which of them (or the role that dumped) is one:
     whoever restores it needs the like, and a drill's scratch server has the like. `superuser_extensions` are those that
     the role that dumped it may not create on the source's server.
-    From `owner` on, nothing stands in an older manifest, nor in a newer one where there is nothing to say: a field with
-    its default would change the digest of every manifest before it.
     """
 
     kind: Literal["postgresql"] = "postgresql"
@@ -184,18 +186,22 @@ class PostgresRecord(KindRecord):
     not_compared: tuple[str, ...] = ()
     only_tables: tuple[str, ...] = ()
     without_tables: tuple[str, ...] = ()
-    owner: str | None = Field(default=None, exclude_if=_unsaid)
-    connection_limit: int = Field(default=-1, exclude_if=lambda limit: limit == -1)
-    role_options: tuple[RoleOption, ...] = Field(default=(), exclude_if=_unsaid)
-    comment: str | None = Field(default=None, exclude_if=_unsaid)
-    not_restored: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
-    locale_provider: Literal["libc", "icu", "builtin"] | None = Field(default=None, exclude_if=_unsaid)
-    locale: str | None = Field(default=None, exclude_if=_unsaid)
-    icu_rules: str | None = Field(default=None, exclude_if=_unsaid)
-    tablespaces: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
-    memberships: tuple[Membership, ...] = Field(default=(), exclude_if=_unsaid)
-    superusers: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
-    superuser_extensions: tuple[str, ...] = Field(default=(), exclude_if=_unsaid)
+    owner: str | None = None
+    connection_limit: int = -1
+    role_options: tuple[RoleOption, ...] = ()
+    comment: str | None = None
+    not_restored: tuple[str, ...] = ()
+    locale_provider: Literal["libc", "icu", "builtin"] | None = None
+    locale: str | None = None
+    icu_rules: str | None = None
+    tablespaces: tuple[str, ...] = ()
+    partitions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    special_owners: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    memberships: tuple[Membership, ...] = ()
+    superusers: tuple[str, ...] = ()
+    superuser_extensions: tuple[str, ...] = ()
 
     @property
     def named_roles(self) -> tuple[str, ...]:
@@ -206,11 +212,6 @@ class PostgresRecord(KindRecord):
     def partial(self) -> bool:
         """Whether something was left out on purpose."""
         return bool(self.only_tables or self.without_tables)
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """The tables whose rows were left out on purpose."""
-        return tuple(t.table for t in self.tables if not takes(t.table, self.only_tables, self.without_tables))
 
     @property
     def readable_from(self) -> str:
@@ -226,6 +227,10 @@ class PostgresRecord(KindRecord):
     def rows(self) -> int:
         """Rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+    def leaves_of(self, tables: Collection[str]) -> tuple[str, ...]:
+        """Return the tables and partitions that hold the rows of these tables."""
+        return tuple(leaf for table in tables for leaf in self.partitions.get(table, (table,)))
 
     def with_rows_of(self, tables: Collection[str]) -> PostgresRecord:
         """Return what a copy is like that has the rows of these tables alone: the others are there, and empty."""
@@ -414,6 +419,7 @@ def notes(record: AnyRecord) -> list[str]:
     """Return what a backup says of itself that its reader must know, one line each, first what is not in it."""
     labels = {
         "not_kept": "not kept",
+        "warnings": "may fail in a restore",
         "not_restored": "not restored",
         "not_compared": "not compared",
         "unsound": "not sound in the source",

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import psycopg
 from psycopg import sql
 
-from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
+from ops.core.errors import DatabaseError, RestoreError, RestoreRefusedError, SourceError
 from ops.sources.postgres.target import comment, cut
 from ops.sources.postgres.tools import Connection, Endpoint, one_line
 
@@ -189,7 +189,7 @@ def _rename(cluster: Cluster, *, away: str, to: str, via: str, report: Report) -
                 away = to
             finally:
                 _allow(connection, away, allowed=True)
-    except psycopg.Error as error:
+    except DatabaseError as error:
         raise RestoreError(f"{cluster.admin}: cannot rename {away} to {to}: {one_line(error)}") from None
 
 
@@ -214,7 +214,7 @@ def _anywhere(cluster: Cluster, *names: str) -> Generator[Connection]:
 def _comment(cluster: Cluster, database: str, text: str, *, via: str) -> None:
     try:
         comment(cluster.admin, database, text, via=via)
-    except psycopg.Error as error:
+    except DatabaseError as error:
         raise RestoreError(f"{cluster.admin}: cannot comment on {database}: {one_line(error)}") from None
 
 

@@ -30,16 +30,19 @@ def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
     known = [table.table for table in record.tables]
     for table in tables:
         if table not in known:
-            raise RestoreRefusedError(f"{manifest.id}: has no table {table}; {_advice(table, known)}")
+            raise RestoreRefusedError(f"{manifest.id}: has no table {table}; {_advice(table, record)}")
         if table in record.left_out:
             raise RestoreRefusedError(f"{manifest.id}: has no rows of {table}: backup.tables left them out")
-    wanted = {f"table {_words(plain_name(table))}" for table in tables}
+    wanted = {f"table {_words(plain_name(table))}" for table in record.leaves_of(tables)}
     in_packs = wanted - {_words(entry.holds) for entry in manifest.objects if ROWS_FILE.fullmatch(entry.file)}
     objects = tuple(entry for entry in manifest.objects if _is_needed(entry, wanted, in_packs))
     return manifest.model_copy(update={"source": record.with_rows_of(tables), "objects": objects})
 
 
-def _advice(table: str, known: list[str]) -> str:
+def _advice(table: str, record: PostgresRecord) -> str:
+    if root := next((root for root, leaves in record.partitions.items() if table in leaves), None):
+        return f"it is a partition of {root}: restore that table"
+    known = [each.table for each in record.tables]
     same = [name for name in known if name.endswith(f".{table}")]
     if near := same or get_close_matches(table, known, n=_NEAR, cutoff=0.8):
         return f"is it {' or '.join(near)}?"

@@ -72,7 +72,13 @@ def own_server(stack: LoadedStack, setting: PostgresqlSource) -> Generator[Endpo
             f"`pulumi config set --secret --path 'ancla:secrets.app.{setting.password}'`, then `pulumi up`"
         )
     endpoint = Endpoint(
-        host=setting.host, port=setting.port, user=setting.user, password=password, database=setting.database
+        host=setting.host,
+        port=setting.port,
+        user=setting.user,
+        password=password,
+        database=setting.database,
+        ca_certificate=setting.ca_certificate,
+        sslmode=setting.sslmode,
     )
     if stack.on_machine:
         yield endpoint

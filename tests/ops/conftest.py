@@ -25,7 +25,7 @@ from ops.core.errors import ToolError
 from ops.repository.stores.folder import FolderStore
 from ops.repository.stores.s3 import S3Store
 from ops.sources.postgres.source import PostgresDatabase
-from ops.sources.postgres.tools import find_tool
+from ops.sources.postgres.tools import Endpoint, find_tool
 from ops.stack import ssh
 from ops.stack.init import make_key
 from sandbox.parts.authority import cache_folder
@@ -36,6 +36,20 @@ from tests.ops.pg_server import as_role, free_port, serving
 def runtime(tmp_path_factory, monkeypatch):
     """Locks of this test alone, whatever runs beside it."""
     monkeypatch.setenv("ANCLA_RUNTIME", str(tmp_path_factory.mktemp("runtime")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions_of_tests():
+    """Give a session that a test opens the `search_path` of the database, as an app has it; ours have a fixed one."""
+    real = Endpoint.connect
+
+    def connect(self, **more):
+        ours = f"{os.sep}tests{os.sep}" not in sys._getframe(1).f_code.co_filename
+        return real(self, **({} if ours else {"own_search_path": True}), **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Endpoint, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")

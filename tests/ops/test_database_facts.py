@@ -310,22 +310,6 @@ def test_names_with_dots_are_told_apart(own, backup, restore):
     assert (report.rows, report.skipped) == (2, [])
 
 
-def test_a_manifest_from_before_odd_names_were_quoted_still_fits(own):
-    source = own('CREATE TABLE public."v1.2" (id serial, feels xml)', "INSERT INTO public.\"v1.2\" (feels) VALUES ('')")
-    new = source.fingerprint()
-    assert new.tables[0].table == 'public."v1.2"'
-    old = new.model_copy(
-        update={
-            "tables": (new.tables[0].model_copy(update={"table": "public.v1.2"}),),
-            "sequences": (new.sequences[0].model_copy(update={"sequence": "public.v1.2_id_seq"}),),
-        }
-    )
-    assert source.check(old) == []
-    with source.endpoint.connect() as connection:
-        connection.execute('DELETE FROM public."v1.2"')
-    assert [difference.what for difference in source.check(old)] == ["public.v1.2"]
-
-
 def test_an_object_too_large_to_be_read_at_once_is_compared_by_its_pieces(own, monkeypatch):
     source = own("SELECT lo_create(7), lo_create(8)", "SELECT lo_put(7, 0, repeat('x', 300)::bytea)")
     with source.endpoint.connect() as connection:

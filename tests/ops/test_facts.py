@@ -12,7 +12,7 @@ def facts(app, shop):
 
     def read(name, as_record=None):
         with app.on(shop).connect() as connection:
-            connection.execute(catalog_queries.SESSION)
+            catalog_queries.prepare_session(connection)
             (table,) = [t for t in catalog_queries.tables(connection) if t.name == name]
             return catalog_queries.fingerprint(
                 connection, table, as_record=table.hashable if as_record is None else as_record
@@ -68,7 +68,7 @@ def test_rows_that_a_policy_hides_are_an_error_and_not_missed(admin, app, shop):
 
 def test_what_cannot_be_compared_is_named(source):
     record = source.fingerprint()
-    assert record.not_compared == ("public.counted: materialized view, filled anew by a restore",)
+    assert record.not_compared == ("public.counted: materialized view, filled again by a restore",)
     assert "public.counted" not in {table.table for table in record.tables}
 
 

@@ -84,14 +84,15 @@ def links_of(endpoint, target):
     [
         (["public.Odd name; x", "public.empty"], []),
         (["public.orders"], ["orders_customer_fkey"]),
-        (["public.two  words", "public.regions_1"], ["two  words_customer_fkey", "two  words_id_fkey"]),
-        (["public.two  words", "public.regions_1", "public.regions_2", "public.customers", "public.tree"], []),
+        (["public.two  words", "public.tree"], ["two  words_customer_fkey", "two  words_id_fkey"]),
+        (["public.two  words", "public.regions", "public.customers", "public.tree"], []),
     ],
-    ids=["an odd name", "a key to one left out", "keys to half a table", "no key is cut"],
+    ids=["an odd name", "a key to one left out", "two keys", "no key is cut"],
 )
 def test_chosen_tables_come_back_with_all_that_is_defined(job, cluster, admin, tables, links):
     report = run(job(*tables), silent)
-    assert rows_of(cluster, report.target) == sorted(set(tables) - {"public.empty"})
+    filled = {"public.regions_1", "public.regions_2"} if "public.regions" in tables else set()
+    assert rows_of(cluster, report.target) == sorted({*tables, *filled} - {"public.empty", "public.regions"})
     assert links_of(cluster, report.target) == [name for name in ALL_LINKS if name not in links]
     assert [item.rsplit(" ", 1)[-1] for item in report.left_out if "foreign" in item] == [
         name.rsplit(" ", 1)[-1] for name in links
@@ -141,7 +142,7 @@ def test_a_stream_is_restored_in_part_too(make, job, cluster):
     [
         ("public.order", r"is it public\.orders or public\.others\?"),
         ("customers", r"is it public\.customers\?"),
-        ("public.regions", r"is it public\.regions_\d or public\.regions_\d\?"),
+        ("public.regions_1", r"it is a partition of public\.regions: restore that table"),
         ("nowhere", "name it as `ops backup show` does"),
     ],
 )
@@ -181,7 +182,6 @@ def test_the_command_says_what_it_will_restore_and_what_it_has(ops, outputs, tmp
     assert (result["rows"], result["tables"], result["result"]) == (3050, 2, "equal")
     assert result["left_out"][-1] == "foreign key public.orders orders_customer_fkey"
     told = ops("restore", *chosen)
-    assert (
-        "not restored: rows of public.Odd name; x, public.customers, public.empty, public.events_2026, large"
-        in " ".join(told.stdout.split())
+    assert "not restored: rows of public.Odd name; x, public.customers, public.empty, public.events, large" in " ".join(
+        told.stdout.split()
     ), told.stderr

@@ -236,7 +236,7 @@ def _read(
     source = servers.readable_database(*copy, name)
     with source.endpoint.connect() as connection:
         if closed := catalog_queries.unreadable(connection):
-            raise SourceError(f"{source.endpoint.user} may not read {', '.join(closed[:3])}")
+            raise SourceError(f"{source.endpoint.user} may not read {', '.join([*closed][:3])}")
         differences = schema_differences(shape, schema(connection))
     record = source.fingerprint()
     facts = ForkedDatabase(database=name, rows=record.rows, tables=list(record.tables), schema_differences=differences)

@@ -1,29 +1,31 @@
-"""What a PostgreSQL database holds, read in the transaction of the caller: definitions by name, content by hash.
+"""Read what a PostgreSQL database holds in the transaction of the caller: definitions by name, content by hash.
 
-Traps that are avoided here: a row filtered by row-level security would be missed without a word (`row_security = off`
+Traps that are avoided here: a row filtered by row-level security would be missed silently (`row_security = off`
 makes it an error); a row's text depends on session settings (they are fixed); an enum hashes by its OID, which differs
-after a restore, and an OID column likewise (such tables are hashed as text); a column may be called like the table.
+after a restore, and an OID column likewise (such tables are hashed as text); a column may be called like the table;
+which partition holds a row, and the order of columns, may change in a restore (rows are compared by the root of the
+partition tree and by the columns' names); a table's own row type may have a cast of its owner's (rows are anonymous).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString, NamedTuple, cast
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from ops.repository.records import SequenceState, TableFingerprint
-from ops.sources.postgres.tools import Connection
+from ops.sources.postgres.tools import Connection, timeouts
 
-SESSION = """
-SET row_security = off; SET statement_timeout = 0; SET lock_timeout = '60s';
-SET idle_in_transaction_session_timeout = 0;
-SET search_path = ''; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres';
-SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content'; SET quote_all_identifiers = off;
+SESSION: LiteralString = """
+SET row_security = off; SET lock_timeout = '60s'; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD';
+SET intervalstyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content';
+SET quote_all_identifiers = off
 """
+"""Settings of the sessions that read, beside the timeouts."""
 
 HASHABLE = (
     "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name", "char", "uuid",
@@ -38,31 +40,45 @@ _NOT_OF_EXTENSION = (
     " AND d.objid = c.oid AND d.deptype = 'e')"
 )
 
-_CATALOGS: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
-    ("pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'", "relowner", "relacl"),
-    ("pg_namespace WHERE nspname !~ '^pg_'", "nspowner", "nspacl"),
-    ("pg_proc", "proowner", "proacl"),
-    ("pg_type", "typowner", "typacl"),
-    ("pg_largeobject_metadata", "lomowner", "lomacl"),
-    ("pg_default_acl", "defaclrole", "defaclacl"),
-    ("pg_foreign_data_wrapper", "fdwowner", "fdwacl"),
-    ("pg_foreign_server", "srvowner", "srvacl"),
-    ("pg_language", "lanowner", "lanacl"),
-    ("pg_operator", "oprowner", "NULL"),
-    ("pg_opclass", "opcowner", "NULL"),
-    ("pg_opfamily", "opfowner", "NULL"),
-    ("pg_collation", "collowner", "NULL"),
-    ("pg_conversion", "conowner", "NULL"),
-    ("pg_ts_config", "cfgowner", "NULL"),
-    ("pg_ts_dict", "dictowner", "NULL"),
-    ("pg_statistic_ext", "stxowner", "NULL"),
-    ("pg_publication", "pubowner", "NULL"),
+_CATALOGS: tuple[tuple[LiteralString, LiteralString, LiteralString, LiteralString], ...] = (
+    (
+        "pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relpersistence <> 't'",
+        "relowner",
+        "relacl",
+        "false",
+    ),
+    ("pg_namespace WHERE nspname !~ '^pg_'", "nspowner", "nspacl", "false"),
+    (
+        "pg_proc p JOIN pg_catalog.pg_language l ON l.oid = prolang",
+        "proowner",
+        "proacl",
+        "NOT lanpltrusted",
+    ),
+    ("pg_type p", "typowner", "typacl", "typtype = 'b' AND typelem = 0"),
+    ("pg_largeobject_metadata", "lomowner", "lomacl", "false"),
+    ("pg_default_acl", "defaclrole", "defaclacl", "true"),
+    ("pg_foreign_data_wrapper", "fdwowner", "fdwacl", "true"),
+    ("pg_foreign_server", "srvowner", "srvacl", "true"),
+    ("pg_language", "lanowner", "lanacl", "true"),
+    ("pg_operator", "oprowner", "NULL", "false"),
+    ("pg_opclass", "opcowner", "NULL", "true"),
+    ("pg_opfamily", "opfowner", "NULL", "true"),
+    ("pg_collation", "collowner", "NULL", "false"),
+    ("pg_conversion", "conowner", "NULL", "false"),
+    ("pg_ts_config", "cfgowner", "NULL", "false"),
+    ("pg_ts_dict", "dictowner", "NULL", "false"),
+    ("pg_statistic_ext", "stxowner", "NULL", "false"),
+    ("pg_publication", "pubowner", "NULL", "true"),
 )
-"""Where the server keeps what pg_dump gives an owner."""
+"""Where the server keeps what pg_dump gives an owner: catalogue, owner, grants, and of which a restore can do without.
+
+These last are what often only a superuser may make: nobody's rows depend on a publication or on a foreign server.
+"""
 
 _OBJECTS: LiteralString = " UNION ALL ".join(
-    f"SELECT tableoid AS class, oid, {owner} AS owner, {acl}::pg_catalog.aclitem[] AS acl FROM pg_catalog.{catalog}"  # noqa: S608  # made of constants
-    for catalog, owner, acl in _CATALOGS
+    f"SELECT {'p.' if ' p' in catalog else ''}tableoid AS class, {'p.' if ' p' in catalog else ''}oid AS oid,"  # noqa: S608  # made of constants
+    f" {owner} AS owner, {acl}::pg_catalog.aclitem[] AS acl, {special} AS special FROM pg_catalog.{catalog}"
+    for catalog, owner, acl, special in _CATALOGS
 )
 
 _MADE_BY_USERS = (
@@ -71,45 +87,84 @@ _MADE_BY_USERS = (
 )
 """Neither the server's own, nor an extension's (whose owner is often another), nor a part of something else."""
 
+_OWNERS: LiteralString = f"""
+SELECT r.rolname::text AS name, bool_and(o.special) AS special,
+       array_agg(pg_catalog.pg_describe_object(o.class, o.oid, 0) ORDER BY 1) FILTER (WHERE o.special) AS objects
+FROM ({_OBJECTS}) o JOIN pg_catalog.pg_roles r ON r.oid = o.owner
+WHERE {_MADE_BY_USERS} AND r.rolname !~ '^pg_' GROUP BY 1 ORDER BY 1
+"""  # noqa: S608  # made of constants of this module
+
 _ROLES: LiteralString = f"""
 WITH o AS (SELECT * FROM ({_OBJECTS}) o WHERE {_MADE_BY_USERS}),
-named (role, owns) AS (
-  SELECT refobjid, deptype = 'o' FROM pg_catalog.pg_shdepend
+named (role) AS (
+  SELECT refobjid FROM pg_catalog.pg_shdepend
   WHERE dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
-    AND classid <> 'pg_catalog.pg_event_trigger'::pg_catalog.regclass  -- never restored
-  UNION ALL SELECT owner, true FROM o
-  UNION ALL SELECT x.grantee, false FROM o, pg_catalog.aclexplode(o.acl) x
-  UNION ALL SELECT x.grantee, false FROM o JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid,
+    AND classid NOT IN (  -- never restored, or without an owner in a dump
+      'pg_catalog.pg_event_trigger'::pg_catalog.regclass, 'pg_catalog.pg_extension'::pg_catalog.regclass
+    )
+  UNION ALL SELECT owner FROM o
+  UNION ALL SELECT x.grantee FROM o, pg_catalog.aclexplode(o.acl) x
+  UNION ALL SELECT x.grantee FROM o JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid,
     pg_catalog.aclexplode(a.attacl) x WHERE o.class = 'pg_catalog.pg_class'::pg_catalog.regclass
-  UNION ALL SELECT unnest(polroles), false FROM pg_catalog.pg_policy
-  UNION ALL SELECT umuser, false FROM pg_catalog.pg_user_mappings
-  UNION ALL SELECT x.grantee, false FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) x
+  UNION ALL SELECT unnest(polroles) FROM pg_catalog.pg_policy
+  UNION ALL SELECT umuser FROM pg_catalog.pg_user_mappings
+  UNION ALL SELECT x.grantee FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) x
     WHERE n.nspname = 'public' AND x.grantee <> n.nspowner
 )
-SELECT r.rolname::text AS name, bool_or(owns) AS owner FROM named JOIN pg_catalog.pg_roles r ON r.oid = named.role
-WHERE r.rolname !~ '^pg_' GROUP BY 1 ORDER BY 1
+SELECT DISTINCT r.rolname::text AS name FROM named JOIN pg_catalog.pg_roles r ON r.oid = named.role
+WHERE r.rolname !~ '^pg_' ORDER BY 1
 """  # noqa: S608  # made of constants of this module
 
 _TABLES: LiteralString = f"""
-SELECT n.nspname, c.relname, c.relkind::text AS kind,
+SELECT c.oid, n.nspname, c.relname, c.relkind::text AS kind, rn.nspname AS root_schema, r.relname AS root_table,
        pg_catalog.has_table_privilege(c.oid, 'SELECT') AS readable,
        NOT EXISTS (
          SELECT FROM pg_catalog.pg_attribute a
          JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
          LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
          LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
            AND (coalesce(e.typname, t.typname)::text <> ALL (%(hashable)s)
                 OR coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace
                 OR NOT coalesce(l.collisdeterministic, true))
        ) AS hashable,
-       pg_catalog.pg_table_size(c.oid) AS bytes
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> '') AS generated,
+       coalesce(pg_catalog.pg_table_size(c.oid), 0) AS bytes
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm', 'f') AND c.relpersistence <> 't' AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION}
-ORDER BY 1, 2
+JOIN pg_catalog.pg_class r ON r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)
+JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't' AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION}
+ORDER BY 2, 3
 """  # noqa: S608  # made of constants of this module
 
+
+_CLOSED: LiteralString = f"""
+SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) || CASE
+         WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN ' (its schema)'
+         WHEN w.hidden THEN ' (row-level security hides rows)' ELSE '' END AS name,
+       CASE WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+              THEN pg_catalog.format('GRANT USAGE ON SCHEMA %I TO ', n.nspname)
+            WHEN w.hidden AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+              THEN pg_catalog.format('GRANT %I TO ', pg_catalog.pg_get_userbyid(c.relowner))
+            ELSE pg_catalog.format('GRANT SELECT ON %s %I.%I TO ', w.kind, n.nspname, c.relname) END AS mend
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+  AND d.objsubid = 0 AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid,
+LATERAL (SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+                c.relkind = 'r' AND pg_catalog.row_security_active(c.oid) AS hidden) w
+WHERE {_OWN_SCHEMA} AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'S')
+  AND (d.objid IS NULL OR c.oid = ANY (e.extconfig))
+  AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR w.hidden
+       OR NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+                             ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
+ORDER BY c.relkind DESC, n.nspname, c.relname
+"""  # noqa: S608  # made of constants of this module
+"""Tables that pg_dump locks and reads, those that an extension marks for dumps too, and sequences, closed to us."""
 
 _LARGE_OBJECTS: LiteralString = """
 SELECT count(*), coalesce(sum(hashtextextended(oid::text || md5(lo_get(oid)), 0)), 0)::text
@@ -141,12 +196,12 @@ def full_name(schema: str, name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """Return what `full_name` returned without the quotes: as pg_restore lists it, and as older manifests have it."""
+    """Return what `full_name` returned without the quotes: as pg_restore lists it."""
     return ".".join(name_parts(name))
 
 
 def name_parts(name: str) -> tuple[str, str]:
-    """Return schema and name of what `full_name` returned; of an older manifest, which quoted nothing, up to a dot."""
+    """Return schema and name of what `full_name` returned."""
     parts = _PARTS.fullmatch(name)
     assert parts is not None  # noqa: S101  # it fits any text
     schema, table = parts["quoted"] or parts["plain"], parts["name"]
@@ -163,39 +218,60 @@ def unquoted(part: str) -> str:
 
 
 class Table:
-    """A table as the catalogue shows it; `plain` is its name as older manifests have it."""
+    """A table, view or partition of the catalogue.
+
+    `root` is the table a person knows: the root of a partition tree, or the table itself. `columns` are those with data
+    of their own, by name; `generated` are computed from them.
+    """
 
     def __init__(self, row: dict[str, Any]) -> None:
+        self.oid: int = row["oid"]
         self.schema: str = row["nspname"]
         self.table: str = row["relname"]
         self.kind: str = row["kind"]
         self.readable: bool = row["readable"]
         self.hashable: bool = row["hashable"]
+        self.columns: list[str] = sorted(row["columns"])
+        self.generated: list[str] = sorted(row["generated"])
         self.bytes: int = row["bytes"]
         self.name = full_name(self.schema, self.table)
-        self.plain = f"{self.schema}.{self.table}"
+        self.root = full_name(row["root_schema"], row["root_table"])
+
+
+def prepare_session(connection: Connection) -> None:
+    """Set what a session needs that reads: fixed formats of values, no timeout, no rows hidden by policies."""
+    for name in timeouts(connection):
+        connection.execute("SELECT pg_catalog.set_config(%s, '0', false)", [name])
+    connection.execute(SESSION)
 
 
 def tables(connection: Connection) -> list[Table]:
-    """List ordinary tables and partitions ("r"), materialized views ("m") and foreign tables ("f") of the users."""
+    """List the users' tables and partitions ("r"), partitioned tables ("p"), materialized views and foreign tables."""
     return [Table(row) for row in rows_as_dicts(connection, _TABLES, {"hashable": list(HASHABLE)})]
 
 
 def fingerprint(connection: Connection, table: Table, *, as_record: bool) -> TableFingerprint:
-    """Count and hash one table, in any order of its rows: the rows themselves, or their text."""
-    row = sql.Identifier("ancla:row")  # `row.*` is the whole row even where a column has that very name
+    """Count and hash the rows of one table or partition, in any order: as anonymous records, or their text.
+
+    The result has the name of the root, and the hash is a sum: those of a partition tree's leaves add up to its own.
+    """
+    row = sql.Identifier("ancla:row")
+    record = sql.SQL("ROW({})").format(
+        sql.SQL(", ").join(sql.SQL("{}.{}").format(row, sql.Identifier(column)) for column in table.columns)
+    )
     expression = (
-        sql.SQL("pg_catalog.hash_record_extended({row}.*, 0)")
+        sql.SQL("pg_catalog.hash_record_extended({}, 0)")
         if as_record
-        else sql.SQL("pg_catalog.hashtextextended(({row}.*)::pg_catalog.text, 0)")
-    ).format(row=row)
+        else sql.SQL("pg_catalog.hashtextextended({}::pg_catalog.text, 0)")
+    ).format(record)
     query = sql.SQL(
         "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({hash}), 0)::pg_catalog.text FROM ONLY {table} AS {row}"
     ).format(hash=expression, table=sql.Identifier(table.schema, table.table), row=row)
-    counted = connection.execute(query).fetchone()
+    with connection.transaction(force_rollback=True):  # in a transaction: gives back the locks, and keeps the snapshot
+        counted = connection.execute(query).fetchone()
     assert counted is not None  # noqa: S101  # an aggregate always gives a row
     return TableFingerprint(
-        table=table.name, rows=counted[0], method="record" if as_record else "text", hash=str(counted[1])
+        table=table.root, rows=counted[0], method="record" if as_record else "text", hash=str(counted[1])
     )
 
 
@@ -215,7 +291,7 @@ def large_objects(connection: Connection) -> TableFingerprint | None:
 
 
 def sequences(connection: Connection) -> list[SequenceState]:
-    """Read the sequences of the users."""
+    """Read the sequences of the users. Each stays locked to the end of the transaction, so read them outside of one."""
     query: LiteralString = f"""
     SELECT n.nspname, c.relname, s.seqincrement AS increment,
            pg_catalog.pg_sequence_last_value(c.oid) AS last
@@ -231,30 +307,62 @@ def sequences(connection: Connection) -> list[SequenceState]:
     ]
 
 
-def unreadable(connection: Connection) -> list[str]:
-    """Name what this role cannot read, so that pg_dump would stop there."""
-    found = [table.name for table in tables(connection) if table.kind == "r" and not table.readable]
-    query: LiteralString = f"""
-    SELECT n.nspname || '.' || c.relname AS name
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('S', 'p') AND {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION} AND c.relpersistence <> 't'
-      AND NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-                             ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END
-    UNION ALL
-    SELECT n.nspname || ' (schema)' FROM pg_catalog.pg_namespace n
-    WHERE {_OWN_SCHEMA} AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1
-    """  # noqa: S608  # made of constants of this module
-    return found + [row["name"] for row in rows_as_dicts(connection, query)]
+def sequence_names(connection: Connection) -> set[str]:
+    """Return the names of all sequences that the transaction sees."""
+    query: LiteralString = """
+    SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'
+    """
+    return {full_name(row["nspname"], row["relname"]) for row in rows_as_dicts(connection, query)}
 
 
-def roles(connection: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return (owners, all roles) that objects of this database name; PostgreSQL's own roles are left out.
+def unreadable(connection: Connection) -> dict[str, str]:
+    """Name what pg_dump reads or locks and this role may not, each with the statement that would help."""
+    query: LiteralString = """
+    SELECT 'large object ' || l.oid AS name, 'GRANT SELECT ON LARGE OBJECT ' || l.oid || ' TO ' AS mend, l.oid AS object
+    FROM pg_catalog.pg_largeobject_metadata l
+    WHERE NOT pg_catalog.pg_has_role(l.lomowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(l.lomacl) x WHERE x.privilege_type = 'SELECT'
+                      AND (x.grantee = 0 OR pg_catalog.pg_has_role(x.grantee, 'USAGE')))
+    ORDER BY 3
+    """
+    user = next(rows_as_dicts(connection, "SELECT pg_catalog.quote_ident(current_user) AS name"))["name"]
+    found = {row["name"]: f"{row['mend']}{user}" for row in rows_as_dicts(connection, _CLOSED)}
+    suspects = list(rows_as_dicts(connection, query))
+    if suspects and not _may_open(connection, suspects[0]["object"]):  # the server may be set to let everybody
+        found |= {row["name"]: f"{row['mend']}{user}" for row in suspects}
+    return found
+
+
+def _may_open(connection: Connection, large_object: int) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SELECT pg_catalog.lo_get(%s::pg_catalog.oid, 0, 1)", [large_object])
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+class Owners(NamedTuple):
+    """Roles that objects of a database name; see `PostgresRecord`."""
+
+    required: tuple[str, ...]
+    special: dict[str, tuple[str, ...]]
+    roles: tuple[str, ...]
+
+
+def owners(connection: Connection) -> Owners:
+    """Return the roles that objects of this database name; PostgreSQL's own roles are left out.
 
     PostgreSQL records who depends on a role, but not on the one that made the cluster, so the objects are asked too;
     but for the schema `public`, which is that one's where nobody has changed it.
     """
-    found = list(rows_as_dicts(connection, _ROLES))
-    return tuple(row["name"] for row in found if row["owner"]), tuple(row["name"] for row in found)
+    found = list(rows_as_dicts(connection, _OWNERS))
+    return Owners(
+        required=tuple(row["name"] for row in found if not row["special"]),
+        special={row["name"]: tuple(row["objects"]) for row in found if row["special"]},
+        roles=tuple(row["name"] for row in rows_as_dicts(connection, _ROLES)),
+    )
 
 
 def extensions(connection: Connection) -> tuple[str, ...]:
@@ -291,7 +399,32 @@ def never_restored(connection: Connection) -> tuple[str, ...]:
     SELECT 'tablespace ' || t.spcname || ' of the database itself: a copy is in the default one of its server'
     FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace
     WHERE d.datname = pg_catalog.current_database() AND t.spcname <> 'pg_default'
+    UNION ALL
+    SELECT pg_catalog.format(
+      'options of user mapping for %s on server %s: this role may not see them; '
+      'after a restore run `ALTER USER MAPPING FOR %s SERVER %I OPTIONS (ADD user …, ADD password …)`',
+      usename, m.srvname, CASE umuser WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(usename) END, m.srvname)
+    FROM pg_catalog.pg_user_mappings m JOIN pg_catalog.pg_foreign_server s ON s.oid = m.srvid
+    WHERE umoptions IS NULL AND NOT CASE
+      WHEN (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN true
+      WHEN umuser = 0 THEN pg_catalog.pg_has_role(s.srvowner, 'USAGE')
+      ELSE usename = current_user AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE')
+                                       OR pg_catalog.has_server_privilege(s.oid, 'USAGE')) END
+    UNION ALL
+    SELECT pg_catalog.format('security label of the database, by %s: pg_dump leaves it out', provider)
+    FROM pg_catalog.pg_shseclabel WHERE classoid = 'pg_catalog.pg_database'::pg_catalog.regclass
+      AND objoid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     ORDER BY 1
+    """
+    return tuple(row["name"] for row in rows_as_dicts(connection, query))
+
+
+def never_compared(connection: Connection) -> tuple[str, ...]:
+    """Name the extensions' tables whose rows an extension lets pg_dump dump: they are restored, and not compared."""
+    query: LiteralString = """
+    SELECT pg_catalog.format('%s.%s: rows of a table of the extension %s', n.nspname, c.relname, e.extname) AS name
+    FROM pg_catalog.pg_extension e, unnest(e.extconfig) t JOIN pg_catalog.pg_class c ON c.oid = t
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') ORDER BY 1
     """
     return tuple(row["name"] for row in rows_as_dicts(connection, query))
 

@@ -28,7 +28,7 @@ from ops.repository.tail_reader import CancelledError
 from ops.sources.base import Pour
 from ops.sources.postgres.catalog_queries import full_name, plain_name, unquoted
 from ops.sources.postgres.mending import stops_everything
-from ops.sources.postgres.tools import Connection, Endpoint, Tool, dying_with_us, one_line, script
+from ops.sources.postgres.tools import Connection, Endpoint, Tool, dying_with_us, one_line, script, timeouts
 
 plain = plain_name
 
@@ -45,10 +45,7 @@ FROM_ENTRY = re.compile(r"from TOC entry (\d+);")
 """How pg_restore names the entry that it could not restore."""
 _ENCODING = re.compile(r"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 
-SESSION = (
-    "SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; SET search_path = '';"
-    " SET idle_in_transaction_session_timeout = 0; SET xmloption = content; SET client_min_messages = warning"
-)
+_SESSION = "SET row_security = off; SET search_path = ''; SET xmloption = content; SET client_min_messages = warning"
 """What pg_restore's own sessions have set, and no more: a CHECK may depend on the database's time zone."""
 
 _IS_TABLE = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::text::regclass"
@@ -188,6 +185,13 @@ def pouring(endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Map
             yield result
 
 
+def prepare(connection: Connection) -> None:
+    """Make a session like pg_restore's own; no timeout ends it, whatever it is called on that server."""
+    connection.execute(_SESSION)
+    for name in timeouts(connection):
+        connection.execute("SELECT pg_catalog.set_config(%s, '0', false)", [name])
+
+
 def fill(
     connection: Connection,
     rows: Rows,
@@ -197,7 +201,7 @@ def fill(
     stop: threading.Event | None = None,
 ) -> None:
     """Fill one table in one transaction, with `path` as its search path; raises `psycopg.Error`."""
-    connection.execute(SESSION)
+    prepare(connection)
     for name, value in {**session, "client_encoding": rows.encoding}.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
     with connection.transaction():

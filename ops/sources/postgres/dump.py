@@ -24,6 +24,8 @@ from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
 from ops.sources.postgres.tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
 
 TICK_SECONDS = 0.1
+HELD = 64
+"""How many files that went out stay open, to see that nobody writes to them any more."""
 COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
 
 
@@ -36,8 +38,15 @@ class Running:
         self._listener = threading.Thread(target=self._listen, daemon=True)  # a disk may be full, so no file
         self._listener.start()
 
+    def close(self) -> None:
+        """End it where it still runs, and read its last message."""
+        if self._process.poll() is None:
+            self._process.terminate()  # and not kill: it then cancels what its workers ask of the server
+        self._process.wait()
+        self._listener.join()
+
     def runs(self, outbox: Outbox) -> bool:
-        """Say whether pg_dump still runs.
+        """Return True if pg_dump still runs.
 
         Raises:
             SourceError: it failed.
@@ -62,16 +71,17 @@ class Running:
 
     def _listen(self) -> None:
         if self._process.stderr is not None:
-            self._messages += self._process.stderr
+            with self._process.stderr as stderr:
+                self._messages += stderr
 
 
 class RunningStream(Running):
-    """Into a pipe, which is whole only when pg_dump has ended well."""
+    """Into a pipe, which is complete only when pg_dump has ended well."""
 
     spool_bytes = 0
 
     def look(self, outbox: Outbox) -> bool:
-        """Say whether pg_dump still runs; see `runs`."""
+        """Return True if pg_dump still runs; see `runs`."""
         if self.runs(outbox):
             return True
         outbox.finish(self._folder / STREAM_FILE)
@@ -91,10 +101,22 @@ class RunningDump(Running):
         self._growing: set[Path] = set()
         self._handed: set[Path] = set()
         self._packer = Packer(folder)
+        self._held = dict[str, tuple[int, int]]()
         self.spool_bytes = 0
 
+    def close(self) -> None:
+        """End it where it still runs, and close the files that are held open."""
+        super().close()
+        for file, _ in self._held.values():
+            os.close(file)
+        self._held.clear()
+
     def look(self, outbox: Outbox) -> bool:
-        """Hand out what is new and what is whole since the last look; say whether pg_dump still runs; see `runs`."""
+        """Hand out files that are new or finished since the last look; return True if pg_dump still runs.
+
+        Raises:
+            SourceError: pg_dump failed, or wrote to a file after it had gone out; see also `runs`.
+        """
         running = self.runs(outbox)
         sizes = self._data_files()
         for path in [path for path, size in sizes.items() if size >= SMALL]:
@@ -105,14 +127,43 @@ class RunningDump(Running):
         if still_open is not None:
             for path in [path for path in self._growing if str(path) not in still_open]:
                 self._growing.remove(path)
+                self._hold(path)
                 outbox.finish(path)
             closed = [path for path in sizes if str(path) not in still_open]
             if len(closed) >= MOST or sum(sizes[path] for path in closed) >= PACK:
-                # By their size now: some may have grown since it was read.
-                pack = self._packer.pack(path for path in closed if path.stat().st_size < SMALL)
+                # by their size now: some may have grown since it was read
+                small = [path for path in closed if path.stat().st_size < SMALL]
+                for path in small:
+                    self._hold(path)
+                pack = self._packer.pack(small)
                 self._hand_out(pack, outbox)
                 outbox.finish(pack)
+        if not running:
+            for name in list(self._held):
+                self._release(name)
         return running
+
+    def _hold(self, path: Path) -> None:
+        """Keep a file that goes out open, with the size that it has now."""
+        while len(self._held) >= HELD:
+            self._release(next(iter(self._held)))
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._held[path.name] = (file, os.fstat(file).st_size)
+
+    def _release(self, name: str) -> None:
+        """Close a file that went out.
+
+        Raises:
+            SourceError: it has grown since.
+        """
+        file, size = self._held.pop(name)
+        grown = os.fstat(file).st_size
+        os.close(file)
+        if grown != size:
+            raise SourceError(
+                f"{self._endpoint}: pg_dump wrote to {name} ({size} bytes, now {grown}) after it had gone out: "
+                "/proc does not show its open files; run the backup again with `stream`"
+            )
 
     def _hand_out(self, path: Path, outbox: Outbox) -> None:
         self._handed.add(path)
@@ -166,8 +217,8 @@ def dumping(
     folder.mkdir(mode=0o700)
     folder = folder.resolve()  # as /proc names it
     command = [str(tool.path), "--format=directory", f"--file={folder}", "--no-sync", *COMMON, *options]
-    with _started(command, variables, subprocess.DEVNULL) as process:
-        yield RunningDump(process, endpoint, folder)
+    with contextlib.closing(RunningDump(_start(command, variables, subprocess.DEVNULL), endpoint, folder)) as running:
+        yield running
 
 
 @contextlib.contextmanager
@@ -181,13 +232,11 @@ def streaming(  # noqa: PLR0913, PLR0917  # as `dumping`, and where to
     outbox.begin(pipe)
     end = _reader_has_come(pipe, outbox)
     try:
-        starting = _started([str(tool.path), "--format=custom", *COMMON, *options], variables, end)
-        process = starting.__enter__()
+        process = _start([str(tool.path), "--format=custom", *COMMON, *options], variables, end)
     finally:
         os.close(end)  # its own copy is pg_dump's
-    with contextlib.ExitStack() as stack:
-        stack.push(starting.__exit__)
-        yield RunningStream(process, endpoint, folder)
+    with contextlib.closing(RunningStream(process, endpoint, folder)) as running:
+        yield running
 
 
 def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
@@ -205,9 +254,8 @@ def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
             return end
 
 
-@contextlib.contextmanager
-def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> Generator[subprocess.Popen[str]]:
-    with subprocess.Popen(
+def _start(command: list[str], variables: Mapping[str, str], stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [*dying_with_us(), *command],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
@@ -216,12 +264,7 @@ def _started(command: list[str], variables: Mapping[str, str], stdout: int) -> G
         text=True,
         errors="replace",
         restore_signals=False,  # SIGXFSZ stays ignored: a file-size limit is then an error with a name
-    ) as process:
-        try:
-            yield process
-        except BaseException:
-            process.terminate()  # and not kill: it then cancels what its workers ask of the server
-            raise
+    )
 
 
 def table_files(listing: str) -> dict[str, str]:
@@ -236,22 +279,20 @@ def table_files(listing: str) -> dict[str, str]:
 
 
 def _open_files(pid: int) -> set[str] | None:
-    """Name the files that a process and its children hold open; None where this cannot be known.
+    """Return the files that a process and its children hold open; None where this cannot be known.
 
     A worker is forked before it opens a file: a file that was seen before the question, and is not in the answer, is
-    closed.
+    closed. Only "no such file" and "no such process" mean that a process or a file is gone; any other error means that
+    nothing is known.
     """
     found = set[str]()
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for process in (str(pid), *children):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                for entry in os.scandir(f"/proc/{process}/fd"):
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                        found.add(str(Path(entry.path).readlink()))
     except OSError:
         return None
-    for process in (str(pid), *children):
-        try:
-            names = [entry.path for entry in os.scandir(f"/proc/{process}/fd")]
-        except OSError:  # it has ended, and so have its files
-            continue
-        for name in names:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                found.add(str(Path(name).readlink()))
     return found

@@ -1,9 +1,14 @@
-"""Fingerprinting all tables over several connections that share one snapshot, largest first, in the background."""
+"""Fingerprint all tables over several connections that share one snapshot, largest first, in the background.
+
+A partition is read by itself, and the sums of a tree's partitions are those of the table: so a large table is read by
+several connections, and no query locks a whole tree.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Self
@@ -16,13 +21,16 @@ from ops.sources.postgres.tools import Connection
 
 
 class Fingerprints:
-    """Begins at once; the connections are its own until `result` has returned. `as_record` chooses the hash."""
+    """Begins at once; the connections are its own until `result` has returned.
+
+    `as_record` chooses the hash of a table by its root's name.
+    """
 
     def __init__(
         self,
         connections: Sequence[Connection],
         tables: Sequence[catalog_queries.Table],
-        as_record: Callable[[catalog_queries.Table], bool],
+        as_record: Callable[[str], bool],
         *,
         large_objects: bool = True,
     ) -> None:
@@ -32,7 +40,14 @@ class Fingerprints:
             self._todo.put(None)  # first, because no catalogue says their size
         for table in sorted((table for table in tables if table.kind == "r"), key=lambda table: -table.bytes):
             self._todo.put(table)
-        self._done: dict[str, TableFingerprint] = {}
+        self._lock = threading.Lock()
+        self._done = {
+            table.root: TableFingerprint(
+                table=table.root, rows=0, method="record" if as_record(table.root) else "text", hash="0"
+            )
+            for table in tables
+            if table.kind == "r" or (table.kind == "p" and table.name == table.root)
+        }
         self._large_objects: TableFingerprint | None = None
         self._pool = ThreadPoolExecutor(len(connections), thread_name_prefix="fingerprint")
         self._futures = [self._pool.submit(self._work, connection) for connection in connections]
@@ -68,6 +83,6 @@ class Fingerprints:
             if table is None:
                 self._large_objects = catalog_queries.large_objects(connection)
             else:
-                self._done[table.name] = catalog_queries.fingerprint(
-                    connection, table, as_record=self._as_record(table)
-                )
+                found = catalog_queries.fingerprint(connection, table, as_record=self._as_record(table.root))
+                with self._lock:
+                    self._done[table.root] = self._done[table.root].plus(found)

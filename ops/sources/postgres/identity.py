@@ -80,7 +80,6 @@ ORDER BY 1
 
 def schema(connection: Connection) -> dict[str, str]:
     """Describe tables, views and sequences (columns, constraints, indexes), and extensions, by their names."""
-    connection.execute("SET search_path = ''")  # every name is then written with its schema
     return {str(name): str(definition) for name, definition in connection.execute(_SCHEMA).fetchall()}
 
 

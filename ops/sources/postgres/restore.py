@@ -272,13 +272,12 @@ class _Restoration:
         """
         if not entries:
             return []
-        with private_folder() as temporary, role.environment() as variables:
+        with private_folder() as temporary, role.session_environment(SESSION) as variables:
             chosen = temporary / "list"
             chosen.write_text("".join(f"{entry.line}\n" for entry in entries))
             form = "directory" if self.archive.is_dir() else "custom"
             command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._owner_options]
             command += [f"--jobs={self.jobs}"] * parallel + [f"--dbname={role.database}", str(self.archive)]
-            variables["PGOPTIONS"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
             if check is not None:
                 check()
             done = run_tool(self.tool, command, variables)
@@ -319,7 +318,7 @@ class _Restoration:
         statement = self._statement(entry)
         first: psycopg.Error | None = None
         with role.connect() as connection:
-            connection.execute(copy_in.SESSION)
+            copy_in.prepare(connection)
             for path in _paths(connection):
                 try:
                     with connection.transaction():
@@ -412,7 +411,7 @@ class _Restoration:
             return False
         rows = self._rows_of(entry)
         with role.connect() as connection:
-            connection.execute(copy_in.SESSION)
+            copy_in.prepare(connection)
             while True:
                 name = error.diag.constraint_name
                 if not isinstance(error, psycopg.errors.CheckViolation) or name is None or name in dict(dropped):
@@ -438,7 +437,7 @@ class _Restoration:
 
     def _validate(self, role: Endpoint, table: str, name: str, why: str) -> None:
         with role.connect() as connection:
-            connection.execute(copy_in.SESSION)
+            copy_in.prepare(connection)
             for path in _paths(connection):
                 try:
                     with connection.transaction():

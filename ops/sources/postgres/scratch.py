@@ -113,7 +113,7 @@ class ScratchDatabase(DatabaseTarget):
 
     def ask(self, assertions: Sequence[str]) -> list[str]:
         """Ask the app's assertions of the copy; return what is not true."""
-        with self.copy().endpoint.connect() as connection:
+        with self.copy().endpoint.connect(own_search_path=True) as connection:  # they are the app's
             return ask(connection, assertions)
 
     def newest_row(self) -> datetime | None:

@@ -41,6 +41,7 @@ SETTINGS = {
     "shared_buffers": "128MB",
     "maintenance_work_mem": "128MB",
     "logging_collector": "off",
+    "max_locks_per_transaction": "256",  # a statement may lock a table with thousands of partitions and their indexes
     "lo_compat_privileges": "on",  # large objects are read whoever may: they are loaded and compared by no superuser
 }
 

@@ -1,6 +1,6 @@
 """A PostgreSQL database as a source and as a target. PostgreSQL's own tools dump and restore; this module orchestrates.
 
-The dump and the fingerprints are of one exported snapshot, so that a copy can be held to equality, not to tolerance.
+The dump and the fingerprints are of one exported snapshot, so that a copy must be equal, without any tolerance.
 """
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import psycopg
 from psycopg import sql
 
 from ops.core.errors import BusyError, SourceError
-from ops.repository.records import PostgresRecord, SequenceState, TableFingerprint, takes
+from ops.repository.records import PostgresRecord, SequenceState, TableFingerprint
 from ops.sources.base import Difference, Dump, Outbox, Skipped, SourcePlan
 from ops.sources.postgres import catalog_queries, table_filters
 from ops.sources.postgres.database import database_facts
 from ops.sources.postgres.dump import dumping, streaming
 from ops.sources.postgres.fingerprints import Fingerprints
-from ops.sources.postgres.tools import SESSION_PID, Connection, Endpoint, Tool, find_tool, one_line
+from ops.sources.postgres.load_warnings import load_warnings
+from ops.sources.postgres.tools import SESSION_PID, Connection, Endpoint, Tool, find_tool
 
 JOBS = 2
 """Parallel workers of pg_dump and pg_restore, where the server has connections for them: a dump holds JOBS + 3."""
+
+_NOT_COMPARED = {
+    "m": "materialized view, filled again by a restore",
+    "f": "foreign table, its rows are elsewhere",
+}
+"""What differs by nature is named, so that nobody takes it for compared."""
 
 DUMP_LOCK = 0x616E636C61
 """The key of the advisory lock of a dump: "ancla"."""
@@ -48,7 +54,7 @@ class PostgresDatabase:
         """Look at versions, rights and size.
 
         Raises:
-            SourceError: no connection, a pooler answers, or the role cannot read something.
+            SourceError: no connection, a pooler answers, or the role cannot read something that pg_dump reads.
             ToolError: pg_dump is missing, or older than the server.
         """
         with self._session() as connection:
@@ -56,10 +62,11 @@ class PostgresDatabase:
             tool = find_tool("pg_dump", at_least=version)
             missing = catalog_queries.unreadable(connection)
             if missing:
+                name, mend = next(iter(missing.items()))
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise SourceError(
-                    f"{self.endpoint}: {self.endpoint.user} may not read {missing[0]}"
-                    f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}; "
-                    f"run `GRANT <its owner> TO {self.endpoint.user}` as its owner or the administrator"
+                    f"{self.endpoint}: {self.endpoint.user} may not read {name}{more}; run `{mend}` as its owner, "
+                    "or make the role a member of the owner"
                 )
             sizes = [table.bytes for table in self._taken(connection, catalog_queries.tables(connection))]
             _jobs(connection, self.endpoint)
@@ -78,23 +85,27 @@ class PostgresDatabase:
             SourceError: pg_dump or a query failed.
             SpoolError: the disk filled up.
         """
-        with self._session() as connection, self.endpoint.environment() as variables:
+        with self._session() as connection, self.endpoint.session_environment() as variables:
             major, version = server_version(connection)
             tool = find_tool("pg_dump", at_least=version)
             _lock(connection, self.endpoint)
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            snapshot, snapshot_at = _export(connection)
             # before pg_dump reads them: they stand outside of snapshots, and a copy must not be behind what is recorded
             sequences = catalog_queries.sequences(connection)
-            found, as_record = catalog_queries.tables(connection), _as_record(major)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot, snapshot_at = _export(connection)
+            names = catalog_queries.sequence_names(connection)
+            sequences = [state for state in sequences if state.sequence in names]
+            found = catalog_queries.tables(connection)
+            as_record = _as_record(found, major)
             taken = self._taken(connection, found)
             left = [table for table in found if table.kind == "r" and table not in taken]
+            shown = [table for table in found if table not in left]
             options = [f"--snapshot={snapshot}", *table_filters.options(left, self.only_tables)]
             jobs, helpers = _jobs(connection, self.endpoint)
             with contextlib.ExitStack() as stack:
                 sessions = [connection, *(stack.enter_context(self._session(snapshot)) for _ in range(helpers))]
                 objects_too = not self.only_tables
-                prints = stack.enter_context(Fingerprints(sessions, taken, as_record, large_objects=objects_too))
+                prints = stack.enter_context(Fingerprints(sessions, shown, as_record, large_objects=objects_too))
                 running = stack.enter_context(
                     streaming(tool, self.endpoint, variables, folder, options, outbox)
                     if self.stream
@@ -104,9 +115,14 @@ class PostgresDatabase:
                     prints.check()
                     running.wait()
                 tables, objects = prints.result()
-                tables += tuple(table_filters.empty(table, as_record=as_record(table)) for table in left)
-                tables = tuple(sorted(tables, key=lambda table: table.table))
-                record = self._record(connection, tool, found, tables, objects, sequences)
+                known = {table.table for table in tables}
+                tables += tuple(
+                    TableFingerprint(table=name, rows=0, method="record" if as_record(name) else "text", hash="0")
+                    for name in {table.root for table in left} - known
+                )
+                record = self._record(connection, tool, found, tables, objects, sequences).model_copy(
+                    update={"left_out": tuple(sorted(_left_out(left, taken)))}
+                )
             files = running.conclude(tool, variables)
         return Dump(files=files, record=record, snapshot_at=snapshot_at, spool_bytes=running.spool_bytes)
 
@@ -117,12 +133,11 @@ class PostgresDatabase:
         """Describe what is in it now, hashed as in the record that it is to be compared with."""
         with self._session() as connection:
             major, _ = server_version(connection)
+            sequences = catalog_queries.sequences(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, _ = _export(connection)
-            found, sequences = catalog_queries.tables(connection), catalog_queries.sequences(connection)
-            if like is not None:
-                sequences = _as_spelled(found, sequences, like)
-            as_record = _as_record(major, like)
+            found = catalog_queries.tables(connection)
+            as_record = _as_record(found, major, like)
             with self._session(snapshot) as second, Fingerprints((connection, second), found, as_record) as prints:
                 tables, objects = prints.result()
             return self._record(connection, None, found, tables, objects, sequences)
@@ -135,16 +150,13 @@ class PostgresDatabase:
     @contextlib.contextmanager
     def _session(self, snapshot: str | None = None) -> Generator[Connection]:
         """Connect, into a transaction on an exported snapshot where one is given."""
-        with self.endpoint.connect() as connection:
-            try:
-                refuse_pooler(connection, self.endpoint)
-                connection.execute(catalog_queries.SESSION.encode())
-                if snapshot is not None:
-                    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-                yield connection
-            except psycopg.Error as error:
-                raise SourceError(f"{self.endpoint}: {one_line(error)}") from None
+        with self.endpoint.connect(read_only=True) as connection:
+            refuse_pooler(connection, self.endpoint)
+            catalog_queries.prepare_session(connection)
+            if snapshot is not None:
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+            yield connection
 
     def _record(  # noqa: PLR0913, PLR0917  # what a dump learns at different moments
         self,
@@ -156,9 +168,11 @@ class PostgresDatabase:
         sequences: list[SequenceState],
     ) -> PostgresRecord:
         major, version = server_version(connection)
-        owners, roles = catalog_queries.roles(connection)
-        # what differs by nature is named, so that nobody takes it for compared
-        left_out = {"m": "materialized view, filled anew by a restore", "f": "foreign table, its rows are elsewhere"}
+        owners = catalog_queries.owners(connection)
+        partitions = {table.name: list[str]() for table in found if table.kind == "p" and table.name == table.root}
+        for table in found:
+            if table.kind == "r" and table.name != table.root:
+                partitions.setdefault(table.root, []).append(table.name)
         return PostgresRecord(
             database=self.endpoint.database,
             server_version=version,
@@ -166,24 +180,34 @@ class PostgresDatabase:
             dump_tool=f"{tool.path.name} {tool.version}" if tool else "",
             dump_major=tool.major if tool else major,
             dumped_as=self.endpoint.user,
-            owners=owners,
-            roles=roles,
+            owners=owners.required,
+            special_owners=owners.special,
+            roles=owners.roles,
             extensions=catalog_queries.extensions(connection),
-            tables=tables,
+            tables=tuple(sorted(tables, key=lambda table: table.table)),
+            partitions={root: tuple(names) for root, names in partitions.items()},
             only_tables=self.only_tables,
             without_tables=self.without_tables,
             sequences=tuple(sequences),
             large_objects=objects,
             unsound=catalog_queries.unsound(connection),
             not_compared=(
-                *(f"{t.name}: {left_out[t.kind]}" for t in found if t.kind in left_out),
+                *(f"{table.name}: {_NOT_COMPARED[table.kind]}" for table in found if table.kind in _NOT_COMPARED),
                 *(
-                    f"{t.name}: rows left out by the stack file"
-                    for t in found
-                    if t.kind == "r" and not takes(t.name, self.only_tables, self.without_tables)
+                    f"{table.name}: generated column {column}, computed again by a restore"
+                    for table in found
+                    if table.name == table.root and table.kind in "rp"
+                    for column in table.generated
                 ),
+                *(
+                    f"{table.name}: rows left out by the stack file"
+                    for table in found
+                    if table.kind == "r" and not table_filters.is_taken(table, self.only_tables, self.without_tables)
+                ),
+                *catalog_queries.never_compared(connection),
             ),
             not_restored=catalog_queries.never_restored(connection),
+            warnings=load_warnings(connection),
             **database_facts(connection),
         )
 
@@ -207,36 +231,35 @@ def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
         )
 
 
-def _as_record(major: int, like: PostgresRecord | None = None) -> Callable[[catalog_queries.Table], bool]:
-    """Choose how a table is hashed: hash_record_extended came with 14, and what is compared needs one way."""
+def _as_record(
+    found: list[catalog_queries.Table], major: int, like: PostgresRecord | None = None
+) -> Callable[[str], bool]:
+    """Choose how a table is hashed: hash_record_extended came with 14, and a comparison needs one way."""
     texts = {table.table for table in like.tables if table.method == "text"} if like else set[str]()
-    return lambda table: table.hashable and major >= 14 and table.name not in texts
+    texts |= {table.root for table in found if table.kind == "r" and not table.hashable}
+    return lambda root: major >= 14 and root not in texts
 
 
-def _as_spelled(
-    tables: list[catalog_queries.Table], sequences: list[SequenceState], like: PostgresRecord
-) -> list[SequenceState]:
-    """Call tables and sequences as a manifest does that was written before odd names were quoted."""
-    known = {table.table for table in like.tables}
-    for table in tables:
-        if table.name not in known and table.plain in known:
-            table.name = table.plain
-    known = {state.sequence for state in like.sequences}
-    result: list[SequenceState] = []
-    for state in sequences:
-        plain = catalog_queries.plain_name(state.sequence)
-        renamed = state.sequence not in known and plain in known
-        result.append(state.model_copy(update={"sequence": plain}) if renamed else state)
-    return result
+def _left_out(left: list[catalog_queries.Table], taken: list[catalog_queries.Table]) -> set[str]:
+    """Return the tables without rows in the dump; of a table that has some of its partitions, the others."""
+    partly = {table.root for table in taken}
+    return {table.name if table.root in partly else table.root for table in left}
 
 
 def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Difference]:
-    """Name each table, sequence or large object that is not as it was recorded."""
+    """Name each table, partition, sequence or large object that is not as it was recorded."""
     result: list[Difference] = []
     have = {table.table: table for table in found.tables}
     want = {table.table: table for table in expected.tables}
     for name in sorted(have.keys() | want.keys()):
         result += _table_difference(name, have.get(name), want.get(name))
+    there = {leaf for leaves in found.partitions.values() for leaf in leaves}
+    result += [
+        Difference(what=leaf, found="no such table", expected=f"a partition of {root}")
+        for root, leaves in expected.partitions.items()
+        for leaf in leaves
+        if leaf not in there and root in have
+    ]
     result += _table_difference("(large objects)", found.large_objects, expected.large_objects)
     states = {state.sequence: state for state in found.sequences}
     for state in expected.sequences:

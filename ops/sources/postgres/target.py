@@ -151,7 +151,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         """Make the database, give it its settings, fill it; see `ops.sources.postgres.restore`."""
         del progress
         self._record = record
-        part = Part(tables=self.tables) if self.tables else None
+        part = Part(tables=record.leaves_of(self.tables)) if self.tables else None
         if not self._exists:
             self._create(record)
         self.mark("not finished")
@@ -285,7 +285,8 @@ class _Unpacked:
 def left_empty(record: PostgresRecord, tables: tuple[str, ...]) -> tuple[str, ...]:
     """Name the tables that get no rows: others than the chosen ones, and those whose rows are not in the backup."""
     missing = set(record.left_out)
-    return tuple(t.table for t in record.tables if t.table in missing or (tables and t.table not in tables))
+    empty = [t.table for t in record.tables if t.table in missing or (tables and t.table not in tables)]
+    return (*empty, *sorted(missing - {t.table for t in record.tables}))  # partitions of tables that have others
 
 
 def not_in_part(record: PostgresRecord) -> tuple[str, ...]:

@@ -1,7 +1,11 @@
-"""PostgreSQL's own programs, and how they are told where to go: by environment and private files, never by argv."""
+"""Sessions of PostgreSQL, and its own programs, which get their address by environment and files, never by argv.
+
+`Endpoint.connect` is the one place that opens a session.
+"""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -11,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from pydantic import SecretStr
 
-from ops.core.errors import RestoreError, SourceError, ToolError
+from ops.core.errors import DatabaseError, DatabaseUnreachableError, RestoreError, ToolError
 from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 20
@@ -24,13 +28,25 @@ DEBIAN_BINARIES = "/usr/lib/postgresql"
 SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+PINNED: LiteralString = "SET search_path = pg_catalog, pg_temp"
+"""No session of ours finds a function or operator of a user by its bare name, whatever the database's own path is."""
+
+_TIMEOUTS: LiteralString = """
+SELECT name FROM pg_catalog.pg_settings
+WHERE name ~ '_timeout$' AND name !~ '^wal_|[.]' AND context = 'user' AND setting <> '0' ORDER BY 1
+"""
+
+_KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+"""What pg_dump and pg_restore see of our environment, which has tokens and passphrases."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """How to reach one database as one role.
 
     `host` is the name the certificate carries, or the folder of a unix socket; `hostaddr` the address to dial when it
-    is another one (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified.
+    is another one (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified;
+    without one the connection must be encrypted, unless `host` is this computer or `sslmode` is set.
     """
 
     host: str
@@ -40,6 +56,7 @@ class Endpoint:
     database: str
     hostaddr: str | None = None
     ca_certificate: str | None = field(default=None, repr=False)
+    sslmode: Literal["disable", "prefer", "require"] | None = None
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
@@ -48,9 +65,16 @@ class Endpoint:
         """Return the same way to another database of the same server."""
         return replace(self, database=database)
 
+    @property
+    def ssl(self) -> str:
+        """The sslmode of libpq."""
+        if self.ca_certificate is not None:
+            return "verify-full"
+        return self.sslmode or ("prefer" if _is_local(self.host) else "require")
+
     @contextmanager
     def environment(self) -> Generator[dict[str, str]]:
-        """Yield what libpq reads, the password in a file of mode 0600 that is gone after the block."""
+        """Yield the variables that libpq reads; the password is in a file of mode 0600, removed after the block."""
         with private_folder() as folder:
             secret = self.password.get_secret_value().replace("\\", "\\\\").replace(":", "\\:")
             passfile = folder / "pgpass"
@@ -64,22 +88,46 @@ class Endpoint:
                 "PGPASSFILE": str(passfile),
                 "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS),
                 "PGAPPNAME": "ancla",
+                "PGSSLMODE": self.ssl,
             }
             if self.hostaddr is not None:
                 variables["PGHOSTADDR"] = self.hostaddr
             if self.ca_certificate is not None:
                 certificate = folder / "ca.pem"
                 certificate.write_text(self.ca_certificate)
-                variables |= {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(certificate)}
-            # the caller's own PG* would win over what is left out here
-            yield {key: value for key, value in os.environ.items() if not key.startswith("PG")} | variables
+                variables["PGSSLROOTCERT"] = str(certificate)
+            yield {name: os.environ[name] for name in _KEPT if name in os.environ} | variables
 
     @contextmanager
-    def connect(self, *, autocommit: bool = True) -> Generator[Connection]:
-        """Open a connection.
+    def session_environment(self, settings: Mapping[str, str] | None = None) -> Generator[dict[str, str]]:
+        """Yield `environment` for a program that opens sessions: no timeout of the database or the role ends them.
+
+        Args:
+            settings: further settings of these sessions, without spaces.
 
         Raises:
-            SourceError: no answer, a wrong password, an unverified certificate, or no such database.
+            DatabaseError: the server cannot be asked which timeouts there are.
+        """
+        with self.connect() as connection:
+            off = dict.fromkeys(timeouts(connection), "0")
+        with self.environment() as variables:
+            options = " ".join(f"-c {name}={value}" for name, value in {**off, **(settings or {})}.items())
+            yield {**variables, "PGOPTIONS": options}
+
+    @contextmanager
+    def connect(
+        self, *, autocommit: bool = True, read_only: bool = False, own_search_path: bool = False
+    ) -> Generator[Connection]:
+        """Open a session with a fixed `search_path`.
+
+        Args:
+            autocommit: each statement is a transaction.
+            read_only: refuse whatever writes.
+            own_search_path: keep the path that the database or the role has set, for statements that others wrote.
+
+        Raises:
+            DatabaseUnreachableError: no answer, a wrong password, an unverified certificate, or no such database.
+            DatabaseError: the server refused a statement of the block, or the connection broke.
             SpoolError: there is no temporary folder for the certificate.
         """
         with self._authority() as certificate:
@@ -91,23 +139,28 @@ class Endpoint:
                     user=self.user,
                     password=self.password.get_secret_value(),
                     dbname=self.database,
-                    sslmode="verify-full" if certificate else "prefer",
+                    sslmode=self.ssl,
                     sslrootcert=certificate,
                     connect_timeout=CONNECT_SECONDS,
                     application_name="ancla",
                     client_encoding="UTF8",  # of a SQL_ASCII database, text would come as bytes
                     autocommit=True,
                 )
-                # a default for others; not by the parameter `options`: old poolers refuse that, in words of their own
-                connection.execute("SET default_transaction_read_only = off")
-                connection.autocommit = autocommit
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 text = one_line(error)
                 if "password authentication" in text:
                     text += "; the outputs have another one: run `pulumi up --refresh`"
-                raise SourceError(f"{self}: {text}") from None
-            with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
-                yield connection
+                raise DatabaseUnreachableError(f"{self}: {text}") from None
+            try:
+                with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
+                    if not own_search_path:
+                        connection.execute(PINNED)
+                    # a default for others; not by the parameter `options`: old poolers refuse that, in their own words
+                    connection.execute(f"SET default_transaction_read_only = {'on' if read_only else 'off'}".encode())
+                    connection.autocommit = autocommit
+                    yield connection
+            except psycopg.Error as error:
+                raise DatabaseError(f"{self}: {one_line(error)}") from None
 
     @contextmanager
     def _authority(self) -> Generator[str]:
@@ -119,6 +172,19 @@ class Endpoint:
             path = folder / "ca.pem"
             path.write_text(self.ca_certificate)
             yield str(path)
+
+
+def _is_local(host: str) -> bool:
+    """Return True if `host` is a socket's folder or the loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.startswith("/") or host == "localhost"
+
+
+def timeouts(connection: Connection) -> list[str]:
+    """Return the names of the timeouts that would end something in this session, whatever release the server is."""
+    return [name for (name,) in connection.execute(_TIMEOUTS).fetchall()]
 
 
 @dataclass(frozen=True, kw_only=True)
