@@ -196,9 +196,11 @@ def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextli
     try:
         planned = target.plan_restore(record)
         found.not_compared = list(dict.fromkeys([*found.not_compared, *planned.left_out]))
-        total = sum(entry.file_size for entry in manifest.objects if target.streams(entry.file))
+        total = sum(entry.file_size for entry in manifest.objects)
+        streamed = sum(entry.file_size for entry in manifest.objects if target.streams(entry.file))
         with found.meter(f"loading {manifest.name}", total) as advance:
             found.skipped = target.restore(fetched(files, target, advance), record, found.meter)
+            advance(total - streamed)  # nobody counts what goes by files
     except (OpsError, psycopg.Error) as error:
         if isinstance(error, SpoolError | ToolError):
             raise
