@@ -11,12 +11,11 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from ops.restore.database import RestoreJob, run
-
 from ops.repository.age import read_identities
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Endpoint, find_tool
 from tests.ops.drill_kit import drill, make, silent
+from tests.ops.restore_kit import RestoreJob, run
 
 _ROLE = re.compile(r"^-- as (app|doadmin|superuser)$", re.MULTILINE)
 _BLOCK = re.compile(r"^-- Name: (.*); Type: (.*); Schema: (.*); Owner: ?(.*)$", re.MULTILINE)

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from ops.restore.database import RestoreJob, run
 
 from ops.core.errors import SourceError
 from ops.sources.postgres import dump
 from ops.sources.postgres.source import PostgresDatabase
 from tests.ops.drill_kit import drill, identity, make, silent
+from tests.ops.restore_kit import RestoreJob, run
 
 __all__ = ["identity"]
 

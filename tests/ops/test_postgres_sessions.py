@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ops.restore.database import RestoreJob, plan
 
 import ops
 from blueprint.backup import PostgresqlSource
@@ -15,6 +14,7 @@ from ops.core.errors import DatabaseError, DatabaseUnreachableError
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Endpoint, timeouts
 from tests.ops.drill_kit import identity, make
+from tests.ops.restore_kit import RestoreJob, plan
 
 __all__ = ["identity"]
 
