@@ -45,7 +45,7 @@ _WORD = re.compile(r"(yes|no|on|off)", re.IGNORECASE)
 _SPECIAL = ("=", "<<")
 # YAML 1.1 ends a line at the first three, YAML 1.2 does not; readers drop a byte order mark, or keep it.
 _ODD_CHARACTERS = re.compile("[\u0085\u2028\u2029]|(?<!^)\ufeff")
-_INDENTED = re.compile(r"[ \t\n\r].*\n", re.DOTALL)
+_INDENTED = re.compile(r"[\n\r]|[ \t].*\n", re.DOTALL)
 _NEVER = re.compile("[\x00\ud800-\udfff]")
 
 

@@ -6,7 +6,9 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -72,6 +74,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
             return _group(nodeid)
 
     return Grouped(config, log)
+
+
+@pytest.fixture(autouse=True)
+def progress_of_its_own() -> Iterator[None]:
+    """How progress is shown is the process's: a test that changes it leaves it as it was."""
+    yield
+    if console := sys.modules.get("ops.core.console"):
+        console.show_progress(console.Progress.AUTO)
 
 
 def _flaky(reporter: pytest.TerminalReporter) -> list[str]:

@@ -31,7 +31,7 @@ COMMANDS = lazy_group(
     Lazy(
         "drill",
         "ops.cli.drill:drill_command",
-        "Restore backups into scratch places, compare them with their snapshots, and keep the evidence. Red exits 3.",
+        "Restore backups into scratch places, compare them with their snapshots, and keep the evidence.",
     ),
     Lazy(
         "deploy",

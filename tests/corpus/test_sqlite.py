@@ -23,7 +23,7 @@ from ops.repository.records import shown_name
 from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import FILE, SqliteFile
 from tests.corpus.generate_sqlite import databases
-from tests.ops.source_kit import backup, restore, silent
+from tests.ops.source_kit import backup, filled, restore, silent
 
 SEED = int(os.environ["ANCLA_SEED"])
 CASES = sorted((Path(__file__).parent / "sqlite").glob("*.sql"))
@@ -396,10 +396,10 @@ def carries(recipe, tmp_path, number):
     assert state(path) == before, "the live files were touched"
     copy = (home / "dump" / FILE).read_bytes()
     place = SqliteFile(path=back)
-    place.ready()
-    assert place.restore(home / "dump", dump.record) == []
-    assert place.check(dump.record) == []
-    place.accept()
+    place.plan_restore(dump.record)
+    assert filled(place, home / "dump", dump.record) == []
+    assert place.compare(dump.record, ()) == []
+    place.commit(())
     assert back.read_bytes() == copy, "the check wrote the copy"
     named(back, dump.record)
     if number % 5 == 0:

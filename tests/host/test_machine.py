@@ -145,6 +145,7 @@ def test_the_lock_holds_everything_ops_imports_and_at_the_programs_versions():
     assert lock.count("--hash=sha256:") >= len(pinned)
     packages = {
         "yaml": "pyyaml",
+        "dotenv": "python-dotenv",
         "botocore": "botocore",
         "pydantic_core": "pydantic-core",
         "pydantic_settings": "pydantic-settings",

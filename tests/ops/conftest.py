@@ -45,7 +45,7 @@ def sessions_of_tests():
 
     def connect(self, **more):
         ours = f"{os.sep}tests{os.sep}" not in sys._getframe(1).f_code.co_filename
-        return real(self, **({} if ours else {"own_search_path": True}), **more)
+        return real(self, **({} if ours else {"own_search_path": True}) | more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Endpoint, "connect", connect)
@@ -106,11 +106,12 @@ GRANT SELECT ON customers TO reporting;
 TEMPLATE = "template_of_shop"
 
 
-@pytest.fixture(scope="session")
-def shop_template(cluster):
-    """The database of `shop`, made once; each test gets a copy of its files."""
-    admin, app = as_role(cluster, "doadmin"), as_role(cluster, "app")
+@pytest.fixture
+def shop_template(cluster, admin, app):
+    """The database of `shop`, made once on each server; each test gets a copy of its files."""
     with admin.connect() as connection:
+        if connection.execute("SELECT FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone() is not None:
+            return TEMPLATE
         connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
     with admin.on(TEMPLATE).connect() as connection:
         connection.execute("GRANT USAGE, CREATE ON SCHEMA public TO app")

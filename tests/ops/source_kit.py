@@ -12,8 +12,10 @@ import pytest
 
 from ops.backup import create as making
 from ops.backup.create import BackupJob, create
+from ops.core.progress import unseen
 from ops.repository import catalog
 from ops.repository.age import make_identity, parse_recipients, read_identities, recipient_of
+from ops.restore.download import fetched
 from ops.restore.restore import RestoreJob as PlaceJob
 from ops.restore.restore import run
 from ops.sources.postgres import tools
@@ -61,6 +63,11 @@ def everything_in(folder):
 def lose(store):
     """The first provider is gone, with all it had."""
     shutil.rmtree(store.root)
+
+
+def filled(place, folder, record):
+    """Restore into a place from a folder where all files are; return what was skipped."""
+    return place.restore(fetched(folder, place), record, unseen)
 
 
 def by_hand_into(server, folder, name, **settings):

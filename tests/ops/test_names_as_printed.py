@@ -7,13 +7,14 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from ops import VERSION
-from ops.cli import backup_create, restore_target
+from ops.cli import backup_create, restore
 from ops.repository.records import TableFingerprint
+from ops.restore.restore import RestoreReport
+from ops.sources.base import Skipped
 from tests.ops.test_manifest import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,15 +38,13 @@ def test_tables_and_objects_of_a_backup(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_the_path_of_a_restore(monkeypatch, capsys, name):
-    made = SimpleNamespace(id="b", signer=None, source=SimpleNamespace(kind="sqlite"))
-    job = SimpleNamespace(manifest=made)
-    monkeypatch.setattr(restore_target, "plan", lambda _: SimpleNamespace(facts={"target": f"/tmp/{name}"}))
-    result = SimpleNamespace(target=f"/tmp/{name}", rows=1, snapshot_at=datetime(2026, 1, 1, tzinfo=UTC), seconds={})
-    monkeypatch.setattr(restore_target, "run", lambda *_: result)
-    for dry in (True, False):
-        restore_target.restore(job, dry_run=dry, as_json=False)
-        assert f"/tmp/{name}" in capsys.readouterr().out
+def test_the_names_of_a_restore(capsys, name):
+    skipped = Skipped(what=f"view {name}", why=f"no column {name}", mend=f"ALTER VIEW {name}")
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    facts = {"left_empty": (name,), "tables": 1}
+    report = RestoreReport(backup="b", target=name, snapshot_at=moment, rows=1, facts=facts, skipped=[skipped])
+    restore._print(report, "rows")
+    assert capsys.readouterr().out.count(name) == 5
 
 
 def test_the_version_is_printed_without_a_command():

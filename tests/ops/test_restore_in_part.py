@@ -157,15 +157,15 @@ def test_a_setting_that_this_server_refuses_is_skipped_and_the_others_come_befor
     execute(app, "CREATE TABLE public.set (a text CHECK (current_setting('intervalstyle') = 'iso_8601'))")
     with app.on("shop").connect() as connection:
         connection.execute("INSERT INTO public.set VALUES ('x')")
-    options = database.options
+    options = database.database_options
 
-    def unknown_zone(name, record, absent=()):
+    def unknown_zone(name, record):
         record = record.model_copy(
             update={"options": tuple(each.replace("US/Pacific", "Mars/Base") for each in record.options)}
         )
-        return options(name, record, absent)
+        return options(name, record)
 
-    monkeypatch.setattr(database, "options", unknown_zone)
+    monkeypatch.setattr(database, "database_options", unknown_zone)
     report, _ = restored()
     assert [each.what for each in report.skipped] == ["option TimeZone"]
     assert "Mars/Base" in report.skipped[0].why

@@ -109,7 +109,7 @@ class Restoring:
             identities=read_identities(self.identity),
         )
         assert restore(job, silent).skipped == []
-        assert names(self.cluster) == {*self.before, job.target}
+        assert names(self.cluster) == {*self.before, job.target.into}
         assert list(self.spool.iterdir()) == []
 
     def left(self):

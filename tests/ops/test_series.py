@@ -190,21 +190,21 @@ def test_a_drill_on_the_droplet_leaves_its_evidence_to_the_workstation(tmp_path,
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setattr(backrest.driver, "find", lambda *_: None)
     monkeypatch.setattr(backrest.pgbackrest, "run", lambda *_: made)
-    done = CliRunner().invoke(ops_app, ["backrest", "drill", "--here", "--stanza", "main", "--no-evidence", "--json"])
+    done = CliRunner().invoke(ops_app, ["backrest", "drill", "--here", "--stanza", "main", "--report-only", "--json"])
     assert done.exit_code == 0, done.exception
     assert not (tmp_path / "drills").exists()
 
-    def there(_, arguments, config):
+    def there(chosen, model, arguments, config):
         asked.extend(arguments)
-        return json.loads(done.stdout)
+        return model.model_validate_json(done.stdout)
 
     monkeypatch.setattr(backrest, "_target", lambda *_: Target(stanza="main", stack=make_stack(on_machine=False)))
-    monkeypatch.setattr(backrest, "_there", there)
+    monkeypatch.setattr(backrest, "_on_droplet", there)
     monkeypatch.setattr(backrest, "judged", lambda *_: contextlib.nullcontext())
     (tmp_path / "key").write_text(KEY.get_secret_value())
     local = CliRunner().invoke(ops_app, ["backrest", "drill", "--signing-key", "key"])
     assert local.exit_code == 0, local.exception
-    assert "--no-evidence" in asked
+    assert "--report-only" in asked
     assert not any(word.startswith("--evidence") for word in asked)
     assert verify(tmp_path / "drills", KEYS).heads.keys() == {"backrest-drill-main"}
     assert problems(tmp_path / "drills") == []

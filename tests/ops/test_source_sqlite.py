@@ -16,7 +16,7 @@ from ops.core.errors import IntegrityError, RestoreError, RestoreRefusedError, S
 from ops.repository.stores.folder import FolderStore
 from ops.sources import sqlite
 from ops.sources.sqlite import SqliteFile, describe
-from tests.ops.source_kit import backup, by_hand, everything_in, keys, lose, restore
+from tests.ops.source_kit import backup, by_hand, everything_in, filled, keys, lose, restore
 
 LEADS = """
 CREATE TABLE leads (id INTEGER PRIMARY KEY AUTOINCREMENT, email TEXT UNIQUE, score REAL, photo BLOB, note);
@@ -188,15 +188,15 @@ def test_a_restore_writes_through_one_descriptor_and_never_through_a_link(leads,
     real = shutil.copyfileobj
 
     def swapped(source, target, *more):
-        Path(place.left).unlink()
-        Path(place.left).symlink_to(victim)
+        Path(place.partial).unlink()
+        Path(place.partial).symlink_to(victim)
         real(source, target, *more)
 
     monkeypatch.setattr(shutil, "copyfileobj", swapped)
-    place.restore(tmp_path / "dump", made.source.model_copy(update={"mode": 0o4777}))
+    filled(place, tmp_path / "dump", made.source.model_copy(update={"mode": 0o4777}))
     assert (victim.read_text(), victim.stat().st_mode, victim.stat().st_uid) == before
     with pytest.raises(RestoreError, match="cannot be written: File exists"):
-        place.restore(tmp_path / "dump", made.source)
+        filled(place, tmp_path / "dump", made.source)
 
 
 def test_a_locked_database_is_one_clear_line(leads, folder, monkeypatch):

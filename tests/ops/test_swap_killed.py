@@ -13,7 +13,7 @@ from tests.ops import killed
 from tests.ops.faults import eventually
 
 SEED = int(os.environ["ANCLA_SEED"])
-MADE = "ancla: restore of 20261123T000000Z-aaaaaa begun 2026-11-23T00:10:00Z, verified"
+MADE = "ancla: restore of 20261123T000000Z-aaaaaa (shop) begun 2026-11-23T00:10:00Z, verified"
 OWN = "the shop,\nours since 2019"
 """The comment of a person."""
 

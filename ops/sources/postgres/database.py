@@ -237,9 +237,21 @@ def options(
     database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
 ) -> Iterator[tuple[str, list[sql.Composed]]]:
     """Yield each option of the source, by a name for people, with the statements, of one transaction, that set it."""
+    yield from database_options(database, record)
+    yield from role_options(database, record, absent)
+
+
+def database_options(database: sql.Composable, record: PostgresRecord) -> Iterator[tuple[str, list[sql.Composed]]]:
+    """Yield those of the database itself, which its owner may set."""
     for option in record.options:
         name, _, value = option.partition("=")
         yield f"option {name}", _setting(sql.SQL("ALTER DATABASE {}").format(database), name, value)
+
+
+def role_options(
+    database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
+) -> Iterator[tuple[str, list[sql.Composed]]]:
+    """Yield those of roles in the database, which who may create roles may set."""
     for role, option in ((one.role, one.option) for one in record.role_options if one.role not in absent):
         name, _, value = option.partition("=")
         alter = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
@@ -261,15 +273,20 @@ def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint |
     Args:
         target: the database.
         record: what the source was like.
-        by: who may, from another database of that server, where the target's role may not (a scratch server).
+        by: a superuser of a scratch server, whose login may not alter roles as the role of a restore may. It sets the
+            database's own options only where a superuser dumped it, and so may restore it.
 
     Returns:
         What the server refused, each with its words.
     """
     database, result = sql.Identifier(target.database), list[Skipped]()
+    own = by if by is not None and record.dumped_as in record.superusers else target
+    with own.connect() as connection:
+        for name, statements in database_options(database, record):
+            result += _attempt(connection, name, statements)
     with (by or target).connect() as connection:
         absent = set(missing_roles(connection, {option.role for option in record.role_options}))
-        for name, statements in options(database, record, absent):
+        for name, statements in role_options(database, record, absent):
             result += _attempt(connection, name, statements)
     return result
 

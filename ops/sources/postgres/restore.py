@@ -126,12 +126,14 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
     with work.opened():
         if prepare is not None:
             schemas = [entry for entry in entries if entry.kind == "SCHEMA"]
-            work.run(schemas, others_first=True)
+            with work.lent(schemas=False):
+                work.run(schemas, others_first=True)
             entries = [entry for entry in prepare(entries) if entry not in schemas]
         parts = stages(entries)
         with clock("load"):
-            work.run(parts.first, others_first=True)
-            with work.lent():
+            with work.lent(schemas=False):  # the grants on schemas are among the first: nothing of them is taken back
+                work.run(parts.first, others_first=True)
+            with work.lent():  # in the schemas that are there now
                 work.run(parts.definitions)
                 work.load(parts.rows)
         with clock("index"):
@@ -214,14 +216,16 @@ class _Restoration:
         self._load_again(sorted(failed, key=entries.index))
 
     @contextmanager
-    def lent(self) -> Generator[None]:
+    def lent(self, *, schemas: bool = True) -> Generator[None]:
         """Give the owners the rights to own objects where they go, and take back what they did not have before.
+
+        Without `schemas` it is the right to make schemas alone.
 
         A role that is no superuser can give a table only to a role that may create in its schema, which the recorded
         owner may not any more.
         """
         with self.target.connect() as connection:
-            given = _lend(connection, self.target, {*self.record.owners, self.runner.user})
+            given = _lend(connection, self.target, {*self.record.owners, self.runner.user}, schemas=schemas)
         yield
         with self.target.connect() as connection:
             for right, role in given:
@@ -522,7 +526,9 @@ def _stop_if_lost(role: Endpoint, error: psycopg.Error) -> None:
         raise RestoreError(f"{role}: {one_line(error)}") from None
 
 
-def _lend(connection: Connection, target: Endpoint, roles: set[str]) -> list[tuple[sql.Composed, str]]:
+def _lend(
+    connection: Connection, target: Endpoint, roles: set[str], *, schemas: bool
+) -> list[tuple[sql.Composed, str]]:
     """Grant to each role what it lacks to own objects here, where the connected role may; return what was granted."""
     database = sql.Identifier(target.database)
     query = (
@@ -535,6 +541,7 @@ def _lend(connection: Connection, target: Endpoint, roles: set[str]) -> list[tup
     lacking = [
         (sql.SQL("{} ON SCHEMA {}").format(sql.SQL(cast("LiteralString", right)), sql.Identifier(schema)), role)
         for role, schema, right in connection.execute(query, [list(roles)]).fetchall()
+        if schemas
     ]
     query = (
         "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)"

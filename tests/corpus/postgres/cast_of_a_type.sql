@@ -1,5 +1,4 @@
 -- A cast has no owner of its own in an archive; only the type's owner may make it.
--- awaits: pgrestore
 -- as app
 CREATE TYPE meters AS (a int);
 CREATE FUNCTION shown(meters) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1.a || '' m''';

@@ -1,5 +1,4 @@
 -- A CHECK calls a function that reads another table, which may not be filled yet when the rows come.
--- awaits: pgrestore
 -- as app
 CREATE TABLE zz_rate (code text PRIMARY KEY);
 CREATE TABLE aa_sale (n int, code text);

@@ -1,5 +1,4 @@
 -- A generated column and an index call a function that calls another one by its bare name.
--- awaits: pgrestore
 -- as app
 CREATE FUNCTION fold(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(t)';
 CREATE FUNCTION handle(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN fold(t); END';

@@ -1,5 +1,4 @@
 -- Options of a user mapping that the role which dumps may not see.
--- awaits: pgrestore
 -- as superuser
 CREATE EXTENSION postgres_fdw;
 GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO app;
