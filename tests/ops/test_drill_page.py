@@ -27,7 +27,7 @@ from ops.cli.app import app
 from ops.drill import checks
 from ops.drill.evidence import spanish
 from ops.drill.evidence.chain import keep
-from ops.drill.evidence.document import Phase, TableComparison
+from ops.drill.evidence.document import Phase, SkippedObject, TableComparison
 from ops.drill.evidence.report import Language, render, render_other
 from ops.drill.evidence.trend import LENGTH, trend
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
@@ -141,6 +141,33 @@ def test_a_red_drill_says_what_is_wrong_and_a_control_is_red_by_right():
     unseen = document(damage="flip", verdict="green")
     assert "not seen" in read(render([document(), unseen])).text
     assert "verdict red" in render([document(), unseen])
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_drill_in_part_names_what_was_not_made_in_a_colour_of_its_own(language):
+    skipped = [
+        SkippedObject(what="view public.<v>", why="function f() does not exist", mend="CREATE VIEW public.<v> …"),
+        SkippedObject(what="publication all_of_it", why="must be superuser"),
+    ]
+    html = render([document(verdict="in part", skipped=skipped)], language=language)
+    page = " ".join(read(html).text)
+    for text in ("view public.<v>", "function f() does not exist", "CREATE VIEW public.<v> …", "must be superuser"):
+        assert text in page
+    heading, verdict = {"en": ("What could not be made", "in part"), "es": ("Qué no se pudo crear", "en parte")}[
+        language
+    ]
+    assert heading in page
+    assert heading not in " ".join(read(render([document()], language=language)).text)
+    assert f'<span class="verdict in-part">{verdict}</span>' in html
+    assert html.count(f'<span class="tag in-part">{verdict}</span>') == 2
+    assert re.search(r"\.in-part \{ color", html), "a colour of its own"
+
+
+def test_red_or_an_unseen_damage_outweighs_in_part():
+    partly, red = document(verdict="in part"), document(verdict="red")
+    assert 'class="verdict red"' in render([partly, red])
+    assert 'class="verdict red"' in render([partly, document(damage="flip", verdict="green")])
+    assert 'class="verdict in-part"' in render([document(), partly, *controls()])
 
 
 def test_an_unsigned_drill_says_so():

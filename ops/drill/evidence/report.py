@@ -88,10 +88,11 @@ def render(
     drills = [item for item in new if item.damage is None]
     controls = [_control(item) for item in new if item.damage is not None]
     right = all(item.verdict != "red" for item in drills) and all(control.caught for control in controls)
+    in_part = any(item.verdict == "in part" for item in drills)
     return _page(
         TEMPLATE,
         language,
-        verdict="green" if right else "red",
+        verdict=("in part" if in_part else "green") if right else "red",
         started_at=new[0].started_at,
         first=new[0],
         last=new[-1],

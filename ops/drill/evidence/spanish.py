@@ -14,6 +14,7 @@ PHRASES = {
     # verdicts and states
     "green": "verde",
     "red": "rojo",
+    "in part": "en parte",
     "passed": "superado",
     "failed": "fallido",
     "skipped": "omitido",
@@ -33,6 +34,9 @@ PHRASES = {
     "back in": "recuperado en",
     "at most lost": "pérdida máxima",
     "What is wrong": "Qué está mal",
+    "What could not be made": "Qué no se pudo crear",
+    "Everything else was restored and compared.": "Todo lo demás se restauró y se comparó.",
+    "to mend it": "para arreglarlo",
     "Recovery time (RTO)": "Tiempo de recuperación (RTO)",
     "Recovery point (RPO)": "Punto de recuperación (RPO)",
     "measured, from the first byte fetched to the last question about the copy": (
