@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ops.core.formatting import duration
 from ops.core.signing import canonical
 from ops.repository.records import TableFingerprint
 
@@ -99,6 +100,14 @@ class Attachment(Facts):
     sha256: str
 
 
+class SkippedObject(Facts):
+    """One thing that the restore could not make, in the server's words, and what would mend it."""
+
+    what: str
+    why: str
+    mend: str = ""
+
+
 class Document(Facts):
     """Base of what a drill leaves. Each kind has its own fields beside these.
 
@@ -111,6 +120,7 @@ class Document(Facts):
     previous: str | None = None
     log: Attachment | None = None
     page: Attachment | None = None
+    skipped: list[SkippedObject] = Field(default_factory=list)
     if TYPE_CHECKING:
         verdict: Verdict
         started_at: datetime
@@ -119,6 +129,16 @@ class Document(Facts):
     @property
     def chain(self) -> str:
         """The name of the series that it belongs to."""
+        raise NotImplementedError
+
+    @property
+    def subject(self) -> str:
+        """The backup that was drilled, for a title."""
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> str:
+        """Times and amounts in one line."""
         raise NotImplementedError
 
     @property
@@ -184,14 +204,6 @@ class TableComparison(Facts):
     equal: bool
 
 
-class SkippedObject(Facts):
-    """One thing that the restore could not make, in the server's words, and what would mend it."""
-
-    what: str
-    why: str
-    mend: str = ""
-
-
 class Choice(Facts):
     """How the backup was chosen: `named`, or by a way of `ops.drill.selection`; `seed` repeats a random choice."""
 
@@ -235,7 +247,6 @@ class Evidence(Document):
     phases: list[Phase]
     tables: list[TableComparison] = Field(default_factory=list)
     not_compared: list[str] = Field(default_factory=list)
-    skipped: list[SkippedObject] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
     runner: str = ""
     present: dict[str, str] = Field(default_factory=dict)
@@ -249,3 +260,17 @@ class Evidence(Document):
     def label(self) -> str:
         """The set, and the damage of a negative control."""
         return f"-{self.name}" + (f"-control-{self.damage}" if self.damage else "")
+
+    @property
+    def subject(self) -> str:
+        """The backup and its set."""
+        return f"{self.backup or 'no backup'} ({self.name})"
+
+    @property
+    def figures(self) -> str:
+        """Both objectives with their budgets."""
+        measured = " measured" if self.rto_seconds is not None else ""
+        return (
+            f"RTO {duration(self.rto_seconds)}{measured} (budget {duration(self.rto_budget_seconds)}), "
+            f"RPO {duration(self.rpo_seconds)} {self.rpo_basis} (budget {duration(self.rpo_budget_seconds)})"
+        )

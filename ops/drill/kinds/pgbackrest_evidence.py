@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.core.formatting import size, utc
+from ops.core.formatting import duration, size, utc
 from ops.drill.evidence.document import Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Status, Verdict
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
@@ -86,6 +86,16 @@ class BackrestEvidence(OtherDocument[RecoveredDatabase]):
     def title(self) -> str:
         """Whose backup it was, in a few words."""
         return f"Drill of pgBackRest's backup: {self.stanza}"
+
+    @property
+    def subject(self) -> str:
+        """The backup and its stanza."""
+        return f"{self.backup} of {self.stanza}"
+
+    @property
+    def figures(self) -> str:
+        """Rows and time, and what they prove."""
+        return f"{self.rows} rows, RTO {duration(self.rto_seconds)}; proves {self.proves}"
 
     @property
     def budget(self) -> int | None:

@@ -85,6 +85,19 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
         return f"Drill of the provider's backup: {self.project} {self.environment}"
 
     @property
+    def subject(self) -> str:
+        """The cluster whose backup it is."""
+        return f"the provider's backup of {self.cluster_name}"
+
+    @property
+    def figures(self) -> str:
+        """The moment, rows and time, and what they prove."""
+        return (
+            f"as of {utc(self.asked_for)}: online after {duration(self.fork_seconds)}, {self.rows} rows; "
+            f"proves {self.proves}"
+        )
+
+    @property
     def facts(self) -> dict[str, str]:
         """What a person asks about the backup and the fork, by its name."""
         return {
