@@ -18,9 +18,9 @@ from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOpti
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.evidence.report import Language
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note

@@ -27,8 +27,8 @@ from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnre
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
 from ops.drill.evidence import chain, report
+from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.document import EVIDENCE, Choice, Evidence
-from ops.drill.evidence.report import Language
 from ops.drill.history import read_history
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob

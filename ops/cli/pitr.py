@@ -15,9 +15,9 @@ from ops.cli.drill_output import print_drill, print_place
 from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.evidence.report import Language
 from ops.drill.kinds import provider_fork
 from ops.managed_postgres import forks, provider
 from ops.managed_postgres.forks import Patience
