@@ -37,7 +37,7 @@ StanzaOption = Annotated[
     str | None, typer.Option("--stanza", metavar="NAME", help="The stanza; the stack's when it has one.")
 ]
 HereOption = Annotated[
-    bool, typer.Option("--here", help="The server is on this machine; no stack is read. Give --stanza.")
+    bool, typer.Option("--here", help="The server is on this host; no stack is read. Give --stanza.")
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -178,7 +178,9 @@ def backrest_verify(
     if as_json:
         console.print_json(answer.model_dump(mode="json"))
     elif not answer.problems:
-        console.out.print(f"[green]whole[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)")
+        console.out.print(
+            f"[green]intact[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)"
+        )
     if answer.problems:
         told = "; ".join(answer.problems[:3]) + (
             f"; and {len(answer.problems) - 3} more" if answer.problems[3:] else ""

@@ -52,10 +52,10 @@ def drill_command(
     backup: BackupArgument = catalog.LATEST,
     name: Annotated[
         str | None,
-        typer.Option("--name", "-n", help="What is backed up, as the stack names it; all when left out."),
+        typer.Option("--name", "-n", help="The backup set, as the stack names it (default: all)."),
     ] = None,
     pick: Annotated[
-        Pick, typer.Option("--pick", help="Which backup of each, where none is named. The others prove older ones.")
+        Pick, typer.Option("--pick", help="Which backup of each set to drill, if none is named.")
     ] = Pick.LATEST,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat a random choice.")] = None,
     store: StoreOption = None,
@@ -213,7 +213,7 @@ class _Session:
             _print(self.made, html, signed=signer is not None)
 
     def note(self, text: str) -> None:
-        """Tell a step, and write it down."""
+        """Print a step, and log it."""
         console.step(text)
         self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
@@ -284,7 +284,7 @@ class _Session:
 
 @contextmanager
 def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
-    """Tell what keeps all drills from being held: a key or a folder that is wrong."""
+    """Report an error that keeps all drills from running: a wrong key or folder."""
     try:
         yield
     except OpsError as error:
@@ -320,7 +320,7 @@ def canary_command(
 
 
 def caught(control: Evidence) -> bool:
-    """Say whether a negative control turned the check red that is there for it."""
+    """Return True if a negative control failed the check meant for it."""
     return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
 
 
@@ -335,7 +335,7 @@ def _holding(store: Store, names: list[str], backup: str) -> list[str]:
 
 
 def _refuse_both(backup: str, pick: Pick, seed: int | None, damage: Damage | None, *, controls: bool) -> None:
-    """Refuse options of which one would be passed over without a word."""
+    """Refuse options of which one would be ignored."""
     if pick is not Pick.LATEST and backup != catalog.LATEST:
         raise typer.BadParameter(f"chooses a backup, and {backup} is named; give one of them", param_hint="--pick")
     if seed is not None and pick is not Pick.RANDOM:

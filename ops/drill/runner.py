@@ -53,7 +53,7 @@ from ops.targets.kinds import Scratch, kind_of
 
 @dataclass(frozen=True, kw_only=True)
 class DrillJob:
-    """What to drill and the budgets it is held to.
+    """The backup to drill, and the budgets.
 
     `signer` is the key that manifests must be signed with (None: none is recorded); `known` are the digests of the
     manifests that earlier drills have seen, by the backup's id; `rpo_minutes` is `max_age_hours`
@@ -130,8 +130,8 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, m
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
     Args:
-        job: what to drill.
-        report: told of each step.
+        job: the backup and budgets.
+        report: called with a line for each step.
         original: an untouched copy of the backup, for a negative control to begin with; fetched when None.
         meter: shown how much was fetched, and loaded.
 
@@ -348,7 +348,7 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
     assert manifest is not None  # noqa: S101  # it was looked at before
     store = TimedStore(job.store)
     wrong: list[str] = []
-    closed: list[str] = []
+    undecryptable: list[str] = []
 
     def one(piece: Piece) -> float:
         begun = time.monotonic()
@@ -356,7 +356,7 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
         try:
             fetcher.one(piece.entry, piece.folder(folder))
         except KeyProblemError as error:
-            closed.append(str(error))
+            undecryptable.append(str(error))
         except (IntegrityError, ObjectMissingError) as error:
             wrong.append(str(error))
         return time.monotonic() - begun
@@ -371,10 +371,10 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
     found.note_phase("decrypt, decompress", turn, end)
     report(f"fetched {_stored(wanted)} bytes in {end - begin:.1f} s")
     if manifest.recipients:
-        found.add(checks.check_key(manifest, sorted(closed)))
-    found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + closed)))
+        found.add(checks.check_key(manifest, sorted(undecryptable)))
+    found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + undecryptable)))
     found.add(checks.check_rows(manifest.source, may_be_empty=job.may_be_empty))
-    return not wrong and not closed
+    return not wrong and not undecryptable
 
 
 def _loss(found: Findings, started: datetime) -> tuple[float, str]:
