@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from ops.cli.backrest_output import mib, print_info
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place
-from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.cli.drill_output import print_drill, print_place, print_plan
+from ops.cli.options import DryRunOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
@@ -22,7 +22,7 @@ from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
 from ops.drill.kinds import pgbackrest
-from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
+from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence, BackrestPlan
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import judged
 from ops.pgbackrest import driver, info
@@ -37,12 +37,15 @@ StanzaOption = Annotated[
     str | None, typer.Option("--stanza", metavar="NAME", help="The stanza; the stack's when it has one.")
 ]
 HereOption = Annotated[
-    bool, typer.Option("--here", help="The server is on this machine; no stack is read. Give --stanza.")
+    bool, typer.Option("--here", help="The server is on this host; no stack is read. Give --stanza.")
 ]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", envvar="PGBACKREST_CONFIG", metavar="FILE", help="pgBackRest's configuration; its own place else."
+        "--config",
+        envvar="PGBACKREST_CONFIG",
+        metavar="FILE",
+        help="pgBackRest's configuration (default: pgBackRest's own).",
     ),
 ]
 AgeOption = Annotated[
@@ -175,7 +178,9 @@ def backrest_verify(
     if as_json:
         console.print_json(answer.model_dump(mode="json"))
     elif not answer.problems:
-        console.out.print(f"[green]whole[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)")
+        console.out.print(
+            f"[green]intact[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)"
+        )
     if answer.problems:
         told = "; ".join(answer.problems[:3]) + (
             f"; and {len(answer.problems) - 3} more" if answer.problems[3:] else ""
@@ -198,12 +203,13 @@ def backrest_drill(
     wait: Annotated[int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long WAL may be replayed.")] = 60,
     user: Annotated[str, typer.Option("--user", metavar="ROLE", help="The server's superuser.")] = "postgres",
     spool: Annotated[
-        Path | None, typer.Option("--spool", metavar="FOLDER", help="Where it is restored; TMPDIR else.")
+        Path | None, typer.Option("--spool", metavar="FOLDER", help="Folder for the scratch server (default: $TMPDIR).")
     ] = None,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="Do not fail when it contains no rows.")] = False,
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
     lang: LangOption = Language.EN,
+    dry_run: DryRunOption = False,
     report_only: Annotated[
         bool, typer.Option("--report-only", hidden=True, help="Print the report; whoever asked keeps the evidence.")
     ] = False,
@@ -221,32 +227,46 @@ def backrest_drill(
     signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
+    arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
+    arguments += [f"--repo={repo}"] if repo else []
+    arguments += [f"--rto={rto}"] if rto else []
+    arguments += [f"--spool={spool}"] if spool else []
+    arguments += ["--may-be-empty"] if may_be_empty else []
+
+    def job() -> pgbackrest.BackrestDrill:
+        return pgbackrest.BackrestDrill(
+            pgbackrest=driver.find(config),
+            stanza=chosen.stanza,
+            environment=chosen.stack.outputs.environment if chosen.stack else None,
+            at=moment,
+            repository=repo,
+            user=user,
+            max_age_hours=budget,
+            rto_minutes=rto,
+            wait_minutes=wait,
+            may_be_empty=may_be_empty,
+            spool=spool,
+        )
+
+    if dry_run:
+        planned = (
+            pgbackrest.plan(job())
+            if chosen.here
+            else _on_droplet(chosen, BackrestPlan, [*arguments, "--dry-run"], config)
+        )
+        if as_json:
+            console.print_json(planned.model_dump(mode="json"))
+        else:
+            print_plan(planned.model_dump())
+        return
     if not report_only:
         ready(evidence)
     with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
         if chosen.here:
-            job = pgbackrest.BackrestDrill(
-                pgbackrest=driver.find(config),
-                stanza=chosen.stanza,
-                environment=chosen.stack.outputs.environment if chosen.stack else None,
-                at=moment,
-                repository=repo,
-                user=user,
-                max_age_hours=budget,
-                rto_minutes=rto,
-                wait_minutes=wait,
-                may_be_empty=may_be_empty,
-                spool=spool,
-            )
-            result = pgbackrest.run(job, console.step)
+            result = pgbackrest.run(job(), console.step)
         else:
-            arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
-            arguments += [f"--repo={repo}"] if repo else []
-            arguments += [f"--rto={rto}"] if rto else []
-            arguments += [f"--spool={spool}"] if spool else []
-            arguments += ["--may-be-empty"] if may_be_empty else []
-            arguments += ["--report-only"]  # the document is kept and signed here, in one chain
-            result = _on_droplet(chosen, BackrestEvidence, arguments, config)
+            # the document is kept and signed here, in one chain
+            result = _on_droplet(chosen, BackrestEvidence, [*arguments, "--report-only"], config)
         if report_only:
             note(backup=result.backup)
             console.print_json(result.model_dump(mode="json"))

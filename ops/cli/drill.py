@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from rich.table import Table
 from ops.backup.drill_history import DrillHistory
 from ops.cli.backup_options import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place
-from ops.cli.options import IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.cli.drill_output import print_drill, print_place, print_plan
+from ops.cli.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
@@ -31,7 +31,7 @@ from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.document import EVIDENCE, Choice, Evidence
 from ops.drill.history import read_history
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
-from ops.drill.runner import DrillJob
+from ops.drill.runner import DrillJob, DrillPlan
 from ops.drill.selection import Pick, choose
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import controlled, drilled, not_held
@@ -52,10 +52,10 @@ def drill_command(
     backup: BackupArgument = catalog.LATEST,
     name: Annotated[
         str | None,
-        typer.Option("--name", "-n", help="What is backed up, as the stack names it; all when left out."),
+        typer.Option("--name", "-n", help="The backup set, as the stack names it (default: all)."),
     ] = None,
     pick: Annotated[
-        Pick, typer.Option("--pick", help="Which backup of each, where none is named. The others prove older ones.")
+        Pick, typer.Option("--pick", help="Which backup of each set to drill, if none is named.")
     ] = Pick.LATEST,
     seed: Annotated[int | None, typer.Option("--seed", help="Repeat a random choice.")] = None,
     store: StoreOption = None,
@@ -73,14 +73,16 @@ def drill_command(
     ] = False,
     max_age: Annotated[
         int | None,
-        typer.Option("--max-age", metavar="HOURS", min=1, help="Budget of the newest backup's age; the stack's else."),
+        typer.Option(
+            "--max-age", metavar="HOURS", min=1, help="Budget of the newest backup's age (default: the stack's)."
+        ),
     ] = None,
     rto: Annotated[
         int | None,
-        typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover; the stack's else."),
+        typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover (default: the stack's)."),
     ] = None,
     rpo: Annotated[
-        int | None, typer.Option("--rpo", metavar="MINUTES", min=1, help="Budget of what may be lost; the age's else.")
+        int | None, typer.Option("--rpo", metavar="MINUTES", min=1, help="Maximum data loss (default: --max-age).")
     ] = None,
     identity: IdentityOption = None,
     evidence: EvidenceOption = EVIDENCE,
@@ -95,6 +97,7 @@ def drill_command(
     ] = "0",
     lang: LangOption = Language.EN,
     spool: SpoolOption = None,
+    dry_run: DryRunOption = False,
     progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -111,11 +114,12 @@ def drill_command(
     settings = loaded.outputs.backup
     one_name(loaded, name)  # there is something, and that too
     names = backup_sets.names(loaded) if name is None else [name]
-    with _held(loaded, names):
+    with nullcontext() if dry_run else _held(loaded, names):
         signer = signer_of(loaded, signing_key)
         place = destinations.store(loaded, store)
         identities = identities_of(identity)
-        ready(evidence)
+        if not dry_run:
+            ready(evidence)
     base = DrillJob(
         environment=loaded.outputs.environment,
         project=loaded.outputs.project,
@@ -132,6 +136,7 @@ def drill_command(
     )
     session = _Session(stack=loaded, controls=controls, allow_partial=allow_partial)
     wanted = _holding(place, names, backup)
+    plans: list[DrillPlan] = []
     try:
         for number, chosen in enumerate(wanted):
             session.left = wanted[number:]
@@ -143,15 +148,30 @@ def drill_command(
                 try:
                     job = _picked(job, pick, history, seed, recipients=settings.recipients, report=session.note)
                 except OpsError as error:
+                    if dry_run:
+                        raise
                     session.failed(chosen, error)
                     continue
                 session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
-            session.drill(job)
+            if dry_run:
+                plans.append(drilling.plan(job))
+            else:
+                session.drill(job)
         session.left = []
     finally:  # an interrupt too: what was found until then is kept, and red stays red
         if session.made:
             session.keep(evidence, signer, lang, as_json=as_json)
-    session.judge()
+    if dry_run:
+        _print_plans(plans, as_json=as_json)
+    else:
+        session.judge()
+
+
+def _print_plans(plans: list[DrillPlan], *, as_json: bool) -> None:
+    if as_json:
+        console.print_json([asdict(planned) for planned in plans])
+        return
+    print_plan(*map(asdict, plans))
 
 
 @dataclass(kw_only=True)
@@ -193,7 +213,7 @@ class _Session:
             _print(self.made, html, signed=signer is not None)
 
     def note(self, text: str) -> None:
-        """Tell a step, and write it down."""
+        """Print a step, and log it."""
         console.step(text)
         self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
@@ -264,7 +284,7 @@ class _Session:
 
 @contextmanager
 def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
-    """Tell what keeps all drills from being held: a key or a folder that is wrong."""
+    """Report an error that keeps all drills from running: a wrong key or folder."""
     try:
         yield
     except OpsError as error:
@@ -300,7 +320,7 @@ def canary_command(
 
 
 def caught(control: Evidence) -> bool:
-    """Say whether a negative control turned the check red that is there for it."""
+    """Return True if a negative control failed the check meant for it."""
     return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
 
 
@@ -315,7 +335,7 @@ def _holding(store: Store, names: list[str], backup: str) -> list[str]:
 
 
 def _refuse_both(backup: str, pick: Pick, seed: int | None, damage: Damage | None, *, controls: bool) -> None:
-    """Refuse options of which one would be passed over without a word."""
+    """Refuse options of which one would be ignored."""
     if pick is not Pick.LATEST and backup != catalog.LATEST:
         raise typer.BadParameter(f"chooses a backup, and {backup} is named; give one of them", param_hint="--pick")
     if seed is not None and pick is not Pick.RANDOM:

@@ -1,4 +1,4 @@
-"""What every kind of drill is told about its evidence: where it goes, who signs it, and its page's language."""
+"""Options of every kind of drill: the folder of the evidence, its signing key, and the page's language."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
     """Return the runner's key that signs evidence; None without one. Without a stack any key may sign.
 
     Raises:
-        KeyProblemError: it is no key, or one that the stack does not believe.
+        KeyProblemError: it is no key, or one that the stack does not trust.
     """
     if path is None:
         return None
-    believed = stack.outputs.backup.signers if stack else ()
-    return read_signer(path, believed, otherwise="its evidence would not be trusted")
+    trusted = stack.outputs.backup.signers if stack else ()
+    return read_signer(path, trusted, otherwise="its evidence would not be trusted")
 
 
 def ready(folder: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from ops.core import console
+from ops.core.formatting import duration, size
 from ops.drill.evidence.document import Document, Status
 
 VERDICT_COLOURS: dict[str, str] = {"green": "green", "in part": "yellow", "red": "red"}
@@ -33,6 +35,19 @@ def print_drill(result: Document) -> None:
         if each.mend:
             console.out.print(f"    to mend it: {escape(each.mend)}")
     console.out.print(escape(result.figures))
+
+
+def print_plan(*plans: Mapping[str, object]) -> None:
+    """Print what drills would do, a line for each fact."""
+    for name, value in (fact for plan in plans for fact in plan.items()):
+        if value is None:
+            continue
+        shown = size(value) if name.endswith(("_bytes", "size")) and isinstance(value, int) else value
+        if name.endswith("_seconds") and isinstance(value, int):
+            shown = duration(value)
+        label = name.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ")
+        console.out.print(f"{label}: [bold]{escape(str(shown))}[/bold]")
+    console.out.print("nothing was made")
 
 
 def print_place(file: Path, *, signed: bool) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place
+from ops.cli.drill_output import print_drill, print_place, print_plan
 from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
@@ -62,7 +62,7 @@ def pitr_drill(
     wait: Annotated[
         int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long the fork may take to come online.")
     ] = 60,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="No row at all is right.")] = False,
+    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="Do not fail when it contains no rows.")] = False,
     schema_may_differ: Annotated[
         bool, typer.Option("--schema-may-differ", help="The schema has changed since TIME; name it and go on.")
     ] = False,
@@ -170,6 +170,4 @@ def _print_plan(planned: provider_fork.Plan, *, as_json: bool) -> None:
     if as_json:
         console.print_json(facts)
         return
-    for name, value in facts.items():
-        console.out.print(f"{name.replace('_', ' ')}: [bold]{escape(str(value))}[/bold]")
-    console.out.print("nothing was made")
+    print_plan(facts)

@@ -11,6 +11,7 @@ def duration(seconds: float | None) -> Message:  # noqa: PLR0911  # one for each
     """Format a duration in a unit that fits."""
     if seconds is None:
         return say("not reached")
+    seconds = float(seconds)  # a whole number too is written with a language's own decimal sign
     if seconds < 1:
         return say("{value:.0f} ms", value=seconds * 1000) if seconds else say("0 s")
     if seconds < 10:

@@ -1,6 +1,6 @@
 """Negative controls: a copy of a backup, made wrong in one known way. A drill that stays green on it proves nothing.
 
-Only a copy in a folder of this machine is ever changed; the type of `damage` says so.
+Only a local copy is ever changed: `damage` takes a folder store and nothing else.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ from ops.targets.kinds import Scratch, kind_of
 
 @dataclass(frozen=True, kw_only=True)
 class DrillJob:
-    """What to drill and the budgets it is held to.
+    """The backup to drill, and the budgets.
 
     `signer` is the key that manifests must be signed with (None: none is recorded); `known` are the digests of the
     manifests that earlier drills have seen, by the backup's id; `rpo_minutes` is `max_age_hours`
@@ -84,12 +84,54 @@ class DrillJob:
         return self.max_age_hours * 3600 if self.rpo_minutes is None else self.rpo_minutes * 60
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrillPlan:
+    """What a drill would fetch and how much disk space it would use, with its budgets. Sizes are bytes."""
+
+    name: str
+    kind: str
+    backup: str
+    chosen: str
+    store: str
+    objects: int
+    fetched_bytes: int
+    scratch_bytes: int
+    rto_budget_seconds: int
+    rpo_budget_seconds: int
+
+
+def plan(job: DrillJob) -> DrillPlan:
+    """Plan a drill from the manifest alone; nothing is fetched, started or written.
+
+    Raises:
+        StoreUnreachableError: the store does not answer.
+        BackupNotFoundError, ManifestError: there is no such backup, or its manifest cannot be trusted.
+        KeyProblemError: no identity was given, and it is encrypted.
+    """
+    manifest = find(job.store, job.name, job.backup)
+    _need_identity(job, manifest)
+    wanted = _wanted(job, manifest)
+    dumped = sum(piece.entry.file_size for piece in wanted)
+    return DrillPlan(
+        name=job.name,
+        kind=manifest.source.kind,
+        backup=manifest.id,
+        chosen=job.choice.way,
+        store=job.store.name,
+        objects=len(wanted),
+        fetched_bytes=_stored(wanted),
+        scratch_bytes=dumped + kind_of(manifest).scratch_bytes(manifest.source, dumped),
+        rto_budget_seconds=job.rto_minutes * 60,
+        rpo_budget_seconds=job.loss_budget,
+    )
+
+
 def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: Meter = unseen) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
     Args:
-        job: what to drill.
-        report: told of each step.
+        job: the backup and budgets.
+        report: called with a line for each step.
         original: an untouched copy of the backup, for a negative control to begin with; fetched when None.
         meter: shown how much was fetched, and loaded.
 
@@ -154,8 +196,7 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
         return
     if job.damage is None and "origin" in {check.name for check in found.red}:
         return  # what somebody else may have made is not even fetched; a control is of a copy, and loses its signature
-    if manifest.recipients and not job.identities:
-        raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
+    _need_identity(job, manifest)
     begun = time.monotonic()
     wanted, kind = _wanted(job, manifest), kind_of(manifest)
     dumped = sum(piece.entry.file_size for piece in wanted)
@@ -176,6 +217,11 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
         found.add(checks.passed("clean", say("kept for {hours:g} h, because the drill is red", hours=job.keep_hours)))
     else:
         found.add(checks.failed("clean", say("not removed"), left) if left else checks.passed("clean", say("removed")))
+
+
+def _need_identity(job: DrillJob, manifest: Manifest) -> None:
+    if manifest.recipients and not job.identities:
+        raise KeyProblemError(f"{manifest.id}: is encrypted: give the identity that reads it with --identity FILE")
 
 
 def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextlib.ExitStack, report: Report) -> bool:
@@ -302,7 +348,7 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
     assert manifest is not None  # noqa: S101  # it was looked at before
     store = TimedStore(job.store)
     wrong: list[str] = []
-    closed: list[str] = []
+    undecryptable: list[str] = []
 
     def one(piece: Piece) -> float:
         begun = time.monotonic()
@@ -310,7 +356,7 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
         try:
             fetcher.one(piece.entry, piece.folder(folder))
         except KeyProblemError as error:
-            closed.append(str(error))
+            undecryptable.append(str(error))
         except (IntegrityError, ObjectMissingError) as error:
             wrong.append(str(error))
         return time.monotonic() - begun
@@ -325,10 +371,10 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
     found.note_phase("decrypt, decompress", turn, end)
     report(f"fetched {_stored(wanted)} bytes in {end - begin:.1f} s")
     if manifest.recipients:
-        found.add(checks.check_key(manifest, sorted(closed)))
-    found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + closed)))
+        found.add(checks.check_key(manifest, sorted(undecryptable)))
+    found.add(checks.check_digests(manifest, sorted(wrong if manifest.recipients else wrong + undecryptable)))
     found.add(checks.check_rows(manifest.source, may_be_empty=job.may_be_empty))
-    return not wrong and not closed
+    return not wrong and not undecryptable
 
 
 def _loss(found: Findings, started: datetime) -> tuple[float, str]:

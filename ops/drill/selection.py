@@ -29,7 +29,7 @@ def choose(
         complete: ids of the complete backups, oldest first.
         pick: how.
         verified: when a drill last restored which backup equal.
-        seed: of the random choice; made up, and told in the answer, when None.
+        seed: of the random choice; drawn, and returned with the choice, when None.
     """
     if not complete:
         return LATEST, Choice(way=pick)

@@ -465,6 +465,11 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert ops("verify").code == 0
 
     before = live_files(server)
+    planned = ops("drill", "--at", between, "--json", "--dry-run")
+    plan = json.loads(planned.stdout)
+    assert (planned.code, plan["backup"], plan["backup_type"]) == (0, made["label"], "full"), planned.error
+    assert not Path("drills").exists(), "nothing is restored, and no evidence made"
+    assert made["label"] in ops("drill", "--at", between, "--dry-run").stdout
     then = ops("drill", "--at", between, "--json", "--signing-key", "runner")
     report = json.loads(then.stdout)
     assert (then.code, report["verdict"], report["backup_type"]) == (0, "green", "full"), then.error

@@ -220,6 +220,12 @@ def test_a_drill_of_all_that_is_backed_up_is_red_where_one_is(ops, outputs, tmp_
     outputs["database"]["databases"] += ["postgres"]
     file = write(tmp_path, outputs)
     assert ops("backup", "create", "--name", "shop", "--outputs", file).returncode == 0
+    planned = ops("drill", "--name", "shop", "--outputs", file, "--dry-run", "--json")
+    (plan,) = json.loads(planned.stdout)
+    assert (plan["name"], plan["kind"], plan["objects"] > 0, plan["chosen"]) == ("shop", "postgresql", True, "latest")
+    assert plan["backup"] in ops("drill", "--name", "shop", "--outputs", file, "--dry-run").stdout
+    refused(ops("drill", "--outputs", file, "--dry-run"), "no complete backup of postgres")
+    assert not Path("drills").exists(), "nothing was restored, and nothing kept"
     done = ops("drill", "--outputs", file, "--json")
     refused(done, "no complete backup of postgres", code=3)
     assert {e["name"]: e["verdict"] for e in json.loads(done.stdout)} == {"shop": "green", "postgres": "red"}

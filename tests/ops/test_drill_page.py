@@ -202,6 +202,7 @@ def test_a_text_that_is_not_there_stays_as_it_is():
         (say("no error: {done}", done="pg_restore 15.20"), "sin errores: pg_restore 15.20"),
         (say("{size}, {stored} stored", size=size(3 << 20), stored=size(1536)), "3,0 MiB, 1,5 KiB almacenados"),
         (duration(3.5), "3,5 s"),
+        (duration(5), "5,0 s"),
     ],
 )
 def test_a_translation_keeps_the_values_with_the_numbers_of_its_language(english, expected):

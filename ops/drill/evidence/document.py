@@ -140,7 +140,7 @@ class Phase(Facts):
 
 
 class DatabaseFacts(Facts):
-    """One database of a server that was restored whole, each table read to its last row."""
+    """One database of a restored server, each table read to its last row."""
 
     database: str
     rows: int

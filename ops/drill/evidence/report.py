@@ -28,7 +28,7 @@ _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 60
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A phase as the timeline draws it: `left` and `width` in percent of the whole drill."""
+    """A phase as the timeline draws it: `left` and `width` in percent of the drill."""
 
     name: str
     took: str

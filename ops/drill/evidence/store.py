@@ -144,6 +144,6 @@ def locked(folder: Path) -> Generator[None]:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     atomic_write(path, content, mode=0o644)
     return path

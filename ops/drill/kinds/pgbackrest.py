@@ -20,7 +20,14 @@ from ops.core.formatting import duration, size
 from ops.core.messages import Message, say
 from ops.drill.context import Asked
 from ops.drill.evidence.document import Phase, Questions
-from ops.drill.kinds.pgbackrest_evidence import QUESTIONS, BackrestEvidence, Recovered, RecoveredDatabase, answered
+from ops.drill.kinds.pgbackrest_evidence import (
+    QUESTIONS,
+    BackrestEvidence,
+    BackrestPlan,
+    Recovered,
+    RecoveredDatabase,
+    answered,
+)
 from ops.drill.scratch.pgbackrest import Place, exact_tool, running, scratch_place
 from ops.pgbackrest import info
 from ops.pgbackrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, Report, as_account, as_error
@@ -31,7 +38,7 @@ from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
 
 OLDEST_MAJOR = 13
-ROOM = 1.2
+HEADROOM = 1.2
 """Free space asked for, as a share of the server's size: WAL is replayed beside it."""
 
 
@@ -84,6 +91,31 @@ def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: dat
     return fitting[-1]
 
 
+def plan(job: BackrestDrill) -> BackrestPlan:
+    """Choose the backup and look for the programs; nothing is restored.
+
+    Raises:
+        BackupNotFoundError: nothing to drill, or nothing as old as that.
+        ToolError: the programs of that major version are not here.
+        OpsError: pgBackRest could not be asked; see `ops.pgbackrest.driver`.
+    """
+    stanza = info.read(job.pgbackrest, job.stanza)
+    backup = choose(stanza, job.at, job.repository, datetime.now(UTC))
+    server = _known_server(stanza, backup)
+    exact_tool("postgres", server.version)
+    return BackrestPlan(
+        stanza=stanza.name,
+        repository=backup.database.repository,
+        backup=backup.label,
+        backup_type=backup.type,
+        backup_stopped_at=backup.stopped_at,
+        asked_for=job.at,
+        server_version=server.version,
+        size=backup.info.size,
+        scratch_bytes=int(backup.info.size * HEADROOM),
+    )
+
+
 def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
@@ -101,7 +133,7 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
     looked = info.freshness(stanza, job.max_age_hours, started)
     found.add("backup", _age(looked[0]), [_age(item) for item in looked if not item.fresh])
     with scratch_place(job.pgbackrest, job.spool) as place:
-        _room(place, backup)
+        _need_space(place, backup)
         begun = time.monotonic()
         if _restore(job, backup, place, found, report):
             _recover(job, server, place, found, report)
@@ -168,8 +200,8 @@ def _known_server(stanza: Stanza, backup: Backup) -> Server:
     return server
 
 
-def _room(place: Place, backup: Backup) -> None:
-    free, need = shutil.disk_usage(place.folder).free, int(backup.info.size * ROOM)
+def _need_space(place: Place, backup: Backup) -> None:
+    free, need = shutil.disk_usage(place.folder).free, int(backup.info.size * HEADROOM)
     if free < need:
         raise SpoolError(
             f"{place.folder.parent}: {free >> 20} MiB free, the restore needs {need >> 20} MiB; give --spool"

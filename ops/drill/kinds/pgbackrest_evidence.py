@@ -29,6 +29,20 @@ MAY_BE_SKIPPED = frozenset({"moment", "amcheck", "time"})
 """What is asked only where there is something to ask: a time, the program, a budget."""
 
 
+class BackrestPlan(Facts):
+    """What a drill would restore, and how much disk space it needs. Sizes are bytes."""
+
+    stanza: str
+    repository: int
+    backup: str
+    backup_type: str
+    backup_stopped_at: datetime
+    asked_for: datetime | None
+    server_version: str
+    size: int
+    scratch_bytes: int
+
+
 class RecoveredDatabase(DatabaseFacts):
     """One database of the copy. `unsound` names what is not valid in it, which the live one may have too."""
 

@@ -94,7 +94,9 @@ class Place:
     def why(self) -> str:
         """Return what the server's log says went wrong; its last line when nothing does."""
         said = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        lines = [line for line in said if "the database system is " not in line]  # what it told us, who knocked
+        lines = [
+            line for line in said if "the database system is " not in line
+        ]  # its answer to our own attempts to connect
         telling = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "ERROR: [" in line]
         return (telling or lines or ["no message"])[-1]
 
@@ -184,7 +186,7 @@ def _environment(pgbackrest: Pgbackrest, place: Place) -> dict[str, str]:
 
 
 def _limits(pgbackrest: Pgbackrest, place: Place, version: str) -> dict[str, str]:
-    """Take over what the replay needs room for: prepared transactions and locks, as the live server had them."""
+    """Set the limits that replay needs (prepared transactions, locks) as the live server had them."""
     tool = exact_tool("pg_controldata", version)
     done = as_account([tool.path, "-D", place.data], pgbackrest)
     if done.returncode != 0:
