@@ -1,4 +1,4 @@
-"""What a person sees of pgBackRest's backups and their drills."""
+"""Print pgBackRest's backups and the results of their drills."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.core import console
+from ops.core.formatting import duration, size
 from ops.drill.evidence.document import Status
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.pgbackrest.report import StanzaReport
@@ -24,9 +25,9 @@ def print_info(report: StanzaReport) -> None:
             f"{item.label} {item.type}",
             str(item.repo),
             f"{item.stopped_at:%Y-%m-%d %H:%M:%S}",
-            f"{(item.stopped_at - item.started_at).total_seconds():.0f} s",
-            mib(item.size),
-            "-" if item.stored is None else mib(item.stored),
+            duration((item.stopped_at - item.started_at).total_seconds()),
+            size(item.size),
+            "-" if item.stored is None else size(item.stored),
             f"{item.wal_start} … {item.wal_stop}" if item.wal_start else "-",
             Text(item.not_counted or "", style="red"),
         )
@@ -34,22 +35,17 @@ def print_info(report: StanzaReport) -> None:
 
 
 def print_evidence(evidence: BackrestEvidence, file: Path) -> None:
-    """Print a drill's questions with their answers."""
+    """Print the checks of a drill with their results."""
     colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
     colour = "green" if evidence.verdict == "green" else "red"
     title = f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of {evidence.backup} of {evidence.stanza}"
     table = Table("", "check", "answer", title=title, title_justify="left")
     for item in evidence.checks:
         style = colours[item.status]
-        told = "; ".join([item.answer, *item.problems[:3]])
-        table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(told))
+        text = "; ".join([item.answer, *item.problems[:3]])
+        table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(text))
     console.out.print(table)
-    rto = "-" if evidence.rto_seconds is None else f"{evidence.rto_seconds:.0f} s"
+    rto = duration(evidence.rto_seconds)
     console.out.print(
         f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {escape(str(file))} and its page"
     )
-
-
-def mib(size: int) -> str:
-    """Say a number of bytes in MiB."""
-    return f"{size / 2**20:.1f} MiB"

@@ -280,7 +280,7 @@ def test_a_folder_of_evidence_that_was_named_must_be_there(command, folder, tmp_
     ids = [put(folder, days) for days in (3, 2, 1)]
     for name in ("drills", "elsewhere"):
         done = command("--yes", "--evidence", name)
-        assert "no folder of evidence" in str(done.exception)
+        assert "no such folder" in str(done.exception)
         assert left(folder) == ids
     (tmp_path / "drills").mkdir()
     assert command("--yes", "--evidence", "drills").exit_code == 0

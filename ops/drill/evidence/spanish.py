@@ -232,6 +232,8 @@ PHRASES = {
     "{} KiB": "{} KiB",
     "{} MiB": "{} MiB",
     "{} GiB": "{} GiB",
+    "{} TiB": "{} TiB",
+    "{} h": "{} h",
     # damage
     "one bit of one object is flipped": "un bit de un objeto está invertido",
     "one object has lost its second half": "un objeto ha perdido su segunda mitad",
@@ -248,7 +250,7 @@ PHRASES = {
     **OTHERS,
 }
 
-_DECIMAL = re.compile(r"(\d)\.(\d+ (?:h|s|min|días|KiB|MiB|GiB|dólares)\b)")
+_DECIMAL = re.compile(r"(\d)\.(\d+ (?:h|s|min|días|KiB|MiB|GiB|TiB|dólares)\b)")
 """A number with its unit, and no version."""
 
 
