@@ -67,7 +67,7 @@ def test_a_dry_run_gives_the_reason_for_each_and_deletes_nothing(command, folder
         (ids[2], "keep", "last 2"),
         ("", "", "newest good"),
     ]
-    assert "1 would go" in done.stdout
+    assert "1 would be deleted" in done.stdout
     assert left(folder) == ids
 
 

@@ -114,7 +114,7 @@ def test_the_page_for_restoring_by_hand_names_what_it_could_not_make(app, source
     made = make(source, identity, folder, recipients=())
     done = by_hand_into(cluster, folder.root / "shop" / made.id, "shop_b")
     assert done.returncode == 3
-    assert "skipped: " in done.stdout
+    assert "not made: " in done.stdout
     assert "TABLE DATA public odd app" in done.stdout
     assert rows(cluster, "public.customers") == 500
 
