@@ -71,7 +71,7 @@ def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSetti
 def _engine_config(folder: Path, stack: str) -> dict[str, Any]:
     """Return the engine's configuration, once the stack file it was read from is known to have one reading.
 
-    The engine hands on `port: 03001` as 1537: from the number alone nobody can tell what was written.
+    The engine hands on `port: 03001` as 1537: the number alone does not show what was written.
     """
     path = folder / f"Pulumi.{stack}.yaml"
     if path.is_file():

@@ -1,4 +1,4 @@
-"""What a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
+"""Settings of a stack file: one frozen model, the same for the engine, `ops`, the editor and CI.
 
 Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here.
 Everything the five plans name parses; what is not built yet is refused by name (see `not_built`).

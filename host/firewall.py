@@ -81,7 +81,7 @@ class Rule:
 
 
 def build_rules(ssh_port: int, ssh_sources: Iterable[str]) -> list[Rule]:
-    """Return the rules a machine has, in order."""
+    """Return the rules a droplet has, in order."""
     ssh = [Rule.tcp(ssh_port, source) for source in sorted(set(ssh_sources))]
     return ssh + [Rule.tcp(port, source) for port in (80, 443) for source in ANYWHERE]
 

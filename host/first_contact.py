@@ -1,4 +1,4 @@
-"""First contact: wait for a newborn machine, and put the host key it keeps in place of the one it was born with.
+"""First contact: wait for a new droplet, and replace its first host key with its final one.
 
 Killed at any point it can be run again: it accepts either key, writes both files by rename, and then logs in with the
 final key alone.
@@ -19,7 +19,7 @@ code=$?
 """
 
 # The private half arrives on stdin, is written beside the old one and takes its place by rename: at every moment sshd
-# finds one whole key. Other types of host key go: nobody pins them.
+# finds one complete key. Host keys of other types are removed: none is pinned.
 _INSTALL = """
 set -eu
 umask 077
@@ -40,7 +40,7 @@ systemctl try-reload-or-restart ssh.service
 
 
 def first_contact(document: FirstContact, *, wait: float = WAIT) -> dict[str, str]:
-    """Wait for the machine and give it its final host key; return {"host_key": its public line}.
+    """Wait for the droplet and install its final host key; return {"host_key": its public line}.
 
     Raises:
         DocumentError: the two halves of the final key do not belong together.

@@ -57,7 +57,7 @@ def distribution(name: str, version: str) -> Distribution:
 
 
 def servers(outputs: Mapping[str, Any]) -> list[str]:
-    """Return the major of every PostgreSQL server that the machine dumps: the cluster's, and those of the sources."""
+    """Return the major of every PostgreSQL server that the droplet dumps: the cluster's, and those of the sources."""
     database = outputs.get("database")
     found = {str(database["version"])} if database else set[str]()
     sources = outputs.get("backup", {}).get("sources", ())
@@ -65,13 +65,13 @@ def servers(outputs: Mapping[str, Any]) -> list[str]:
 
 
 def build_packages(kind: Distribution, postgresql: Sequence[str]) -> list[str]:
-    """Return every package of a machine that dumps servers of these majors of PostgreSQL."""
+    """Return every package of a droplet that dumps servers of these majors of PostgreSQL."""
     names = [*_EVERYWHERE, f"{kind.python}-venv", *([kind.compose] if kind.compose else [])]
     return sorted([*names, *(f"postgresql-client-{major}" for major in postgresql)])
 
 
 def needs_pgdg(kind: Distribution, postgresql: Sequence[str]) -> bool:
-    """Whether the client of one of these majors has to come from the PostgreSQL project's own repository.
+    """Return True if the client of one of these majors has to come from the PostgreSQL project's own repository.
 
     A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what it cannot read.
     """
