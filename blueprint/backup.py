@@ -101,10 +101,10 @@ TablePattern = Annotated[str, Written(r"[^.]+\..+", "names no schema: write sche
 
 
 class TableFilter(Settings):
-    """Of which tables the rows are backed up: those of `include` (all, where it is empty) that `exclude` does not name.
+    """Filter of the tables whose rows are backed up: those of `include` (default: all) that `exclude` does not match.
 
-    Tables are `schema.table`, as `ops backup show` names them; `*` stands for any characters, `?` for one. What is
-    defined is backed up of all. Large objects belong to no table: with `include` they are left out.
+    Tables are `schema.table`, as `ops backup show` names them; `*` stands for any characters, `?` for one. The
+    definitions of all tables are backed up. Large objects belong to no table: with `include` they are left out.
     """
 
     include: tuple[TablePattern, ...] = ()

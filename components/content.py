@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACED = ("host", "blueprint", "ops")
-"""What `host` runs from, and what it installs on a droplet."""
+"""Folders that `host` runs from and installs on a droplet."""
 
 _LEFT_OUT = {"__pycache__"}
 

@@ -27,11 +27,11 @@ from host.grants import grant
 
 COMMANDS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "first-contact": (
-        "wait for a newborn machine and give it its final host key",
+        "wait for a new droplet and install its final host key",
         lambda text: first_contact(read_document(FirstContact, text)),
     ),
     "converge": (
-        "bring the machine to what the document says",
+        "converge the droplet to the document",
         lambda text: converge(read_document(Converge, text)),
     ),
     "grants": (

@@ -193,7 +193,7 @@ def connect(
     except _WrongHostKeyError as error:
         raise UnreachableError(
             f"{where} shows host key {error}, which is not the pinned one: nothing was sent; "
-            "find out why before you go on (another machine at this address, or somebody in between)"
+            "find out why before you continue (another host at this address, or an attacker in between)"
         ) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise UnreachableError(

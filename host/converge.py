@@ -71,7 +71,7 @@ def converge(document: Converge) -> dict[str, int]:
 
 
 def machine(document: Converge) -> None:
-    """Define the droplet's configuration, in order. Runs while pyinfra prepares: it may read facts, but not change any."""
+    """Define the droplet's configuration, in order. Runs while pyinfra prepares: it may read facts, not change them."""
     release: dict[str, str] = host.get_fact(OsRelease)
     kind = distribution(release.get("id", "?"), release.get("version_id", "?"))
     postgresql = servers(document.outputs)

@@ -40,6 +40,6 @@ def local_compose() -> Path:
         if path.is_file():
             return path
     raise ConvergeError(
-        "the machine's distribution has no package of docker compose v2, and this workstation has no binary to copy: "
+        "the droplet's distribution has no package of docker compose v2, and this workstation has no binary to copy: "
         f"set ANCLA_COMPOSE to a docker-compose v2 binary (looked for {', '.join(map(str, candidates))})"
     )

@@ -70,6 +70,4 @@ def _install(machine: Connection, document: FirstContact) -> None:
         # Reloading sshd may end this session before its answer; the login that follows is the proof.
         say(f"{machine.where}: the session ended while sshd reloaded")
     except ConvergeError as error:
-        raise ConvergeError(
-            f"{error}; the machine keeps its first key and this can be run again", error.detail
-        ) from None
+        raise ConvergeError(f"{error}; the droplet keeps its first key; run this again", error.detail) from None

@@ -98,7 +98,7 @@ def grant(document: Grants) -> dict[str, list[str]]:
         stdin = f"{password}\n{certificate}\n\n{build_sql(database)}"
         result = machine.run(script, stdin=stdin)
     if result.code == 127:
-        raise ConvergeError(f"{machine.where}: psql is not on the machine; run `host converge` first")
+        raise ConvergeError(f"{machine.where}: psql is not on the droplet; run `host converge` first")
     if result.code != 0:
         detail = result.stderr.replace(password, "[secret]").strip()
         where = f"{database.private_host}:{database.port}"

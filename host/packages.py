@@ -26,7 +26,7 @@ _EVERYWHERE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """What differs: compose v2's package (None: there is none), Python and PostgreSQL's major."""
+    """Packages of a distribution: compose v2 (None: there is none), Python, and PostgreSQL's major version."""
 
     compose: str | None
     python: str
@@ -52,7 +52,7 @@ def distribution(name: str, version: str) -> Distribution:
     found = DISTRIBUTIONS.get((name, version))
     if found is None:
         known = ", ".join(" ".join(key) for key in DISTRIBUTIONS)
-        raise ConvergeError(f"the machine runs {name} {version}; Ancla knows {known}: choose another droplet.image")
+        raise ConvergeError(f"the droplet runs {name} {version}; Ancla supports {known}: choose another droplet.image")
     return found
 
 

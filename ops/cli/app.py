@@ -95,7 +95,7 @@ def _ops(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Hold the options of `ops` itself: with a callback, typer treats the app as a group of commands."""
+    """Take the options of `ops` itself. With a callback, typer treats the app as a group of commands."""
     del version
 
 
