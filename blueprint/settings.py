@@ -367,8 +367,8 @@ class Secrets(Settings):
     `deploy_key`, `bootstrap_host_key` and `host_key` are OpenSSH ed25519 private keys that `ops stack init` makes:
     who logs in, the host key a droplet is born with, and the host key it keeps after the first contact;
     `backup_signing_key` is another one, by which a manifest proves that it is of this environment. `backup_keys` are of
-    the destinations outside Spaces, by bucket. `notifications` are apprise addresses that reports of a failed or missing
-    backup are sent to, `heartbeat` a URL that is requested after each backup (a dead man's switch).
+    the destinations outside Spaces, by bucket. `notifications` are apprise addresses for reports of failed or missing
+    backups, `heartbeat` a URL that is requested after each backup (a dead man's switch).
     """
 
     deploy_key: SecretStr | None = None
