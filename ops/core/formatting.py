@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
-from humanize import intcomma, naturalsize
+from humanize import intcomma
+
+from ops.core.messages import Message, say
 
 
-def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
-    """Return a duration in the unit that fits: `850 ms`, `4.2 s`, `12 min`, `26.5 h`, `3.0 days`."""
+def duration(seconds: float | None) -> Message:  # noqa: PLR0911  # one for each unit
+    """Format a duration in the unit that fits: `850 ms`, `4.2 s`, `12 min`, `26.5 h`, `3.0 days`."""
     if seconds is None:
-        return translate("not reached")
+        return say("not reached")
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+        return say("{value:.0f} ms", value=seconds * 1000) if seconds else say("0 s")
     if seconds < 10:
-        return translate(f"{seconds:.1f} s")
+        return say("{value:.1f} s", value=seconds)
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return say("{value:.0f} s", value=seconds)
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return translate(f"{round(hours, 1):g} h" if hours < 72 else f"{hours / 24:.1f} days")
+        return say("{value:.0f} min", value=seconds / 60)
+    if seconds < 72 * 3600:
+        return say("{value:.1f} h", value=seconds / 3600)
+    return say("{value:.1f} days", value=seconds / 86400)
 
 
-def size(value: int) -> str:
-    """Return a number of bytes in binary units, such as `1.2 MiB`."""
-    return f"{value} B" if value < 1024 else naturalsize(value, binary=True, format="%.1f")
+def size(value: int) -> Message:
+    """Format a number of bytes in binary units, such as `1.2 MiB`. Not humanize's: the number is translated too."""
+    number = float(value)
+    if value < 1024:
+        return say("{number} B", number=value)
+    for unit in ("KiB", "MiB", "GiB"):
+        number /= 1024
+        if number < 1024:
+            return say("{number:.1f} {unit}", number=number, unit=unit)
+    return say("{number:.1f} {unit}", number=number / 1024, unit="TiB")
 
 
 def count(value: int | None) -> str:

@@ -219,10 +219,10 @@ class Examination:
     """What a drill reports of a restored copy beside what `compare` found.
 
     `tables` are those of the record and those of the copy; `invalid` names constraints and indexes that are not valid
-    and were in the source (None: the kind has none). `restored` and `compared` say in words what was done.
+    and were in the source (None: the kind has none). `restored` (optional) and `compared` describe what was done.
     """
 
-    restored: str = "no error"
+    restored: str = ""
     compared: str
     tables: tuple[Sequence[TableFingerprint], Sequence[TableFingerprint]] = ((), ())
     invalid: list[str] | None = None

@@ -53,7 +53,7 @@ def test_every_set_is_asked_for_in_every_store(backups):
         ("notes", State.DOWN),
         ("keys", State.ATTENTION),
     ]
-    assert "the budget is 26 h" in probes[2][2]
+    assert "the budget is 26.0 h" in probes[2][2]
 
 
 def test_a_backup_of_the_future_is_none(backups):
