@@ -1,4 +1,4 @@
-"""What a stack file says of backups: what is backed up, for whom, where it goes and how long it stays."""
+"""Backup settings of a stack file: sources, recipients, destinations and retention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blueprint.fields import (
 from blueprint.model import Settings
 
 EXAMPLE_RECIPIENT = "age1jtrfz86cu0jhfl3t3mc97tumhsd7fny2yt5xxp74dlcsfyclkydqk6xelc"
-"""The age recipient in the stack files that come with Ancla. Nobody has its identity: what it encrypts is lost."""
+"""The age recipient in the stack files that come with Ancla. Its identity does not exist: nothing can decrypt."""
 
 
 class RetentionSettings(Settings):
@@ -101,10 +101,10 @@ TablePattern = Annotated[str, Written(r"[^.]+\..+", "names no schema: write sche
 
 
 class TableFilter(Settings):
-    """Of which tables the rows are backed up: those of `include` (all, where it is empty) that `exclude` does not name.
+    """Filter of the tables whose rows are backed up: those of `include` (default: all) that `exclude` does not match.
 
-    Tables are `schema.table`, as `ops backup show` names them; `*` stands for any characters, `?` for one. What is
-    defined is backed up of all. Large objects belong to no table: with `include` they are left out.
+    Tables are `schema.table`, as `ops backup show` names them; `*` stands for any characters, `?` for one. The
+    definitions of all tables are backed up. Large objects belong to no table: with `include` they are left out.
     """
 
     include: tuple[TablePattern, ...] = ()
@@ -151,10 +151,10 @@ class BackupDestination(Settings):
 
 
 class BackupSettings(Settings):
-    """What is backed up, when, for whom, where to and for how long.
+    """Sources, schedule, recipients, destinations and retention of backups.
 
     `schedule` is a systemd OnCalendar expression, UTC; budgets name their unit. `recipients` are age public keys: who
-    holds one of their identities can read the backups, and nobody else, this environment's machines included.
+    holds one of their identities can read the backups; nobody else can, not even this environment's droplets.
     `assertions` are SQL queries a drill runs on the restored database, each of which must return true. `signers` are
     the public keys that drill evidence may be signed with.
     """

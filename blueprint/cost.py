@@ -1,4 +1,4 @@
-"""What an environment costs a month, from its settings or from the inputs of the resources a preview lists.
+"""Estimate the monthly cost of an environment, from its settings or from the inputs of the resources a preview lists.
 
 List prices (`blueprint.sizes`), in US dollars, before taxes and before traffic and storage above what is included.
 """
@@ -31,7 +31,7 @@ class CostLine:
 
 @dataclass(frozen=True, kw_only=True)
 class CostReport:
-    """The lines, and the budget they are held to (None: no budget)."""
+    """The lines, and the budget they are compared with (None: no budget)."""
 
     environment: str
     lines: tuple[CostLine, ...]
@@ -102,7 +102,7 @@ def estimate(settings: EnvironmentSettings) -> CostReport:
 
 
 def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[float]:
-    """Return the monthly price of each (type token, inputs), in order; what has no price of its own is 0.
+    """Return the monthly price of each (type token, inputs), in order; 0 for those without a price.
 
     The first bucket carries the Spaces subscription, which covers every bucket of the account.
     """

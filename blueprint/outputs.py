@@ -1,8 +1,8 @@
-"""What a stack gives back: everything `ops` and CI may know of it, as one versioned model.
+"""Stack outputs: everything `ops` and CI may know of a stack, as one versioned model.
 
 Each field is one stack output of the same name; `pulumi stack output --json --show-secrets` parses into the model.
 Everything secret is in the one output `secrets`, so that the rest can be read without the passphrase.
-On the machine a reduced copy is read instead, whose `secrets` names a file (mode 0600).
+On the droplet a reduced copy is read instead, whose `secrets` names a file (mode 0600).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Outputs(BaseModel):
 
 
 class DropletOutput(Outputs):
-    """One machine. Addresses are IPv4; `address` is the one to use (the reserved IP where there is one)."""
+    """One droplet. Addresses are IPv4; `address` is the one to use (the reserved IP where there is one)."""
 
     id: str
     name: str
@@ -83,7 +83,7 @@ class RegistryOutput(Outputs):
 
 
 class BackupOutput(Outputs):
-    """What is backed up beside the databases, where it goes, for whom, and the budgets it is held to.
+    """Backup sources beside the databases, destinations, recipients, and the budgets of freshness and recovery.
 
     `signer` is the public half (one OpenSSH line) of the key that signs manifests, `signers` are those of evidence.
     """
@@ -110,7 +110,7 @@ class BucketKey(Outputs):
 
 
 class OutputSecrets(Outputs):
-    """Every secret value of the stack; a machine has no deploy key.
+    """Every secret value of the stack; a droplet has no deploy key.
 
     `backup_keys` are in the order of `backup.destinations`.
     """
@@ -127,7 +127,7 @@ class OutputSecrets(Outputs):
 
 
 class SecretsFile(Outputs):
-    """On the machine: where the secret values are, as JSON of `OutputSecrets` without the deploy key."""
+    """On the droplet: where the secret values are, as JSON of `OutputSecrets` without the deploy key."""
 
     file: str
 

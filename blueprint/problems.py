@@ -1,4 +1,4 @@
-"""What is wrong with settings, in lines a person can act on: the key's path, what was found, what is allowed.
+"""Describe problems of settings in lines a person can act on: the key's path, what was found, what is allowed.
 
 A value under `secrets`, or one the engine keeps encrypted, is never shown.
 """

@@ -57,8 +57,8 @@ def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSetti
     """Read the configuration of the running Pulumi program, and make sure that it can be built.
 
     Raises:
-        SettingsError: it does not validate, asks for what is not built yet, lacks a secret, is of another environment
-            than the stack, or comes of a stack file that other readers would read differently.
+        SettingsError: it does not validate, needs a feature that is not built yet, lacks a secret, is of another
+            environment than the stack, or is from a stack file that other readers would read differently.
     """
     import pulumi  # noqa: PLC0415 - `ops` and the droplet read settings without Pulumi
 
@@ -71,7 +71,7 @@ def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSetti
 def _engine_config(folder: Path, stack: str) -> dict[str, Any]:
     """Return the engine's configuration, once the stack file it was read from is known to have one reading.
 
-    The engine hands on `port: 03001` as 1537: from the number alone nobody can tell what was written.
+    The engine hands on `port: 03001` as 1537: the number alone does not show what was written.
     """
     path = folder / f"Pulumi.{stack}.yaml"
     if path.is_file():
@@ -122,7 +122,7 @@ def read_engine_config() -> dict[str, Any]:
     Raises:
         StackFileError: a value is encrypted outside `ancla:secrets`.
     """
-    from pulumi.runtime import config as engine  # noqa: PLC0415 - `ops` and the machine read settings without Pulumi
+    from pulumi.runtime import config as engine  # noqa: PLC0415 - `ops` and the droplet read settings without Pulumi
 
     values: dict[str, Any] = {}
     for key, text in {**engine.get_config_env(), **engine.CONFIG.get()}.items():

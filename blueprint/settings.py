@@ -1,7 +1,7 @@
-"""What a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
+"""Settings of a stack file: one frozen model, the same for the engine, `ops`, the editor and CI.
 
 Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here.
-Everything the five plans name parses; what is not built yet is refused by name (see `not_built`).
+Everything the five plans name parses; keys that are not implemented yet are refused by name (see `not_built`).
 
 Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'s work.
 """
@@ -367,8 +367,8 @@ class Secrets(Settings):
     `deploy_key`, `bootstrap_host_key` and `host_key` are OpenSSH ed25519 private keys that `ops stack init` makes:
     who logs in, the host key a droplet is born with, and the host key it keeps after the first contact;
     `backup_signing_key` is another one, by which a manifest proves that it is of this environment. `backup_keys` are of
-    the destinations outside Spaces, by bucket. `notifications` are apprise addresses that a failed or a missing backup
-    is told to, `heartbeat` an address that is asked for after each backup (a dead man's switch).
+    the destinations outside Spaces, by bucket. `notifications` are apprise addresses for reports of failed or missing
+    backups, `heartbeat` a URL that is requested after each backup (a dead man's switch).
     """
 
     deploy_key: SecretStr | None = None

@@ -1,4 +1,4 @@
-"""The machine of the app: born with one sudo user and a host key that is known beforehand."""
+"""The app's droplet: created with one sudo user and a host key that is known in advance."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class AppDroplet(pulumi.ComponentResource):
                     custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="10m"),
                 ),
                 pulumi.ResourceOptions(
-                    # Both are read at birth only, and a change of either would replace the machine.
+                    # Both are read only at the first boot, and a change of either would replace the droplet.
                     ignore_changes=["sshKeys", "userData"],
                     additional_secret_outputs=["userData"],
                 ),
@@ -128,7 +128,7 @@ class AppDroplet(pulumi.ComponentResource):
         """Return the address to use, and the resource after which it answers."""
         if not args.reserved_ip:
             return self.public_ip, self.droplet
-        # Its own resource and no `droplet_id` of its own: with both, the two would take the address from each other.
+        # A separate resource without `droplet_id`: with both, the two would take the address from each other.
         reserved = digitalocean.ReservedIp(
             f"{name}-ip", region=args.region, opts=args.lifecycle.options(self, Kind.ADDRESS)
         )

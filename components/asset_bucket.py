@@ -40,7 +40,7 @@ def build_read_policy(bucket: str) -> str:
 
 
 def build_lifecycle_rules(rules: Sequence[LifecycleRule]) -> list[digitalocean.SpacesBucketLifecycleRuleArgs]:
-    """Return the bucket's rules, each with an id of its own; without one the service makes up another every time."""
+    """Return the bucket's rules, each with an id; without one the service generates a new one every time."""
     return [
         digitalocean.SpacesBucketLifecycleRuleArgs(
             id=f"rule-{number}",
@@ -69,7 +69,7 @@ def build_cors_rules(rules: Sequence[CorsRule]) -> list[digitalocean.SpacesBucke
 
 
 class AssetBucketWithCDN(pulumi.ComponentResource):
-    """The bucket, its read policy, CORS, a key of its own, and the CDN."""
+    """The bucket, its read policy, CORS, its key, and the CDN."""
 
     bucket: pulumi.Output[str]
     bucket_urn: pulumi.Output[str]

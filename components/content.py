@@ -1,4 +1,4 @@
-"""The hash of what a machine is made from: the same on every machine and in every folder."""
+"""The hash of what a droplet is made from: the same on every computer and in every folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACED = ("host", "blueprint", "ops")
-"""What `host` runs from, and what it installs on a machine."""
+"""Folders that `host` runs from and installs on a droplet."""
 
 _LEFT_OUT = {"__pycache__"}
 

@@ -1,4 +1,4 @@
-"""What is done on machines, as resources.
+"""Resources that run `host` commands on droplets.
 
 Each runs one verb of `python3 -m host` on this computer, which logs in by SSH.
 
@@ -31,7 +31,7 @@ def build_command(verb: str) -> str:
 
 
 class HostCommand(pulumi.ComponentResource):
-    """One verb of `host` for one machine."""
+    """One command of `host` for one droplet."""
 
     stdout: pulumi.Output[str]
     command: local.Command
@@ -61,7 +61,7 @@ class HostCommand(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class HostCommandArgs:
-    """The machine and how to log in to it."""
+    """The droplet and how to log in to it."""
 
     droplet_id: pulumi.Input[str]
     address: pulumi.Input[str]
@@ -86,7 +86,7 @@ class FirstContactArgs(HostCommandArgs):
 
 
 class FirstContact(HostCommand):
-    """Waits for a new machine, knows it by its bootstrap host key, and leaves it with the final one."""
+    """Waits for a new droplet, authenticates it by its bootstrap host key, and installs the final one."""
 
     verb = "first-contact"
 
@@ -101,7 +101,7 @@ class FirstContact(HostCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvergeArgs(HostCommandArgs):
-    """`outputs` and `secrets` are what the machine may know of the stack (`blueprint.outputs`), as JSON values."""
+    """`outputs` and `secrets` are the droplet's copy of the outputs (`blueprint.outputs`), as JSON values."""
 
     hostname: str
     ssh_keys: Mapping[str, str]
@@ -112,7 +112,7 @@ class ConvergeArgs(HostCommandArgs):
 
 
 class Converge(HostCommand):
-    """Brings a machine to what `host/` says. A replaced droplet, or a change in `host/`, makes a new run."""
+    """Converges a droplet with `host/`. Runs again when the droplet is replaced or `host/` changes."""
 
     verb = "converge"
 
@@ -145,9 +145,9 @@ class GrantsArgs(HostCommandArgs):
 
 
 class Grants(HostCommand):
-    """Gives the app's user the `public` schema of its databases: from PostgreSQL 15 on, nobody has it by default.
+    """Gives the app's user the `public` schema of its databases: from PostgreSQL 15 on, no role has it by default.
 
-    The SQL runs on the machine, which is a trusted source of the cluster; no other source is added for it.
+    The SQL runs on the droplet, which is a trusted source of the cluster; no other source is added for it.
     """
 
     verb = "grants"

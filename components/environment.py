@@ -1,4 +1,4 @@
-"""A whole environment of the droplet topology: every component, in the order that leaves nothing open in between."""
+"""A whole environment of the droplet topology: every component, in an order that never leaves anything exposed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FOREIGN_REGION = "auto"
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentArgs:
-    """What is asked for, and the account it is built in."""
+    """The settings, and the account to build in."""
 
     settings: EnvironmentSettings
     account: Account
 
 
 class Environment(pulumi.ComponentResource):
-    """Network, registry, database, buckets, machine, zone, monitoring, and the project that holds them.
+    """Network, registry, database, buckets, droplet, zone, monitoring, and the project that holds them.
 
     `name` is the stem of every name a person sees at DigitalOcean, such as `nextgentech-prod`: a resource made again
     after an interruption meets the first one by its name, instead of becoming a second one.
@@ -114,7 +114,7 @@ class Environment(pulumi.ComponentResource):
                 credentials=self._credentials,
                 lifecycle=self._lifecycle,
             ),
-            # The firewall is there first: a machine is never reachable without it.
+            # The firewall is there first: a droplet is never reachable without it.
             pulumi.ResourceOptions(parent=self, depends_on=[self._network.firewall]),
         )
 
@@ -237,7 +237,7 @@ class Environment(pulumi.ComponentResource):
                 databases=database.databases,
                 app_user=database.user,
             ),
-            # After the converge, which brings psql to the machine.
+            # After the converge, which installs psql on the droplet.
             pulumi.ResourceOptions(parent=self, depends_on=[converge.command, *database.ready]),
         )
 

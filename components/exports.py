@@ -1,4 +1,4 @@
-"""What a stack gives back, made once: the fields of `blueprint.outputs.EnvironmentOutputs`, each one a stack output."""
+"""Build the stack outputs: the fields of `blueprint.outputs.EnvironmentOutputs`, each one a stack output."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from components.managed_database import ManagedDatabase
 from components.registry import Registry
 
 SECRETS_FILE = "/etc/ancla/secrets.json"
-"""Where a machine keeps the secret values."""
+"""Path of the secret values on a droplet."""
 
 Values = dict[str, Any]  # JSON values, outputs among them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What the outputs are made from."""
+    """The components and settings that the outputs are built from."""
 
     settings: EnvironmentSettings
     account: str
@@ -74,7 +74,7 @@ def build_outputs(built: Built) -> Values:
 
 
 def build_machine_secrets(built: Built) -> Values:
-    """Return `OutputSecrets` without the deploy key, which no machine holds."""
+    """Return `OutputSecrets` without the deploy key, which no droplet has."""
     database, assets = built.database, built.assets
     return {
         "database_password": database.password if database else None,
@@ -89,13 +89,13 @@ def build_machine_secrets(built: Built) -> Values:
 
 
 def build_exports(built: Built) -> Values:
-    """Return every stack output by name; all that is secret is in the one output `secrets`."""
+    """Return every stack output by name; all secrets are in the one output `secrets`."""
     secrets = {**build_machine_secrets(built), "deploy_key": built.credentials.deploy_key}
     return {**build_outputs(built), "secrets": pulumi.Output.secret(secrets)}
 
 
 def build_machine_outputs(built: Built) -> Values:
-    """Return the reduced copy that a machine keeps: its secrets are the name of a file."""
+    """Return the reduced copy for a droplet, whose `secrets` is the name of a file."""
     return {**build_outputs(built), "secrets": {"file": SECRETS_FILE}}
 
 

@@ -1,4 +1,4 @@
-"""Never the real cloud by accident: what must hold before a program may talk to an account.
+"""Guard against using the real cloud by accident: checks before the program may talk to an account.
 
 - At the real API, the stack must have recorded the account it belongs to, and the token must be of that account.
 - A token of the sandbox is refused at the real API; a real one is refused elsewhere than at the real API.
@@ -42,7 +42,7 @@ class Account:
 
 
 def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.environ) -> Account:
-    """Ask the API whose token this is, and make sure that the stack may be built there.
+    """Look up the account of the token, and check that the stack may be built there.
 
     Raises:
         GuardError: no token, the wrong kind of token, backups that nobody could decrypt, an API that does not answer,
@@ -72,13 +72,13 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
 
 
 def is_real(endpoint: str) -> bool:
-    """Tell whether an endpoint is DigitalOcean's own."""
+    """Return True if an endpoint is DigitalOcean's own."""
     host = urlsplit(endpoint).hostname or ""
     return host == "digitalocean.com" or host.endswith(".digitalocean.com")
 
 
 def check_token(endpoint: str, token: str) -> None:
-    """Refuse a token that cannot be meant for the endpoint.
+    """Reject a token that does not match the endpoint.
 
     Raises:
         GuardError: no token, a made-up one at the real API, or a real one elsewhere.

@@ -1,4 +1,4 @@
-"""What each environment protects: one table, so that no component has flags of its own.
+"""Protection of resources per environment: one table, so that components need no flags.
 
 - `protect`: the engine refuses to delete it until a person unprotects it. For what holds data, or a name that others
   rely on.
@@ -16,7 +16,7 @@ import pulumi
 
 
 class Kind(StrEnum):
-    """What a resource is to an environment, where that decides how it may end."""
+    """Kind of a resource, where it decides how the resource may be deleted."""
 
     MACHINE = "machine"
     DATABASE = "database"

@@ -21,7 +21,7 @@ class PoolArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedDatabaseArgs:
-    """`trusted_tag` is the tag of the machines let in, `trusted_sources` are CIDRs beside them."""
+    """`trusted_tag` is the tag of the droplets that may connect, `trusted_sources` are CIDRs beside them."""
 
     name: str
     region: str
@@ -43,7 +43,7 @@ def build_pool_name(database: str, pool: PoolArgs) -> str:
 
 
 class ManagedDatabase(pulumi.ComponentResource):
-    """A PostgreSQL cluster that is closed to strangers before anything is in it."""
+    """A PostgreSQL cluster that is closed to other clients before it has any data."""
 
     cluster: digitalocean.DatabaseCluster
     databases: Sequence[str]

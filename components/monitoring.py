@@ -1,4 +1,4 @@
-"""DigitalOcean's own monitoring: alerts of the machines, and checks of the public address from outside."""
+"""DigitalOcean's own monitoring: alerts about droplets, and checks of the public address from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SCHEME = "http"
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
-    """`tag` is the tag of the machines; `domain` is what the uptime check asks for."""
+    """`tag` is the droplets' tag; `domain` is the host of the uptime check."""
 
     name: str
     settings: MonitoringSettings
@@ -26,7 +26,7 @@ class MonitoringArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class DropletAlert:
-    """One alert: fires above `percent` of the machine, held for the whole window."""
+    """One alert: fires above `percent` of the droplet's capacity for the entire window."""
 
     key: str
     type: str
@@ -34,7 +34,7 @@ class DropletAlert:
 
 
 def build_droplet_alerts(thresholds: Thresholds) -> list[DropletAlert]:
-    """Return the alerts of the machines."""
+    """Return the alerts about droplets."""
     return [
         DropletAlert(key="cpu", type="v1/insights/droplet/cpu", percent=thresholds.cpu),
         DropletAlert(key="memory", type="v1/insights/droplet/memory_utilization_percent", percent=thresholds.memory),

@@ -1,4 +1,4 @@
-"""The network of an environment: a VPC, the tag its machines carry, and the cloud firewall of that tag."""
+"""The network of an environment: a VPC, the tag of its droplets, and the cloud firewall of that tag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkArgs:
-    """`name` is that of VPC, tag and firewall; `ssh_sources` are CIDRs; DigitalOcean picks an `ip_range` of its own."""
+    """`name` is that of VPC, tag and firewall; `ssh_sources` are CIDRs; DigitalOcean chooses the `ip_range`."""
 
     name: str
     region: str
@@ -65,7 +65,7 @@ class Network(pulumi.ComponentResource):
                 child, pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(delete="10m"))
             ),
         )
-        # A resource of its own, so that firewall and droplets are never made before the tag is there.
+        # A separate resource, so that firewall and droplets are never made before the tag is there.
         tag = digitalocean.Tag(f"{name}-tag", name=args.name, opts=child)
         self.firewall = digitalocean.Firewall(
             f"{name}-firewall",

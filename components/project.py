@@ -24,7 +24,7 @@ class ProjectArgs:
 class Project(pulumi.ComponentResource):
     """The project and what is in it.
 
-    The list is a resource of its own: the project's `resources` would claim everything else in it too.
+    The list is a separate resource: the project's `resources` would claim everything else in it too.
     """
 
     project_id: pulumi.Output[str]
@@ -37,7 +37,7 @@ class Project(pulumi.ComponentResource):
             description=args.description,
             purpose="Web Application",
             environment=_ENVIRONMENTS.get(args.environment, "Development"),
-            # What was in it moves out a while after it was told to; a delete in between is refused and tried again.
+            # Resources leave the project some time after the call; a delete in between is refused and retried.
             opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete="10m")),
         )
         digitalocean.ProjectResources(

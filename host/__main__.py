@@ -1,6 +1,6 @@
 """`python3 -m host first-contact|converge|grants`: one JSON document on stdin, one JSON line on stdout.
 
-Exit codes: 0 done, 1 a command on the machine failed, 2 the document does not fit, 3 the machine cannot be reached,
+Exit codes: 0 done, 1 a command on the droplet failed, 2 the document does not fit, 3 the droplet cannot be reached,
 130 interrupted.
 """
 
@@ -27,11 +27,11 @@ from host.grants import grant
 
 COMMANDS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "first-contact": (
-        "wait for a newborn machine and give it its final host key",
+        "wait for a new droplet and install its final host key",
         lambda text: first_contact(read_document(FirstContact, text)),
     ),
     "converge": (
-        "bring the machine to what the document says",
+        "converge the droplet to the document",
         lambda text: converge(read_document(Converge, text)),
     ),
     "grants": (
@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
 
 def main() -> NoReturn:
     """Read the document, run the command, print its answer."""
-    parser = argparse.ArgumentParser(prog="python3 -m host", description="What a machine must become.")
+    parser = argparse.ArgumentParser(prog="python3 -m host", description="Configure a droplet over SSH.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, _) in COMMANDS.items():
         commands.add_parser(name, help=summary, description=f"{summary}; one JSON document on stdin.")

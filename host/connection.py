@@ -1,4 +1,4 @@
-"""One SSH connection: the key in memory, the host key pinned; no agent, no files, no configuration of the person."""
+"""One SSH connection: the key in memory, the host key pinned; no agent, no files, no user configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from host.documents import Document, private_key, public_key
 from host.errors import ConvergeError, UnreachableError
 
 WAIT = 300.0
-"""Seconds a machine may take to be born: DigitalOcean boots in about a minute, cloud-init may run upgrades before."""
+"""Seconds that a new droplet may take: DigitalOcean boots in about a minute, cloud-init may run upgrades before."""
 WRONG_KEY_WAIT = 30.0
 """Seconds to go on when a wrong host key is shown: a reserved IP may still answer from elsewhere for a moment."""
 
@@ -32,7 +32,7 @@ def say(line: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a remote command gave back."""
+    """Result of a remote command."""
 
     code: int
     stdout: str
@@ -40,7 +40,7 @@ class Result:
 
 
 class Connection:
-    """A session on the machine. `host_key` is the public key it showed, one of those that were pinned."""
+    """A session on the droplet. `host_key` is the public key it showed, one of those that were pinned."""
 
     def __init__(self, client: paramiko.SSHClient, where: str, host_key: paramiko.PKey) -> None:
         self._client = client
@@ -104,7 +104,7 @@ class _WrongHostKeyError(Exception):
 
 
 class _Pinned(paramiko.MissingHostKeyPolicy):
-    """Refuse every host key but those pinned, whatever their type."""
+    """Reject every host key except those pinned, whatever their type."""
 
     def __init__(self, pinned: tuple[paramiko.PKey, ...]) -> None:
         self._pinned = pinned
@@ -130,7 +130,7 @@ def _open(document: Document, key: paramiko.PKey, pinned: tuple[paramiko.PKey, .
             timeout=timeout,
             banner_timeout=timeout,
             auth_timeout=timeout,
-            # A machine has several host keys until it is hardened: ask for the type that is pinned.
+            # A droplet has several host keys until it is hardened: request the type that is pinned.
             disabled_algorithms={"keys": [name for name in _HOST_KEY_TYPES if name not in types]},
         )
     except BaseException:
@@ -193,7 +193,7 @@ def connect(
     except _WrongHostKeyError as error:
         raise UnreachableError(
             f"{where} shows host key {error}, which is not the pinned one: nothing was sent; "
-            "find out why before you go on (another machine at this address, or somebody in between)"
+            "find out why before you continue (another host at this address, or an attacker in between)"
         ) from None
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise UnreachableError(

@@ -1,4 +1,4 @@
-"""Bring a machine to what the document says, by pyinfra over one pinned connection, and say how much had to change.
+"""Converge a droplet to the document, by pyinfra over one pinned connection, and report how many changes were made.
 
 Killed at any point it is simply run again: every operation looks first, and what a service runs with is remembered.
 """
@@ -45,11 +45,11 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def converge(document: Converge) -> dict[str, int]:
-    """Converge the machine; return {"operations": how many there are, "changed": how many had to act}.
+    """Converge the droplet; return {"operations": their number, "changed": how many changed something}.
 
     Raises:
         UnreachableError: no login.
-        ConvergeError: an operation failed; the message names it, the detail is what the machine said.
+        ConvergeError: an operation failed; the message names it, the detail is the droplet's output.
     """
     started = time.monotonic()
     with connect(document, wait=120) as way_back, _pyinfra(document) as (state, log):
@@ -71,7 +71,7 @@ def converge(document: Converge) -> dict[str, int]:
 
 
 def machine(document: Converge) -> None:
-    """Say what the machine must be, in order. Runs while pyinfra prepares: it may ask facts, and changes nothing."""
+    """Define the droplet's configuration, in order. Runs while pyinfra prepares: it may read facts, not change them."""
     release: dict[str, str] = host.get_fact(OsRelease)
     kind = distribution(release.get("id", "?"), release.get("version_id", "?"))
     postgresql = servers(document.outputs)
@@ -82,7 +82,7 @@ def machine(document: Converge) -> None:
         packages(name="packages: for PostgreSQL's own repository", names=["ca-certificates", "postgresql-common"])
         _pgdg(name="packages: PostgreSQL's own repository")
     packages(name="packages", names=build_packages(kind, postgresql))
-    # Closed before anything of ours listens.
+    # The firewall is closed before any of our services listens.
     firewall(ssh_port=document.port, ssh_sources=document.ssh_sources)
     ssh(document.user, private_key(document.deploy_key, "deploy_key"), document.ssh_keys)
     docker(compose_package=kind.compose)
@@ -103,7 +103,7 @@ def _pgdg() -> Generator[str, Any, None]:
 
 @contextmanager
 def _pyinfra(document: Converge) -> Generator[tuple[State, _Log]]:
-    """Yield a connected pyinfra state: the key in memory, the host key pinned, no configuration of the person read."""
+    """Yield a connected pyinfra state: the key in memory, the host key pinned, no user configuration read."""
     log = _Log(document)
     logger = logging.getLogger("pyinfra")
     logger.propagate = False
@@ -148,7 +148,7 @@ def _refuse_to_lock_out(document: Converge, way_back: Connection) -> None:
 
 
 def _prove_login(document: Converge, way_back: Connection) -> None:
-    """Log in anew. When that fails, take our sshd settings back over the connection that is still open."""
+    """Log in again. If that fails, revert our sshd settings over the connection that is still open."""
     try:
         connect(document, wait=20).__exit__(None, None, None)
     except HostError as error:
@@ -185,7 +185,7 @@ def _progress(where: str) -> BaseStateCallback:
 
 
 class _Log(logging.Handler):
-    """The last lines pyinfra complained with, and no secret of the document in them."""
+    """Return pyinfra's last error lines, without secrets of the document."""
 
     def __init__(self, document: Converge) -> None:
         super().__init__(logging.WARNING)

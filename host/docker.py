@@ -1,4 +1,4 @@
-"""Docker and compose v2, with log limits, and containers that go on while the daemon restarts."""
+"""Docker and compose v2, with log limits, and containers that keep running while the daemon restarts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def docker_configuration() -> None:
 
 
 def docker(*, compose_package: str | None) -> None:
-    """Have the daemon running and `docker compose` there: from `compose_package`, or the binary of this desk."""
+    """Ensure that the daemon runs and `docker compose` exists, from `compose_package` or this workstation's binary."""
     follow(name="docker: the daemon", service="docker", configuration=[render("daemon.json")])
     if compose_package is None:
         files.put(name="docker: compose", src=str(local_compose()), dest=PLUGIN, mode="755", add_deploy_dir=False)
 
 
 def local_compose() -> Path:
-    """Find the compose v2 binary that a machine without a package for it gets.
+    """Find the compose v2 binary for a droplet without a package of it.
 
     Raises:
-        ConvergeError: there is none on this desk.
+        ConvergeError: there is none on this workstation.
     """
     found = os.environ.get("ANCLA_COMPOSE") or shutil.which("docker-compose")
     candidates = [Path(found)] if found else [Path(f).expanduser() / "docker-compose" for f in _PLUGIN_FOLDERS]
@@ -40,6 +40,6 @@ def local_compose() -> Path:
         if path.is_file():
             return path
     raise ConvergeError(
-        "the machine's distribution has no package of docker compose v2, and this desk has no binary to give it: "
+        "the droplet's distribution has no package of docker compose v2, and this workstation has no binary to copy: "
         f"set ANCLA_COMPOSE to a docker-compose v2 binary (looked for {', '.join(map(str, candidates))})"
     )

@@ -15,7 +15,7 @@ from host.errors import DocumentError
 
 
 class Document(BaseModel):
-    """How to reach a machine. `deploy_key` is a private key, `host_key` the one line that is pinned."""
+    """How to reach a droplet. `deploy_key` is a private key, `host_key` the one line that is pinned."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,14 +27,14 @@ class Document(BaseModel):
 
 
 class FirstContact(Document):
-    """`bootstrap_host_key` (public line) is what the machine was born with; `host_key_private` is what it keeps."""
+    """`bootstrap_host_key` (public line) is the droplet's first host key; `host_key_private` is its final one."""
 
     bootstrap_host_key: SshPublicKey
     host_key_private: SecretStr
 
 
 class Converge(Document):
-    """What the machine must become. `outputs` and `secrets` are placed as they come; `ssh_keys` are people's keys."""
+    """Configuration of the droplet. `outputs` and `secrets` are written unchanged; `ssh_keys` are people's keys."""
 
     hostname: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
     ssh_keys: dict[Slug, SshPublicKey] = Field(default_factory=dict)
@@ -59,7 +59,7 @@ class DatabaseGrants(BaseModel):
 
 
 class Grants(Document):
-    """Give the app's role what it needs in its databases and nothing beside."""
+    """Grant the app's role the rights it needs in its databases, and no others."""
 
     database: DatabaseGrants
 

@@ -1,16 +1,16 @@
-"""Errors of this room.
+"""Errors of this package.
 
 HostError
 ├── DocumentError      the document on stdin does not fit (exit 2)
 ├── UnreachableError   no login within the deadline, or a host key that is not the pinned one (exit 3)
-└── ConvergeError      a command on the machine failed (exit 1)
+└── ConvergeError      a command on the droplet failed (exit 1)
 """
 
 from __future__ import annotations
 
 
 class HostError(Exception):
-    """Something a person can act on: what, where and what to do; `detail` is the machine's own words."""
+    """Something a person can act on: what, where and what to do; `detail` is the droplet's output."""
 
     exit_code = 1
 
@@ -26,10 +26,10 @@ class DocumentError(HostError):
 
 
 class UnreachableError(HostError):
-    """The machine does not answer, or answers with a host key that is not the pinned one."""
+    """The droplet does not answer, or answers with a host key that is not the pinned one."""
 
     exit_code = 3
 
 
 class ConvergeError(HostError):
-    """A command on the machine failed."""
+    """A command on the droplet failed."""

@@ -81,7 +81,7 @@ class Rule:
 
 
 def build_rules(ssh_port: int, ssh_sources: Iterable[str]) -> list[Rule]:
-    """Return the rules a machine has, in order."""
+    """Return the rules a droplet has, in order."""
     ssh = [Rule.tcp(ssh_port, source) for source in sorted(set(ssh_sources))]
     return ssh + [Rule.tcp(port, source) for port in (80, 443) for source in ANYWHERE]
 
@@ -127,7 +127,7 @@ def lets_in(ssh_sources: Iterable[str], address: str) -> bool:
 def _block(path: str, block: str) -> Generator[Any, Any, None]:
     lines = host.get_fact(FileContents, path=path)
     if lines is None:
-        raise ConvergeError(f"{path} is not on the machine: reinstall its package ufw")
+        raise ConvergeError(f"{path} is missing on the droplet: reinstall its package ufw")
     current = "\n".join(lines) + "\n"
     changed = with_block(current, block)
     if changed == current:

@@ -1,4 +1,4 @@
-"""First contact: wait for a newborn machine, and put the host key it keeps in place of the one it was born with.
+"""First contact: wait for a new droplet, and replace its first host key with its final one.
 
 Killed at any point it can be run again: it accepts either key, writes both files by rename, and then logs in with the
 final key alone.
@@ -19,7 +19,7 @@ code=$?
 """
 
 # The private half arrives on stdin, is written beside the old one and takes its place by rename: at every moment sshd
-# finds one whole key. Other types of host key go: nobody pins them.
+# finds one complete key. Host keys of other types are removed: none is pinned.
 _INSTALL = """
 set -eu
 umask 077
@@ -40,7 +40,7 @@ systemctl try-reload-or-restart ssh.service
 
 
 def first_contact(document: FirstContact, *, wait: float = WAIT) -> dict[str, str]:
-    """Wait for the machine and give it its final host key; return {"host_key": its public line}.
+    """Wait for the droplet and install its final host key; return {"host_key": its public line}.
 
     Raises:
         DocumentError: the two halves of the final key do not belong together.
@@ -70,6 +70,4 @@ def _install(machine: Connection, document: FirstContact) -> None:
         # Reloading sshd may end this session before its answer; the login that follows is the proof.
         say(f"{machine.where}: the session ended while sshd reloaded")
     except ConvergeError as error:
-        raise ConvergeError(
-            f"{error}; the machine keeps its first key and this can be run again", error.detail
-        ) from None
+        raise ConvergeError(f"{error}; the droplet keeps its first key; run this again", error.detail) from None

@@ -1,7 +1,7 @@
-"""What the app's role may do in its databases: connect, and make and use tables in schema public. Nothing beside.
+"""Grant the app's role its rights: to connect to its databases, and create and use tables in schema public.
 
 From PostgreSQL 15 on only the owner of a database may create in its schema public, so a role made through
-DigitalOcean's API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the machine, a
+DigitalOcean's API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the droplet, a
 trusted source of the cluster; the SQL and the password reach it on stdin.
 """
 
@@ -61,7 +61,7 @@ COMMIT;
 
 
 def build_sql(database: DatabaseGrants) -> str:
-    """Return the whole psql script. Safe to repeat; it says what is granted, whatever was before."""
+    """Return the complete psql script. Safe to repeat: the result does not depend on earlier grants."""
     parts: list[str] = []
     for index, name in enumerate(database.databases):
         if index:
@@ -76,7 +76,7 @@ def grant(document: Grants) -> dict[str, list[str]]:
     """Apply the grants; return {"databases": the names}.
 
     Raises:
-        UnreachableError: no login on the machine.
+        UnreachableError: no login on the droplet.
         ConvergeError: psql is absent, or the cluster refused; the detail is psql's own line.
     """
     database = document.database
@@ -98,7 +98,7 @@ def grant(document: Grants) -> dict[str, list[str]]:
         stdin = f"{password}\n{certificate}\n\n{build_sql(database)}"
         result = machine.run(script, stdin=stdin)
     if result.code == 127:
-        raise ConvergeError(f"{machine.where}: psql is not on the machine; run `host converge` first")
+        raise ConvergeError(f"{machine.where}: psql is not on the droplet; run `host converge` first")
     if result.code != 0:
         detail = result.stderr.replace(password, "[secret]").strip()
         where = f"{database.private_host}:{database.port}"

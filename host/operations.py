@@ -5,7 +5,7 @@
 - `packages`: `apt.packages` updates the lists by the age of a stamp; this one starts apt only when something is
   missing.
 - `follow`: a service restarted "when its file changed" is never restarted if the run was killed in between; this one
-  remembers on the machine which configuration a service was last started with.
+  remembers on the droplet which configuration a service was last started with.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def shell(script: str, *, stdin: str | None = None) -> StringCommand:
 
 
 def placing(dest: str, content: str, mode: str = "644", owner: str = "root:root") -> Generator[StringCommand]:
-    """Make the file `dest` hold `content` (text that ends in a newline), whole or not at all.
+    """Make the file `dest` hold `content` (text that ends in a newline), completely or not at all.
 
     Args:
         dest: absolute path; its folder is made (755) when it is missing.
@@ -102,9 +102,9 @@ def packages(names: Sequence[str]) -> Generator[str, Any, None]:
         host.noop("every package is installed")
         return
     apt = "DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300"
-    # A run that was killed may have left packages unpacked; apt refuses to go on from there by itself.
+    # A run that was killed may have left packages unpacked; apt refuses to continue by itself.
     yield "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold"
-    # A newborn machine updates its own lists at the same time, and apt has no timeout for that lock.
+    # A new droplet updates its own lists at the same time, and apt has no timeout for that lock.
     yield f"for try in $(seq 60); do {apt} update && exit 0; sleep 5; done; exit 1"
     yield (
         f"{apt} -y --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "

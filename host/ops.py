@@ -1,4 +1,4 @@
-"""ops itself on the machine: its sources, a locked venv, a launcher, and what it may know of the stack.
+"""Install ops on the droplet: its sources, a locked venv, a launcher, and its copy of the outputs.
 
 Code and venv lie in folders named after the digest of what they were made from, with a symbolic link changed by
 rename: a killed run leaves the former pair working, and an unchanged pair is recognised by its name.
@@ -31,8 +31,8 @@ def build_archive(root: Path = ROOT) -> bytes:
     """Return a gzip tar of `blueprint/` and `ops/`, the same bytes for the same files."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
-        for room in ("blueprint", "ops"):
-            for path in sorted((root / room).rglob("*")):
+        for package in ("blueprint", "ops"):
+            for path in sorted((root / package).rglob("*")):
                 if not path.is_file() or any(part.endswith(_NOT_SOURCES) for part in path.parts):
                     continue
                 entry = tarfile.TarInfo(str(path.relative_to(root)))
@@ -60,7 +60,7 @@ def _linked(link: str, digest: str, script: str, stdin: str | None = None) -> Ge
 
 
 def ops(*, python: str, outputs: dict[str, Any], secrets: dict[str, Any]) -> None:
-    """Place ops. `python` is the interpreter of the machine (3.11 or later)."""
+    """Place ops. `python` is the interpreter of the droplet (3.11 or later)."""
     lock = (ROOT / "host" / "ops-requirements.txt").read_text()
     place(name="ops: locked requirements", dest=f"{HOME}/requirements.txt", content=lock)
     _linked(

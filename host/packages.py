@@ -26,7 +26,7 @@ _EVERYWHERE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """What differs: compose v2's package (None: there is none), Python and PostgreSQL's major."""
+    """Packages of a distribution: compose v2 (None: there is none), Python, and PostgreSQL's major version."""
 
     compose: str | None
     python: str
@@ -52,12 +52,12 @@ def distribution(name: str, version: str) -> Distribution:
     found = DISTRIBUTIONS.get((name, version))
     if found is None:
         known = ", ".join(" ".join(key) for key in DISTRIBUTIONS)
-        raise ConvergeError(f"the machine runs {name} {version}; Ancla knows {known}: choose another droplet.image")
+        raise ConvergeError(f"the droplet runs {name} {version}; Ancla supports {known}: choose another droplet.image")
     return found
 
 
 def servers(outputs: Mapping[str, Any]) -> list[str]:
-    """Return the major of every PostgreSQL server that the machine dumps: the cluster's, and those of the sources."""
+    """Return the major of every PostgreSQL server that the droplet dumps: the cluster's, and those of the sources."""
     database = outputs.get("database")
     found = {str(database["version"])} if database else set[str]()
     sources = outputs.get("backup", {}).get("sources", ())
@@ -65,13 +65,13 @@ def servers(outputs: Mapping[str, Any]) -> list[str]:
 
 
 def build_packages(kind: Distribution, postgresql: Sequence[str]) -> list[str]:
-    """Return every package of a machine that dumps servers of these majors of PostgreSQL."""
+    """Return every package of a droplet that dumps servers of these majors of PostgreSQL."""
     names = [*_EVERYWHERE, f"{kind.python}-venv", *([kind.compose] if kind.compose else [])]
     return sorted([*names, *(f"postgresql-client-{major}" for major in postgresql)])
 
 
 def needs_pgdg(kind: Distribution, postgresql: Sequence[str]) -> bool:
-    """Whether the client of one of these majors has to come from the PostgreSQL project's own repository.
+    """Return True if the client of one of these majors has to come from the PostgreSQL project's own repository.
 
     A dump is made by the server's own major: an older pg_dump refuses, a newer one may write what it cannot read.
     """

@@ -13,7 +13,7 @@ CONFIGURATION = "/etc/ssh/sshd_config.d/10-ancla.conf"
 
 
 def build_authorized_keys(deploy_key: paramiko.PKey, people: Mapping[str, str]) -> str:
-    """Return the whole authorized_keys: the deploy key first, then people's by name. A key that is not here is out."""
+    """Return the complete authorized_keys: the deploy key first, then people's by name. Other keys are removed."""
     lines = [f"{deploy_key.get_name()} {deploy_key.get_base64()} ancla-deploy"]
     lines += [f"{' '.join(key.split()[:2])} {name}" for name, key in sorted(people.items())]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The files a machine gets, as Jinja templates in `host/templates/`. Rendering is pure: the tests read the text."""
+"""The files a droplet gets, as Jinja templates in `host/templates/`. Rendering is pure: the tests read the text."""
 
 from __future__ import annotations
 

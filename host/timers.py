@@ -1,4 +1,4 @@
-"""Backups by themselves: a timer that makes them, one that asks whether there are any, and a word when either fails."""
+"""Schedule backups: a timer that makes them, one that checks their age, and a report when either fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ZONE = re.compile(r"\s(UTC|[A-Z][A-Za-z_]+/[A-Za-z_/+-]+)$")
 
 
 def build_units(schedule: str) -> dict[str, str]:
-    """Return the units by name. `schedule` is an OnCalendar expression; without a zone of its own it is UTC."""
+    """Return the units by name. `schedule` is an OnCalendar expression; without a time zone it is UTC."""
     calendar = schedule if _ZONE.search(schedule) else f"{schedule} UTC"
     backup, freshness = "make the backups of this environment", "is there a backup within the budget?"
     return {
@@ -39,7 +39,7 @@ def build_units(schedule: str) -> dict[str, str]:
 
 
 def timers(schedule: str | None, destinations: int) -> None:
-    """Have the timers run by `schedule`; with nowhere for backups to go, or no schedule, have none."""
+    """Ensure that the timers run by `schedule`, or that there are none without a destination or schedule."""
     if schedule is None or destinations == 0:
         _absent(name="timers: none, nothing is backed up")
         return
@@ -72,7 +72,7 @@ def _present(schedule: str) -> Generator[Any, Any, None]:
         yield from placing(f"{UNITS}/{name}", units[name])
     yield "systemctl daemon-reload"
     yield f"systemctl enable --quiet {' '.join(TIMERS)}"
-    # a timer that runs keeps its former schedule until it is started anew; the services they started go on
+    # a timer that runs keeps its former schedule until it is started again; the services they started continue
     yield f"systemctl restart {' '.join(TIMERS)}"
 
 

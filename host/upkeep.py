@@ -1,4 +1,4 @@
-"""What keeps a machine well without anybody: bans, security updates, and logs that do not fill the disk."""
+"""Maintain a droplet automatically: bans, security updates, and logs that do not fill the disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fail2ban(ssh_sources: Iterable[str]) -> None:
 
 
 def upgrades() -> None:
-    """Install security updates every day; the machine never restarts itself, and Docker waits for a person."""
+    """Install security updates every day; the droplet never restarts itself, and Docker is updated by hand."""
     place(name="upgrades: security, daily", dest="/etc/apt/apt.conf.d/60ancla", content=render("apt-upgrades.conf"))
 
 

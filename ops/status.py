@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 
 from ops.core.errors import OpsError, StackError, ToolError
-from ops.repository.freshness import Freshness, hours, look
+from ops.core.formatting import duration
+from ops.repository.freshness import Freshness, look
 from ops.repository.stores.base import Store
 from ops.sources.postgres.tools import Endpoint
 from ops.stack import ssh
@@ -188,7 +189,7 @@ def _kept(stack: LoadedStack, place: Store, names: list[str]) -> list[Probe]:
 def judge_backup(found: Freshness) -> Probe:
     """Say how the backups of one set in one store are. None at all is that of a new stack, or of a new store."""
     if found.fresh and found.age is not None:
-        detail = f"{found.backup} in {found.store}, {hours(found.age)} old (budget {hours(found.budget)})"
+        detail = f"{found.backup} in {found.store}, {duration(found.age)} old (budget {duration(found.budget)})"
         return Probe(part="backup", name=found.name, state=State.OK, detail=detail)
     if found.age is None and not found.passed_over:
         detail = f"none in {found.store} yet; run `ops backup create`"

@@ -1,1 +1,1 @@
-"""What a preview must hold to before it may become an environment: pure functions over `pulumi preview --json`."""
+"""Check a preview against the policy before it is applied: pure functions over `pulumi preview --json`."""

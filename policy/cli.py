@@ -37,7 +37,7 @@ def policy(
         typer.Option(help="Take exemptions and budget from this stack file, not from the preview's configuration."),
     ] = None,
 ) -> None:
-    """Hold a preview, read on stdin, against the rules.
+    """Check a preview, read from stdin, against the rules.
 
     Exit codes: 0 every rule holds, 1 a rule is broken, 2 there is no preview to judge.
     """

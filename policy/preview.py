@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""What the engine writes for a text that is known only after `up` (pulumi/sdk/go/common/resource/plugin)."""
+"""Placeholder of the engine for a text that is known only after `up` (pulumi/sdk/go/common/resource/plugin)."""
 
 _GONE = ("delete", "delete-replaced", "discard", "discard-replaced", "read-discard", "remove-pending-replace")
 _NAMESPACE = "ancla"

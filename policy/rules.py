@@ -1,4 +1,4 @@
-"""The rules. Each is a pure function from a preview to what is wrong in it, and says what to do about it.
+"""The rules. Each is a pure function from a preview to its violations, with what to do about them.
 
 A resource may break a rule where the stack file says so, with a reason: `ancla:exemptions`.
 """
@@ -80,7 +80,7 @@ def data_protected(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """In production, backups have somewhere to go, and the machine has an image backup."""
+    """In production, backups have a destination, and the droplet has image backups."""
     if not _is_production(preview):
         return
     for droplet in preview.of_kind("Droplet"):
@@ -98,7 +98,7 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def backups_encrypted(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """In production, backups are encrypted: who gets hold of the bucket's key reads nothing."""
+    """In production, backups are encrypted: the bucket's key alone is not enough to read them."""
     backup = preview.config.get("backup")
     if not _is_production(preview) or not isinstance(backup, dict) or not _mappings(backup.get("destinations")):
         return
@@ -127,7 +127,7 @@ def database_not_public(preview: Preview) -> Iterator[tuple[Resource | str, str]
 
 
 def bucket_not_public_write(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """Nobody writes to a bucket without a key."""
+    """Buckets are not publicly writable."""
     for bucket in preview.of_kind("SpacesBucket"):
         if bucket.inputs.get("acl") == "public-read-write":
             yield bucket, "its ACL is public-read-write; use private"
@@ -140,7 +140,7 @@ def bucket_not_public_write(preview: Preview) -> Iterator[tuple[Resource | str, 
 
 
 def tagged(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """Whatever takes a tag carries the one of its environment."""
+    """Every resource that takes tags has the tag of its environment."""
     tag = f"{preview.config.get('project')}-{preview.config.get('environment')}"
     for resource in preview.of_kind(*_TAGGED):
         tags = _texts(resource.inputs.get("tags"))
@@ -149,7 +149,7 @@ def tagged(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def in_project(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """Whatever a project can hold is in the environment's project."""
+    """Every resource that a project can contain is in the environment's project."""
     lists = list(preview.of_kind("ProjectResources"))
     for resource in preview.of_kind(*_IN_PROJECT):
         if not any(resource.urn in item.property_dependencies.get("resources", []) for item in lists):
@@ -213,7 +213,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _covers(port_range: Any, port: int) -> bool:
-    """Tell whether a port is in a range as firewalls write it: `22`, `1-1024`, and `all` or `0` for every port."""
+    """Return True if a port is in a range as firewalls write it: `22`, `1-1024`, and `all` or `0` for every port."""
     text = str(port_range or "")
     if text in ("all", "0"):
         return True

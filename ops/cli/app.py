@@ -20,7 +20,7 @@ from ops.core import console
 from ops.core.errors import OpsError
 
 INTERRUPTED = 130
-"""Exit code."""
+"""Exit code after SIGINT or SIGTERM."""
 
 COMMANDS = lazy_group(
     Lazy(
@@ -31,50 +31,50 @@ COMMANDS = lazy_group(
     Lazy(
         "drill",
         "ops.cli.drill:drill_command",
-        "Restore backups into scratch places, compare them with their snapshots, and keep the evidence.",
+        "Restore backups into scratch servers and folders, compare them with their snapshots, and keep the evidence.",
     ),
     Lazy(
         "deploy",
         "ops.cli.deploy:deploy_command",
-        "Release the stack's services: images by digest, started, probed, and switched to; or the former ones stay.",
+        "Deploy the stack's services: pull images by digest, start, probe, switch. A failure keeps the former ones.",
     ),
     Lazy(
         "status",
         "ops.cli.status:status_command",
-        "Ask the machine, the services, the database, the backups and the address. Something down exits 3.",
+        "Check the droplet, services, database, backups and public address. Exits 3 if something is down.",
     ),
     Lazy(
         "cost",
         "ops.cli.settings:cost_command",
-        "Estimate what a stack file costs a month, per resource, in US dollars. Above its budget exits 3.",
+        "Estimate the monthly cost of a stack file per resource, in US dollars. Exits 3 above its budget.",
     ),
-    Lazy("stack", "ops.cli.stack:stack_app", "Begin a stack, and mend one whose engine was killed."),
-    Lazy("backup", "ops.cli.backup:backup_app", "Make restore points, and look at them."),
+    Lazy("stack", "ops.cli.stack:stack_app", "Initialize a stack, and recover one whose engine was killed."),
+    Lazy("backup", "ops.cli.backup:backup_app", "Create, inspect, verify and prune backups."),
     Lazy(
         "swap",
         "ops.cli.swap:swap_app",
-        "Put a verified restore in the place of the live database, by renaming; and undo it.",
+        "Replace the live database with a verified restore by renaming, and undo that.",
     ),
     Lazy(
         "pitr",
         "ops.cli.pitr:pitr_app",
-        "The provider's own restore points: list them, drill one in a fork, sweep up forks that were left.",
+        "Restore points of the provider: list them, drill one in a fork, destroy forks that killed drills left.",
     ),
     Lazy(
         "backrest",
         "ops.cli.backrest:backrest_app",
-        "Physical backups and point-in-time recovery of a PostgreSQL server of your own, by pgBackRest.",
+        "Physical backups and point-in-time recovery of your own PostgreSQL server, by pgBackRest.",
     ),
-    Lazy("settings", "ops.cli.settings:settings_app", "Check and describe stack files; no engine, no passphrase."),
-    Lazy("watch", "ops.cli.watch:watch_app", "Alerts about backups: which are raised, and do they get through?"),
-    Lazy("audit", "ops.cli.watch:audit_app", "The append-only log of what was done."),
-    Lazy("evidence", "ops.cli.evidence:evidence_app", "What drills leave: verify it, list it."),
-    Lazy("release", "ops.cli.deploy:release_app", "On the machine: what `ops deploy` runs there."),
+    Lazy("settings", "ops.cli.settings:settings_app", "Check and describe stack files, without engine or passphrase."),
+    Lazy("watch", "ops.cli.watch:watch_app", "List active alerts about backups, and test that notifications arrive."),
+    Lazy("audit", "ops.cli.watch:audit_app", "Show and verify the append-only audit log."),
+    Lazy("evidence", "ops.cli.evidence:evidence_app", "Verify and list the evidence of drills."),
+    Lazy("release", "ops.cli.deploy:release_app", "Commands that `ops deploy` runs on the droplet."),
 )
 app = typer.Typer(
     name="ops",
     cls=COMMANDS,
-    help="Day two: back up, restore, drill, deploy and look around.",
+    help="Operate an environment: back up, restore, drill, deploy, monitor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -95,26 +95,26 @@ def _ops(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Nothing runs before a command: typer takes an app for a group by this."""
+    """Take the options of `ops` itself. With a callback, typer treats the app as a group of commands."""
     del version
 
 
 def main() -> NoReturn:
-    """Run the command line; every error made on purpose is one line on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)  # systemd's stop: clean up as after Ctrl-C
+    """Run the command line. Every `OpsError` is printed as one line on stderr and sets the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)  # `systemctl stop`: clean up as after Ctrl-C
     try:
         app()
     except OpsError as error:
         console.error(" ".join(str(error).split()))
         sys.exit(error.exit_code)
-    except SystemExit as ended:  # typer's own way to end: after a wrong command line, a no, an interrupt
+    except SystemExit as ended:  # how typer ends: after a usage error, a declined prompt, an interrupt
         if ended.code == INTERRUPTED:
             console.interrupted()
         raise
     except KeyboardInterrupt:
         console.interrupted()
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the interpreter flushes stdout once more at its end
+    except BrokenPipeError:  # the interpreter flushes stdout once more when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(0)

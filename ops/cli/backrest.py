@@ -1,4 +1,4 @@
-"""`ops backrest`: physical backups of a server of one's own, made and restored by pgBackRest."""
+"""`ops backrest`: physical backups of your own PostgreSQL server, made and restored by pgBackRest."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel
 
-from ops.cli.backrest_output import mib, print_info
-from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.backrest_output import print_info
+from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
 from ops.cli.drill_output import print_drill, print_place, print_plan
-from ops.cli.options import DryRunOption, JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.cli.options import (
+    DryRunOption,
+    JsonOption,
+    OutputsOption,
+    ProgressOption,
+    SigningKeyOption,
+    StackOption,
+    point_in_time,
+)
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
+from ops.core.formatting import size
 from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
@@ -34,10 +43,11 @@ from ops.stack.remote_ops import PROGRESS, run_ops
 backrest_app = typer.Typer(no_args_is_help=True)
 DEFAULT_AGE = 26
 StanzaOption = Annotated[
-    str | None, typer.Option("--stanza", metavar="NAME", help="The stanza; the stack's when it has one.")
+    str | None,
+    typer.Option("--stanza", metavar="NAME", help="pgBackRest stanza (default: the stack's, if it has exactly one)."),
 ]
 HereOption = Annotated[
-    bool, typer.Option("--here", help="The server is on this host; no stack is read. Give --stanza.")
+    bool, typer.Option("--here", help="The server runs on this host: read no stack. Requires --stanza.")
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -45,20 +55,25 @@ ConfigOption = Annotated[
         "--config",
         envvar="PGBACKREST_CONFIG",
         metavar="FILE",
-        help="pgBackRest's configuration (default: pgBackRest's own).",
+        help="pgBackRest configuration file (default: pgBackRest's own).",
     ),
 ]
 AgeOption = Annotated[
     float | None,
     typer.Option(
-        "--max-age", metavar="HOURS", min=0, help=f"Budget of the newest backup's age; the stack's, or {DEFAULT_AGE}."
+        "--max-age",
+        metavar="HOURS",
+        min=0,
+        help=f"Maximum age of the newest backup (default: the stack's, or {DEFAULT_AGE}).",
     ),
 ]
-RepoOption = Annotated[int | None, typer.Option("--repo", metavar="KEY", min=1, help="One repository of several.")]
+RepoOption = Annotated[
+    int | None, typer.Option("--repo", metavar="KEY", min=1, help="Repository to use, if there are several.")
+]
 
 
 class Type(StrEnum):
-    """What pgBackRest copies: everything, what changed since the last full one, or since the last one."""
+    """Type of a pgBackRest backup: full, differential (since the last full one) or incremental (since the last)."""
 
     FULL = "full"
     DIFF = "diff"
@@ -76,7 +91,7 @@ def backrest_info(
     progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
-    """List the backups of a stanza. None within the budget, or a repository not in order, exits 3."""
+    """List the backups of a stanza. Exits 3 if none is recent enough, or a repository has a problem."""
     console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     budget = max_age if max_age is not None else _budget(chosen)
@@ -96,7 +111,7 @@ def backrest_info(
 @audited("backrest backup")
 def backrest_backup(
     kind: Annotated[
-        Type, typer.Option("--type", help="What to copy; without a full one before it, it becomes one.")
+        Type, typer.Option("--type", help="Type of backup. Without an earlier full backup, it is made full.")
     ] = Type.INCR,
     stanza: StanzaOption = None,
     repo: RepoOption = None,
@@ -107,7 +122,7 @@ def backrest_backup(
     progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a backup now; retention is pgBackRest's own (repo1-retention-full)."""
+    """Make a backup now. pgBackRest applies its own retention (repo1-retention-full)."""
     console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     note(name=chosen.stanza)
@@ -120,10 +135,10 @@ def backrest_backup(
     if as_json:
         console.print_json(made.model_dump(mode="json"))
         return
-    stored = "" if made.stored is None else f", {mib(made.stored)} stored"
+    stored = "" if made.stored is None else f", {size(made.stored)} stored"
     console.out.print(
         f"[green]complete[/green] {made.label} of {made.stanza}: {made.type}, "
-        f"{mib(made.size)}{stored}, {made.seconds:.0f} s"
+        f"{size(made.size)}{stored}, {made.seconds:.0f} s"
     )
 
 
@@ -137,7 +152,7 @@ def backrest_check(
     progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
-    """Let pgBackRest switch a WAL segment and wait until it is in the archive."""
+    """Check WAL archiving: switch a WAL segment and wait until it is in the archive."""
     console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     if chosen.here:
@@ -163,7 +178,7 @@ def backrest_verify(
     progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file of the repository against its checksum. A damaged or missing one exits 3."""
+    """Check every file of the repository against its checksum. Exits 3 if one is damaged or missing."""
     console.show_progress(progress)
     chosen = _target(here, stack, outputs, stanza)
     options = [f"--repo={repo}"] if repo else []
@@ -179,39 +194,44 @@ def backrest_verify(
         console.print_json(answer.model_dump(mode="json"))
     elif not answer.problems:
         console.out.print(
-            f"[green]intact[/green] {answer.stanza}: every file has its checksum ({answer.seconds:.0f} s)"
+            f"[green]intact[/green] {answer.stanza}: every file matches its checksum ({answer.seconds:.0f} s)"
         )
     if answer.problems:
-        told = "; ".join(answer.problems[:3]) + (
+        problems = "; ".join(answer.problems[:3]) + (
             f"; and {len(answer.problems) - 3} more" if answer.problems[3:] else ""
         )
-        raise VerdictError(f"stanza {answer.stanza}: {told}; make a full backup")
+        raise VerdictError(f"stanza {answer.stanza}: {problems}; make a full backup")
 
 
 @backrest_app.command("drill")
 @audited("backrest drill")
 def backrest_drill(
     at: Annotated[
-        str, typer.Option("--at", metavar="TIME", help="`latest`, or a time such as 2026-11-23T03:00:00Z.")
+        str,
+        typer.Option("--at", metavar="TIME", help="Recovery target: `latest`, or a time such as 2026-11-23T03:00:00Z."),
     ] = "latest",
     stanza: StanzaOption = None,
     repo: RepoOption = None,
     max_age: AgeOption = None,
     rto: Annotated[
-        int | None, typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover; the stack's.")
+        int | None,
+        typer.Option("--rto", metavar="MINUTES", min=1, help="Maximum time to recover (default: the stack's)."),
     ] = None,
-    wait: Annotated[int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long WAL may be replayed.")] = 60,
-    user: Annotated[str, typer.Option("--user", metavar="ROLE", help="The server's superuser.")] = "postgres",
+    wait: Annotated[int, typer.Option("--wait", metavar="MINUTES", min=1, help="Time limit for replaying WAL.")] = 60,
+    user: Annotated[str, typer.Option("--user", metavar="ROLE", help="Superuser of the server.")] = "postgres",
     spool: Annotated[
-        Path | None, typer.Option("--spool", metavar="FOLDER", help="Folder for the scratch server (default: $TMPDIR).")
+        Path | None, typer.Option("--spool", metavar="FOLDER", help="Folder to restore into (default: $TMPDIR).")
     ] = None,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="Do not fail when it contains no rows.")] = False,
+    may_be_empty: Annotated[
+        bool, typer.Option("--may-be-empty", help="Do not fail when the backup contains no rows.")
+    ] = False,
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
     lang: LangOption = Language.EN,
     dry_run: DryRunOption = False,
     report_only: Annotated[
-        bool, typer.Option("--report-only", hidden=True, help="Print the report; whoever asked keeps the evidence.")
+        bool,
+        typer.Option("--report-only", hidden=True, help="Print the report and write no evidence: the caller keeps it."),
     ] = False,
     here: HereOption = False,
     config: ConfigOption = None,
@@ -220,9 +240,9 @@ def backrest_drill(
     progress: ProgressOption = Progress.AUTO,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore into a scratch server, recover to a time, read all of it, remove it. Red exits 3."""
+    """Restore into a scratch server, recover to a time, read every row, and remove the server. Exits 3 if red."""
     console.show_progress(progress)
-    moment, chosen = _moment(at), _target(here, stack, outputs, stanza)
+    moment, chosen = point_in_time(at, "latest"), _target(here, stack, outputs, stanza)
     note(name=chosen.stanza, **({"stack": chosen.stack.name} if chosen.stack else {}))
     signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
@@ -294,9 +314,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _on_droplet(chosen: Target, model: type[_Model], arguments: list[str], config: Path | None) -> _Model:
-    """Run the same command on the droplet that the stanza's server is on; a report comes with exit code 3 too."""
+    """Run the same command on the droplet that runs the stanza's server. A report is also returned with exit code 3."""
     if chosen.stack is None:
-        raise AssertionError("a target without a stack is here")
+        raise AssertionError("without a stack the server runs on this host")
     where = [f"--stanza={chosen.stanza}", *([f"--config={config}"] if config else [])]
     return run_ops(chosen.stack, ["backrest", *arguments, *where, "--json", PROGRESS], model, reported=(0, 3))
 
@@ -309,11 +329,11 @@ def _make(pgbackrest: driver.Pgbackrest, stanza: str, kind: Type, options: list[
     after = info.read(pgbackrest, stanza).backup
     new = [b for b in after if (b.label, b.database.repository) not in before]
     if not new:
-        raise OpsError(f"stanza {stanza}: pgbackrest said it is done, and no new backup is listed")
+        raise OpsError(f"stanza {stanza}: pgbackrest reported success, but lists no new backup")
     made = new[-1]
     if made.error:
         raise VerdictError(
-            f"stanza {stanza}: {made.label} is made, and pages of the server have wrong checksums: "
+            f"stanza {stanza}: {made.label} was made, but pages of the server have wrong checksums: "
             f"{'; '.join(done.warnings[:3])}"
         )
     return NewBackup(
@@ -325,18 +345,6 @@ def _make(pgbackrest: driver.Pgbackrest, stanza: str, kind: Type, options: list[
         stored=made.info.repository.delta,
         warnings=done.warnings,
     )
-
-
-def _moment(text: str) -> datetime | None:
-    if text == "latest":
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text}: neither latest nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _warn(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Print pgBackRest's backups for a person."""
+"""Print pgBackRest's backups and the results of their drills."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.core import console
+from ops.core.formatting import duration, size
 from ops.pgbackrest.report import StanzaReport
 
 
@@ -19,15 +20,10 @@ def print_info(report: StanzaReport) -> None:
             f"{item.label} {item.type}",
             str(item.repo),
             f"{item.stopped_at:%Y-%m-%d %H:%M:%S}",
-            f"{(item.stopped_at - item.started_at).total_seconds():.0f} s",
-            mib(item.size),
-            "-" if item.stored is None else mib(item.stored),
+            duration((item.stopped_at - item.started_at).total_seconds()),
+            size(item.size),
+            "-" if item.stored is None else size(item.stored),
             f"{item.wal_start} … {item.wal_stop}" if item.wal_start else "-",
             Text(item.not_counted or "", style="red"),
         )
     console.out.print(table if report.backups else Text(title))
-
-
-def mib(size: int) -> str:
-    """Format a number of bytes in MiB."""
-    return f"{size / 2**20:.1f} MiB"

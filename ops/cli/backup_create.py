@@ -1,4 +1,4 @@
-"""`ops backup` and `ops restore`."""
+"""`ops backup create`, `list`, `show` and `keygen`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ def create_command(
     name: NameOption = None,
     spool: SpoolOption = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Databases as one stream over one connection: slower, and needs no spool.")
+        bool,
+        typer.Option("--stream", help="Dump databases as one stream over one connection: slower, but needs no spool."),
     ] = False,
     progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Dump, compress and upload; the manifest last. What fails leaves nothing in the bucket, and hinders no other."""
+    """Dump, compress, encrypt and upload. A failed backup removes what it uploaded; other backup sets still run."""
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     made: list[dict[str, Any]] = []
@@ -53,9 +54,9 @@ def create_command(
         for chosen in wanted:
             try:
                 made += _create(loaded, chosen, sources, spool, stream=stream)
-            except Exception as error:  # noqa: BLE001  # whatever is wrong with one set, the others are backed up
+            except Exception as error:  # noqa: BLE001  # a failure of one set must not stop the backup of the others
                 failures[chosen] = error if isinstance(error, OpsError) else _defect(error)
-                if len(wanted) > 1:  # of one alone the command's end tells
+                if len(wanted) > 1:  # with a single set, the command's own error reports it
                     console.step(f"{chosen}: {failures[chosen]}")
             note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
         if as_json:
@@ -69,16 +70,16 @@ def create_command(
 
 
 def _defect(error: Exception) -> OpsError:
-    """Say what nobody foresaw by its type and place alone: its text may have a piece of what is backed up."""
+    """Describe an unexpected error by type and location only: its text may contain data that is being backed up."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return OpsError(f"{type(error).__name__} in {where}: a defect of Ancla; please report it with these words")
+    return OpsError(f"{type(error).__name__} in {where}: a defect of Ancla; please report this message")
 
 
 def _create(
     loaded: LoadedStack, name: str, sources: Mapping[str, backup_sets.SourceMaker], spool: Path | None, *, stream: bool
 ) -> list[dict[str, Any]]:
-    """Back one set up, here or where its files are; return the report, one item a backup."""
+    """Back up one set, here or on the droplet that has its files. Return one report item per backup."""
     if backup_sets.elsewhere(loaded, name):
         return [made.model_dump(mode="json") for made in create_on_droplet(loaded, name)]
     settings, key = loaded.outputs.backup, loaded.secrets.backup_signing_key
@@ -119,11 +120,11 @@ def list_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the restore points, oldest first. Without a manifest one is incomplete: it failed, or is being made."""
+    """List the backups, oldest first. One without a manifest is incomplete: it failed or is still running."""
     loaded = load_stack(stack, outputs)
     place = destinations.store(loaded, store)
     found = catalog.entries(place, name)
-    if not found:  # what the stack no longer names may still be stored
+    if not found:  # a set that the stack no longer names may still be stored
         backup_sets.chosen(loaded, name)
     if as_json:
         console.print_json(
@@ -144,7 +145,7 @@ def list_command(
         )
         return
     table = Table(title=place.name, title_justify="left", box=None, pad_edge=False)
-    table.add_column("backup", no_wrap=True, min_width=catalog.ID_LENGTH)  # it is what other commands are given
+    table.add_column("backup", no_wrap=True, min_width=catalog.ID_LENGTH)  # users paste the id into other commands
     for column in ("name", "begun (UTC)", "state", "objects", "size"):
         table.add_column(column, overflow="fold")
     for entry in found:
@@ -162,7 +163,7 @@ def show_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what one restore point holds, by its manifest."""
+    """Show the contents of one backup, from its manifest."""
     loaded = load_stack(stack, outputs)
     manifest = catalog.find(destinations.store(loaded, store), one_name(loaded, name), backup)
     if as_json:
@@ -193,19 +194,19 @@ def show_command(
     console.out.print(objects)
     for line in notes(record):
         console.out.print(line, markup=False)
-    console.out.print("by hand: RESTORE.md in its folder")
+    console.out.print("to restore without Ancla: RESTORE.md in the backup's folder")
 
 
 def keygen_command(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the identity goes (mode 0600).")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write the identity to (mode 0600).")],
 ) -> None:
-    """Make an age identity: keep the file off the machines, and put the printed recipient in the stack file."""
+    """Generate an age identity. Keep the file off the servers, and put the printed recipient in the stack file."""
     text = make_identity()
     try:
         with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
     except OSError as error:
         raise OpsError(f"{out}: {error.strerror}; choose another --out") from None
-    console.err.print(f"{out}: keep a second copy in escrow: without it the backups are lost.")
+    console.err.print(f"{out}: keep a second copy in escrow: backups cannot be decrypted without it.")
     console.err.print("For `ancla:backup.recipients` of the stack file:")
     console.out.print(recipient_of(text))

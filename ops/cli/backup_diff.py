@@ -1,4 +1,4 @@
-"""`ops backup diff`: what differs between two backups of secrets, by names alone."""
+"""`ops backup diff`: compare two backups of secrets by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ops.cli.backup_options import StoreOption
 from ops.cli.options import IdentityOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import StackError
@@ -24,18 +25,21 @@ from ops.targets import destinations
 
 
 def diff_command(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A backup's id.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="A later one's.")] = catalog.LATEST,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Id of the older backup.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Id of the newer backup.")] = catalog.LATEST,
     name: Annotated[
-        str, typer.Option("--name", "-n", help="The source of secrets, as the stack names it.")
+        str, typer.Option("--name", "-n", help="Source of secrets, as named in the stack file.")
     ] = "secrets",
-    store: Annotated[str | None, typer.Option("--store", metavar="BUCKET", help="The destination to read.")] = None,
+    store: StoreOption = None,
     identity: IdentityOption = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name the secrets that differ between two backups; with --identity also those whose value changed. No value."""
+    """List the names of secrets that differ between two backups, with --identity also those whose value changed.
+
+    Values are never printed.
+    """
     loaded = load_stack(stack, outputs)
     place = destinations.store(loaded, store)
     identities = read_identities(identity) if identity else ()
@@ -43,9 +47,7 @@ def diff_command(
     for manifest in (left, right):
         refuse_closed(manifest.recipients, identities, manifest.id, plan=True)
         if (signer := loaded.outputs.backup.signer) is not None and not manifest.signed_by(signer):
-            console.step(
-                f"{manifest.id}: this environment's key has not signed it: somebody else may have put it there"
-            )
+            console.step(f"{manifest.id}: not signed by this environment's key: somebody else may have put it there")
     encrypted = bool(left.recipients or right.recipients)
     before, after = ({} if encrypted and not identities else _values(place, each, identities) for each in (left, right))
     old_names, new_names = _names(left), _names(right)
@@ -64,7 +66,7 @@ def diff_command(
     if not any(found.values()):
         console.out.print("no difference" if compared else "the same names")
     if not compared:
-        console.out.print("values were not compared: that takes --identity", style="dim")
+        console.out.print("values were not compared; give --identity to compare them", style="dim")
 
 
 def _names(manifest: Manifest) -> set[str]:
@@ -78,7 +80,7 @@ def _names(manifest: Manifest) -> set[str]:
 
 
 def _values(store: Store, manifest: Manifest, identities: Identities) -> dict[str, object]:
-    """Decrypt a backup in memory and a private folder; return what there is to compare by name. Never shown."""
+    """Decrypt a backup in a private folder and return its values by name, to be compared and never shown."""
     with private_folder() as folder:
         fetch(store, pieces(store, manifest), folder, identities)
         _, held = open_archive(folder / ARCHIVE)

@@ -1,4 +1,4 @@
-"""Options and arguments that the commands about backups share."""
+"""Define the options and arguments shared by commands about backups."""
 
 from __future__ import annotations
 
@@ -14,40 +14,36 @@ from ops.stack.outputs import LoadedStack
 from ops.targets import backup_sets
 
 NameOption = Annotated[
-    str | None,
-    typer.Option("--name", "-n", help="What is backed up, as the stack names it; all of it when left out."),
+    str | None, typer.Option("--name", "-n", help="Backup set, as named in the stack file (default: all).")
 ]
-
-
 OneNameOption = Annotated[
-    str | None, typer.Option("--name", "-n", help="What is backed up, as the stack names it; the first when left out.")
+    str | None, typer.Option("--name", "-n", help="Backup set, as named in the stack file (default: the first).")
 ]
-
-
 StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="BUCKET", help="The destination; the stack's first when left out.")
+    str | None, typer.Option("--store", metavar="BUCKET", help="Destination to read (default: the stack's first).")
 ]
-
-
+EachStoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="BUCKET", help="Destination (default: all of the stack's).")
+]
 SpoolOption = Annotated[
     Path | None,
-    typer.Option("--spool", envvar="ANCLA_SPOOL", metavar="FOLDER", help="Where the dump passes through; TMPDIR else."),
+    typer.Option(
+        "--spool", envvar="ANCLA_SPOOL", metavar="FOLDER", help="Folder for temporary files (default: $TMPDIR)."
+    ),
 ]
-
-
-BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="A backup's id, as `backup list` shows it.")]
+BackupArgument = Annotated[str, typer.Argument(metavar="[BACKUP]", help="Backup id, as shown by `backup list`.")]
 
 
 def identities_of(file: Path | None) -> Identities:
-    """Read the identities of a file, where one is given."""
+    """Return the age identities in a file, or none without a file."""
     return read_identities(file) if file else ()
 
 
 def one_name(stack: LoadedStack, name: str | None) -> str:
-    """Return the name of what is meant.
+    """Return the chosen backup set, by default the first one of the stack.
 
     Raises:
-        StackError: nothing by that name is backed up.
+        StackError: the stack has no backup set, or none of that name.
     """
     known = backup_sets.names(stack)
     if not known:

@@ -1,4 +1,4 @@
-"""`ops backup prune`: delete what retention does not keep, with the reason for each backup."""
+"""`ops backup prune`: delete the backups that retention does not keep, with a reason for each decision."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ from ops.backup.drill_history import DrillHistory
 from ops.backup.override import Override, write_override
 from ops.backup.prune import Deletion, Outcome, PruneJob, PrunePlan, act, make_plan
 from ops.backup.verification_log import is_trusted
-from ops.cli.options import GIVEN, DryRunOption, JsonOption, OutputsOption, StackOption, YesOption
-from ops.cli.trusted_keys import SigningKeyOption, signer_of_record, trusted_keys
+from ops.cli.backup_options import EachStoreOption, NameOption
+from ops.cli.options import (
+    GIVEN,
+    DryRunOption,
+    JsonOption,
+    OutputsOption,
+    SigningKeyOption,
+    StackOption,
+    YesOption,
+)
+from ops.cli.trusted_keys import signer_of_record, trusted_keys
 from ops.core import console, formatting
 from ops.core.errors import BackupNotFoundError, KeyProblemError, OpsError, StoreError, VerdictError
 from ops.core.signing import Signer
@@ -35,10 +44,10 @@ from ops.targets import destinations
 
 
 def _look_for(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
-    """Refuse a folder that was named and is not there: what drills proved would go as if they had not."""
+    """Reject an --evidence folder that does not exist: without it, drill-verified backups would be unprotected."""
     source = context.get_parameter_source(str(parameter.name))
     if source is not None and source.name in GIVEN and not value.is_dir():
-        raise OpsError(f"{value}: no folder of evidence; give the one that drills leave theirs in with --evidence")
+        raise OpsError(f"{value}: no such folder; give the folder of drill evidence with --evidence")
     return value
 
 
@@ -47,21 +56,20 @@ AcceptOption = Annotated[
     typer.Option(
         "--accept",
         metavar="ID",
-        help="Mark a backup with a problem as looked at, one that has vanished as given up. Stored in the bucket. "
-        "Repeatable.",
+        help="Mark a suspicious backup as good, or a vanished one as lost. Stored in the bucket. Repeatable.",
     ),
 ]
 
 
 @dataclass(kw_only=True)
 class _Run:
-    """One set in one store: the plan, and what came of it."""
+    """One backup set in one store: the plan and the deletions made."""
 
     plan: PrunePlan
     done: list[Deletion] = field(default_factory=list[Deletion])
 
     def delete(self) -> None:
-        """Do what the plan says, and keep what was done: that too which was done before the store failed."""
+        """Execute the plan, recording each deletion as it is made, so that a later failure loses none."""
         for deletion in act(self.plan, datetime.now(UTC), console.step):
             self.done.append(deletion)
 
@@ -70,15 +78,16 @@ class _Run:
 def prune_command(
     dry_run: DryRunOption = False,
     accept: AcceptOption = None,
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="What is backed up; every set in the store when left out.")
-    ] = None,
-    store: Annotated[
-        str | None, typer.Option("--store", metavar="BUCKET", help="One destination; each of them when left out.")
-    ] = None,
+    name: NameOption = None,
+    store: EachStoreOption = None,
     evidence: Annotated[
         Path,
-        typer.Option("--evidence", metavar="FOLDER", callback=_look_for, help="Where the evidence of drills is."),
+        typer.Option(
+            "--evidence",
+            metavar="FOLDER",
+            callback=_look_for,
+            help="Folder of drill evidence, which protects verified backups.",
+        ),
     ] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     yes: YesOption = False,
@@ -86,9 +95,9 @@ def prune_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete the backups that retention does not keep. While anything is wrong, nothing is deleted; that exits 3."""
+    """Delete the backups that retention does not keep. While any backup has a problem, delete nothing and exit 3."""
     if as_json and not (yes or dry_run):
-        raise typer.BadParameter("asks nothing; give --yes or --dry-run with it", param_hint="--json")
+        raise typer.BadParameter("does not ask for confirmation; give --yes or --dry-run too", param_hint="--json")
     loaded = load_stack(stack, outputs)
     note(stack=loaded.name)
     accepting = set(accept or ())
@@ -167,7 +176,7 @@ def _jobs(
 
 def _accept(plan: PrunePlan, accepting: set[str], now: datetime) -> None:
     if accepting and not is_trusted(plan.job.seal, plan.job.signers):
-        raise KeyProblemError("--accept: no key of backup.signers is given to sign it; give --signing-key")
+        raise KeyProblemError("--accept: must be signed by a key of backup.signers; give --signing-key")
     for candidate, decision in plan.steps:
         if candidate.id in accepting and decision.keep and candidate.id in plan.digests:
             override = Override(
@@ -197,13 +206,13 @@ def _print_plan(plan: PrunePlan) -> None:
 
 def _print_outcome(runs: list[_Run], *, dry_run: bool, seen: bool) -> None:
     if not runs:
-        if seen:  # every store has answered
-            console.out.print("no backups here")
+        if seen:  # every store answered
+            console.out.print("no backups")
         return
     doomed = [candidate for run in runs for candidate in run.plan.doomed]
     if dry_run:
         size = formatting.size(sum(candidate.stored_bytes for candidate in doomed))
-        console.out.print(f"{len(doomed)} would go, {size}; nothing was changed")
+        console.out.print(f"{len(doomed)} would be deleted, {size}; nothing was changed")
         return
     done = [deletion for run in runs for deletion in run.done]
     console.out.print(f"{sum(deletion.outcome is Outcome.DELETED for deletion in done)} deleted")
@@ -238,10 +247,10 @@ def _as_document(run: _Run) -> dict[str, Any]:
 
 def _judge(runs: list[_Run], failures: list[str]) -> None:
     if failures:
-        raise StoreError(f"{'; '.join(failures)}; run it again: it goes on from there")
+        raise StoreError(f"{'; '.join(failures)}; run it again to continue")
     problems = [f"{backup} of {run.plan.name} ({what})" for run in runs for backup, what in run.plan.problems.items()]
     if problems:
         raise VerdictError(
-            f"problems, and nothing is deleted: {', '.join(problems)}; "
+            f"nothing is deleted because of problems: {', '.join(problems)}; "
             "look at each, then `ops backup prune --accept ID`"
         )

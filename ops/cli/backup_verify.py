@@ -1,4 +1,4 @@
-"""`ops backup verify` and `ops backup fresh`: check stored objects, and the age of the newest backup."""
+"""`ops backup verify` and `ops backup fresh`: check the stored objects and the age of the newest backup."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 from rich.markup import escape
 
 from ops.backup.verify import Verdict, VerifyJob, verify
-from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
-from ops.cli.trusted_keys import SigningKeyOption, signer_of_record, trusted_keys
+from ops.cli.backup_options import EachStoreOption, NameOption
+from ops.cli.options import JsonOption, OutputsOption, ProgressOption, SigningKeyOption, StackOption
+from ops.cli.trusted_keys import signer_of_record, trusted_keys
 from ops.core import console, formatting
 from ops.core.console import Progress
 from ops.core.errors import StackError, StoreError, VerdictError
@@ -27,31 +28,36 @@ from ops.repository.stores.base import Store
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import backup_sets, destinations
 
-NameOption = Annotated[
-    str | None, typer.Option("--name", "-n", help="What is backed up, as the stack names it; all of it when left out.")
-]
-StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="BUCKET", help="One destination; each of them when left out.")
-]
 MetricsOption = Annotated[
     Path | None,
-    typer.Option("--metrics", envvar="ANCLA_METRICS", metavar="FILE", help="Where the Prometheus text file goes."),
+    typer.Option("--metrics", envvar="ANCLA_METRICS", metavar="FILE", help="Prometheus text file to write."),
 ]
 
 
 @audit.audited("backup verify")
 def verify_command(
     name: NameOption = None,
-    store: StoreOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Read every object, whatever the log says.")] = False,
+    store: EachStoreOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Read every object, including those verified recently.")
+    ] = False,
     sample: Annotated[
-        int | None, typer.Option("--sample", min=1, metavar="N", help="Read N objects, drawn from all of them.")
+        int | None, typer.Option("--sample", min=1, metavar="N", help="Read a random sample of N objects.")
     ] = None,
     max_age: Annotated[
-        float, typer.Option("--max-age", min=0, metavar="DAYS", help="Read an object again after so many days.")
+        float,
+        typer.Option(
+            "--max-age",
+            min=0,
+            metavar="DAYS",
+            help="Read objects again that were verified more than this many days ago.",
+        ),
     ] = 30,
     evidence: Annotated[
-        Path, typer.Option("--evidence", metavar="FOLDER", help="The evidence of drills, which knows what was stored.")
+        Path,
+        typer.Option(
+            "--evidence", metavar="FOLDER", help="Folder of drill evidence, which records the manifests seen."
+        ),
     ] = EVIDENCE,
     signing_key: SigningKeyOption = None,
     metrics: MetricsOption = None,
@@ -60,12 +66,12 @@ def verify_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check stored backups against what was written and seen before. Damage, a lost or a rewritten backup exits 3.
+    """Check stored objects against the manifests (size, SHA-256). Exits 3 if one is damaged, lost or rewritten.
 
-    By default reads only objects that were not verified in the last 30 days, or that were stored again since.
+    By default reads only objects not verified in the last 30 days, and objects replaced since.
     """
     if everything and sample is not None:
-        raise typer.BadParameter("is another choice than --all; give one of them", param_hint="--sample")
+        raise typer.BadParameter("cannot be combined with --all", param_hint="--sample")
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
     audit.note(stack=loaded.name)
@@ -90,7 +96,7 @@ def verify_command(
             verdicts[place.name] = verify(job, now, console.step, console.progress)
         except StoreError as error:
             failures[place.name] = str(error)
-    _note_verdicts(loaded, verdicts, failures, metrics, whole=name is None and sample is None)
+    _note_verdicts(loaded, verdicts, failures, metrics, complete=name is None and sample is None)
     problems = [problem for verdict in verdicts.values() for problem in verdict.problems]
     if as_json:
         console.print_json({"stores": {name: _as_document(v) for name, v in verdicts.items()}, "failures": failures})
@@ -99,14 +105,14 @@ def verify_command(
             _print(name_of, verdict)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise VerdictError(f"damaged: {problems[0]}{more}; docs/runbooks/verify-damaged.md says what to do")
+        raise VerdictError(f"damaged: {problems[0]}{more}; see docs/runbooks/verify-damaged.md")
     if failures:
         raise StoreError("; ".join(failures.values()))
 
 
 def fresh_command(
     name: NameOption = None,
-    store: StoreOption = None,
+    store: EachStoreOption = None,
     max_age: Annotated[
         float | None,
         typer.Option(
@@ -114,7 +120,7 @@ def fresh_command(
             envvar="ANCLA_MAX_AGE_HOURS",
             min=0,
             metavar="HOURS",
-            help="The budget; the stack's backup.maxAgeHours when left out.",
+            help="Maximum age of the newest backup (default: the stack's backup.maxAgeHours).",
         ),
     ] = None,
     metrics: MetricsOption = None,
@@ -122,7 +128,7 @@ def fresh_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask each store for the newest complete backup of each set. One that is too old, or missing, exits 3."""
+    """Check the age of the newest complete backup of each set in each store. Exits 3 if one is too old or missing."""
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
     known = _known(loaded, name)
@@ -159,7 +165,7 @@ def fresh_command(
             console.out.print(f"{mark} {escape(str(item))}")
     if late:
         raise VerdictError(
-            f"no backup within the budget: {'; '.join(map(str, late))}; docs/runbooks/backup-missing.md says what to do"
+            f"no backup within the budget: {'; '.join(map(str, late))}; see docs/runbooks/backup-missing.md"
         )
     if failures:
         raise StoreError("; ".join(failures.values()))
@@ -185,7 +191,7 @@ def _note_freshness(stack: LoadedStack, found: list[Freshness], failures: dict[s
         if not failures and not stale(found):
             watch.fine(f"unit/{FRESHNESS_UNIT}")
         for name, text in failures.items():
-            watch.wrong(f"store/{name}", f"whether there are backups cannot be seen: {text}", "store-unreachable")
+            watch.wrong(f"store/{name}", f"cannot check for backups: {text}", "store-unreachable")
 
 
 def _note_verdicts(
@@ -194,7 +200,7 @@ def _note_verdicts(
     failures: dict[str, str],
     metrics: Path | None,
     *,
-    whole: bool,
+    complete: bool,
 ) -> None:
     with watching(stack, metrics=metrics) as watch:
         for name, verdict in verdicts.items():
@@ -208,7 +214,7 @@ def _note_verdicts(
             if verdict.problems:
                 text = f"{len(verdict.problems)} damaged: {'; '.join(verdict.problems[:5])}"
                 watch.wrong(f"verify/{name}", text, "verify-damaged")
-            elif whole:
+            elif complete:
                 watch.fine(f"verify/{name}")
         for name, text in failures.items():
             watch.wrong(f"store/{name}", f"the store cannot be verified: {text}", "store-unreachable")

@@ -1,4 +1,4 @@
-"""`ops deploy` at a desk, `ops release …` on the machine."""
+"""`ops deploy` on a workstation, `ops release …` on the droplet."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def deploy_command(
     dry_run: DryRunOption = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Release the stack's services: images by digest, started, probed, and switched to; or the former ones stay.
+    """Deploy the stack's services: pull images by digest, start, probe, switch. A failure keeps the former ones.
 
-    The registry's tags are read with DIGITALOCEAN_TOKEN. Nothing changed is said quickly, and changes nothing.
+    Reads the registry's tags with DIGITALOCEAN_TOKEN. If nothing has changed, it ends quickly and changes nothing.
     """
     loaded = load_stack(stack, outputs)
     note(stack=loaded.name)
@@ -63,10 +63,10 @@ def deploy_command(
 @release_app.command("apply", hidden=True)
 @audited("release apply")
 def apply_command() -> None:
-    """Apply the plan that comes on stdin; print the report, or the error, as JSON; progress as JSON lines."""
-    console.show_progress(Progress.JSON)  # and rich would end the release when the workstation hangs up
+    """Apply the plan read from stdin. Print the report or the error as JSON, and progress as JSON lines."""
+    console.show_progress(Progress.JSON)  # rich would end the release when the workstation disconnects
     _refuse_unless_root()
-    # A release that is asked to end puts the former one back; a desk that hangs up does not end it.
+    # SIGTERM rolls the release back; a workstation that disconnects (SIGHUP) does not stop it.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -74,7 +74,9 @@ def apply_command() -> None:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        _answer_error(ReleaseError(f"the plan does not fit this machine's Ancla ({where}); run `pulumi up`"))
+        _answer_error(
+            ReleaseError(f"the plan does not fit the version of Ancla on this droplet ({where}); run `pulumi up`")
+        )
     note(environment=plan.environment)
     try:
         report = Release(plan=plan, machine=Machine()).apply()
@@ -86,12 +88,12 @@ def apply_command() -> None:
 
 @release_app.command("show")
 def show_command(json_output: JsonOption = False) -> None:
-    """Show what is released on this machine."""
+    """Show the services released on this droplet."""
     _refuse_unless_root()
     try:
         record = json.loads(Layout().record.read_text())
     except FileNotFoundError:
-        raise ReleaseError("no proven release on this machine; run `ops deploy` at a desk") from None
+        raise ReleaseError("no completed release on this droplet; run `ops deploy` on a workstation") from None
     if json_output:
         console.print_json(record)
         return
@@ -101,14 +103,14 @@ def show_command(json_output: JsonOption = False) -> None:
 
 
 def _print(report: ReleaseReport, domain: str) -> None:
-    what = "released" if report.result == "released" else "unchanged: this is what runs already"
+    what = "released" if report.result == "released" else "unchanged: already running"
     names = ", ".join(f"{service.name} {service.version}" for service in report.services)
     console.out.print(f"{report.environment}: {what} ({names}) in {report.seconds:g} s — {domain}", highlight=False)
 
 
 def _refuse_unless_root() -> None:
     if os.geteuid() != 0:
-        raise ReleaseError("only root may do this: it is what `ops deploy` runs on the machine, with sudo")
+        raise ReleaseError("only root may run this; `ops deploy` runs it on the droplet with sudo")
 
 
 def _answer_error(error: OpsError) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`ops drill`: restore backups into a place of their own, and keep what was found as evidence."""
+"""`ops drill`: restore backups into scratch servers and folders, and keep the results as evidence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.backup.drill_history import DrillHistory
-from ops.cli.backup_options import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
-from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.backup_options import BackupArgument, NameOption, SpoolOption, StoreOption, identities_of, one_name
+from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
 from ops.cli.drill_output import print_drill, print_place, print_plan
-from ops.cli.options import DryRunOption, IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
+from ops.cli.options import (
+    DryRunOption,
+    IdentityOption,
+    JsonOption,
+    OutputsOption,
+    ProgressOption,
+    SigningKeyOption,
+    StackOption,
+)
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
@@ -44,42 +52,47 @@ from ops.targets import backup_sets, destinations, servers
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)|0")
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 MOST_HOURS = 365 * 24
-"""How long a red drill's scratch may stay; a date beyond what can be written would be found out after a long drill."""
+"""Longest value of --keep-failed, checked before the drill: a later date could not be written after it."""
 
 
 @audited("drill")
 def drill_command(
     backup: BackupArgument = catalog.LATEST,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", "-n", help="The backup set, as the stack names it (default: all)."),
-    ] = None,
+    name: NameOption = None,
     pick: Annotated[
-        Pick, typer.Option("--pick", help="Which backup of each set to drill, if none is named.")
+        Pick, typer.Option("--pick", help="Which backup of each set to drill when no BACKUP is given.")
     ] = Pick.LATEST,
-    seed: Annotated[int | None, typer.Option("--seed", help="Repeat a random choice.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed that repeats a random choice (with --pick random).")
+    ] = None,
     store: StoreOption = None,
     damage: Annotated[
-        Damage | None, typer.Option("--damage", help="A negative control: drill a copy that is damaged in this way.")
+        Damage | None, typer.Option("--damage", help="Run one negative control: drill a copy damaged in this way.")
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Drill, then every negative control; red unless each control is caught.")
+        bool,
+        typer.Option(
+            "--controls", help="Drill, then run every negative control. Fails unless each damage is detected."
+        ),
     ] = False,
     may_be_empty: Annotated[
         bool, typer.Option("--may-be-empty", help="Do not fail when the backup contains no rows.")
     ] = False,
     allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Count a restore in part as green: what was skipped is named.")
+        bool,
+        typer.Option(
+            "--allow-partial", help="Count a drill restored in part as green. Skipped objects are still named."
+        ),
     ] = False,
     max_age: Annotated[
         int | None,
         typer.Option(
-            "--max-age", metavar="HOURS", min=1, help="Budget of the newest backup's age (default: the stack's)."
+            "--max-age", metavar="HOURS", min=1, help="Maximum age of the newest backup (default: the stack's)."
         ),
     ] = None,
     rto: Annotated[
         int | None,
-        typer.Option("--rto", metavar="MINUTES", min=1, help="Budget of the time to recover (default: the stack's)."),
+        typer.Option("--rto", metavar="MINUTES", min=1, help="Maximum time to recover (default: the stack's)."),
     ] = None,
     rpo: Annotated[
         int | None, typer.Option("--rpo", metavar="MINUTES", min=1, help="Maximum data loss (default: --max-age).")
@@ -92,7 +105,7 @@ def drill_command(
         typer.Option(
             "--keep-failed",
             metavar="TIME",
-            help="Keep a red drill's scratch copy, unencrypted, for so long: 30m, 2h, 1d (default: remove it).",
+            help="Keep the unencrypted scratch copy of a red drill for this long: 30m, 2h, 1d (default: remove it).",
         ),
     ] = "0",
     lang: LangOption = Language.EN,
@@ -103,16 +116,16 @@ def drill_command(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore backups into scratch places, compare them with their snapshots, and keep the evidence.
+    """Restore backups into scratch servers and folders, compare them with their snapshots, and keep the evidence.
 
-    Red exits 3, and so does a restore in part, unless --allow-partial is given.
+    Exits 3 if a drill is red, or restored in part without --allow-partial.
     """
     console.show_progress(progress)
     _refuse_both(backup, pick, seed, damage, controls=controls)
     keep_hours = _hours(keep_failed)
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
-    one_name(loaded, name)  # there is something, and that too
+    one_name(loaded, name)  # refuse an unknown name, or a stack without backup sets
     names = backup_sets.names(loaded) if name is None else [name]
     with nullcontext() if dry_run else _held(loaded, names):
         signer = signer_of(loaded, signing_key)
@@ -158,7 +171,7 @@ def drill_command(
             else:
                 session.drill(job)
         session.left = []
-    finally:  # an interrupt too: what was found until then is kept, and red stays red
+    finally:  # after an interrupt too: keep the results so far, and red stays red
         if session.made:
             session.keep(evidence, signer, lang, as_json=as_json)
     if dry_run:
@@ -176,7 +189,7 @@ def _print_plans(plans: list[DrillPlan], *, as_json: bool) -> None:
 
 @dataclass(kw_only=True)
 class _Session:
-    """All drills of one run of the command. A source whose drill cannot be held does not keep the others from it."""
+    """All drills of one run. A backup set that cannot be drilled does not stop the drills of the others."""
 
     stack: LoadedStack
     controls: bool
@@ -185,17 +198,17 @@ class _Session:
     log: list[str] = field(default_factory=list[str])
     failures: list[str] = field(default_factory=list[str])
     left: list[str] = field(default_factory=list[str])
-    """What is being drilled, and what is to be drilled after it."""
+    """The backup set being drilled, then those still to be drilled."""
 
     def keep(self, evidence: Path, signer: Signer | None, language: Language, *, as_json: bool) -> None:
-        """Write down what was found, and print it where all was drilled.
+        """Write the evidence, and print the results if every set was drilled.
 
         Raises:
-            OpsError: the folder cannot be written.
+            OpsError: the evidence folder cannot be written.
         """
         if self.left:
             rest = f"; not drilled: {', '.join(self.left[1:])}" if self.left[1:] else ""
-            self.note(f"broken off at {self.left[0]}{rest}")
+            self.note(f"interrupted at {self.left[0]}{rest}")
         note(stack=self.stack.name, backups=[made.backup for made in self.made if made.damage is None])
         links, html = chain.append(
             evidence,
@@ -206,19 +219,19 @@ class _Session:
         )
         documents = [json.loads(link.stored.content) for link in links]
         if self.left:
-            console.step(f"evidence until then: {html}")
+            console.step(f"evidence so far: {html}")
         elif as_json:
             console.print_json(documents[0] if len(documents) == 1 else documents)
         else:
             _print(self.made, html, signed=signer is not None)
 
     def note(self, text: str) -> None:
-        """Print a step, and log it."""
+        """Report a step, and add it to the log."""
         console.step(text)
         self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
 
     def drill(self, job: DrillJob) -> None:
-        """Drill one backup, with its controls where they are wanted."""
+        """Drill one backup, followed by the negative controls if requested."""
         try:
             complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
             present = catalog.digests_of(job.store, job.name, complete)
@@ -235,10 +248,10 @@ class _Session:
             self.failed(job.name, error)
 
     def failed(self, name: str, error: OpsError) -> None:
-        """Keep why a drill could not be held, for `judge` to raise when what was proved is written down.
+        """Record why a drill could not be run. `judge` raises it after the evidence has been written.
 
         Raises:
-            StoreUnreachableError: the store does not answer, and there is nothing to write down.
+            StoreUnreachableError: the store does not answer, and there are no results to write.
         """
         not_held(self.stack, [name], error)
         if isinstance(error, StoreUnreachableError) and not self.made:
@@ -252,11 +265,11 @@ class _Session:
         self.made.append(result)
 
     def judge(self) -> None:
-        """Raise what is wrong.
+        """Raise an error if a drill failed.
 
         Raises:
-            VerdictError: a drill is red, or a negative control was not caught.
-            OpsError: a drill could not be held.
+            VerdictError: a drill is red or in part, or a negative control was not detected.
+            OpsError: a drill could not be run.
         """
         drills = [r for r in self.made if r.damage is None]
         red = [r for r in drills if r.verdict == "red"]
@@ -264,7 +277,7 @@ class _Session:
         unseen = [r for r in self.made if r.damage is not None and not caught(r)]
         if unseen:
             what = ", ".join(f"{r.damage} of {r.backup}" for r in unseen)
-            raise VerdictError(f"damage that was NOT seen, so that drills prove nothing: {what}")
+            raise VerdictError(f"damage was NOT detected, so drills prove nothing: {what}")
         if red:
             texts = [f"drill of {r.backup or r.name} is red: {r.summary()}" for r in red]
             raise VerdictError(" — ".join([*texts, *self.failures]))
@@ -284,7 +297,7 @@ class _Session:
 
 @contextmanager
 def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
-    """Report an error that keeps all drills from running: a wrong key or folder."""
+    """Raise an alert if no drill can be run, because of a wrong key or folder."""
     try:
         yield
     except OpsError as error:
@@ -293,16 +306,14 @@ def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
 
 
 def canary_command(
-    name: Annotated[
-        str | None, typer.Option("--name", "-n", help="One database of the cluster; each of them when left out.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Database of the cluster (default: all).")] = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one row with the time into `ancla.canary` of a LIVE database, so that drills measure what would be lost.
+    """Write a timestamp row into `ancla.canary` of a LIVE database, so that drills can measure data loss.
 
-    Nothing writes it unasked. Run it as often as you want to measure, for example hourly.
+    It is never written automatically. Run it as often as you want to measure, for example hourly.
     """
     loaded = load_stack(stack, outputs)
     known = servers.databases(loaded)
@@ -320,32 +331,32 @@ def canary_command(
 
 
 def caught(control: Evidence) -> bool:
-    """Return True if a negative control failed the check meant for it."""
+    """Return True if a negative control failed the check that must detect its damage."""
     return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
 
 
 def _holding(store: Store, names: list[str], backup: str) -> list[str]:
-    """Return what to drill: all of these, or the one whose backup is named."""
+    """Return the backup sets to drill: all of `names`, or the one that has the given backup."""
     if backup == catalog.LATEST:
         return names
     of = [each for each in names if any(entry.id == backup for entry in catalog.entries(store, each))]
-    if not of:  # an id mistyped is no red drill
+    if not of:  # a mistyped id must not count as a red drill
         raise catalog.unknown(store, names[0], backup)
     return of
 
 
 def _refuse_both(backup: str, pick: Pick, seed: int | None, damage: Damage | None, *, controls: bool) -> None:
-    """Refuse options of which one would be ignored."""
+    """Reject combinations of options of which one would be silently ignored."""
     if pick is not Pick.LATEST and backup != catalog.LATEST:
-        raise typer.BadParameter(f"chooses a backup, and {backup} is named; give one of them", param_hint="--pick")
+        raise typer.BadParameter(f"cannot be combined with BACKUP ({backup})", param_hint="--pick")
     if seed is not None and pick is not Pick.RANDOM:
-        raise typer.BadParameter("repeats a random choice; give it with --pick random", param_hint="--seed")
+        raise typer.BadParameter("requires --pick random", param_hint="--seed")
     if damage is not None and controls:
-        raise typer.BadParameter("is one of those that --controls runs; give one of them", param_hint="--damage")
+        raise typer.BadParameter("cannot be combined with --controls, which runs all of them", param_hint="--damage")
 
 
 def _asserted(stack: LoadedStack) -> str | None:
-    """Return the database that the app's assertions are asked of: the stack's first."""
+    """Return the database that backup.assertions are run against: the stack's first."""
     own = [source.name for source in stack.outputs.backup.sources if source.kind == "postgresql"]
     return next(iter([*servers.databases(stack), *own]), None)
 
@@ -365,7 +376,7 @@ def _picked(
     backup, choice = choose(complete, pick, verified, seed=seed)
     if pick is Pick.LATEST:
         expected = catalog.Expected(signer=job.signer, recipients=recipients)
-        with suppress(BackupNotFoundError):  # none can be trusted: the drill of the newest says so
+        with suppress(BackupNotFoundError):  # no backup can be trusted: the drill of the newest reports it
             backup = catalog.find(job.store, job.name, expected=expected, report=report).id
     return replace(job, backup=backup, choice=choice)
 
@@ -377,7 +388,7 @@ def _seed(choice: Choice) -> str:
 def _hours(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise typer.BadParameter(f"{text}: not a time: give 30m, 2h, 1d or 0", param_hint="--keep-failed")
+        raise typer.BadParameter(f"{text}: not a duration; expected 30m, 2h, 1d or 0", param_hint="--keep-failed")
     hours = float(match[1]) * _HOURS[match[2]] if match[1] else 0
     if hours > MOST_HOURS:
         raise typer.BadParameter(f"{text}: give at most {MOST_HOURS // 24}d", param_hint="--keep-failed")

@@ -1,4 +1,4 @@
-"""Options of every kind of drill: the folder of the evidence, its signing key, and the page's language."""
+"""Define the options shared by all drills: the folder of the evidence, its signing key, and the report's language."""
 
 from __future__ import annotations
 
@@ -14,25 +14,16 @@ from ops.drill.evidence.catalogue import Language
 from ops.stack.outputs import LoadedStack
 
 EvidenceOption = Annotated[
-    Path, typer.Option("--evidence", metavar="FOLDER", help="Where the evidence goes: documents, logs and pages.")
+    Path, typer.Option("--evidence", metavar="FOLDER", help="Folder for the evidence: documents, logs and reports.")
 ]
-SigningKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--signing-key",
-        envvar="ANCLA_SIGNING_KEY",
-        metavar="FILE",
-        help="The runner's OpenSSH ed25519 key that signs the evidence; its public half is in backup.signers.",
-    ),
-]
-LangOption = Annotated[Language, typer.Option("--lang", help="The page's language.")]
+LangOption = Annotated[Language, typer.Option("--lang", help="Language of the report.")]
 
 
 def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
-    """Return the runner's key that signs evidence; None without one. Without a stack any key may sign.
+    """Return the signer of evidence, or None without a key. Without a stack, any key is accepted.
 
     Raises:
-        KeyProblemError: it is no key, or one that the stack does not trust.
+        KeyProblemError: the file has no key, or one that the stack does not trust.
     """
     if path is None:
         return None
@@ -41,10 +32,10 @@ def signer_of(stack: LoadedStack | None, path: Path | None) -> Signer | None:
 
 
 def ready(folder: Path) -> None:
-    """Make the folder of the evidence, and try it: a drill takes long, and is worth nothing without its evidence.
+    """Create the evidence folder and check that it can be written, before a long drill is run for nothing.
 
     Raises:
-        OpsError: it cannot be made, or written into.
+        OpsError: the folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,21 +19,21 @@ _MOST_PROBLEMS = 3
 
 
 def print_drill(result: Document) -> None:
-    """Print the verdict, every question with its answer, what could not be made, and the figures."""
+    """Print the verdict, every check with its result, the skipped objects, and the figures."""
     colour = VERDICT_COLOURS[result.verdict]
     title = f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {escape(result.subject)}"
     table = Table("", "check", "answer", title=title, title_justify="left")
     for check in result.checks:
         style = _COLOURS[check.status]
-        told = dict.fromkeys([check.answer, *check.problems[:_MOST_PROBLEMS]])  # a problem may be the answer itself
+        texts = dict.fromkeys([check.answer, *check.problems[:_MOST_PROBLEMS]])  # a problem may be the answer itself
         more = len(check.problems) - _MOST_PROBLEMS
-        answer = "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+        answer = "; ".join(texts) + (f"; and {more} more" if more > 0 else "")
         table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(answer))
     console.out.print(table)
     for each in result.skipped:
-        console.out.print(f"[yellow]not made[/yellow]: {escape(each.what)}: {escape(each.why)}")
+        console.out.print(f"[yellow]skipped[/yellow]: {escape(each.what)}: {escape(each.why)}")
         if each.mend:
-            console.out.print(f"    to mend it: {escape(each.mend)}")
+            console.out.print(f"    to fix it: {escape(each.mend)}")
     console.out.print(escape(result.figures))
 
 
@@ -51,6 +51,6 @@ def print_plan(*plans: Mapping[str, object]) -> None:
 
 
 def print_place(file: Path, *, signed: bool) -> None:
-    """Print where the evidence is, and a warning if nobody has signed it."""
+    """Print the path of the evidence, with a warning if it is not signed."""
     warning = "" if signed else " [yellow](not signed: give --signing-key)[/yellow]"
     console.out.print(f"evidence: {escape(str(file))}{warning}")

@@ -1,4 +1,4 @@
-"""`ops evidence`: verify and list the documents that drills have left."""
+"""`ops evidence`: verify and list the evidence of drills."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.stack.outputs import LoadedStack, load_stack
 
 evidence_app = typer.Typer(no_args_is_help=True)
 
-PlaceArgument = Annotated[Path, typer.Argument(metavar="[FOLDER|FILE]", help="A folder of evidence, or one document.")]
+PlaceArgument = Annotated[Path, typer.Argument(metavar="[FOLDER|FILE]", help="Folder of evidence, or one document.")]
 
 
 @evidence_app.command("verify")
@@ -34,23 +34,24 @@ def verify_command(
         typer.Option(
             "--key",
             metavar="FILE|LINE",
-            help="A trusted public key (repeatable; default: backup.signers).",
+            help="Trusted public key (repeatable; default: backup.signers).",
         ),
     ] = None,
     head: Annotated[
-        str | None, typer.Option("--head", metavar="SHA256", help="The newest document's digest, as noted elsewhere.")
+        str | None,
+        typer.Option("--head", metavar="SHA256", help="SHA-256 of the newest document, as recorded elsewhere."),
     ] = None,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify every signature and every link of the chain. One changed character, or a missing link, exits 3."""
+    """Verify every signature and every link of the chain. Exits 3 if a document was changed or is missing."""
     loaded: LoadedStack | None = None
     if key is None:
         loaded = load_stack(stack, outputs)
         key = list(loaded.outputs.backup.signers)
         if not key:
-            raise KeyProblemError(f"{loaded.name}: backup.signers names nobody; give --key")
+            raise KeyProblemError(f"{loaded.name}: backup.signers is empty; give --key")
     found = verify(place, [_line(text) for text in key], head=head)
     if loaded is not None and place.is_dir():
         evidence_checked(loaded, str(found.problems[0]) if found.problems else None)
@@ -65,12 +66,12 @@ def verify_command(
 
 @evidence_app.command("list")
 def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -> None:
-    """List the drills, oldest first. No signature is checked: verify first."""
+    """List the drills, oldest first. Signatures are not checked; run `evidence verify` for that."""
     if not place.exists():
         raise OpsError(f"{place}: no such folder or document")
     rows = sorted(_facts(place), key=lambda row: (row.started_at, row.sequence))
     if not rows:
-        raise OpsError(f"{place}: no evidence there; `ops drill` leaves some")
+        raise OpsError(f"{place}: no evidence; run `ops drill`")
     if as_json:
         listed = {"sequence", "environment", "name", "backup", "verdict", "damage", "finished_at"}
         console.print_json(
@@ -94,7 +95,7 @@ def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -
 
 
 def _facts(place: Path) -> list[Facts]:
-    """Read the documents of a folder, or the one that is named; one that cannot be read is left to `verify` to name."""
+    """Read the documents of a folder, or one document. Unreadable ones are left out; `verify` reports them."""
     if place.is_dir():
         return [link.facts for link in documents(place)]
     try:
@@ -104,7 +105,7 @@ def _facts(place: Path) -> list[Facts]:
 
 
 def _line(text: str) -> str:
-    """Return the key's line: of a file, where there is one by that name."""
+    """Return the public key line: the text itself, or the content of the file it names."""
     if text.startswith("ssh-"):
         return text
     try:
@@ -127,7 +128,7 @@ def _print(found: Verification) -> None:
     for problem in found.problems:
         console.out.print(f"[red]wrong[/red] {escape(str(problem))}")
     if found.absent:
-        console.out.print(f"[dim]not here, and not verified: {len(found.absent)} logs and pages[/dim]")
+        console.out.print(f"[dim]missing, not verified: {len(found.absent)} logs and pages[/dim]")
     if not found.problems:
         console.out.print(f"[green]verified[/green] {found.documents} documents: every signature and every link")
     for name, (number, sha256) in found.heads.items():

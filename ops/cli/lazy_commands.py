@@ -1,6 +1,6 @@
-"""Commands that are imported when they are run: help and completion know each by its name and its first lines.
+"""Import commands only when they are run: help and completion need only the name and first lines of each.
 
-Importing all of them takes a second of CPU (boto3, psycopg, httpx and others), of which any one command needs a part.
+Importing all of them takes a second of CPU (boto3, psycopg, httpx and others); each command needs only some of them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typer.main import get_command, get_group
 
 
 class Lazy(TyperCommand):
-    """Stands for a command until it is run. `target` is `module:name` of a function, or of a Typer of commands.
+    """Placeholder for a command until it is run. `target` is `module:name` of a function, or of a Typer of commands.
 
-    `help` is what a listing shows: of a function the first paragraph of its docstring.
+    `help` is the text of the listing: for a function, the first paragraph of its docstring.
     """
 
     def __init__(self, name: str, target: str, help: str) -> None:  # noqa: A002  # as typer calls it
@@ -24,7 +24,7 @@ class Lazy(TyperCommand):
         self.target = target
 
     def load(self, group: TyperGroup) -> Any:
-        """Import the command, as typer makes it below `group`."""
+        """Import the command and return it as typer builds it below `group`."""
         module, _, attribute = self.target.partition(":")
         found: Any = getattr(importlib.import_module(module), attribute)
         above = typer.Typer(rich_markup_mode=group.rich_markup_mode)
@@ -36,7 +36,7 @@ class Lazy(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
-    """A group of such commands; see `lazy_group`."""
+    """Group of lazy commands; see `lazy_group`."""
 
     lazy: ClassVar[tuple[Lazy, ...]] = ()
 
@@ -45,18 +45,18 @@ class LazyGroup(TyperGroup):
         self.commands.update({str(command.name): command for command in self.lazy})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Find what is to be run, and import it."""
+        """Find the command to run, and import it."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load(self) if isinstance(command, Lazy) else command, rest
 
 
 def lazy_group(*commands: Lazy) -> type[LazyGroup]:
-    """Return the class of a group of these commands, for `typer.Typer(cls=…)`."""
+    """Return a group class with these commands, for `typer.Typer(cls=…)`."""
     return type("LazyGroup", (LazyGroup,), {"lazy": commands})
 
 
 def in_full(app: typer.Typer) -> Any:
-    """Return an app's command with all that is below it imported, for who reads them all, such as a reference page."""
+    """Return an app's command with all subcommands imported, for readers of all of them such as the reference page."""
     return _loaded(get_command(app))
 
 

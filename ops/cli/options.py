@@ -1,23 +1,25 @@
-"""The options that commands share, so that they are spelled and explained once."""
+"""Define the options that commands share, and parse their values."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ops.core.console import Progress
+from ops.core.formatting import parse_utc
 
 OUTPUTS = "ANCLA_OUTPUTS"
 GIVEN = ("COMMANDLINE", "ENVIRONMENT")
-"""Where a value came from, as click names it, when a person gave it."""
+"""Names of click's parameter sources for a value that the user gave."""
 
 
 def _one_of(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
-    """Hold --stack against --outputs: they may well be of two environments. What was typed wins over the environment.
+    """Reject --stack together with --outputs: they may be of two environments. The command line wins over variables.
 
-    What is typed is parsed first, so whichever of the two is asked second knows of both.
+    Click parses the command line first, so the callback that runs second sees both values.
     """
     other = context.get_parameter_source({"stack": "outputs", "outputs": "stack"}[str(parameter.name)])
     own = context.get_parameter_source(str(parameter.name))
@@ -28,7 +30,7 @@ def _one_of(context: typer.Context, parameter: typer.CallbackParam, value: Any) 
             "is set beside ANCLA_STACK; unset one, or give --stack or --outputs", param_hint=OUTPUTS
         )
     if own.name == other.name:
-        raise typer.BadParameter("is another choice than --stack; give one of them", param_hint="--outputs")
+        raise typer.BadParameter("cannot be combined with --stack", param_hint="--outputs")
     return value if own.name == "COMMANDLINE" else None
 
 
@@ -39,7 +41,7 @@ StackOption = Annotated[
         "-s",
         envvar="ANCLA_STACK",
         callback=_one_of,
-        help="The engine's stack; the selected one when left out.",
+        help="Pulumi stack (default: the selected one).",
     ),
 ]
 OutputsOption = Annotated[
@@ -49,7 +51,7 @@ OutputsOption = Annotated[
         envvar=OUTPUTS,
         metavar="FILE",
         callback=_one_of,
-        help="Read the outputs from FILE (`pulumi stack output --json --show-secrets`), not from the engine.",
+        help="Read the outputs from FILE (`pulumi stack output --json --show-secrets`) instead of from Pulumi.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -58,11 +60,11 @@ ProgressOption = Annotated[
     typer.Option(
         "--progress",
         envvar="ANCLA_PROGRESS",
-        help="On stderr: bars on a terminal and lines elsewhere, lines, or JSON lines.",
+        help="Progress on stderr: `auto` draws bars on a terminal and prints lines elsewhere; `json` is JSON lines.",
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 IdentityOption = Annotated[
     Path | None,
     typer.Option(
@@ -70,6 +72,32 @@ IdentityOption = Annotated[
         "-i",
         envvar="ANCLA_IDENTITY",
         metavar="FILE",
-        help="The age identity file that reads the backups (`ops backup keygen` makes one).",
+        help="age identity file that decrypts the backups (`ops backup keygen` generates one).",
     ),
 ]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--signing-key",
+        envvar="ANCLA_SIGNING_KEY",
+        metavar="FILE",
+        help="The runner's OpenSSH ed25519 key; its public key is in backup.signers. It signs drill evidence (default: "
+        "unsigned), the verification log and accepted backups (default: the stack's key).",
+    ),
+]
+
+
+def point_in_time(text: str, *words: str) -> datetime | None:
+    """Parse the value of --at: a time (UTC unless it has an offset), or None for one of `words`.
+
+    Raises:
+        BadParameter: it is neither a time nor one of the words.
+    """
+    if text in words:
+        return None
+    try:
+        return parse_utc(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text}: expected {', '.join(words)} or a time such as 2026-11-23T03:00:00Z", param_hint="--at"
+        ) from None

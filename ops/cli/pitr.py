@@ -1,4 +1,4 @@
-"""`ops pitr`: the provider's own restore points."""
+"""`ops pitr`: list, drill and clean up restore points of the provider."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
 from ops.cli.drill_output import print_drill, print_place, print_plan
-from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
+from ops.cli.options import (
+    DryRunOption,
+    JsonOption,
+    OutputsOption,
+    SigningKeyOption,
+    StackOption,
+    point_in_time,
+)
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
 from ops.drill.evidence.catalogue import Language
@@ -32,7 +39,7 @@ pitr_app = typer.Typer(no_args_is_help=True)
 
 @pitr_app.command("list")
 def pitr_list(stack: StackOption = None, outputs: OutputsOption = None, as_json: JsonOption = False) -> None:
-    """List the backups that the provider keeps of the stack's cluster; it can be forked to any time after the first."""
+    """List the provider's backups of the stack's cluster. It can be forked at any time after the first."""
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
     live = provider.live_cluster(cloud, loaded)
     points, now = provider.restore_points(cloud, live), datetime.now(UTC)
@@ -44,7 +51,7 @@ def pitr_list(stack: StackOption = None, outputs: OutputsOption = None, as_json:
     for point in points:
         hours = (now - point.created_at).total_seconds() / 3600
         table.add_row(f"{point.created_at:%Y-%m-%d %H:%M:%S}", f"{hours:.1f} h", f"{point.gigabytes:.3f} GB")
-    console.out.print(table if points else f"{live.name}: the provider lists no restore point yet")
+    console.out.print(table if points else f"{live.name}: the provider has no backup yet")
 
 
 @pitr_app.command("drill")
@@ -53,18 +60,20 @@ def pitr_drill(
     at: Annotated[
         str,
         typer.Option(
-            "--at", metavar="TIME", help="`latest` or `oldest` backup, or a time such as 2026-11-23T03:00:00Z."
+            "--at", metavar="TIME", help="Restore point: `latest`, `oldest`, or a time such as 2026-11-23T03:00:00Z."
         ),
     ] = provider.LATEST,
     max_cost: Annotated[
-        float, typer.Option("--max-cost", metavar="USD", min=0, help="Refuse before the start what may cost more.")
+        float, typer.Option("--max-cost", metavar="USD", min=0, help="Refuse to start a drill that may cost more.")
     ] = 1.0,
     wait: Annotated[
-        int, typer.Option("--wait", metavar="MINUTES", min=1, help="How long the fork may take to come online.")
+        int, typer.Option("--wait", metavar="MINUTES", min=1, help="Time limit for the fork to come online.")
     ] = 60,
-    may_be_empty: Annotated[bool, typer.Option("--may-be-empty", help="Do not fail when it contains no rows.")] = False,
+    may_be_empty: Annotated[
+        bool, typer.Option("--may-be-empty", help="Do not fail when the backup contains no rows.")
+    ] = False,
     schema_may_differ: Annotated[
-        bool, typer.Option("--schema-may-differ", help="The schema has changed since TIME; name it and go on.")
+        bool, typer.Option("--schema-may-differ", help="Do not fail when the schema has changed since TIME.")
     ] = False,
     evidence: EvidenceOption = EVIDENCE,
     signing_key: SigningKeyOption = None,
@@ -74,11 +83,8 @@ def pitr_drill(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fork the cluster from a restore point, read all of it, destroy the fork. It costs money; red exits 3."""
-    if not provider.is_moment(at):
-        raise typer.BadParameter(
-            f"{at}: neither latest, oldest, nor a time such as 2026-11-23T03:00:00Z", param_hint="--at"
-        )
+    """Fork the cluster from a restore point, read every row, and destroy the fork. Costs money. Exits 3 if red."""
+    point_in_time(at, provider.LATEST, provider.OLDEST)
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
     job = provider_fork.ForkDrill(
         stack=loaded,
@@ -113,14 +119,20 @@ def pitr_drill(
 @audited("pitr sweep")
 def pitr_sweep(
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="HOURS", min=0, help="Younger forks may be of a running drill.")
+        float,
+        typer.Option(
+            "--older-than",
+            metavar="HOURS",
+            min=0,
+            help="Minimum age of a fork: younger ones may belong to a running drill.",
+        ),
     ] = 3.0,
     dry_run: DryRunOption = False,
     stack: StackOption = None,
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Destroy forks that killed drills of this cluster left; what only looks like one stays, and exits 3."""
+    """Destroy forks left by killed drills of this cluster. Exits 3 if a cluster only resembles one; it is kept."""
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
     live = provider.live_cluster(cloud, loaded)
     result = forks.sweep(
@@ -141,14 +153,12 @@ def pitr_sweep(
     for state, cluster, reason in () if as_json else rows:
         console.out.print(f"[bold]{state}[/bold] {escape(cluster.name)} ({cluster.id}) {escape(reason)}".rstrip())
     if not rows and not as_json:
-        console.out.print(f"{live.name}: no fork is left")
+        console.out.print(f"{live.name}: no fork to destroy")
     if result.failed:
         raise OpsError(f"{live.name}: not destroyed: {'; '.join(reason for _, reason in result.failed)}")
     if result.refused:
-        told = "; ".join(f"{cluster.name}: {reason}" for cluster, reason in result.refused)
-        raise VerdictError(
-            f"{live.name}: looks like a fork of a drill and is not destroyed: {told}; see to it yourself"
-        )
+        reasons = "; ".join(f"{cluster.name}: {reason}" for cluster, reason in result.refused)
+        raise VerdictError(f"{live.name}: resembles a fork of a drill and was kept: {reasons}; check it yourself")
 
 
 def _pause(cloud: Cloud) -> float:

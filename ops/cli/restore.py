@@ -1,4 +1,4 @@
-"""`ops restore`."""
+"""`ops restore`: restore a backup into a new target and compare it with the backup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def restore_command(
         typer.Option(
             "--into",
             metavar="NAME",
-            help="The new database, path or s3://BUCKET/PREFIX (default: <name>_restore_<time>).",
+            help="New database, path or s3://BUCKET/PREFIX (default: <name>_restore_<time>).",
         ),
     ] = None,
     table: Annotated[
@@ -43,8 +43,8 @@ def restore_command(
             "--table",
             "-t",
             metavar="SCHEMA.TABLE",
-            help="Restore the rows of this table alone, as `backup show` names it (may be repeated). All that is "
-            "defined comes too, but no foreign key from it to a table that stays empty.",
+            help="Restore the rows of this table only, named as in `backup show` (repeatable). All definitions are "
+            "restored too, except foreign keys from it to tables that stay empty.",
         ),
     ] = None,
     name: OneNameOption = None,
@@ -52,7 +52,7 @@ def restore_command(
     spool: SpoolOption = None,
     identity: IdentityOption = None,
     unsigned: Annotated[
-        bool, typer.Option("--unsigned", help="Restore a backup that this environment's key has not signed.")
+        bool, typer.Option("--unsigned", help="Allow a backup that is not signed by this environment's key.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail (exit 1, not 3) if something could not be restored.")
@@ -60,7 +60,7 @@ def restore_command(
     dry_run: DryRunOption = False,
     evidence: Annotated[
         Path,
-        typer.Option("--evidence", metavar="FOLDER", help="Where the evidence of drills is: a plan's time is by it."),
+        typer.Option("--evidence", metavar="FOLDER", help="Folder of drill evidence, used to estimate the time."),
     ] = EVIDENCE,
     progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
@@ -69,7 +69,8 @@ def restore_command(
 ) -> None:
     """Restore into a NEW database (file, folder, empty bucket or prefix), and compare all of it with the backup.
 
-    One object that cannot be made never costs the rest: it is named, with what would mend it, and the exit code is 3.
+    An object that cannot be restored is skipped and named, with the statement that would fix it; everything else is
+    restored, and the command exits 3 (1 with --strict).
     """
     console.show_progress(progress)
     loaded = load_stack(stack, outputs)
@@ -82,7 +83,7 @@ def restore_command(
     require_trusted_signature(manifest, None if unsigned else settings.signer)
     refuse_closed(manifest.recipients, identities, manifest.id, plan=dry_run)
     tables = tuple(dict.fromkeys(table or ()))
-    part_of(manifest, tables)  # a table that is not there is refused before anything is opened
+    part_of(manifest, tables)  # reject an unknown table before anything is downloaded
     kind = kind_of(manifest)
     with kind.target(manifest, into, loaded, tables) as target:
         job = RestoreJob(
@@ -102,7 +103,7 @@ def restore_command(
     else:
         _print(result, kind.unit)
     if result.in_part:
-        text = f"{result.target}: restored in part: {len(result.skipped)} not made; everything else was compared"
+        text = f"{result.target}: restored in part: {len(result.skipped)} skipped; everything else was compared"
         raise RestoreError(text) if strict else VerdictError(text)
 
 
@@ -115,9 +116,9 @@ def _print(result: RestoreReport, unit: str) -> None:
         f"in {sum(result.seconds.values()):.1f} s",
     )
     for each in result.skipped:
-        console.out.print(f"[yellow]not made[/yellow]: {escape(each.what)}: {escape(each.why)}")
+        console.out.print(f"[yellow]skipped[/yellow]: {escape(each.what)}: {escape(each.why)}")
         if each.mend:
-            console.out.print(f"    to mend it: {escape(each.mend)}")
+            console.out.print(f"    to fix it: {escape(each.mend)}")
     left_empty = cast("tuple[str, ...]", result.facts.get("left_empty", ()))
     rest = [*([f"rows of {_named(left_empty)}"] if left_empty else []), *result.left_out]
     if rest:
@@ -143,7 +144,7 @@ def _print_plan(planned: RestorePlan, manifest: Manifest, *, identified: bool, a
             text = escape(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
             console.out.print(f"{name.replace('_', ' ')}: [bold]{text}[/bold]")
     for each in planned.skipped:
-        console.out.print(f"[yellow]will not be made[/yellow]: {escape(str(each))}")
+        console.out.print(f"[yellow]will be skipped[/yellow]: {escape(str(each))}")
     if facts.get("only_tables"):
-        console.out.print("foreign keys of these tables to those left empty will be left out, and named in the end")
+        console.out.print("foreign keys of these tables to tables left empty will be left out, and named at the end")
     console.out.print("nothing was changed")

@@ -1,4 +1,4 @@
-"""`ops settings` and `ops cost`: what a stack file says, without the engine."""
+"""`ops settings` and `ops cost`: read a stack file without the engine."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ops.release.env_example import build_env_example
 
 settings_app = typer.Typer(no_args_is_help=True)
 
-StackFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A stack file, such as Pulumi.staging.yaml.")]
+StackFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Stack file, such as Pulumi.staging.yaml.")]
 
 
 def cost_command(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A stack file; Pulumi.<stack>.yaml else.")
+        Path | None, typer.Argument(metavar="[FILE]", help="Stack file (default: Pulumi.<stack>.yaml).")
     ] = None,
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate what a stack file costs a month, per resource, in US dollars. Above its budget exits 3."""
+    """Estimate the monthly cost of a stack file per resource, in US dollars. Exits 3 above its budget."""
     if file is None and stack is None:
         raise typer.BadParameter("give a stack file, such as Pulumi.staging.yaml, or --stack", param_hint="FILE")
     report = estimate(_settings(file or Path(f"Pulumi.{stack}.yaml")))
@@ -54,7 +54,7 @@ def cost_command(
 
 @settings_app.command("check")
 def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None:
-    """Validate a stack file: every problem on a line of its own, with its key, what was found and what is allowed."""
+    """Validate a stack file. Print each problem on one line: the key, the value found, and the values allowed."""
     try:
         settings = load_stack_file(file)
     except SettingsError as error:
@@ -73,10 +73,10 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
             console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
         if EXAMPLE_RECIPIENT in settings.backup.recipients:
             console.out.print(
-                "  backup.recipients: the example's, refused at DigitalOcean; `ops backup keygen` makes yours"
+                "  backup.recipients: the example's, refused at DigitalOcean; generate yours with `ops backup keygen`"
             )
     if later:
-        raise StackError(f"{file}: understood, and not built yet: {', '.join(later)}")
+        raise StackError(f"{file}: valid, but not built yet: {', '.join(later)}")
 
 
 @settings_app.command("schema")
@@ -89,10 +89,13 @@ def settings_schema() -> None:
 def settings_env_example(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Stack files, such as Pulumi.*.yaml.")],
     check: Annotated[
-        Path | None, typer.Option("--check", metavar="FILE", help="Compare with this file instead; stale exits 3.")
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Compare with this file instead of printing. Exits 3 if it is stale."
+        ),
     ] = None,
 ) -> None:
-    """Print `.env.example` for these stacks: every variable of every service, and where its value comes from."""
+    """Print `.env.example` for these stacks: every variable of every service, and the source of its value."""
     text = build_env_example([_settings(file) for file in sorted(files)])
     if check is None:
         sys.stdout.write(text)
@@ -120,7 +123,7 @@ def _settings(file: Path) -> EnvironmentSettings:
 
 
 def _source_of(secret: str) -> str:
-    """Return the command that sets a secret: keys are made, what the app wants is its own."""
+    """Return the command that sets a secret. Keys are generated; the app's secrets are entered."""
     if secret.startswith("secrets.backupKeys."):
         return f"`pulumi config set --secret --path 'ancla:{secret}.accessKey'`, then `.secretKey`"
     own = secret.startswith(("secrets.app.", "secrets.slack"))
@@ -128,7 +131,7 @@ def _source_of(secret: str) -> str:
 
 
 def _problems(file: Path, error: SettingsError) -> list[str]:
-    """Return the problems without the file's name, which stands before them; with what to do where it is not there."""
+    """Return the problems without the file name before them. For a missing file, add the stack files that exist."""
     found = [problem.removeprefix(f"{file}: ") for problem in error.problems]
     if not file.is_file():
         others = ", ".join(sorted(map(str, file.parent.glob("Pulumi.*.yaml")))) or "none here"

@@ -1,4 +1,4 @@
-"""`ops stack`: begin a stack, and mend one whose engine was killed."""
+"""`ops stack`: initialize a stack, and recover one whose engine was killed."""
 
 from __future__ import annotations
 
@@ -29,16 +29,20 @@ def init_command(
     stack: StackName = None,
     emit_secrets: Annotated[
         Path | None,
-        typer.Option("--emit-secrets", metavar="FILE", help="Keep the keys in this file (ANCLA_SECRETS) instead."),
+        typer.Option(
+            "--emit-secrets",
+            metavar="FILE",
+            help="Write the keys to this file (for ANCLA_SECRETS) instead of the stack file.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the stack's keys and record its account. Safe to repeat: what is there stays."""
+    """Generate the stack's keys and record its account. Safe to repeat: existing keys are kept."""
     if emit_secrets is not None:
         report = init_file(emit_secrets)
     else:
         if stack is None:
-            raise StackError("stack init: which one? Give --stack, as in Pulumi.<stack>.yaml")
+            raise StackError("stack init: give --stack, as in Pulumi.<stack>.yaml")
         token = os.environ.get("DIGITALOCEAN_TOKEN") or os.environ.get("DIGITALOCEAN_ACCESS_TOKEN")
         report = init_stack(stack, cloud_from_environment() if token else None)
     if as_json:
@@ -60,9 +64,9 @@ def init_command(
 def recover_command(
     stack: StackName = None, dry_run: DryRunOption = False, yes: YesOption = False, as_json: JsonOption = False
 ) -> None:
-    """After a killed engine: clear its lock, adopt what it made and did not write down, then refresh."""
+    """Recover after a killed engine: clear its lock, adopt resources it created but did not record, then refresh."""
     if stack is None:
-        raise StackError("stack recover: which one? Give --stack, as in Pulumi.<stack>.yaml")
+        raise StackError("stack recover: give --stack, as in Pulumi.<stack>.yaml")
     cloud = cloud_from_environment()
     plan = recover.make_plan(stack, cloud, dry_run=dry_run)
     if as_json:
@@ -79,9 +83,9 @@ def recover_command(
     if dry_run or plan.empty:
         return
     if cloud.is_real and not yes:
-        console.confirm(f"Do this to stack {stack} at {cloud.address}?")
+        console.confirm(f"Apply this to stack {stack} at {cloud.address}?")
     recover.execute(plan, cloud, console.step)
-    console.step("recovered; run `pulumi up` to go on")
+    console.step("recovered; run `pulumi up` to continue")
 
 
 def _print_init(stack: str | None, report: InitReport) -> None:
@@ -99,8 +103,8 @@ def _print_init(stack: str | None, report: InitReport) -> None:
         f"The state is at {report.backend}; account {report.account or 'not recorded yet'}.", highlight=False
     )
     console.out.print(
-        "The passphrase (PULUMI_CONFIG_PASSPHRASE or its _FILE) opens both. Nobody can make it again: keep it in the "
-        "team's password manager,\nand a copy of it away from this machine. With a file:// backend, back the state up "
+        "The passphrase (PULUMI_CONFIG_PASSPHRASE or its _FILE) decrypts both. It cannot be recovered: keep it in the "
+        "team's password manager,\nand a copy elsewhere. With a file:// backend, back up the state "
         "too, or use a bucket (`pulumi login s3://…`).",
     )
     for note in report.notes:
@@ -113,12 +117,12 @@ def _meaning(name: str) -> str:
 
 def _print_plan(plan: recover.RecoverPlan) -> None:
     for path in plan.torn:
-        console.out.print(f"{escape(str(path))}: was left half written and is not needed: [bold]removed[/bold]")
+        console.out.print(f"{escape(str(path))}: half written and not needed: [bold]removed[/bold]")
     if plan.empty:
-        console.out.print(f"{plan.stack}: nothing to recover: no dead lock, no unfinished operation")
+        console.out.print(f"{plan.stack}: nothing to recover: no stale lock, no unfinished operation")
     for lock in plan.locks:
-        console.out.print(f"lock of process {lock.pid}, which is gone: [bold]clear[/bold]")
-    table = Table("what was asked for", "is", "so")
+        console.out.print(f"lock of process {lock.pid}, which has ended: [bold]clear[/bold]")
+    table = Table("resource", "state", "action")
     for item in plan.steps:
         table.add_row(item.name, item.reason, f"[bold]{item.action}[/bold]")
     if plan.steps:

@@ -1,4 +1,4 @@
-"""`ops status`: does what the stack made answer?"""
+"""`ops status`: check that the parts of an environment answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ops.stack.outputs import load_stack
 
 
 def status_command(stack: StackOption = None, outputs: OutputsOption = None, as_json: JsonOption = False) -> None:
-    """Ask the machine, the services, the database, the backups and the address. Something down exits 3."""
+    """Check the droplet, services, database, backups and public address. Exits 3 if something is down."""
     loaded = load_stack(stack, outputs)
     probes = status.probe_stack(loaded)
     if as_json:

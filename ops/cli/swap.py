@@ -1,4 +1,4 @@
-"""`ops swap`: a restored database takes the place of the live one, and back."""
+"""`ops swap`: replace the live database with a restored one, and undo that."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import servers
 
 swap_app = typer.Typer(no_args_is_help=True)
-DatabaseOption = Annotated[
-    str | None, typer.Option("--name", "-n", help="The live database; the stack's first when left out.")
-]
+DatabaseOption = Annotated[str | None, typer.Option("--name", "-n", help="Live database (default: the stack's first).")]
 
 
 @swap_app.command("promote")
 @audited("swap promote")
 def promote(
-    copy: Annotated[str, typer.Argument(metavar="COPY", help="The database that `ops restore` made and verified.")],
+    copy: Annotated[str, typer.Argument(metavar="COPY", help="Database that `ops restore` created and verified.")],
     name: DatabaseOption = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
@@ -35,7 +33,7 @@ def promote(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rename the live database away and the copy into its place. The app's sessions are ended; the old data stays."""
+    """Rename the live database aside and the copy to its name. Ends the app's sessions; the old data is kept."""
     now = datetime.now(UTC)
     loaded = load_stack(stack, outputs)
     with _cluster(loaded, name) as (cluster, live):
@@ -55,7 +53,7 @@ def undo(
     outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put back what the last `promote` replaced. What was written since stays in the database that is put aside."""
+    """Put back the database that the last `promote` replaced. Data written since stays in the one set aside."""
     loaded = load_stack(stack, outputs)
     with _cluster(loaded, name) as (cluster, live):
         planned = swap.plan_undo(cluster, live)
@@ -91,7 +89,8 @@ def _print(planned: swap.Swap, *, done: bool, as_json: bool) -> None:
         console.print_json({**asdict(planned), "done": done})
     elif done:
         console.out.print(
-            f"[green]swapped[/green] {planned.live} is what {planned.copy} was; the former one is {planned.before}"
+            f"[green]swapped[/green] {planned.live} is now the former {planned.copy}; "
+            f"the database it replaced is {planned.before}"
         )
     else:
         console.out.print("nothing was changed")

@@ -1,4 +1,4 @@
-"""`ops watch` and `ops audit`."""
+"""`ops watch` and `ops audit`: alerts and the audit log."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ops.stack.outputs import load_stack
 watch_app = typer.Typer(no_args_is_help=True)
 audit_app = typer.Typer(no_args_is_help=True)
 
-TOLD_BY_OPS = timedelta(minutes=10)
-"""A unit that failed has said why itself when an alert of its own is that young."""
+REPORTED_BY_OPS = timedelta(minutes=10)
+"""Do not report a failed unit if ops raised an alert about it within this time: that alert names the cause."""
 KINDS = {BACKUP_UNIT: ("backup/",), FRESHNESS_UNIT: ("fresh/", "store/")}
 
 LogOption = Annotated[
-    Path | None, typer.Option("--log", metavar="FILE", help="Another log than this computer's, such as a copy.")
+    Path | None, typer.Option("--log", metavar="FILE", help="Audit log to read (default: this host's).")
 ]
 
 
 @watch_app.command("alerts")
 def watch_alerts(stack: StackOption = None, outputs: OutputsOption = None, as_json: JsonOption = False) -> None:
-    """List the alerts that are raised, as this computer knows them. Any exits 3."""
+    """List the active alerts recorded on this host. Exits 3 if there is one."""
     loaded = load_stack(stack, outputs)
     with watching(loaded) as watch:
         alerts = watch.state.alerts
@@ -45,56 +45,56 @@ def watch_alerts(stack: StackOption = None, outputs: OutputsOption = None, as_js
             since = f"{alert.since:%Y-%m-%d %H:%M} UTC"
             console.out.print(f"[red]since {since}[/red] {escape(alert.text)} (docs/runbooks/{alert.runbook}.md)")
         if not alerts:
-            console.out.print("no alert is raised")
+            console.out.print("no active alerts")
     if alerts:
-        raise VerdictError(f"{loaded.name}: {len(alerts)} raised: {', '.join(alerts)}")
+        raise VerdictError(f"{loaded.name}: {len(alerts)} active alerts: {', '.join(alerts)}")
 
 
 @watch_app.command("failed")
 def watch_failed(
-    unit: Annotated[str, typer.Argument(metavar="UNIT", help="The unit, as systemd names it.")],
+    unit: Annotated[str, typer.Argument(metavar="UNIT", help="systemd unit.")],
     stack: StackOption = None,
     outputs: OutputsOption = None,
 ) -> None:
-    """Tell that a unit of systemd failed, unless ops has just told why itself. Called by systemd's OnFailure."""
+    """Report a failed systemd unit, unless ops has just reported the cause. Called by systemd's OnFailure."""
     loaded = load_stack(stack, outputs)
     with watching(loaded) as watch:
         young = [
             key
             for key, alert in watch.state.alerts.items()
-            if key.startswith(KINDS.get(unit, ())) and watch.now - alert.seen_at < TOLD_BY_OPS
+            if key.startswith(KINDS.get(unit, ())) and watch.now - alert.seen_at < REPORTED_BY_OPS
         ]
         busy = watch.state.busy_at
-        if unit == BACKUP_UNIT and busy is not None and watch.now - busy < TOLD_BY_OPS:
+        if unit == BACKUP_UNIT and busy is not None and watch.now - busy < REPORTED_BY_OPS:
             return
         if not young:
             result = os.environ.get("MONITOR_SERVICE_RESULT", "failed")
             runbook = "backup-missing" if unit == FRESHNESS_UNIT else "backup-failed"
-            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); `journalctl -u {unit}` says more", runbook)
+            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); see `journalctl -u {unit}`", runbook)
 
 
 @watch_app.command("test")
 def watch_test(stack: StackOption = None, outputs: OutputsOption = None) -> None:
-    """Send a message to every address of secrets.notifications, and ask for secrets.heartbeat. What fails exits 1."""
+    """Send a test message to every address of secrets.notifications, and ping secrets.heartbeat. Exits 1 on failure."""
     loaded = load_stack(stack, outputs)
     addresses, beat = loaded.secrets.notifications, loaded.secrets.heartbeat
     where = f"{loaded.outputs.project} {loaded.outputs.environment}"
     body = f"Sent at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `ops watch test`. Nothing is wrong."
-    taken = send(addresses, title=f"[ancla {where}] test", body=body)
+    accepted = send(addresses, title=f"[ancla {where}] test", body=body)
     answered = ping(beat) if beat is not None else None
-    beats = {None: "no heartbeat is set", True: "the heartbeat answers", False: "the heartbeat does not answer"}
-    console.out.print(f"{taken} of {len(addresses)} notifications were taken; {beats[answered]}")
-    if taken < len(addresses) or answered is False:
-        raise OpsError(f"{loaded.name}: not every address works; they are secrets.notifications and secrets.heartbeat")
+    beats = {None: "no heartbeat is configured", True: "the heartbeat answers", False: "the heartbeat does not answer"}
+    console.out.print(f"{accepted} of {len(addresses)} notifications were accepted; {beats[answered]}")
+    if accepted < len(addresses) or answered is False:
+        raise OpsError(f"{loaded.name}: not every address works; check secrets.notifications and secrets.heartbeat")
 
 
 @audit_app.command("show")
 def audit_show(
-    last: Annotated[int, typer.Option("--last", min=1, metavar="N", help="So many lines.")] = 50,
+    last: Annotated[int, typer.Option("--last", min=1, metavar="N", help="Number of lines.")] = 50,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the last lines of this computer's log, oldest first."""
+    """Show the last lines of this host's audit log, oldest first."""
     entries = _read(log or audit.log_path()).entries[-last:]
     if as_json:
         console.print_json(entries)
@@ -107,12 +107,12 @@ def audit_show(
         line = f"{number} {at} {user}@{computer} {verb}: {result} {facts}"
         console.out.print(escape(line.rstrip()))
     if not entries:
-        console.out.print("nothing was done yet")
+        console.out.print("the audit log is empty")
 
 
 @audit_app.command("verify")
 def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
-    """Hold every line of the log to the one before. A line changed, removed or put in exits 3."""
+    """Verify the hash chain of the audit log. Exits 3 if a line was changed, removed or inserted."""
     path = log or audit.log_path()
     found = _read(path)
     if as_json:
@@ -120,8 +120,8 @@ def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
             {"log": str(path), "lines": len(found.entries), "torn": found.torn, "problems": found.problems}
         )
     elif not found.problems:
-        torn = f"; {found.torn} torn, as a full disk or a kill leaves them" if found.torn else ""
-        console.out.print(f"[green]whole[/green] {path}: {len(found.entries)} lines{torn}")
+        torn = f"; {found.torn} incomplete, from a full disk or a kill" if found.torn else ""
+        console.out.print(f"[green]intact[/green] {path}: {len(found.entries)} lines{torn}")
     if found.problems:
         more = f" (and {len(found.problems) - 1} more)" if len(found.problems) > 1 else ""
         raise VerdictError(f"{path.parent}: the audit log was changed: {found.problems[0]}{more}")
@@ -130,7 +130,7 @@ def audit_verify(log: LogOption = None, as_json: JsonOption = False) -> None:
 def _read(path: Path) -> audit.Audit:
     try:
         if not path.exists() and path != audit.log_path():
-            raise OpsError(f"{path}: no such file; leave --log out for this computer's own")
+            raise OpsError(f"{path}: no such file; omit --log to read this host's")
         return audit.read(path)
     except OSError as error:
-        raise OpsError(f"{path}: cannot be read: {error.strerror}; on the machine use sudo") from None
+        raise OpsError(f"{path}: cannot be read: {error.strerror}; on the droplet use sudo") from None

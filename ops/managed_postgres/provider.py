@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from ops.core.errors import CloudError, OpsError, StackError
+from ops.core.formatting import parse_utc
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
 
@@ -67,7 +68,7 @@ def restore_points(cloud: Cloud, cluster: Cluster) -> list[RestorePoint]:
     """List the provider's backups of a cluster, oldest first."""
     listed = cloud.items(f"/v2/databases/{cluster.id}/backups", "backups")
     points = [
-        RestorePoint(created_at=_moment(item["created_at"]), gigabytes=float(item.get("size_gigabytes") or 0))
+        RestorePoint(created_at=parse_utc(item["created_at"]), gigabytes=float(item.get("size_gigabytes") or 0))
         for item in listed
     ]
     return sorted(points, key=lambda point: point.created_at)
@@ -84,7 +85,7 @@ def choose(points: list[RestorePoint], at: str, now: datetime) -> datetime:
     if at in (LATEST, OLDEST):
         return points[-1 if at == LATEST else 0].created_at
     try:
-        moment = _moment(at)
+        moment = parse_utc(at)
     except ValueError:
         raise OpsError(f"--at {at}: neither latest, oldest, nor a time such as 2026-11-23T03:00:00Z") from None
     if not points[0].created_at <= moment <= now:
@@ -117,19 +118,6 @@ def certificate_authority(cloud: Cloud, ident: str) -> str:
     return base64.b64decode(found["ca"]["certificate"]).decode()
 
 
-def is_moment(at: str) -> bool:
-    """Say whether it is a restore point by word, or a time, that `choose` would understand."""
-    try:
-        return at in (LATEST, OLDEST) or bool(_moment(at))
-    except ValueError:
-        return False
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-
-
 def read_cluster(item: dict[str, Any]) -> Cluster:
     """Return a cluster of an answer of the API."""
     # A cluster that is only just asked for may have no address yet.
@@ -144,7 +132,7 @@ def read_cluster(item: dict[str, Any]) -> Cluster:
         vpc=str(item.get("private_network_uuid") or ""),
         storage=int(item.get("storage_size_mib") or 0),
         tags=tuple(item.get("tags") or ()),
-        created_at=_moment(str(item["created_at"])),
+        created_at=parse_utc(str(item["created_at"])),
         private_host=str(connection.get("host") or ""),
         port=int(connection.get("port") or 0),
         admin_user=str(connection.get("user") or ""),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ops.core.errors import ManifestError
+from ops.core.formatting import duration
 from ops.repository.catalog import entries, read_manifest, why_not_latest
 from ops.repository.stores.base import Store
 
@@ -35,8 +36,8 @@ class Freshness:
         if self.age is None:
             return f"{self.store} has no complete backup of {self.name}{why}"
         return (
-            f"the newest complete backup of {self.name} in {self.store} is {hours(self.age)} old, "
-            f"the budget is {hours(self.budget)}{why}"
+            f"the newest complete backup of {self.name} in {self.store} is {duration(self.age)} old, "
+            f"the budget is {duration(self.budget)}{why}"
         )
 
 
@@ -63,13 +64,6 @@ def look(  # noqa: PLR0913  # what is asked, each by its name
 def stale(found: Iterable[Freshness]) -> list[Freshness]:
     """Return those that are not within their budget."""
     return [item for item in found if not item.fresh]
-
-
-def hours(seconds: float) -> str:
-    """Say a time span in a unit that fits."""
-    if seconds < 600:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _newest(  # noqa: PLR0913, PLR0917  # the questions of one line

@@ -37,7 +37,7 @@ def test_the_stacks_cluster_is_forked_read_and_the_fork_is_gone(staging: Staging
     assert staging.api("GET", "/v2/tags")["tags"] == tags
     assert query(staging, "app", CONTENT) == before
     # Nothing for the engine to see: the stack is as it was.
-    assert "no fork is left" in staging.ops("pitr", "sweep", "--older-than", "0").stdout
+    assert "no fork to destroy" in staging.ops("pitr", "sweep", "--older-than", "0").stdout
 
 
 @pytest.mark.all

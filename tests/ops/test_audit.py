@@ -105,7 +105,7 @@ def test_who_may_not_enter_the_folder_is_told_to_use_sudo():
     lines = [told.get(timeout=60) for _ in range(2)]
     reader.join(60)
     path.parent.chmod(0o700)
-    assert lines == [f"{path}: cannot be read: Permission denied; on the machine use sudo"] * 2
+    assert lines == [f"{path}: cannot be read: Permission denied; on the droplet use sudo"] * 2
 
 
 def write_many(count):

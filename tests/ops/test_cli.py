@@ -160,7 +160,7 @@ def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so
         connection.execute("DELETE FROM public.orders")
     emptied = [create(), create()]
     done, deleted = prune()
-    refused(done, "problems, and nothing is deleted", emptied[1], "rows", code=3)
+    refused(done, "nothing is deleted because of problems", emptied[1], "rows", code=3)
     assert deleted == []
     done, deleted = prune("--accept", emptied[1])
     assert (done.returncode, deleted) == (0, full)
@@ -234,7 +234,7 @@ def test_a_drill_of_all_that_is_backed_up_is_red_where_one_is(ops, outputs, tmp_
     assert "Simulacro" in max(Path("drills").glob("drill-*.html")).read_text()
     refused(ops("drill", "20260101T000000Z-000000", "--outputs", file), "is not there")
     assert ops("drill", "--outputs", file, "--keep-failed", "soon").returncode == 2
-    refused(ops("evidence", "verify", "drills", "--outputs", file), "backup.signers names nobody")
+    refused(ops("evidence", "verify", "drills", "--outputs", file), "backup.signers is empty")
 
 
 def test_what_cannot_be_read_is_one_line(ops, tmp_path, monkeypatch):

@@ -28,10 +28,10 @@ def test_every_kind_shows_its_verdict_every_question_and_what_was_not_made(make,
     for check in made.checks:
         assert check.status in text
         assert check.question.split()[0] in text
-    assert "not made: view [v]: no function f()" in text
-    assert "to mend it: CREATE VIEW v AS SELECT 1" in text
+    assert "skipped: view [v]: no function f()" in text
+    assert "to fix it: CREATE VIEW v AS SELECT 1" in text
     assert made.figures[:30] in text
-    assert "not made" not in printed(make())
+    assert "skipped: " not in printed(make())
 
 
 def test_a_problem_is_shown_once_and_no_more_than_three_of_them(printed):

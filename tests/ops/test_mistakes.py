@@ -73,7 +73,7 @@ def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp
     for command in ("restore", "drill"):
         refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"is it {backup}?")
         refused(ops(command, "yesterday", "--outputs", file, "-i", "right"), "`ops backup list` shows all")
-    assert not list(Path("drills").glob("*.json")), "an id mistyped is no red drill"
+    assert not list(Path("drills").glob("*.json")), "a mistyped id is not a red drill"
     outputs["database"]["databases"] += ["postgres"]
     more = write(tmp_path, outputs, "more.json")
     refused(ops("restore", backup, "--name", "postgres", "--outputs", more), "it is of shop: give --name shop")
@@ -106,7 +106,7 @@ def test_names_and_files_that_are_not_there(ops, encrypted):
     refused(ops("backup", "list", "--outputs", "/tmp"), "/tmp: cannot be read: Is a directory")
     refused(ops("audit", "show", "--log", "nowhere"), "nowhere: no such file")
     for evidence in ("nowhere", file):
-        refused(ops("backup", "prune", "--yes", "--evidence", evidence, "--outputs", file), "no folder of evidence")
+        refused(ops("backup", "prune", "--yes", "--evidence", evidence, "--outputs", file), "no such folder")
     assert ops("backup", "prune", "--yes", "--outputs", file).returncode == 0
     for key, told in (("nowhere", "No such file"), ("right", "right: the signing key is not")):
         refused(ops("backup", "verify", "--signing-key", key, "--outputs", file), told)
@@ -142,15 +142,15 @@ def test_evidence_that_cannot_be_kept_is_told_before_the_drill(ops, encrypted):
 
 
 def test_options_that_exclude_one_another_and_numbers_that_are_none(ops):
-    unusable(ops("status", "--stack", "prod", "--outputs", "x.json"), "is another choice than --stack")
-    unusable(ops("drill", "20260101T000000Z-000000", "--pick", "random"), "give one of them")
-    unusable(ops("drill", "--seed", 3), "give it with --pick random")
-    unusable(ops("drill", "--damage", "flip", "--controls"), "give one of them")
+    unusable(ops("status", "--stack", "prod", "--outputs", "x.json"), "cannot be combined with --stack")
+    unusable(ops("drill", "20260101T000000Z-000000", "--pick", "random"), "cannot be combined with BACKUP")
+    unusable(ops("drill", "--seed", 3), "requires --pick random")
+    unusable(ops("drill", "--damage", "flip", "--controls"), "cannot be combined with --controls")
     unusable(ops("drill", "--rto", 0), "greater than or equal to 1")
     unusable(ops("backup", "fresh", "--max-age", -3), "greater than or equal to 0")
-    unusable(ops("backup", "verify", "--all", "--sample", 3), "give one of them")
+    unusable(ops("backup", "verify", "--all", "--sample", 3), "cannot be combined with --all")
     unusable(ops("backup", "create", "--progress", "loud"), "--progress")
-    unusable(ops("pitr", "drill", "--at", "yesterday"), "neither latest, oldest, nor a time")
+    unusable(ops("pitr", "drill", "--at", "yesterday"), "expected latest, oldest or a time")
     unusable(ops("cost"), "give a stack file")
 
 

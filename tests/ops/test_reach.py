@@ -182,7 +182,7 @@ def test_secrets_that_came_went_and_changed_are_named_without_a_value(ops, desk,
     assert names.stdout.splitlines() == [
         f"+ {env}: NEW",
         f"- {env}: OLD",
-        "values were not compared: that takes --identity",
+        "values were not compared; give --identity to compare them",
     ]
     found = ops("backup", "diff", *made, "--outputs", outputs, "--identity", tmp_path / "identity", "--json")
     assert json.loads(found.stdout)["changed"] == [f"{env}: TOKEN"]

@@ -173,10 +173,10 @@ def test_what_was_drilled_before_an_interrupt_is_kept(ops, bucket, environment, 
         assert ends is ZeroDivisionError
     else:
         assert (done.returncode, done.stdout) == (130, "")
-        assert "broken off at second; not drilled: third" in done.stderr
+        assert "interrupted at second; not drilled: third" in done.stderr
     assert drill_of(tmp_path / "drills") == [("first", backup, "red")]
     (log,) = (tmp_path / "drills").glob("*.log")
-    assert "broken off at second; not drilled: third" in log.read_text()
+    assert "interrupted at second; not drilled: third" in log.read_text()
 
 
 def test_a_newer_backup_that_somebody_else_put_there_does_not_make_a_drill_green(bucket, tmp_path):

@@ -340,7 +340,7 @@ def test_a_unit_that_failed_is_told_unless_ops_just_has(receiver, monkeypatch):
 def test_trying_the_addresses_says_which_do_not_work(receiver, monkeypatch, capsys):
     monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: make_stack(receiver))
     watch_test()
-    assert "1 of 1 notifications were taken; the heartbeat answers" in capsys.readouterr().out
+    assert "1 of 1 notifications were accepted; the heartbeat answers" in capsys.readouterr().out
     receiver.status = 500
     with pytest.raises(OpsError, match="not every address works"):
         watch_test()

@@ -93,7 +93,7 @@ def test_a_time_to_keep_beyond_reason_is_refused_before_the_drill(stack, drill):
 def test_damage_that_was_not_seen_is_told_until_it_is(stack, drill):
     unseen = document(name="notes", damage="flip")
     seen = document(name="notes", damage="flip", verdict="red", checks=[checks.failed("digests", "1 wrong", ["x"])])
-    assert "NOT seen" in str(drill(green(), "--controls", controls=[unseen]).exception)
+    assert "NOT detected" in str(drill(green(), "--controls", controls=[unseen]).exception)
     assert alerts(stack) == {"control/notes": "drill-red"}
     assert drill(green()).exit_code == 0
     assert alerts(stack) == {"control/notes": "drill-red"}, "without controls nothing is known"

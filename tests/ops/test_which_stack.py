@@ -38,7 +38,7 @@ def test_what_is_typed_wins_over_the_environment_in_both_directions():
 
 def test_two_that_are_given_alike_are_refused():
     for typed in (("--stack", "prod", "--outputs", "x.json"), ("--outputs", "x.json", "--stack", "prod")):
-        assert "another choice than --stack" in asked(*typed)
+        assert "cannot be combined with --stack" in asked(*typed)
     assert "is set beside ANCLA_STACK" in asked(ANCLA_STACK="prod", ANCLA_OUTPUTS="staging.json")
 
 
