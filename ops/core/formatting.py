@@ -1,4 +1,4 @@
-"""Amounts as a person reads them: durations, sizes, counts."""
+"""Format durations, sizes and counts for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
-    """Return a duration as a person says it."""
+    """Format a duration for people."""
     if seconds is None:
         return translate("not reached")
     if seconds < 1:
@@ -22,7 +22,7 @@ def duration(seconds: float | None, translate: Callable[[str], str] = str) -> st
 
 
 def size(value: int) -> str:
-    """Return bytes as a person reads them."""
+    """Format a number of bytes for people."""
     number = float(value)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024 or unit == "GiB":
@@ -32,10 +32,10 @@ def size(value: int) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a number with its thousands apart; a dash for none."""
+    """Format a number with thousands separators; a dash for None."""
     return "\u2013" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def utc(moment: datetime) -> str:
-    """Return a time in UTC, to the second."""
+    """Format a time in UTC, to the second."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
