@@ -280,7 +280,7 @@ def test_from_a_workstation_the_same_command_runs_on_the_droplet(droplet, capsys
     ("answer", "said", "code", "told"),
     [
         ("", [{"step": "x"}, {"error": "stanza main: gone"}], 1, "22: stanza main: gone"),
-        ("fine", [], 0, "printed no report"),
+        ("fine", [], 0, "without a report"),
         ('{"stanza": "main"}', [], 0, "another version of Ancla"),
         (json.dumps(ANSWER | {"added_later": 1}), [], 0, "another version of Ancla"),
         ("", [], 127, "no `ops` on the droplet"),
