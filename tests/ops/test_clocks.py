@@ -145,7 +145,7 @@ def test_a_store_that_refuses_our_clock_is_one_line_that_names_it(s3, monkeypatc
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **more: Wrong.utcnow())
     else:
         monkeypatch.setattr(botocore.auth, "datetime", SimpleNamespace(datetime=Wrong, timezone=dt.timezone))
-    with pytest.raises(StoreError, match="clock here or there is wrong by minutes"):
+    with pytest.raises(StoreError, match="clock here or at the store is wrong by minutes"):
         s3.put_bytes("b", b"")
     monkeypatch.undo()
     s3.put_bytes("b", b"")

@@ -165,7 +165,7 @@ def test_another_identity_or_none_opens_nothing_and_says_so(tmp_path, folder, id
     path.write_bytes(b"secret" * 1000)
     stranger.write_text(make_identity())
     (record,) = outgoing(folder, recipients=[recipient_of(identity.read_text())]).settle({path: "a"})
-    for identities, says in ((read_identities(stranger), "no identity that was given opens it"), ((), "--identity")):
+    for identities, says in ((read_identities(stranger), "no given identity decrypts it"), ((), "--identity")):
         with pytest.raises(KeyProblemError, match=says):
             Fetcher(store=folder, prefix=PREFIX, identities=identities).one(record, tmp_path)
     Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity)).one(record, tmp_path)
