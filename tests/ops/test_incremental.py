@@ -90,7 +90,7 @@ def test_a_store_that_was_silent_gets_no_backup_whose_base_it_never_had(stores):
     first, second = stores
     base = make(Source(stores=(first,)), first)
     second.down = True
-    with pytest.raises(StoreError, match="lacks what this backup is built on"):
+    with pytest.raises(StoreError, match="lacks a backup that this one builds on"):
         make(Source(stores=stores), *stores)
     assert [entry.complete for entry in entries(second)] == []
     assert find(first, "assets").depends_on == (base.id,)

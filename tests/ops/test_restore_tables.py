@@ -143,7 +143,7 @@ def test_a_stream_is_restored_in_part_too(make, job, cluster):
         ("public.order", r"is it public\.orders or public\.others\?"),
         ("customers", r"is it public\.customers\?"),
         ("public.regions_1", r"it is a partition of public\.regions: restore that table"),
-        ("nowhere", "name it as `ops backup show` does"),
+        ("nowhere", "give its name with schema"),
     ],
 )
 def test_a_table_that_is_not_there_is_refused_with_near_names(job, admin, table, told):
@@ -157,7 +157,7 @@ def test_a_part_is_not_taken_for_whole(job, admin, app):
     target = run(job("public.big"), silent).target
     with admin.connect() as connection:
         now = connection.execute("SELECT now()").fetchone()[0]
-    with pytest.raises(RestoreRefusedError, match="rows of chosen tables alone"):
+    with pytest.raises(RestoreRefusedError, match="only the rows of chosen tables"):
         plan_promote(Cluster(admin=admin, owner=app), "shop", target, now)
     with pytest.raises(RestoreRefusedError, match="is not empty"):
         plan(job(target=target))

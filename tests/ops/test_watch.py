@@ -287,7 +287,7 @@ def test_a_disk_that_refuses_and_a_state_that_is_broken_fail_nothing(receiver, m
     home_of(stack).mkdir(parents=True)
     (home_of(stack) / "watch.json").write_text("{")
     succeeds(stack)
-    assert "begins anew" in capsys.readouterr().err
+    assert "starts with an empty state" in capsys.readouterr().err
     (tmp_path / "file").touch()
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "file"))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "file" / "audit.jsonl"))
