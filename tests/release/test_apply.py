@@ -90,7 +90,7 @@ def test_a_failed_release_leaves_the_former_one(machine: FakeMachine, step: str)
     apply(make_plan("1.0.0"), machine)
     failures = [failing_at(step)]
     machine.before["any"] = lambda call: failures.pop()(call) if failures and call == step else None
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("2.0.0"), machine)
     assert_whole(machine, make_plan("1.0.0"))
 
@@ -115,7 +115,7 @@ def test_a_secret_with_carriage_returns_is_unchanged_and_comes_back_as_it_was(ma
     assert b"\r\n" in written
     assert apply(plan, machine).result == "unchanged"
     machine.broken.add("2.0.0")
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("2.0.0"), machine)
     assert (machine.layout.app / ".env").read_bytes() == written
 
@@ -142,8 +142,8 @@ def test_a_full_disk_is_one_line_with_the_file_and_what_runs(
     assert f"{machine.layout.app / name}: cannot be written: No space left on device" in str(found.value)
     left = {
         "former.new/compose.yaml": "",
-        ".env": "; the former release is back",
-        "release.json": "the new release runs, and is not recorded: make room, and run `ops deploy` again",
+        ".env": "; the former release runs again",
+        "release.json": "the new release runs but is not recorded: free some disk space, and run `ops deploy` again",
     }
     assert str(found.value).endswith(left[name])
     assert not [path for path in machine.layout.app.rglob(".*") if path.name != ".env"], "it would fill the disk"
@@ -208,7 +208,7 @@ def test_killed_and_then_failed_goes_back_to_the_last_proven_one(machine: FakeMa
         machine.before.clear()
     assert machine.up_with["compose.yaml"] == make_plan("2.0.0").compose  # half-way, as the kill left it
     machine.broken.add("3.0.0")
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("3.0.0"), machine)
     assert_whole(machine, make_plan("1.0.0"))
 
