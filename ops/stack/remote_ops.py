@@ -57,7 +57,7 @@ def run_ops(
         try:
             return model.model_validate(document)
         except ValidationError:
-            problem = f"{command} version mismatch between the droplet and this workstation; run `pulumi up`"
+            problem = f"{command}: version mismatch between the droplet and this workstation; run `pulumi up`"
     elif done.returncode == 0:
         problem = f"{command} succeeded without a report; run `pulumi up` for this version of Ancla"
     elif done.returncode == NOT_FOUND or "command not found" in done.stderr:

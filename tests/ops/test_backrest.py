@@ -281,8 +281,8 @@ def test_from_a_workstation_the_same_command_runs_on_the_droplet(droplet, capsys
     [
         ("", [{"step": "x"}, {"error": "stanza main: gone"}], 1, "22: stanza main: gone"),
         ("fine", [], 0, "without a report"),
-        ('{"stanza": "main"}', [], 0, "another version of Ancla"),
-        (json.dumps(ANSWER | {"added_later": 1}), [], 0, "another version of Ancla"),
+        ('{"stanza": "main"}', [], 0, "version mismatch"),
+        (json.dumps(ANSWER | {"added_later": 1}), [], 0, "version mismatch"),
         ("", [], 127, "no `ops` on the droplet"),
         ("", ["Traceback"], 1, "Traceback"),
     ],

@@ -60,7 +60,7 @@ def test_a_backup_that_is_dated_to_come_is_not_taken_for_the_latest(made, folder
     assert catalog.find(folder, "shop", right.id) == right, "it can be named"
     found = freshness(folder)
     assert found.backup == right.id
-    assert f"{ahead.id} is of the future" in str(found)
+    assert f"{ahead.id} is dated in the future" in str(found)
     evidence = drill_kit.drill(folder, identity)
     assert "age" in {check.name for check in evidence.red}
     assert "h in the future: a clock" in evidence.summary()

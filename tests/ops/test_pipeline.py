@@ -116,7 +116,7 @@ def test_a_file_that_shrinks_under_the_reader_is_an_error(tmp_path, folder):
     with Growing(path, whole, cancelled) as file:
         assert len(file.read()) == 100
         os.truncate(path, 50)
-        with pytest.raises(SpoolError, match="100 bytes were read of a file of 50"):
+        with pytest.raises(SpoolError, match="100 bytes were read, but the file has 50"):
             file.read()
 
 

@@ -140,8 +140,8 @@ def test_a_stream_is_restored_in_part_too(make, job, cluster):
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ("public.order", r"is it public\.orders or public\.others\?"),
-        ("customers", r"is it public\.customers\?"),
+        ("public.order", r"did you mean public\.orders or public\.others\?"),
+        ("customers", r"did you mean public\.customers\?"),
         ("public.regions_1", r"it is a partition of public\.regions: restore that table"),
         ("nowhere", "give its name with schema"),
     ],
@@ -175,7 +175,7 @@ def test_the_command_says_what_it_will_restore_and_what_it_has(ops, outputs, tmp
     assert "public.customers" in facts["left_empty"]
     assert "time: about " in planned.stdout
     assert facts["estimated_seconds"] >= 0
-    assert "assumed: no drill of shop" in facts["estimate_basis"]
+    assert "assumed rate: no drill of shop" in facts["estimate_basis"]
     done = ops("restore", *chosen, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -179,7 +179,7 @@ def test_while_something_is_wrong_nothing_goes_until_a_person_has_looked(facts, 
     assert all(decision.keep for decision in decisions.values())
     assert decisions["11-22"].warnings == (warning,)
     assert decisions["11-22"].holds
-    assert "look at it, then --accept 11-22" in decisions["11-22"].reasons
+    assert "check it, then --accept 11-22" in decisions["11-22"].reasons
     assert decisions["10-10"].reasons == ("held: 11-22 has a problem",)
     assert {"10-10", "broken off later"} <= set(
         gone([*history, replace(newest, accepted=True)], NOTHING)

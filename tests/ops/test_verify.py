@@ -223,7 +223,7 @@ def test_a_manifest_that_was_lost_is_named_at_once_and_stays_named(store, keys):
     run(store)
     store.delete([manifest])
     for _ in range(2):
-        assert run(store, everything=True).problems == [f"{store.name}/{manifest}: missing, but RESTORE.md is there"]
+        assert run(store, everything=True).problems == [f"{store.name}/{manifest}: missing, but RESTORE.md exists"]
     store.delete([item.key for item in store.list("ledger/")])
     assert run(store).problems == [], "nobody has seen it complete: it may be in progress"
     later = max(entry.stored_at for entry in entries(store)) + timedelta(hours=25)

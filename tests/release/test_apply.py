@@ -100,7 +100,7 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words_and_no_secret(
     machine.broken.add("2.0.0")
     with pytest.raises(ReleaseError) as found:
         apply(make_plan("2.0.0"), machine)
-    assert "web 2.0.0: its container ends again and again" in str(found.value)
+    assert "web 2.0.0: its container exits repeatedly" in str(found.value)
     text = "\n".join((str(found.value), *found.value.log))
     assert "cannot reach postgresql with [secret]" in text
     assert CANARY not in text
@@ -230,7 +230,7 @@ def test_the_login_is_kept_nowhere(machine: FakeMachine):
 
 def test_a_second_release_at_the_same_time_is_refused_with_the_first_ones_name(tmp_path: Any):
     machine = Machine(layout=Layout(lock=tmp_path / "lock"))
-    refused = pytest.raises(ReleaseError, match=r"under way \(release abc of staging, pid \d+")
+    refused = pytest.raises(ReleaseError, match=r"in progress \(release abc of staging, pid \d+")
     with machine.locked("release abc of staging"), refused, machine.locked("other"):
         pass
     with machine.locked("afterwards"):
