@@ -11,15 +11,16 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import BaseModel
 
-from ops.cli.backrest_output import mib, print_evidence, print_info
+from ops.cli.backrest_output import mib, print_info
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.drill_output import print_drill, print_place
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.evidence.report import Language
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note
@@ -255,7 +256,8 @@ def backrest_drill(
             if as_json:
                 console.print_json(json.loads(file.read_bytes()))
             else:
-                print_evidence(result, file)
+                print_drill(result)
+                print_place(file, signed=signer is not None)
         if result.verdict == "red":
             raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
 

@@ -1,16 +1,11 @@
-"""What a person sees of pgBackRest's backups and their drills."""
+"""Print pgBackRest's backups for a person."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from ops.core import console
-from ops.drill.evidence.document import Status
-from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.pgbackrest.report import StanzaReport
 
 
@@ -33,23 +28,6 @@ def print_info(report: StanzaReport) -> None:
     console.out.print(table if report.backups else Text(title))
 
 
-def print_evidence(evidence: BackrestEvidence, file: Path) -> None:
-    """Print a drill's questions with their answers."""
-    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
-    colour = "green" if evidence.verdict == "green" else "red"
-    title = f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of {evidence.backup} of {evidence.stanza}"
-    table = Table("", "check", "answer", title=title, title_justify="left")
-    for item in evidence.checks:
-        style = colours[item.status]
-        told = "; ".join([item.answer, *item.problems[:3]])
-        table.add_row(f"[{style}]{item.status}[/{style}]", item.question, escape(told))
-    console.out.print(table)
-    rto = "-" if evidence.rto_seconds is None else f"{evidence.rto_seconds:.0f} s"
-    console.out.print(
-        f"{evidence.rows} rows, RTO {rto}; proves {evidence.proves}; evidence: {escape(str(file))} and its page"
-    )
-
-
 def mib(size: int) -> str:
-    """Say a number of bytes in MiB."""
+    """Format a number of bytes in MiB."""
     return f"{size / 2**20:.1f} MiB"

@@ -19,16 +19,16 @@ from rich.table import Table
 from ops.backup.drill_history import DrillHistory
 from ops.cli.backup_options import BackupArgument, SpoolOption, StoreOption, identities_of, one_name
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.drill_output import print_drill, print_place
 from ops.cli.options import IdentityOption, JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console
 from ops.core.console import Progress
 from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
-from ops.core.formatting import duration
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
 from ops.drill.evidence import chain, report
-from ops.drill.evidence.document import EVIDENCE, Choice, Evidence, Status
-from ops.drill.evidence.report import Language
+from ops.drill.evidence.catalogue import Language
+from ops.drill.evidence.document import EVIDENCE, Choice, Evidence
 from ops.drill.history import read_history
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob
@@ -365,27 +365,8 @@ def _hours(text: str) -> float:
 
 
 def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
-    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
     for result in (r for r in made if r.damage is None):
-        colour = {"green": "green", "in part": "yellow"}.get(result.verdict, "red")
-        title = (
-            f"[bold {colour}]{result.verdict}[/bold {colour}] drill of {result.backup or 'no backup'} ({result.name})"
-        )
-        table = Table("", "check", "answer", title=title, title_justify="left")
-        for check in result.checks:
-            style = colours[check.status]
-            table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
-        console.out.print(table)
-        for each in result.skipped:
-            console.out.print(f"[yellow]not made[/yellow]: {escape(each.what)}: {escape(each.why)}")
-            if each.mend:
-                console.out.print(f"    to mend it: {escape(each.mend)}")
-        console.out.print(
-            f"RTO {duration(result.rto_seconds)}{' measured' if result.rto_seconds is not None else ''} "
-            f"(budget {duration(result.rto_budget_seconds)}), "
-            f"RPO {duration(result.rpo_seconds)} {result.rpo_basis} "
-            f"(budget {duration(result.rpo_budget_seconds)})",
-        )
+        print_drill(result)
     damaged = [r for r in made if r.damage is not None]
     if damaged:
         table = Table("", "negative control", "must turn red", title_justify="left", title="Damaged on purpose")
@@ -394,6 +375,4 @@ def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
             word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
             table.add_row(word, escape(f"{result.name}: {EXPLAINED[kind]}"), CAUGHT_BY[kind])
         console.out.print(table)
-    console.out.print(
-        f"evidence: {escape(str(html))}" + ("" if signed else " [yellow](not signed: give --signing-key)[/yellow]")
-    )
+    print_place(html, signed=signed)

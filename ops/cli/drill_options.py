@@ -10,7 +10,7 @@ import typer
 
 from ops.core.errors import OpsError
 from ops.core.signing import Signer, read_signer
-from ops.drill.evidence.report import Language
+from ops.drill.evidence.catalogue import Language
 from ops.stack.outputs import LoadedStack
 
 EvidenceOption = Annotated[

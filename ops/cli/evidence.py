@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from ops.cli.drill_output import VERDICT_COLOURS
 from ops.cli.options import JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import KeyProblemError, OpsError, VerdictError
@@ -78,7 +79,7 @@ def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -
         return
     table = Table("#", "when (UTC)", "what", "backup", "verdict", "RTO", "RPO")
     for row in rows:
-        colour = "green" if row.verdict == "green" else "red"
+        colour = VERDICT_COLOURS.get(row.verdict, "red")
         control = f" [dim](control: {row.damage})[/dim]" if row.damage else ""
         table.add_row(
             str(row.sequence),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.cli.drill_options import EvidenceOption, LangOption, SigningKeyOption, ready, signer_of
+from ops.cli.drill_output import print_drill, print_place
 from ops.cli.options import DryRunOption, JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
+from ops.drill.evidence.catalogue import Language
 from ops.drill.evidence.chain import keep
-from ops.drill.evidence.document import EVIDENCE, Status
-from ops.drill.evidence.report import Language
+from ops.drill.evidence.document import EVIDENCE
 from ops.drill.kinds import provider_fork
-from ops.drill.kinds.provider_fork_evidence import ForkEvidence
 from ops.managed_postgres import forks, provider
 from ops.managed_postgres.forks import Patience
 from ops.managed_postgres.provider import Cluster
@@ -104,7 +103,8 @@ def pitr_drill(
         if as_json:
             console.print_json(json.loads(file.read_bytes()))
         else:
-            _print_evidence(result, file)
+            print_drill(result)
+            print_place(file, signed=signer is not None)
         if result.verdict == "red":
             raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
 
@@ -173,21 +173,3 @@ def _print_plan(planned: provider_fork.Plan, *, as_json: bool) -> None:
     for name, value in facts.items():
         console.out.print(f"{name.replace('_', ' ')}: [bold]{escape(str(value))}[/bold]")
     console.out.print("nothing was made")
-
-
-def _print_evidence(evidence: ForkEvidence, file: Path) -> None:
-    colours = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
-    colour = "green" if evidence.verdict == "green" else "red"
-    title = (
-        f"[bold {colour}]{evidence.verdict}[/bold {colour}] drill of the provider's backup of {evidence.cluster_name}"
-    )
-    table = Table("", "check", "answer", title=title, title_justify="left")
-    for check in evidence.checks:
-        style = colours[check.status]
-        table.add_row(f"[{style}]{check.status}[/{style}]", check.question, escape(check.answer))
-    console.out.print(table)
-    took = "-" if evidence.fork_seconds is None else f"{evidence.fork_seconds:.0f} s"
-    console.out.print(
-        f"as of {provider.written(evidence.asked_for)}: online after {took}, {evidence.rows} rows; "
-        f"proves {evidence.proves}; evidence: {escape(str(file))} and its page"
-    )

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
+from ops.core.messages import Message, say
 
-def duration(seconds: float | None, translate: Callable[[str], str] = str) -> str:
-    """Format a duration for people."""
+
+def duration(seconds: float | None) -> Message:  # noqa: PLR0911  # one for each unit
+    """Format a duration in a unit that fits."""
     if seconds is None:
-        return translate("not reached")
+        return say("not reached")
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds else "0 s"
+        return say("{value:.0f} ms", value=seconds * 1000) if seconds else say("0 s")
     if seconds < 10:
-        return translate(f"{seconds:.1f} s")
+        return say("{value:.1f} s", value=seconds)
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return say("{value:.0f} s", value=seconds)
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else translate(f"{seconds / 86400:.1f} days")
+        return say("{value:.0f} min", value=seconds / 60)
+    if seconds < 72 * 3600:
+        return say("{value:.0f} h", value=seconds / 3600)
+    return say("{value:.1f} days", value=seconds / 86400)
 
 
-def size(value: int) -> str:
-    """Format a number of bytes for people."""
+def size(value: int) -> Message:
+    """Format a number of bytes in a unit that fits."""
     number = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+    if value < 1024:
+        return say("{number} B", number=value)
+    for unit in ("KiB", "MiB"):
         number /= 1024
-    return f"{number:.1f} GiB"
+        if number < 1024:
+            return say("{number:.1f} {unit}", number=number, unit=unit)
+    return say("{number:.1f} {unit}", number=number / 1024, unit="GiB")
 
 
 def count(value: int | None) -> str:

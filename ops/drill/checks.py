@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
+from ops.core.messages import say
 from ops.drill.evidence.document import Check, Questions, TableComparison
 from ops.repository.catalog import CLOCK_WRONG
 from ops.repository.manifest import Manifest
@@ -16,21 +17,23 @@ from ops.sources.base import Difference, Skipped
 QUESTIONS = Questions(
     backup="Is there a complete backup, and is its manifest the one that was written?",
     origin="Did this environment make it? Is its manifest signed by the environment's key?",
-    age="Is the newest backup young enough?",
-    objects="Is every object there, of its size?",
-    key="Does the key that is kept for a bad day open it?",
-    digests="Is every byte the byte that was written?",
-    rows="Is there anything in it at all?",
-    identity="Is the scratch server a new one, and so no live one?",
+    age="Is the newest backup within the age budget?",
+    objects="Is every object in the store, with its recorded size?",
+    key="Can the escrow identity decrypt it?",
+    digests="Is every byte as it was written (SHA-256)?",
+    rows="Does it contain any rows?",
+    identity="Is the scratch server the one this drill started, not a live one?",
     restore="Does it restore?",
-    content="Is the copy equal to the snapshot: rows, content, everything that was counted?",
+    content="Is the copy equal to the snapshot: rows, content and everything else that was counted?",
     integrity="Are all constraints validated and all indexes valid?",
-    assertions="Is all true that the app says of its data?",
-    rpo="Would no more be lost than the recovery point objective allows?",
-    time="Was it back within the recovery time objective?",
-    clean="Is the scratch gone, or kept on purpose?",
+    assertions="Do the app's assertions about its data hold?",
+    rpo="Is the possible data loss within the recovery point objective (RPO)?",
+    time="Was it restored within the recovery time objective (RTO)?",
+    clean="Is the scratch copy removed, or kept on purpose?",
 )
 
+
+NO_ROWS = say("no rows in any table; give --may-be-empty if that is expected")
 
 passed, failed = QUESTIONS.passed, QUESTIONS.failed
 
@@ -38,69 +41,103 @@ passed, failed = QUESTIONS.passed, QUESTIONS.failed
 def check_known(manifest: Manifest, known: Collection[str]) -> Check:
     """Compare the manifest's digest with those that earlier drills have seen under its id."""
     if others := sorted(set(known) - {manifest.digest}):
-        wrong = f"rewritten: an earlier drill has seen manifest {others[0][:16]}…, it is {manifest.digest[:16]}… now"
-        return failed("backup", wrong, [f"backup {manifest.id} was {wrong}"])
-    return passed("backup", f"{manifest.id}, manifest {manifest.digest[:16]}…")
+        earlier, now = others[0][:16], manifest.digest[:16]
+        return failed(
+            "backup",
+            say("rewritten: an earlier drill saw manifest {earlier}…, now it is {now}…", earlier=earlier, now=now),
+            [
+                say(
+                    "backup {backup} was rewritten: an earlier drill saw manifest {earlier}…, now it is {now}…",
+                    backup=manifest.id,
+                    earlier=earlier,
+                    now=now,
+                )
+            ],
+        )
+    return passed("backup", say("{backup}, manifest {digest}…", backup=manifest.id, digest=manifest.digest[:16]))
 
 
 def check_origin(manifest: Manifest, signer: str) -> Check:
-    """Hold the manifest's signature against the environment's key (one OpenSSH line)."""
+    """Check the manifest's signature with the environment's key (one OpenSSH line)."""
     if manifest.signed_by(signer):
-        return passed("origin", f"signed by {key_name(signer)}")
+        return passed("origin", say("signed by {key}", key=key_name(signer)))
     claimed = manifest.stored.claimed_key
     if claimed is None:
-        wrong = "the manifest is not signed"
+        wrong = say("the manifest is not signed")
     else:
-        wrong = f"the manifest is not signed by {key_name(signer)}, but by {key_name(claimed)}"
-    return failed("origin", wrong, [f"backup {manifest.id}: {wrong}"])
+        wrong = say(
+            "the manifest is not signed by {key}, but by {other}", key=key_name(signer), other=key_name(claimed)
+        )
+    return failed("origin", wrong, [say("backup {backup}: {problem}", backup=manifest.id, problem=wrong)])
 
 
 def check_age(newest: Manifest, now: datetime, max_age_hours: int) -> Check:
-    """Hold the newest snapshot's age against the budget; a snapshot of the future is wrong too."""
+    """Compare the newest snapshot's age with the budget; a snapshot dated in the future fails too."""
     hours = (now - newest.snapshot_at).total_seconds() / 3600
-    answer = f"{hours:.1f} h old, budget {max_age_hours} h"
+    answer = say("{hours:.1f} h old, budget {budget} h", hours=hours, budget=max_age_hours)
     ahead = max(newest.snapshot_at, newest.started_at) - now
     if ahead > CLOCK_WRONG:
-        wrong = f"it is dated {ahead.total_seconds() / 3600:.1f} h in the future: a clock or the manifest is wrong"
-        return failed("age", wrong, [f"backup {newest.id}: {wrong}, and newer ones may be hidden by it"])
+        hours = ahead.total_seconds() / 3600
+        return failed(
+            "age",
+            say("dated {hours:.1f} h in the future: a clock or the manifest is wrong", hours=hours),
+            [
+                say(
+                    "backup {backup} is dated {hours:.1f} h in the future: a clock is wrong; it may hide newer ones",
+                    backup=newest.id,
+                    hours=hours,
+                )
+            ],
+        )
     if hours > max_age_hours:
-        return failed("age", answer, [f"backup {newest.id} is too old: {answer}"])
+        return failed("age", answer, [say("backup {backup} is too old: {age}", backup=newest.id, age=answer)])
     return passed("age", answer)
 
 
 def check_loss(seconds: float, basis: str, budget_seconds: int) -> Check:
-    """Hold what would be lost against the budget."""
-    answer = f"{seconds / 3600:.1f} h, {basis}, budget {budget_seconds / 3600:.1f} h"
+    """Compare the possible data loss with the budget."""
+    basis = say("measured") if basis == "measured" else say("computed")
+    answer = say(
+        "{hours:.1f} h, {basis}, budget {budget:.1f} h",
+        hours=seconds / 3600,
+        basis=basis,
+        budget=budget_seconds / 3600,
+    )
     if seconds < -CLOCK_WRONG.total_seconds():
-        wrong = f"what it is counted from is {-seconds / 3600:.1f} h in the future: a clock is wrong"
+        wrong = say("it is counted from {hours:.1f} h in the future: a clock is wrong", hours=-seconds / 3600)
         return failed("rpo", wrong, [wrong])
     return passed("rpo", answer) if seconds <= budget_seconds else failed("rpo", answer, [answer])
 
 
 def check_key(manifest: Manifest, problems: list[str]) -> Check:
-    """Judge whether what was fetched could be decrypted."""
+    """Check that the fetched objects could be decrypted."""
     if problems:
-        return failed("key", f"{len(problems)} of {len(manifest.objects)} objects stay closed", problems)
-    return passed("key", f"for {len(manifest.recipients)} recipients")
+        return failed(
+            "key",
+            say("{wrong} of {all} objects cannot be decrypted", wrong=len(problems), all=len(manifest.objects)),
+            problems,
+        )
+    return passed("key", say("yes, encrypted for {count} recipients", count=len(manifest.recipients)))
 
 
 def check_assertions(asked: int, problems: list[str]) -> Check:
-    """Judge what the app says of its data."""
+    """Check the app's assertions about its data."""
     if problems:
-        return failed("assertions", f"{len(problems)} of {asked} are not true", problems)
-    return passed("assertions", f"{asked} are true")
+        return failed("assertions", say("{wrong} of {all} assertions fail", wrong=len(problems), all=asked), problems)
+    return passed("assertions", say("all {all} assertions hold", all=asked))
 
 
 def check_identity(found: str, problems: list[str]) -> Check:
-    """Judge the scratch server's answer to which server it is."""
-    return failed("identity", found, problems) if problems else passed("identity", found)
+    """Check which server the scratch server says it is."""
+    answer = say("it is {server}", server=found)
+    return failed("identity", answer, problems) if problems else passed("identity", answer)
 
 
 def check_restore(done: str, skipped: Sequence[Skipped]) -> Check:
-    """Judge the restore: what it skipped is named, and is no failure."""
+    """Check the restore; skipped objects are named, and are no failure."""
     if not skipped:
-        return passed("restore", f"{done}, no error" if "error" not in done else done)
-    return passed("restore", f"in part, without {'; '.join(str(each) for each in skipped)}")
+        return passed("restore", say("no error: {done}", done=done) if done else say("no error"))
+    return passed("restore", say("in part, without {skipped}", skipped="; ".join(str(each) for each in skipped)))
 
 
 def key_name(line: str) -> str:
@@ -113,50 +150,60 @@ def key_name(line: str) -> str:
 
 
 def check_objects(manifest: Manifest, problems: list[str]) -> Check:
-    """Judge the listing."""
+    """Check the listing of the store."""
     if problems:
-        return failed("objects", f"{len(problems)} of {len(manifest.objects)} objects are not right", problems)
-    return passed("objects", f"{len(manifest.objects)} objects")
+        return failed(
+            "objects",
+            say("{wrong} of {all} objects are missing or damaged", wrong=len(problems), all=len(manifest.objects)),
+            problems,
+        )
+    return passed("objects", say("all {all} objects", all=len(manifest.objects)))
 
 
 def check_digests(manifest: Manifest, problems: list[str]) -> Check:
-    """Judge what was fetched."""
+    """Check the digests of the fetched objects."""
     if problems:
-        return failed("digests", f"{len(problems)} of {len(manifest.objects)} objects are not right", problems)
-    return passed("digests", f"{manifest.stored_bytes} bytes, SHA-256 as stored and as dumped")
+        return failed(
+            "digests",
+            say("{wrong} of {all} objects are missing or damaged", wrong=len(problems), all=len(manifest.objects)),
+            problems,
+        )
+    return passed("digests", say("{size} bytes, SHA-256 as stored and as dumped", size=manifest.stored_bytes))
 
 
 def check_content(compared: str, found: list[Difference]) -> Check:
-    """Judge the comparison with the snapshot."""
+    """Check the comparison with the snapshot."""
     if found:
-        return failed("content", f"{len(found)} differences", [str(difference) for difference in found])
+        return failed(
+            "content", say("{count} differences", count=len(found)), [str(difference) for difference in found]
+        )
     return passed("content", compared)
 
 
 def check_rows(record: AnyRecord, *, may_be_empty: bool) -> Check:
-    """An empty database restores perfectly, and is what a backup of the wrong database looks like."""
+    """Check that there are rows: an empty database restores without error, and so does a wrong one."""
     if record.rows:
-        return passed("rows", f"{record.rows} rows")
+        return passed("rows", say("{count} rows", count=record.rows))
     if may_be_empty:
-        return passed("rows", "none, as was said")
-    return failed("rows", "no row in any table; say --may-be-empty if that is right", ["the backup holds no row"])
+        return passed("rows", say("no rows (allowed by --may-be-empty)"))
+    return failed("rows", NO_ROWS, [say("the backup contains no rows")])
 
 
 def check_integrity(problems: list[str]) -> Check:
-    """Judge the catalogue of the restored copy."""
+    """Check the constraints and indexes of the restored copy."""
     if problems:
-        return failed("integrity", f"{len(problems)} are not", problems)
-    return passed("integrity", "all of them")
+        return failed("integrity", say("{count} invalid constraints or indexes", count=len(problems)), problems)
+    return passed("integrity", say("all constraints and indexes are valid"))
 
 
 def check_time(seconds: float, budget_minutes: int) -> Check:
-    """Hold the measured time against the budget."""
-    answer = f"{seconds:.1f} s, budget {budget_minutes} min"
+    """Compare the measured time with the budget."""
+    answer = say("{seconds:.1f} s, budget {budget} min", seconds=seconds, budget=budget_minutes)
     return passed("time", answer) if seconds <= budget_minutes * 60 else failed("time", answer, [answer])
 
 
 def compare_tables(expected: Sequence[TableFingerprint], found: Sequence[TableFingerprint]) -> list[TableComparison]:
-    """Put the two sides of each table beside each other."""
+    """Pair each table of the snapshot with that of the copy."""
     have = {table.table: table for table in found}
     want = {table.table: table for table in expected}
     result: list[TableComparison] = []

@@ -1,16 +1,18 @@
-"""What a drill finds on its way: checks, phases, tables."""
+"""What a drill finds: checks, phases, tables."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
+from ops.core.messages import say
 from ops.core.progress import Meter, unseen
+from ops.drill.checks import NO_ROWS
 from ops.drill.evidence.document import Check, Phase, Questions, Status, TableComparison
 from ops.repository.manifest import Manifest
 from ops.sources.base import Skipped
@@ -47,11 +49,20 @@ class Asked(Timed):
 
     questions: ClassVar[Questions]
 
-    def add(self, name: str, answer: str, problems: list[str] | None = None) -> None:
+    def add(self, name: str, answer: str, problems: Sequence[str] | None = None) -> None:
         """Note an answer; with problems the check failed."""
         self.checks.append(
             self.questions.failed(name, answer, problems) if problems else self.questions.passed(name, answer)
         )
+
+    def add_rows(self, rows: int, *, may_be_empty: bool) -> None:
+        """Note how many rows there are; none is a failure unless it is allowed."""
+        if rows:
+            self.add("rows", say("{count} rows", count=rows))
+        elif may_be_empty:
+            self.add("rows", say("no rows (allowed by --may-be-empty)"))
+        else:
+            self.add("rows", NO_ROWS, [NO_ROWS])
 
     def skip(self, name: str, answer: str) -> None:
         """Note why a question is not asked."""
@@ -84,13 +95,13 @@ class Findings(Timed):
     stop_after: str | None = None
 
     def add(self, check: Check) -> bool:
-        """Note a check; say whether it passed."""
+        """Note a check; return True if it passed."""
         self.checks.append(check)
         return check.status is Status.PASSED
 
     @property
     def enough(self) -> bool:
-        """Say whether the check is answered after which a negative control stops."""
+        """Return True once the check is answered after which a negative control stops."""
         return self.stop_after is not None and self.stop_after in {check.name for check in self.checks}
 
     @property

@@ -41,10 +41,10 @@ EXPLAINED = {
     Damage.TRUNCATED: "one object has lost its second half",
     Damage.MISSING: "one object is missing",
     Damage.MANIFEST: "the manifest was edited after it was sealed",
-    Damage.ORIGIN: "the manifest was sealed anew and signed by another key",
-    Damage.ROWS: "the manifest, sealed anew, remembers other content than there was",
+    Damage.ORIGIN: "the manifest was signed again, by another key",
+    Damage.ROWS: "the manifest, signed again, records other content than the source had",
     Damage.STALE: "the snapshot is older than the budget",
-    Damage.KEY: "the drill has another key than those it was encrypted for",
+    Damage.KEY: "the drill has an identity that the backup is not encrypted for",
 }
 CAUGHT_BY = {
     Damage.FLIP: "digests",

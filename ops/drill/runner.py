@@ -31,6 +31,7 @@ from ops.core.errors import (
     SpoolError,
     ToolError,
 )
+from ops.core.messages import say
 from ops.core.progress import Meter, unseen
 from ops.core.workdir import mebibytes, spool
 from ops.drill import checks
@@ -95,7 +96,7 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, m
     Raises:
         StoreUnreachableError: the store does not answer; nothing can be said about the backup.
         KeyProblemError: no identity was given, and it is encrypted.
-        ToolError, SpoolError: this machine cannot hold a drill.
+        ToolError, SpoolError: this host cannot run a drill.
     """
     for gone in sweep(job.spool):
         report(f"removed {gone}: what a killed drill had left, or a red one past its time")
@@ -172,9 +173,9 @@ def _drill(job: DrillJob, found: Findings, folder: Path, started: datetime, repo
         return
     left = [str(path) for path in found.scratch if path.exists()]
     if left and job.keep_hours and found.red:
-        found.add(checks.passed("clean", f"kept for {job.keep_hours:g} h, because the drill is red"))
+        found.add(checks.passed("clean", say("kept for {hours:g} h, because the drill is red", hours=job.keep_hours)))
     else:
-        found.add(checks.failed("clean", "something is left", left) if left else checks.passed("clean", "removed"))
+        found.add(checks.failed("clean", say("not removed"), left) if left else checks.passed("clean", say("removed")))
 
 
 def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextlib.ExitStack, report: Report) -> bool:
@@ -205,7 +206,7 @@ def _rehearse(found: Findings, files: Path, manifest: Manifest, stack: contextli
         if isinstance(error, SpoolError | ToolError):
             raise
         found.note_phase("load", begin, time.monotonic())
-        found.add(checks.failed("restore", "the restore failed", [" ".join(str(error).split())]))
+        found.add(checks.failed("restore", say("restore failed"), [" ".join(str(error).split())]))
         return False
     end = time.monotonic()
     indexing = getattr(target, "stages", {}).get("index", 0.0)
@@ -243,7 +244,7 @@ def _look(job: DrillJob, found: Findings, started: datetime, report: Report) -> 
     try:
         manifest, newest = _manifests(job, started, report)
     except (BackupNotFoundError, ManifestError) as error:
-        found.add(checks.failed("backup", "no backup that can be trusted", [str(error)]))
+        found.add(checks.failed("backup", say("no trusted backup"), [str(error)]))
         return None
     found.manifest, found.newest_snapshot = manifest, newest.snapshot_at
     found.add(checks.check_known(manifest, job.known.get(manifest.id, ())))
@@ -296,7 +297,7 @@ def _stored(wanted: list[Piece]) -> int:
 
 
 def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, report: Report) -> bool:
-    """Fetch, decrypt and decompress every object; say whether all of them are right."""
+    """Fetch, decrypt and decompress every object; return True if all of them are intact."""
     manifest = found.manifest
     assert manifest is not None  # noqa: S101  # it was looked at before
     store = TimedStore(job.store)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ops.core.errors import CloudError, RestoreRefusedError
+from ops.core.messages import say
 from ops.managed_postgres.provider import Cluster, read_cluster, written
 from ops.stack.cloud import Cloud
 
@@ -88,13 +89,13 @@ def wait_online(
     while True:
         found = cloud.get(f"/v2/databases/{ident}")
         if found is None:
-            return None, "it is gone: somebody destroyed it"
+            return None, say("it is gone: somebody destroyed it")
         cluster = read_cluster(found["database"])
         elapsed = time.monotonic() - begun
         if cluster.status == "online":
             return cluster, cluster.status
         if elapsed > patience.seconds:
-            return None, f"still {cluster.status} after {elapsed:.0f} s"
+            return None, say("still {status} after {seconds:.0f} s", status=cluster.status, seconds=elapsed)
         if cluster.status != seen or elapsed - said >= 30:
             report(f"{cluster.name}: {cluster.status}, {elapsed:.0f} s of at most {patience.seconds:.0f} s")
             seen, said = cluster.status, elapsed

@@ -219,10 +219,10 @@ class Examination:
     """The checks that a drill makes on a restored copy in addition to `compare`.
 
     `tables` are those of the record and of the copy; `invalid` names constraints and indexes that are invalid
-    but were valid in the source (None: the kind has none). `restored` and `compared` describe the work in words.
+    but were valid in the source (None: the kind has none). `restored` (optional) and `compared` describe what was done.
     """
 
-    restored: str = "no error"
+    restored: str = ""
     compared: str
     tables: tuple[Sequence[TableFingerprint], Sequence[TableFingerprint]] = ((), ())
     invalid: list[str] | None = None

@@ -20,6 +20,7 @@ from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, Sqli
 from blueprint.outputs import BucketKey, BucketOutput
 from ops.core import console
 from ops.core.errors import OpsError, RestoreRefusedError
+from ops.core.messages import say
 from ops.core.progress import Meter
 from ops.repository.incremental import base_of
 from ops.repository.manifest import Manifest
@@ -48,7 +49,7 @@ from ops.stack.outputs import LoadedStack
 from ops.targets.destinations import assets, stores
 from ops.targets.servers import live, own_server, server_of
 
-NEW_FOLDER = "a new folder on this machine"
+NEW_FOLDER = say("a new folder on this host")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +185,7 @@ class _ScratchSqlite(SqliteFile, ScratchTarget[SqliteRecord]):
         del skipped
         copy = self.fingerprint()
         return Examination(
-            compared=f"{len(record.tables)} tables, {record.rows} rows, quick_check ok",
+            compared=say("{tables} tables, {rows} rows, quick_check ok", tables=len(record.tables), rows=record.rows),
             tables=(record.tables, copy.tables),
             invalid=newly_unsound(copy, record),
             tools={"sqlite": sqlite3.sqlite_version, "source sqlite": record.sqlite_version, **_machine()},
@@ -237,14 +238,18 @@ class SqliteKind:
 @dataclass(frozen=True, kw_only=True)
 class _ScratchSecrets(SecretFiles, ScratchTarget[SecretsRecord]):
     def facts(self) -> ScratchFacts:
-        owners = ["owners of files: only root may give them"] if os.geteuid() != 0 else []
+        owners = [say("owners of files: only root may set them")] if os.geteuid() != 0 else []
         return ScratchFacts(profile=NEW_FOLDER, not_compared=owners)
 
     def examine(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> Examination:
         del skipped
         files, names = len(record.files), sum(len(file.names) for file in record.files)
         return Examination(
-            compared=f"{files} files with {names} names: modes, owners and the keyed fingerprint of all contents",
+            compared=say(
+                "{files} files with {names} names: modes, owners and the keyed fingerprint of all contents",
+                files=files,
+                names=names,
+            ),
             tools=_machine(),
         )
 
@@ -306,8 +311,10 @@ class _Packs(ScratchTarget[BucketRecord]):
 
     def facts(self) -> ScratchFacts:
         return ScratchFacts(
-            profile="read from the packs, without an S3 server",
-            not_compared=["metadata and ACLs: they are in the manifest; `ops restore` compares them in the new bucket"],
+            profile=say("read from the packs, without an S3 server"),
+            not_compared=[
+                say("metadata and ACLs: they are in the manifest; `ops restore` compares them in the new bucket")
+            ],
         )
 
     def plan_restore(self, record: BucketRecord) -> TargetPlan:
@@ -331,8 +338,8 @@ class _Packs(ScratchTarget[BucketRecord]):
         backups = len({item.backup for item in record.objects} | {None})
         size = sum(item.size for item in record.objects)
         return Examination(
-            restored=f"every object is in its pack, of {backups} backups",
-            compared=f"{len(record.objects)} objects, {size} bytes: sizes and SHA-256",
+            restored=say("every object is in its pack, of {backups} backups", backups=backups),
+            compared=say("{objects} objects, {size} bytes: sizes and SHA-256", objects=len(record.objects), size=size),
             tools=_machine(),
         )
 

@@ -6,6 +6,7 @@ python-dotenv where compose is not installed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import itertools
@@ -211,9 +212,8 @@ def test_what_a_file_has_beside_content_mode_and_owner_is_named(tmp_path, throug
     (top / "tool").chmod(0o6755)
     os.mkfifo(top / "pipe")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(top)  # the path of a socket may have 107 bytes
-        server.bind("socket")
-        os.chdir("/")
+        with contextlib.chdir(top):  # the path of a socket may have 107 bytes
+            server.bind("socket")
         lines = [f"{top}/pipe: a pipe", f"{top}/socket: a socket", f"{top}/tool: its set-user-ID or set-group-ID bit"]
         try:
             os.setxattr(top / "key", "user.note", b"x")

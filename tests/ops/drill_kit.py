@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from ops.backup.create import BackupJob, create
+from ops.core.formatting import size
+from ops.core.messages import say
 from ops.core.signing import Signer
 from ops.drill import checks
 from ops.drill.evidence.document import Choice, Evidence, Phase
@@ -101,7 +103,11 @@ def document(**more) -> Evidence:
         "objects": 12,
         "stored_bytes": 123456,
         "rows": 4552,
-        "checks": [checks.passed("backup", "20261123T030000Z-0a1b2c, manifest dddddddddddddddd…")],
+        "checks": [
+            checks.passed(
+                "backup", say("{backup}, manifest {digest}…", backup="20261123T030000Z-0a1b2c", digest="d" * 16)
+            )
+        ],
         "phases": [Phase(name="fetch", begin=0.1, seconds=2.0), Phase(name="load", begin=2.1, seconds=10.4)],
         "runner": "ci",
     }
@@ -138,9 +144,9 @@ def backrest_document(**more) -> backrest.BackrestEvidence:
         "tools": {"pgbackrest": "2.45", "postgres": "15.20"},
         "checks": ask.in_full(
             [
-                ask.passed("restore", "20261101-030000F, 22 MiB"),
-                ask.passed("time", "10 s, budget 60 s"),
-                ask.passed("rows", "1234 rows"),
+                ask.passed("restore", say("{backup}, {size}", backup="20261101-030000F", size=size(23213834))),
+                ask.passed("time", say("{seconds:.0f} s, budget {budget} s", seconds=10.0, budget=60)),
+                ask.passed("rows", say("{count} rows", count=1234)),
             ]
         ),
         "phases": [Phase(name="restore", begin=0, seconds=6), Phase(name="replay", begin=6, seconds=3)],
@@ -173,7 +179,7 @@ def fork_document(**more) -> pitr.ForkEvidence:
         "cost_limit": 1.0,
         "prices_read": "2026-11-01",
         "databases": [pitr.ForkedDatabase(database="shop", rows=1234, tables=[])],
-        "checks": ask.in_full([ask.passed("rows", "1234 rows")]),
+        "checks": ask.in_full([ask.passed("rows", say("{count} rows", count=1234))]),
         "phases": [Phase(name="fork", begin=0, seconds=1), Phase(name="wait", begin=1, seconds=400)],
     }
     return pitr.ForkEvidence(**{**facts, **more})

@@ -236,7 +236,7 @@ def test_a_red_drill_keeps_its_scratch_until_its_time_is_over(backup, folder, id
     (kept,) = spool.iterdir()
     note = json.loads((kept / workdir.KEPT).read_text())
     assert note["backup"] == backup.id
-    assert "not true" in note["why"]
+    assert "1 of 1 assertions fail" in note["why"]
     assert "kept for 2 h" in next(check.answer for check in evidence.checks if check.name == "clean")
     query = "SELECT count(*) FROM public.customers\n"
     looked = subprocess.run(note["look"].split(), input=query, capture_output=True, text=True, check=False)

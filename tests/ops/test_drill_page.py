@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import re
-import textwrap
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from pathlib import Path
+from string import Formatter
 from types import SimpleNamespace
 
 import pytest
@@ -24,21 +20,18 @@ import ops.drill.kinds.provider_fork
 import ops.drill.kinds.provider_fork_evidence
 from blueprint.outputs import OutputSecrets
 from ops.cli.app import app
+from ops.core.formatting import duration, size
+from ops.core.messages import Message, say
 from ops.drill import checks
-from ops.drill.evidence import spanish
+from ops.drill.evidence.catalogue import Language, catalogue, translate
 from ops.drill.evidence.chain import keep
-from ops.drill.evidence.document import Phase, TableComparison
-from ops.drill.evidence.report import Language, render, render_other
+from ops.drill.evidence.document import Phase, SkippedObject, TableComparison
+from ops.drill.evidence.report import render, render_other
 from ops.drill.evidence.trend import LENGTH, trend
-from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
-from ops.managed_postgres import forks
-from ops.pgbackrest import driver, info
+from ops.drill.negative_controls import CAUGHT_BY, Damage
 from ops.pgbackrest.target import Target
-from ops.repository.freshness import Freshness
-from ops.repository.manifest import Manifest
-from ops.sources.postgres import identity
-from ops.targets import kinds as kinds_module
 from tests.ops.drill_kit import RUNNER, backrest_document, document, fork_document
+from tests.ops.messages_kit import codes, literals, phases, texts
 
 START = datetime(2026, 6, 1, 4, tzinfo=UTC)
 
@@ -86,7 +79,7 @@ def history(count, **more):
 def controls():
     made = []
     for kind in Damage:
-        check = checks.failed(CAUGHT_BY[kind], "1 of 12 objects are not right", ["x"])
+        check = checks.failed(CAUGHT_BY[kind], "1 of 12 objects are missing or damaged", ["x"])
         made.append(document(damage=kind, verdict="red", checks=[check]))
     return made
 
@@ -143,78 +136,90 @@ def test_a_red_drill_says_what_is_wrong_and_a_control_is_red_by_right():
     assert "verdict red" in render([document(), unseen])
 
 
+@pytest.mark.parametrize("language", Language)
+def test_a_drill_in_part_names_what_was_not_made_in_a_colour_of_its_own(language):
+    skipped = [
+        SkippedObject(what="view public.<v>", why="function f() does not exist", mend="CREATE VIEW public.<v> …"),
+        SkippedObject(what="publication all_of_it", why="must be superuser"),
+    ]
+    html = render([document(verdict="in part", skipped=skipped)], language=language)
+    page = " ".join(read(html).text)
+    for text in ("view public.<v>", "function f() does not exist", "CREATE VIEW public.<v> …", "must be superuser"):
+        assert text in page
+    heading, verdict = {"en": ("What could not be made", "in part"), "es": ("Qué no se pudo crear", "en parte")}[
+        language
+    ]
+    assert heading in page
+    assert heading not in " ".join(read(render([document()], language=language)).text)
+    assert f'<span class="verdict in-part">{verdict}</span>' in html
+    assert html.count(f'<span class="tag in-part">{verdict}</span>') == 2
+    assert re.search(r"\.in-part \{ color", html), "a colour of its own"
+
+
+def test_red_or_an_unseen_damage_outweighs_in_part():
+    partly, red = document(verdict="in part"), document(verdict="red")
+    assert 'class="verdict red"' in render([partly, red])
+    assert 'class="verdict red"' in render([partly, document(damage="flip", verdict="green")])
+    assert 'class="verdict in-part"' in render([document(), partly, *controls()])
+
+
 def test_an_unsigned_drill_says_so():
     assert "nobody" in read(render([document()])).text
     assert "nobody" not in read(render([document()], signer=RUNNER.public)).text
 
 
-def literals():
-    """Texts that the templates give to be translated."""
-    template = "".join(
-        path.read_text() for path in (Path(checks.__file__).parent / "evidence/templates").glob("*.html.j2")
-    )
-    found = set(re.findall(r'"([^"{}]+)"\|t', template))
-    for group in re.findall(r"\(([^()]*)\)\|t", template):
-        found |= set(re.findall(r'"([^"]+)"', group))
-    found |= set(re.findall(r'goal(?:_and_trend)?\((?:section, "\w+", )?"([^"]+)"', template))
-    found |= set(re.findall(r'"((?:measured|computed), [^"]+)"', template))
-    return found
-
-
-def answers():
-    """Every answer that a check of ours gives."""
-    manifest = Manifest.model_construct(
-        id="20261123T030000Z-0a1b2c", objects=(), recipients=("a",), signed=None, started_at=START, snapshot_at=START
-    )  # fmt: skip
-    key = RUNNER.public
-    return [
-        checks.check_origin(manifest, key),
-        checks.check_age(manifest, START + timedelta(hours=5), 4),
-        checks.check_age(manifest, START - timedelta(hours=5), 4),
-        checks.check_loss(-9 * 3600, "the age of the newest snapshot", 3600),
-        checks.check_objects(manifest, []),
-        checks.check_objects(manifest, ["x"]),
-        checks.check_key(manifest, []),
-        checks.check_key(manifest, ["x"]),
-        checks.check_digests(manifest, []),
-        checks.check_assertions(2, []),
-        checks.check_assertions(2, ["x"]),
-        checks.check_loss(3600.0, "measured", 7200),
-        checks.check_loss(3600.0, "computed", 7200),
-        checks.check_integrity([]),
-        checks.check_integrity(["x"]),
-        checks.check_time(3.0, 15),
-    ]
-
-
-def test_every_text_of_ours_is_there_in_spanish():
+def test_every_text_of_ours_is_in_each_catalogue_and_nothing_else_is():
+    ours = texts()
     assert len(literals()) > 40
-    untranslated = {text for text in literals() | set(EXPLAINED.values()) | set(checks.QUESTIONS.values())
-                    if spanish.translate(text) == text}  # fmt: skip
-    assert untranslated == set()
-    kinds = Path(kinds_module.__file__).read_text()
-    said = set(re.findall(r'compared=f"(.+)"|NEW_FOLDER = "(.+)"|profile="(.+)"', kinds))
-    given = {re.sub(r"\{[^}]*\}", "7", next(filter(None, groups))) for groups in said}
-    assert len(given) >= 4
-    assert {text for text in given if spanish.translate(text) == text and "differences" not in text} == set()
-    assert [check.answer for check in answers() if spanish.translate(check.answer) == check.answer] == []
+    assert len(codes()) > 80
+    assert {"fetch", "index", "replay", "destroy", "start scratch target"} <= phases()
+    for language in set(Language) - {Language.EN}:
+        known = catalogue(language)
+        assert ours - known.keys() == set(), "not translated"
+        assert known.keys() - ours == set(), "not used"
+        assert {code for code, text in known.items() if not text} == set()
+        assert {code for code, text in known.items() if fields(code) != fields(text)} == set()
 
 
-def test_a_text_that_is_not_there_would_be_found():
-    assert spanish.translate("a text of tomorrow") == "a text of tomorrow"
+def fields(template):
+    """Fields of a template, each with its format."""
+    return sorted((name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None)
+
+
+def test_a_text_that_is_not_there_stays_as_it_is():
+    assert translate(Language.ES, "a text of tomorrow") == "a text of tomorrow"
+    assert translate(Language.ES, Message("tomorrow {count}", {"count": 1})) == "tomorrow 1"
 
 
 @pytest.mark.parametrize(
     ("english", "expected"),
     [
-        ("4.2 h old, budget 26 h", "4,2 h de antigüedad, límite 26 h"),
-        ("9 tables, 4552 rows, 2 sequences", "9 tablas, 4552 filas, 2 secuencias"),
-        ("pg_restore 15.20, no error", "pg_restore 15.20, sin errores"),
-        ("3.5 s", "3,5 s"),
+        (say("{hours:.1f} h old, budget {budget} h", hours=4.2, budget=26), "4,2 h de antigüedad, límite 26 h"),
+        (
+            say("{tables} tables, {rows} rows, {sequences} sequences", tables=9, rows=4552, sequences=2),
+            "9 tablas, 4552 filas, 2 secuencias",
+        ),
+        (say("no error: {done}", done="pg_restore 15.20"), "sin errores: pg_restore 15.20"),
+        (say("{size}, {stored} stored", size=size(3 << 20), stored=size(1536)), "3,0 MiB, 1,5 KiB almacenados"),
+        (duration(3.5), "3,5 s"),
     ],
 )
-def test_answers_keep_their_values(english, expected):
-    assert spanish.translate(english) == expected
+def test_a_translation_keeps_the_values_with_the_numbers_of_its_language(english, expected):
+    assert translate(Language.ES, english) == expected
+    assert translate(Language.EN, english) == english
+
+
+def test_an_answer_is_translated_from_its_document_alone():
+    """A drill on a droplet is shown by the workstation, which has the document and not the message."""
+    late = say("backup {backup} is too old: {age}", backup="b", age=duration(3.5))
+    check = checks.failed("age", duration(3.5), [late, "the words of a program"])
+    again = type(check).model_validate_json(check.model_dump_json())
+    assert (again.answer, again.code, again.values) == ("3.5 s", "{value:.1f} s", {"value": 3.5})
+    assert translate(Language.ES, again.message) == "3,5 s"
+    assert [translate(Language.ES, problem) for problem in again.problem_messages] == [
+        "la copia b es demasiado antigua: 3,5 s",
+        "the words of a program",
+    ]
 
 
 def test_the_spanish_page_says_its_language():
@@ -223,65 +228,6 @@ def test_the_spanish_page_says_its_language():
     text = " ".join(read(page).text)
     assert "Simulacro de restauración" in text
     assert not re.search(r"\b(Restore drill|budget|caught|What was proved|rows in)\b", text)
-
-
-def texts(node, named):
-    """Texts that an expression may be; a value in one is 7."""
-    match node:
-        case ast.Constant(value=str()):
-            return {node.value}
-        case ast.JoinedStr():
-            return {"".join(part.value if isinstance(part, ast.Constant) else "7" for part in node.values)}
-        case ast.Name():
-            return named[node.id]
-        case ast.IfExp():
-            return texts(node.body, named) | texts(node.orelse, named)
-        case ast.List(elts=parts) | ast.Tuple(elts=parts) | ast.BoolOp(values=parts):
-            return set().union(*(texts(part, named) for part in parts))
-    return set()
-
-
-def of_ours(subject):
-    """Texts that a module or function answers, names wrong or returns, and its phases, by its source."""
-    nodes = [*ast.walk(ast.parse(textwrap.dedent(inspect.getsource(subject))))]
-    named, said = defaultdict(set), []
-    for node in nodes:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                named[name] |= texts(value, named)
-            case ast.Call(func=ast.Attribute(attr="add" | "skip"), args=[_, *parts]):
-                said += parts
-            case ast.Call(func=ast.Attribute(attr="append" | "phase"), args=[part]) | ast.Return(value=part):
-                said.append(part)
-            case ast.Call(func=ast.Name(id="Phase"), keywords=words):
-                said += [word.value for word in words]
-    found = set().union(*(texts(part, named) for part in said))
-    return {text for text in found if re.search("[a-z]", text)}
-
-
-OF_A_LIVE_SERVER = {56, 57, 58, 68, 80, 82, 87}
-"""Exit codes of pgbackrest that a restore does not end with."""
-
-
-def test_every_text_of_the_other_drills_is_there_in_spanish():
-    drills = of_ours(ops.drill.kinds.pgbackrest) | of_ours(ops.drill.kinds.provider_fork)
-    assert {"both", "destroyed", "there was none", "replay", "fork", "7 rows", "they could not all be asked"} <= drills
-    assert {"it is on timeline 1: it was not recovered from a backup", "exit 7", "7 s, budget 7 s"} <= drills
-    told = [info.Stanza.usable, forks.wait_online, identity.schema_differences, Freshness.__str__]
-    restore = set(driver.EXIT_CODES) - driver.NOT_OF_THE_BACKUP - OF_A_LIVE_SERVER
-    wrong = {driver.as_error(driver.Done(returncode=code, stdout="", problem="x", warnings=()), "restore", "main")
-             for code in restore | {125}}  # fmt: skip
-    texts = drills.union(
-        *map(of_ours, told),
-        ops.drill.kinds.pgbackrest_evidence.QUESTIONS.values(),
-        ops.drill.kinds.provider_fork_evidence.QUESTIONS.values(),
-        (driver.EXIT_CODES[code][1] for code in restore),
-        map(str, wrong),
-        ("shop: constraint public.orders.positive is not validated", "shop: index public.orders_at is not valid"),
-        ("no history", "no reason given", "no recovery target specified", "after 2026-11-01 03:00:00+00"),
-        ("shop: app may not read public.orders", "no end of recovery after 60 s: no message"),
-    )
-    assert {text for text in texts if spanish.translate(text) == text} == {"no", "7, 7 MiB"}, "which is Spanish too"
 
 
 def in_both(evidence):
@@ -324,7 +270,7 @@ def test_the_page_of_another_drill_leaves_nothing_in_english(made, questions, ba
     green = made()
     names = NAMES[green.kind]
     assert in_both(green) == names
-    empty = questions.failed("rows", "0 rows", ["no row in any table; say --may-be-empty if that is right"])
+    empty = questions.failed("rows", checks.NO_ROWS, [checks.NO_ROWS])
     assert in_both(made(verdict="red", checks=questions.in_full([empty]), **bare)) <= names
     unknown = in_both(made(proves="a text of tomorrow")) - names
     assert [text[-18:] for text in unknown] == ["a text of tomorrow"], "or nothing would be found"

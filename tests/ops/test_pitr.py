@@ -60,7 +60,7 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     # A copy without rows, and one without the database.
     with copied.on(shop).connect() as connection:
         connection.execute('TRUNCATE customers, orders, events, audit.log, "Odd name; x"')
-    assert "no row in any table" in red("rows", schema_may_differ=True)
+    assert "no rows in any table" in red("rows", schema_may_differ=True)
     assert run(replace(job, schema_may_differ=True, may_be_empty=True), print).verdict == "green"
     with copied.connect() as connection:
         connection.execute(f"DROP DATABASE {shop}")

@@ -213,7 +213,7 @@ def test_a_drill_of_a_backup_that_was_rewritten_since_an_earlier_one_is_red(ops,
     for _ in range(2):
         done = ops("drill", backup, "--outputs", file)
         assert done.returncode == 3
-        assert "rewritten: an earlier drill has seen manifest" in done.stderr
+        assert "rewritten: an earlier drill saw manifest" in done.stderr
     assert [verdict for *_, verdict in drill_of(tmp_path / "drills")] == ["green", "red", "red"]
     latest = json.loads(max((tmp_path / "drills").glob("drill-*.json")).read_bytes())
     assert latest["present"] == {backup: find(store, "leads").digest}

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ops.core.formatting import duration
+from ops.core.messages import Message, say
 from ops.core.signing import canonical
 from ops.repository.records import TableFingerprint
 
@@ -39,14 +41,53 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+class Phrase(Facts):
+    """A message's template and values, from which it is rendered in another language. No code: a program's words."""
+
+    code: str = ""
+    values: dict[str, int | float | str | Phrase] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str) -> Phrase:
+        """Take a message apart; a text that is none has no code."""
+        if not isinstance(text, Message):
+            return cls()
+        values = {n: cls.of(value) if isinstance(value, Message) else value for n, value in text.values.items()}
+        return cls(code=text.code, values=values)
+
+    def message(self) -> Message:
+        """Put the message together again."""
+        values = {n: value.message() if isinstance(value, Phrase) else value for n, value in self.values.items()}
+        return Message(self.code, values)
+
+
 class Check(Facts):
-    """One question with its answer. `problems` name the objects or tables that are wrong."""
+    """One question with its answer, in English. `problems` name the objects or tables that are wrong.
+
+    `code` and `values` give the answer again, in any language and to programs; `phrases` does so for each problem.
+    """
 
     name: str
     question: str
     status: Status
     answer: str
+    code: str = ""
+    values: dict[str, int | float | str | Phrase] = Field(default_factory=dict)
     problems: list[str] = Field(default_factory=list)
+    phrases: list[Phrase] = Field(default_factory=list)
+
+    @property
+    def message(self) -> str:
+        """The answer, for a translation."""
+        return Phrase(code=self.code, values=self.values).message() if self.code else self.answer
+
+    @property
+    def problem_messages(self) -> list[str]:
+        """The problems, for a translation."""
+        phrases = self.phrases or [Phrase()] * len(self.problems)
+        return [
+            phrase.message() if phrase.code else problem for problem, phrase in zip(self.problems, phrases, strict=True)
+        ]
 
 
 class Questions(dict[str, str]):
@@ -54,15 +95,29 @@ class Questions(dict[str, str]):
 
     def passed(self, name: str, answer: str) -> Check:
         """Build a check that passed."""
-        return Check(name=name, question=self[name], status=Status.PASSED, answer=answer)
+        return self._check(name, Status.PASSED, answer)
 
     def failed(self, name: str, answer: str, problems: Iterable[str] = ()) -> Check:
         """Build a check that failed."""
-        return Check(name=name, question=self[name], status=Status.FAILED, answer=answer, problems=list(problems))
+        return self._check(name, Status.FAILED, answer, problems)
 
-    def skipped(self, name: str, answer: str = "not reached") -> Check:
+    def skipped(self, name: str, answer: str = say("not reached")) -> Check:
         """Build a check that was not made."""
-        return Check(name=name, question=self[name], status=Status.SKIPPED, answer=answer)
+        return self._check(name, Status.SKIPPED, answer)
+
+    def _check(self, name: str, status: Status, answer: str, problems: Iterable[str] = ()) -> Check:
+        said, listed = Phrase.of(answer), list(problems)
+        phrases = [Phrase.of(problem) for problem in listed]
+        return Check(
+            name=name,
+            question=self[name],
+            status=status,
+            answer=answer,
+            code=said.code,
+            values=said.values,
+            problems=listed,
+            phrases=phrases if any(phrase.code for phrase in phrases) else [],
+        )
 
     def in_full(self, checks: Iterable[Check], asked: Iterable[str] | None = None) -> list[Check]:
         """Return the checks in their order; what was to be asked and was not is `skipped`, and not taken for passed.
@@ -99,6 +154,14 @@ class Attachment(Facts):
     sha256: str
 
 
+class SkippedObject(Facts):
+    """One thing that the restore could not make, in the server's words, and what would mend it."""
+
+    what: str
+    why: str
+    mend: str = ""
+
+
 class Document(Facts):
     """Base of what a drill leaves. Each kind has its own fields beside these.
 
@@ -111,6 +174,7 @@ class Document(Facts):
     previous: str | None = None
     log: Attachment | None = None
     page: Attachment | None = None
+    skipped: list[SkippedObject] = Field(default_factory=list)
     if TYPE_CHECKING:
         verdict: Verdict
         started_at: datetime
@@ -119,6 +183,16 @@ class Document(Facts):
     @property
     def chain(self) -> str:
         """The name of the series that it belongs to."""
+        raise NotImplementedError
+
+    @property
+    def subject(self) -> str:
+        """The backup that was drilled, for a title."""
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> str:
+        """Times and amounts in one line."""
         raise NotImplementedError
 
     @property
@@ -184,14 +258,6 @@ class TableComparison(Facts):
     equal: bool
 
 
-class SkippedObject(Facts):
-    """One thing that the restore could not make, in the server's words, and what would mend it."""
-
-    what: str
-    why: str
-    mend: str = ""
-
-
 class Choice(Facts):
     """How the backup was chosen: `named`, or by a way of `ops.drill.selection`; `seed` repeats a random choice."""
 
@@ -235,7 +301,6 @@ class Evidence(Document):
     phases: list[Phase]
     tables: list[TableComparison] = Field(default_factory=list)
     not_compared: list[str] = Field(default_factory=list)
-    skipped: list[SkippedObject] = Field(default_factory=list)
     tools: dict[str, str] = Field(default_factory=dict)
     runner: str = ""
     present: dict[str, str] = Field(default_factory=dict)
@@ -249,3 +314,17 @@ class Evidence(Document):
     def label(self) -> str:
         """The set, and the damage of a negative control."""
         return f"-{self.name}" + (f"-control-{self.damage}" if self.damage else "")
+
+    @property
+    def subject(self) -> str:
+        """The backup and its set."""
+        return f"{self.backup or 'no backup'} ({self.name})"
+
+    @property
+    def figures(self) -> str:
+        """Both objectives with their budgets."""
+        measured = " measured" if self.rto_seconds is not None else ""
+        return (
+            f"RTO {duration(self.rto_seconds)}{measured} (budget {duration(self.rto_budget_seconds)}), "
+            f"RPO {duration(self.rpo_seconds)} {self.rpo_basis} (budget {duration(self.rpo_budget_seconds)})"
+        )

@@ -6,34 +6,24 @@ The page is a view. The documents beside it are the evidence, and name the page 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.core.formatting import count, duration, size
+from ops.core.messages import say
 from ops.drill.checks import key_name
-from ops.drill.evidence import spanish
+from ops.drill.evidence.catalogue import Language, translate
 from ops.drill.evidence.document import Evidence, OtherDocument
 from ops.drill.evidence.trend import HEIGHT, WIDTH, Trend, trend
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 
 TEMPLATE, OTHER = "report.html.j2", "other.html.j2"
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
-
-
-class Language(StrEnum):
-    """A language of the page. The documents are in English always."""
-
-    EN = "en"
-    ES = "es"
-
-
-_TRANSLATE: dict[Language, Callable[[str], str]] = {Language.EN: str, Language.ES: spanish.translate}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +74,18 @@ def render(
         language: of everything but names, and what programs said.
         signer: the public key the documents are signed with.
     """
-    said = partial(duration, translate=_TRANSLATE[language])
     drills = [item for item in new if item.damage is None]
     controls = [_control(item) for item in new if item.damage is not None]
     right = all(item.verdict != "red" for item in drills) and all(control.caught for control in controls)
+    in_part = any(item.verdict == "in part" for item in drills)
     return _page(
         TEMPLATE,
         language,
-        verdict="green" if right else "red",
+        verdict=("in part" if in_part else "green") if right else "red",
         started_at=new[0].started_at,
         first=new[0],
         last=new[-1],
-        sections=[_section(item, [*earlier, *new], said) for item in drills],
+        sections=[_section(item, [*earlier, *new]) for item in drills],
         controls=controls,
         signer=key_name(signer) if signer else None,
         chart=(WIDTH, HEIGHT),
@@ -104,7 +94,7 @@ def render(
 
 def render_other(evidence: OtherDocument[Any], *, language: Language = Language.EN, signer: str | None = None) -> str:
     """Return the page of a drill of somebody else's backup; see `render`."""
-    total, said = _total(evidence), partial(duration, translate=_TRANSLATE[language])
+    total = _total(evidence)
     return _page(
         OTHER,
         language,
@@ -112,14 +102,13 @@ def render_other(evidence: OtherDocument[Any], *, language: Language = Language.
         started_at=evidence.started_at,
         evidence=evidence,
         share=share(evidence.rto_seconds, evidence.budget),
-        bars=bars(evidence, total, said),
-        ticks=ticks(total, said),
+        bars=bars(evidence, total),
+        ticks=ticks(total),
         signer=key_name(signer) if signer else None,
     )
 
 
 def _page(template: str, language: Language, **values: Any) -> str:
-    translate = _TRANSLATE[language]
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -127,25 +116,26 @@ def _page(template: str, language: Language, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    said = partial(duration, translate=translate)
-    templates.filters |= {"duration": said, "size": partial(_size, translate), "count": count, "t": translate}
+    local = partial(translate, language)
+    templates.filters |= {
+        "duration": lambda seconds: local(duration(cast("float | None", seconds))),
+        "size": lambda value: local(size(cast("int", value))),
+        "count": count,
+        "t": local,
+    }
     return templates.get_template(template).render(language=language.value, **values)
-
-
-def _size(translate: Callable[[str], str], value: int) -> str:
-    return translate(size(value))
 
 
 def _total(evidence: Evidence | OtherDocument[Any]) -> float:
     return max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
 
 
-def bars(evidence: Evidence | OtherDocument[Any], total: float, said: Callable[[float | None], str]) -> list[Bar]:
+def bars(evidence: Evidence | OtherDocument[Any], total: float) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
     return [
         Bar(
             name=phase.name,
-            took=said(phase.seconds),
+            took=duration(phase.seconds),
             left=round(phase.begin / total * 100, 2),
             width=round(phase.seconds / total * 100, 2),
         )
@@ -153,11 +143,11 @@ def bars(evidence: Evidence | OtherDocument[Any], total: float, said: Callable[[
     ]
 
 
-def ticks(total: float, said: Callable[[float | None], str]) -> list[tuple[float, str]]:
+def ticks(total: float) -> list[tuple[float, str]]:
     """Return (percent, text) of the time axis: three to six round steps."""
     step = next((step for step in _STEPS if total / step <= 5), total / 5)
     count_of = math.floor(total / step) + 1
-    return [(round(i * step / total * 100, 2), said(i * step)) for i in range(count_of)]
+    return [(round(i * step / total * 100, 2), duration(i * step)) for i in range(count_of)]
 
 
 def share(value: float | None, budget: int | None) -> float | None:
@@ -165,13 +155,13 @@ def share(value: float | None, budget: int | None) -> float | None:
     return None if value is None or budget is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
 
 
-def _section(evidence: Evidence, documents: Sequence[Evidence], said: Callable[[float | None], str]) -> Section:
+def _section(evidence: Evidence, documents: Sequence[Evidence]) -> Section:
     total = _total(evidence)
     trends = [trend(documents, evidence.name, goal) for goal in ("rto", "rpo")]
     return Section(
         evidence=evidence,
-        bars=bars(evidence, total, said),
-        ticks=ticks(total, said),
+        bars=bars(evidence, total),
+        ticks=ticks(total),
         rto_share=share(evidence.rto_seconds, evidence.rto_budget_seconds),
         rpo_share=share(evidence.rpo_seconds, evidence.rpo_budget_seconds),
         trends=[found for found in trends if found is not None],
@@ -186,5 +176,5 @@ def _control(evidence: Evidence) -> Control:
         damage=EXPLAINED[kind],
         check=CAUGHT_BY[kind],
         caught=check is not None,
-        answer=check.answer if check else "not seen",
+        answer=check.message if check else say("not seen"),
     )

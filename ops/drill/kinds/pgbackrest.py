@@ -16,6 +16,8 @@ from typing import ClassVar
 import psycopg
 
 from ops.core.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
+from ops.core.formatting import duration, size
+from ops.core.messages import Message, say
 from ops.drill.context import Asked
 from ops.drill.evidence.document import Phase, Questions
 from ops.drill.kinds.pgbackrest_evidence import QUESTIONS, BackrestEvidence, Recovered, RecoveredDatabase, answered
@@ -23,6 +25,7 @@ from ops.drill.scratch.pgbackrest import Place, exact_tool, running, scratch_pla
 from ops.pgbackrest import info
 from ops.pgbackrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, Report, as_account, as_error
 from ops.pgbackrest.info import Backup, Server, Stanza
+from ops.repository.freshness import Freshness
 from ops.sources.postgres.identity import identity
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
@@ -34,7 +37,7 @@ ROOM = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class BackrestDrill:
-    """What to drill. `at` None is the end of the archived WAL; `user` the server's superuser; budgets by their unit."""
+    """The drill's arguments. `at` None is the end of the archived WAL; `user` is the server's superuser."""
 
     pgbackrest: Pgbackrest
     stanza: str
@@ -65,13 +68,13 @@ def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: dat
 
     Raises:
         BackupNotFoundError: there is none.
-        OpsError: the time is still to come.
+        OpsError: the time is in the future.
     """
     known = info.counted(stanza, now, repository)
     if not known:
         raise BackupNotFoundError(f"stanza {stanza.name}: no backup that counts; run `ops backrest backup --type full`")
     if at is not None and at > now:
-        raise OpsError(f"--at {at:%Y-%m-%dT%H:%M:%SZ}: is still to come")
+        raise OpsError(f"--at {at:%Y-%m-%dT%H:%M:%SZ}: is in the future")
     fitting = [backup for backup in known if at is None or backup.stopped_at <= at]
     if not fitting:
         raise BackupNotFoundError(
@@ -87,7 +90,7 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
     Raises:
         BackupNotFoundError: nothing to drill, or nothing as old as that.
         ToolError: the programs of that major version are not here.
-        SpoolError: no room for the restore.
+        SpoolError: not enough free space for the restore.
         OpsError: pgBackRest could not be asked, or did not begin; see `ops.pgbackrest.driver`.
     """
     started, found = datetime.now(UTC), _Found()
@@ -96,7 +99,7 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
     server = _known_server(stanza, backup)
     found.tools = {"pgbackrest": job.pgbackrest.version(), "postgres": exact_tool("postgres", server.version).version}
     looked = info.freshness(stanza, job.max_age_hours, started)
-    found.add("backup", str(looked[0]), [str(item) for item in looked if not item.fresh])
+    found.add("backup", _age(looked[0]), [_age(item) for item in looked if not item.fresh])
     with scratch_place(job.pgbackrest, job.spool) as place:
         _room(place, backup)
         begun = time.monotonic()
@@ -106,7 +109,10 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
             found.rto = round(time.monotonic() - begun, 3)
             _time(job, found)
         folder = place.folder
-    found.add("clean", "both", [f"{folder}: is left; remove it"] if folder.exists() else None)
+    if folder.exists():
+        found.add("clean", say("folder not removed"), [say("{folder} was not removed; remove it", folder=str(folder))])
+    else:
+        found.add("clean", say("server stopped, folder removed"))
     checks = QUESTIONS.in_full(found.checks)
     return BackrestEvidence(
         verdict="green" if all(map(answered, checks)) else "red",
@@ -133,6 +139,24 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
         checks=checks,
         phases=found.phases,
     )
+
+
+def _age(found: Freshness) -> Message:
+    why = f" ({'; '.join(found.passed_over)})" if found.passed_over else ""
+    if found.age is None:
+        return say("{store} has no complete backup of {stanza}{why}", store=found.store, stanza=found.name, why=why)
+    return say(
+        "the newest complete backup of {stanza} in {store} is {age} old, budget {budget}{why}",
+        stanza=found.name,
+        store=found.store,
+        age=duration(found.age),
+        budget=duration(found.budget),
+        why=why,
+    )
+
+
+def _exact(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def _known_server(stanza: Stanza, backup: Backup) -> Server:
@@ -168,9 +192,9 @@ def _restore(job: BackrestDrill, backup: Backup, place: Place, found: _Found, re
     if done.returncode in NOT_OF_THE_BACKUP:
         raise as_error(done, "restore", job.stanza)
     if done.returncode:
-        found.add("restore", "no", [str(as_error(done, "restore", job.stanza))])
+        found.add("restore", say("pgBackRest restore failed"), [str(as_error(done, "restore", job.stanza))])
         return False
-    found.add("restore", f"{backup.label}, {backup.info.size >> 20} MiB")
+    found.add("restore", say("{backup}, {size}", backup=backup.label, size=size(backup.info.size)))
     return True
 
 
@@ -187,28 +211,36 @@ def _recover(job: BackrestDrill, server: Server, place: Place, found: _Found, re
                 report("reading all of it")
                 _look(job, server, place, endpoint, found)
     except (SourceError, psycopg.Error) as error:
-        where = "recovery" if open_since is None else "databases"
-        found.add(where, "no", [one_line(error)])
+        if open_since is None:
+            found.add("recovery", say("recovery failed"), [one_line(error)])
+        else:
+            found.add("databases", say("not every database could be read"), [one_line(error)])
 
 
 def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, found: _Found) -> None:
     with endpoint.connect() as connection:
         recovered = found.recovered = _recovered(connection, place)
         databases = [str(row[0]) for row in connection.execute(_DATABASES).fetchall()]
-    end = (
-        f", the last transaction of {recovered.last_transaction:%Y-%m-%d %H:%M:%S.%f} UTC"
-        if recovered.last_transaction
-        else ""
-    )
-    found.add("recovery", f"{recovered.ended}{end}")
+    ended, last = recovered.ended, recovered.last_transaction
+    if last is None:
+        found.add("recovery", say("recovery ended: {reason}", reason=ended))
+    else:
+        found.add("recovery", say("recovery ended: {reason}; last transaction {time}", reason=ended, time=_exact(last)))
     problems: list[str] = []
     if recovered.system != str(server.system):
-        problems.append(f"it is system {recovered.system}, the stanza's is {server.system}")
+        problems.append(
+            say("it is system {found}, the stanza's is {stanza}", found=recovered.system, stanza=str(server.system))
+        )
     if recovered.parent_timeline is None:
-        problems.append(f"timeline {recovered.timeline} has no parent: nothing was recovered")
+        problems.append(say("timeline {timeline} has no parent: nothing was recovered", timeline=recovered.timeline))
     found.add(
         "identity",
-        f"system {recovered.system}, timeline {recovered.timeline} from {recovered.parent_timeline}",
+        say(
+            "system {system}, timeline {timeline} from {parent}",
+            system=recovered.system,
+            timeline=recovered.timeline,
+            parent=str(recovered.parent_timeline),
+        ),
         problems,
     )
     _moment(job, recovered, found)
@@ -229,9 +261,16 @@ def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, 
             )
         )
     tables, rows = (sum(len(d.tables) for d in found.databases), sum(d.rows for d in found.databases))
-    found.add("databases", f"{len(found.databases)} databases, {tables} tables, each to its last row", unreadable)
-    nothing = ["no row in any table; say --may-be-empty if that is right"] if not (rows or job.may_be_empty) else []
-    found.add("rows", f"{rows} rows", nothing)
+    found.add(
+        "databases",
+        say(
+            "{databases} databases, {tables} tables, each read to its last row",
+            databases=len(found.databases),
+            tables=tables,
+        ),
+        unreadable,
+    )
+    found.add_rows(rows, may_be_empty=job.may_be_empty)
     _amcheck(job, server, endpoint, found)
 
 
@@ -257,11 +296,11 @@ def _recovered(connection: Connection, place: Place) -> Recovered:
 
 def _moment(job: BackrestDrill, recovered: Recovered, found: _Found) -> None:
     if job.at is None:
-        found.skip("moment", "the latest was asked for")
+        found.skip("moment", say("the latest was asked for"))
         return
     last = recovered.last_transaction
-    late = [f"a transaction of {last:%Y-%m-%d %H:%M:%S.%f} UTC is in it"] if last and last > job.at else None
-    found.add("moment", f"nothing after {job.at:%Y-%m-%d %H:%M:%S.%f} UTC", late)
+    late = [say("it contains a transaction of {time}", time=_exact(last))] if last and last > job.at else None
+    found.add("moment", say("nothing after {time}", time=_exact(job.at)), late)
 
 
 def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Found) -> None:
@@ -273,7 +312,13 @@ def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Fou
     with endpoint.connect() as connection:
         known = connection.execute("SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck'").fetchone()
     if known is None:
-        found.skip("amcheck", f"the extension is not installed here: apt-get install postgresql-contrib-{tool.major}")
+        found.skip(
+            "amcheck",
+            say(
+                "the extension is not installed here: {command}",
+                command=f"apt-get install postgresql-contrib-{tool.major}",
+            ),
+        )
         return
     options = ["--all", "--install-missing", "--heapallindexed", "--no-password"]
     done = as_account(
@@ -283,14 +328,14 @@ def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Fou
     said = [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     found.add(
         "amcheck",
-        f"pg_amcheck {tool.version}, every heap and index",
-        (said[:5] or [f"exit {done.returncode}"]) if done.returncode else None,
+        say("pg_amcheck {version}, every heap and index", version=tool.version),
+        (said[:5] or [say("exit {code}", code=done.returncode)]) if done.returncode else None,
     )
 
 
 def _time(job: BackrestDrill, found: _Found) -> None:
     if job.rto_minutes is None or found.rto is None:
-        found.skip("time", "no budget was given")
+        found.skip("time", say("no budget was given"))
         return
-    answer = f"{found.rto:.0f} s, budget {job.rto_minutes * 60} s"
+    answer = say("{seconds:.0f} s, budget {budget} s", seconds=found.rto, budget=job.rto_minutes * 60)
     found.add("time", answer, [answer] if found.rto > job.rto_minutes * 60 else None)

@@ -7,22 +7,23 @@ from typing import Literal
 
 from pydantic import Field
 
-from ops.core.formatting import size, utc
+from ops.core.formatting import duration, size, utc
+from ops.core.messages import say
 from ops.drill.evidence.document import Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Status, Verdict
 
 PROVES = "pgBackRest's backup and its WAL, restored by pgBackRest into a scratch server and read to the last row"
 
 QUESTIONS = Questions(
-    backup="Is there a backup that counts, young enough?",
-    restore="Did pgBackRest give every file back, with its checksum?",
-    recovery="Did the server replay its WAL to the end that was asked for, and open?",
-    identity="Is it the server of the stanza, on a timeline of its own?",
-    moment="Is nothing in it later than the asked time?",
-    databases="Is every database readable to the last row?",
-    rows="Is there anything in it at all?",
+    backup="Is there a valid backup within the age budget?",
+    restore="Did pgBackRest restore every file with its checksum?",
+    recovery="Did the server replay its WAL to the requested end, and open?",
+    identity="Is it the stanza's server, on a new timeline?",
+    moment="Does it contain nothing later than the requested time?",
+    databases="Is every database readable to its last row?",
+    rows="Does it contain any rows?",
     amcheck="Does pg_amcheck find heap and B-tree indexes in order?",
-    time="Was it back within the budget?",
-    clean="Is the scratch server stopped and its folder gone?",
+    time="Was it restored within the recovery time objective (RTO)?",
+    clean="Is the scratch server stopped and its folder removed?",
 )
 MAY_BE_SKIPPED = frozenset({"moment", "amcheck", "time"})
 """What is asked only where there is something to ask: a time, the program, a budget."""
@@ -85,7 +86,17 @@ class BackrestEvidence(OtherDocument[RecoveredDatabase]):
     @property
     def title(self) -> str:
         """Whose backup it was, in a few words."""
-        return f"Drill of pgBackRest's backup: {self.stanza}"
+        return say("Drill of pgBackRest's backup: {stanza}", stanza=self.stanza)
+
+    @property
+    def subject(self) -> str:
+        """The backup and its stanza."""
+        return f"{self.backup} of {self.stanza}"
+
+    @property
+    def figures(self) -> str:
+        """Rows and time, and what they prove."""
+        return f"{self.rows} rows, RTO {duration(self.rto_seconds)}; proves {self.proves}"
 
     @property
     def budget(self) -> int | None:
@@ -97,10 +108,17 @@ class BackrestEvidence(OtherDocument[RecoveredDatabase]):
         """What a person asks about the backup and the copy, by its name."""
         last = self.recovered.last_transaction if self.recovered else None
         return {
-            "backup": f"{self.backup} ({self.backup_type}), repository {self.repository}",
+            "backup": say(
+                "{backup} ({type}), repository {repository}",
+                backup=self.backup,
+                type=self.backup_type,
+                repository=self.repository,
+            ),
             "ended at": utc(self.backup_stopped_at),
-            "size": size(self.size) + (f", {size(self.stored)} stored" if self.stored is not None else ""),
-            "asked for": utc(self.asked_for) if self.asked_for else "the latest",
+            "size": size(self.size)
+            if self.stored is None
+            else say("{size}, {stored} stored", size=size(self.size), stored=size(self.stored)),
+            "asked for": utc(self.asked_for) if self.asked_for else say("the latest"),
             "last transaction": utc(last) if last else "-",
             "server": self.server_version,
             **self.tools,
@@ -108,5 +126,5 @@ class BackrestEvidence(OtherDocument[RecoveredDatabase]):
 
 
 def answered(check: Check) -> bool:
-    """Say whether a check keeps a drill green."""
+    """Return True if a check keeps a drill green."""
     return check.status is Status.PASSED or (check.status is Status.SKIPPED and check.name in MAY_BE_SKIPPED)

@@ -16,6 +16,7 @@ from typing import ClassVar
 import psycopg
 
 from ops.core.errors import CloudError, OpsError, SourceError, SshError
+from ops.core.messages import say
 from ops.core.signals import held_back
 from ops.drill.context import Asked
 from ops.drill.evidence.document import Questions, Status
@@ -133,10 +134,13 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
             patience = Patience(seconds=job.wait_minutes * 60, pause=job.pause)
             fork, seen = forks.wait_online(job.cloud, found.fork, patience, report)
         if fork is None:
-            found.add("online", seen, [seen])
+            found.add("online", say("the fork did not come online"), [seen])
         else:
             found.fork_seconds = round(time.monotonic() - begun, 3)
-            found.add("online", f"{found.fork_seconds:.0f} s, at most {job.wait_minutes} min")
+            found.add(
+                "online",
+                say("{seconds:.0f} s, at most {minutes} min", seconds=found.fork_seconds, minutes=job.wait_minutes),
+            )
             _look(job, planned, fork, found, report)
             if found.databases:
                 found.rto_seconds = round(time.monotonic() - begun, 3)
@@ -146,7 +150,7 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
                 report(f"destroying {planned.name}")
                 patience = Patience(seconds=DESTROY_SECONDS, pause=job.pause)
                 gone = forks.destroy_fork(job.cloud, planned.live, planned.name, found.fork, patience)
-                found.add("clean", "destroyed" if gone else "there was none")
+                found.add("clean", say("fork destroyed") if gone else say("no fork was made"))
                 forks.forget_tag(job.cloud)
     return _evidence(job, planned, found, started)
 
@@ -155,14 +159,19 @@ def _check_points(job: ForkDrill, planned: Plan, found: _Found, now: datetime) -
     newest = planned.points[-1].created_at
     budget = job.stack.outputs.backup.max_age_hours
     hours = (now - newest).total_seconds() / 3600
-    answer = f"{len(planned.points)}, the newest {hours:.1f} h old, budget {budget} h"
+    answer = say(
+        "{count} restore points, the newest {hours:.1f} h old, budget {budget} h",
+        count=len(planned.points),
+        hours=hours,
+        budget=budget,
+    )
     found.add("points", answer, [answer] if hours > budget else None)
 
 
 def _look(job: ForkDrill, planned: Plan, fork: Cluster, found: _Found, report: Report) -> None:
     """Ask the fork everything. That it cannot be asked is an answer too, unless it is live that does not answer."""
     strangers = forks.close_to(job.cloud, fork.id, planned.droplets)
-    found.add("closed", f"to droplet {', '.join(planned.droplets)} alone", strangers)
+    found.add("closed", say("only droplet {droplets}", droplets=", ".join(planned.droplets)), strangers)
     with ExitStack() as opened:
         live = opened.enter_context(job.open_live(job.stack))
         try:
@@ -174,7 +183,7 @@ def _look(job: ForkDrill, planned: Plan, fork: Cluster, found: _Found, report: R
                 if _check_identity(live[0], copy[0], found):
                     _check_databases(job, live, copy, found)
         except (CloudError, SourceError, SshError, psycopg.Error) as error:
-            found.add("databases", "they could not all be asked", [one_line(error)])
+            found.add("databases", say("not every database could be read"), [one_line(error)])
 
 
 def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
@@ -188,19 +197,30 @@ def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
     )
     problems: list[str] = []
     if same:
-        problems.append("it is the live server itself: a lock that was taken there is seen here")
+        problems.append(say("it is the live server itself: a lock taken there is seen here"))
     elif fork.system != source.system:
-        problems.append(f"it is another system ({fork.system}) than the live one ({source.system})")
+        problems.append(
+            say("it is another system ({found}) than the live one ({live})", found=fork.system, live=source.system)
+        )
     elif fork.timeline == 1:
-        problems.append("it is on timeline 1: it was not recovered from a backup")
-    found.add("identity", f"system {fork.system}, timeline {fork.timeline}, live on {source.timeline}", problems)
+        problems.append(say("it is on timeline 1: it was not recovered from a backup"))
+    found.add(
+        "identity",
+        say(
+            "system {system}, timeline {timeline}, live on timeline {live}",
+            system=fork.system,
+            timeline=fork.timeline,
+            live=source.timeline,
+        ),
+        problems,
+    )
     return not problems
 
 
 def _check_databases(
     job: ForkDrill, live: tuple[Endpoint, Endpoint], copy: tuple[Endpoint, Endpoint], found: _Found
 ) -> None:
-    """Read every database to its last row, and hold its shape against the live one."""
+    """Read every database to its last row, and compare its schema with the live one."""
     assert job.stack.outputs.database is not None  # noqa: S101  # `live_cluster` refused such a stack
     absent: list[str] = []
     unsound: list[str] = []
@@ -214,18 +234,29 @@ def _check_databases(
         unsound += [f"{name}: {problem}" for problem in bad]
     tables = sum(len(database.tables) for database in found.databases)
     rows = sum(database.rows for database in found.databases)
-    found.add("databases", f"{len(found.databases)} databases, {tables} tables, each read to its last row", absent)
+    found.add(
+        "databases",
+        say(
+            "{databases} databases, {tables} tables, each read to its last row",
+            databases=len(found.databases),
+            tables=tables,
+        ),
+        absent,
+    )
     if not found.databases:
         return
     changed = [f"{each.database}: {problem}" for each in found.databases for problem in each.schema_differences]
     accepted = job.schema_may_differ and changed
-    answer = (
-        f"{len(changed)} differ, as was said" if accepted else ("the same" if not changed else f"{len(changed)} differ")
-    )
+    if accepted:
+        answer = say("{count} differences (allowed by --schema-may-differ)", count=len(changed))
+    else:
+        answer = say("{count} differences", count=len(changed)) if changed else say("no differences")
     found.add("schema", answer, [] if accepted else changed)
-    nothing = ["no row in any table; say --may-be-empty if that is right"] if not (rows or job.may_be_empty) else []
-    found.add("rows", f"{rows} rows", nothing)
-    found.add("integrity", "all of them", unsound)
+    found.add_rows(rows, may_be_empty=job.may_be_empty)
+    valid = say("all constraints and indexes are valid")
+    found.add(
+        "integrity", say("{count} invalid constraints or indexes", count=len(unsound)) if unsound else valid, unsound
+    )
 
 
 def _read(

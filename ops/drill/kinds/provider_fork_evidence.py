@@ -8,18 +8,19 @@ from typing import Literal
 from pydantic import Field
 
 from ops.core.formatting import duration, utc
+from ops.core.messages import say
 from ops.drill.evidence.document import Check, DatabaseFacts, Facts, OtherDocument, Phase, Questions, Verdict
 
 PROVES = "the provider's own backup of the cluster, restored by the provider; not a backup of ours"
 
 QUESTIONS = Questions(
-    points="Does the provider list restore points, the newest one young enough?",
-    online="Did the provider make a cluster of it in time?",
-    closed="May only the stack's own droplets reach it?",
-    identity="Is it the data of this very cluster, recovered into another server?",
+    points="Does the provider list restore points, the newest within the age budget?",
+    online="Did the provider make a cluster from it in time?",
+    closed="Can only the stack's own droplets reach it?",
+    identity="Is it this cluster's data, recovered into another server?",
     databases="Is every database of the stack in it, readable to the last row?",
-    schema="Are tables, columns, constraints and indexes those of the live databases?",
-    rows="Is there anything in it at all?",
+    schema="Are its tables, columns, constraints and indexes those of the live databases?",
+    rows="Does it contain any rows?",
     integrity="Are all constraints validated and all indexes valid, as in the live databases?",
     clean="Is the fork destroyed?",
 )
@@ -82,7 +83,20 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
     @property
     def title(self) -> str:
         """Whose backup it was, in a few words."""
-        return f"Drill of the provider's backup: {self.project} {self.environment}"
+        return say("Drill of the provider's backup: {stack}", stack=f"{self.project} {self.environment}")
+
+    @property
+    def subject(self) -> str:
+        """The cluster whose backup it is."""
+        return f"the provider's backup of {self.cluster_name}"
+
+    @property
+    def figures(self) -> str:
+        """The moment, rows and time, and what they prove."""
+        return (
+            f"as of {utc(self.asked_for)}: online after {duration(self.fork_seconds)}, {self.rows} rows; "
+            f"proves {self.proves}"
+        )
 
     @property
     def facts(self) -> dict[str, str]:
@@ -90,10 +104,16 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
         return {
             "cluster": f"{self.cluster_name}, {self.region}",
             "data of": utc(self.asked_for),
-            "newest restore point": f"{utc(self.newest_restore_point)}, budget {self.newest_budget_hours} h",
+            "newest restore point": say(
+                "{time}, budget {hours} h", time=utc(self.newest_restore_point), hours=self.newest_budget_hours
+            ),
             "oldest restore point": utc(self.first_restore_point),
             "server": self.server_version or "-",
             "fork": self.fork_name,
             "online after": duration(self.fork_seconds),
-            "cost": f"at most {self.cost_at_most:.2f} US dollars, limit {self.cost_limit:.2f}",
+            "cost": say(
+                "at most {cost:.2f} US dollars, limit {limit:.2f} US dollars",
+                cost=self.cost_at_most,
+                limit=self.cost_limit,
+            ),
         }

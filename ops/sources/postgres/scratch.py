@@ -14,6 +14,7 @@ import psycopg
 
 from ops.core.errors import SpoolError
 from ops.core.files import reports_full_disk
+from ops.core.messages import say
 from ops.core.progress import Meter
 from ops.core.workdir import full
 from ops.repository.records import PostgresRecord
@@ -56,7 +57,11 @@ class ScratchDatabase(DatabaseTarget):
         with self.server.connect() as connection:
             row = connection.execute("SHOW cluster_name").fetchone()
         found, expected = str(row[0]) if row else "", f"ancla-{self.nonce}"
-        wrong = [f"found {found}, expected {expected}: nothing was restored into it"] if found != expected else []
+        wrong: list[str] = (
+            [say("found {found}, expected {expected}: nothing was restored into it", found=found, expected=expected)]
+            if found != expected
+            else []
+        )
         return found, wrong
 
     @property
@@ -100,7 +105,12 @@ class ScratchDatabase(DatabaseTarget):
             tables=(record.tables, found.tables),
             invalid=[problem for problem in found.unsound if problem not in known],
             restored=f"pg_restore {pg_restore.version}",
-            compared=f"{len(record.tables)} tables, {record.rows} rows, {len(record.sequences)} sequences",
+            compared=say(
+                "{tables} tables, {rows} rows, {sequences} sequences",
+                tables=len(record.tables),
+                rows=record.rows,
+                sequences=len(record.sequences),
+            ),
             tools={
                 "scratch server": found.server_version,
                 "source server": record.server_version,
