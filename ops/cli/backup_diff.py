@@ -11,7 +11,7 @@ from ops.core import console
 from ops.core.errors import StackError
 from ops.core.workdir import private_folder
 from ops.repository import catalog
-from ops.repository.age import read_identities, refuse_closed
+from ops.repository.age import read_identities, require_identity
 from ops.repository.download import Identities
 from ops.repository.incremental import pieces
 from ops.repository.manifest import Manifest
@@ -41,7 +41,7 @@ def diff_command(
     identities = read_identities(identity) if identity else ()
     left, right = (catalog.find(place, name, backup) for backup in (old, new))
     for manifest in (left, right):
-        refuse_closed(manifest.recipients, identities, manifest.id, plan=True)
+        require_identity(manifest.recipients, identities, manifest.id, plan=True)
         if (signer := loaded.outputs.backup.signer) is not None and not manifest.signed_by(signer):
             console.step(
                 f"{manifest.id}: this environment's key has not signed it: somebody else may have put it there"

@@ -41,7 +41,7 @@ def read_identities(path: Path) -> tuple[x25519.Identity, ...]:
         raise KeyProblemError(f"{path}: contains no age identity: it is not text; give --identity FILE") from None
 
 
-def refuse_closed(
+def require_identity(
     recipients: Sequence[str], identities: Sequence[x25519.Identity], what: str, *, plan: bool = False
 ) -> None:
     """Raise unless one of `identities` can decrypt a backup encrypted for `recipients`.
