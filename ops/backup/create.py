@@ -21,7 +21,7 @@ from ops.repository.incremental import missing
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, time_of
 from ops.repository.records import AnyRecord
 from ops.repository.stores.base import Store
-from ops.repository.upload import Destination, Outgoing
+from ops.repository.upload import Destination, UploadPipeline
 from ops.sources.base import Source
 
 ORPHAN_HOURS = 24
@@ -94,7 +94,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
             spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder,
             meter(f"backing up {job.name}", estimate, about=True) as advance,
         ):
-            outgoing = Outgoing(
+            outgoing = UploadPipeline(
                 destinations, prefix, recipients=job.recipients, level=job.level, largest=largest, advance=advance
             )
             try:

@@ -52,7 +52,7 @@ class Destination:
             self.error = self.error or error
 
 
-class Outgoing:
+class UploadPipeline:
     """Accepts the files of one dump (see `ops.sources.base.Outbox`); stores each under `prefix` in every destination.
 
     Args:
@@ -215,7 +215,7 @@ class Outgoing:
 class _Writer:
     """Writes one object to every store: the written bytes are split into equal parts."""
 
-    def __init__(self, outgoing: Outgoing, key: str) -> None:
+    def __init__(self, outgoing: UploadPipeline, key: str) -> None:
         self._outgoing, self._key = outgoing, key
         self._uploads: dict[int, Upload] = {}
         self._blocks: list[bytes | memoryview] = []

@@ -18,7 +18,7 @@ from ops.repository.download import Fetcher
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.folder import FolderStore
 from ops.repository.tail_reader import Growing
-from ops.repository.upload import MIB, PART_SIZE, Destination, Outgoing, part_size
+from ops.repository.upload import MIB, PART_SIZE, Destination, UploadPipeline, part_size
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
 
@@ -33,7 +33,7 @@ def identity(tmp_path):
 
 def outgoing(*stores, recipients=(), largest=0):
     destinations = [Destination(store=store) for store in stores]
-    return Outgoing(destinations, PREFIX, recipients=recipients, level=1, largest=largest)
+    return UploadPipeline(destinations, PREFIX, recipients=recipients, level=1, largest=largest)
 
 
 def eventually(condition):
@@ -247,7 +247,7 @@ def test_the_error_of_a_destination_is_its_first_and_the_others_go_on(tmp_path):
     path = tmp_path / "1.dat"
     path.write_bytes(os.urandom(5 * PART_SIZE))
     destinations = [Destination(store=bad), Destination(store=good)]
-    out = Outgoing(destinations, PREFIX, recipients=(), level=1, largest=0)
+    out = UploadPipeline(destinations, PREFIX, recipients=(), level=1, largest=0)
     (record,) = out.settle({path: ""})
     assert stored(good) == record.size
     assert destinations[1].error is None
