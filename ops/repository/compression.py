@@ -7,7 +7,7 @@ import threading
 
 import zstandard
 
-from ops.repository.tail_reader import BLOCK, Growing
+from ops.repository.tail_reader import BLOCK, TailReader
 
 HIGH_LEVEL = 10
 
@@ -23,7 +23,7 @@ class CompressingReader:
     time of one long frame, for as many bytes. High levels gain from a long window, so their blocks are larger.
     """
 
-    def __init__(self, stream: Growing, level: int) -> None:
+    def __init__(self, stream: TailReader, level: int) -> None:
         self._stream, self._block = stream, BLOCK if level < HIGH_LEVEL else HIGH_BLOCK
         self._compressor = _compressor(level)
         self._digest, self._frame, self._ended = hashlib.sha256(), memoryview(b""), False

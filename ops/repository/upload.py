@@ -26,7 +26,7 @@ from ops.repository.age import parse_recipients
 from ops.repository.compression import CompressingReader
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store, Upload
-from ops.repository.tail_reader import BLOCK, CancelledError, Growing
+from ops.repository.tail_reader import BLOCK, CancelledError, TailReader
 
 MIB = 1 << 20
 PART_SIZE = 8 * MIB
@@ -145,7 +145,7 @@ class UploadPipeline:
 
     def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
-        with Growing(path, whole, self._cancelled, self._advance) as file:
+        with TailReader(path, whole, self._cancelled, self._advance) as file:
             reader = CompressingReader(file, self._level)
             writer = _Writer(self, self._prefix + key)
             try:

@@ -17,7 +17,7 @@ from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.repository.download import Fetcher
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.folder import FolderStore
-from ops.repository.tail_reader import Growing
+from ops.repository.tail_reader import TailReader
 from ops.repository.upload import MIB, PART_SIZE, Destination, UploadPipeline, part_size
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
@@ -113,7 +113,7 @@ def test_a_file_that_shrinks_under_the_reader_is_an_error(tmp_path, folder):
     path, whole, cancelled = tmp_path / "1.dat", threading.Event(), threading.Event()
     path.write_bytes(b"x" * 100)
     whole.set()
-    with Growing(path, whole, cancelled) as file:
+    with TailReader(path, whole, cancelled) as file:
         assert len(file.read()) == 100
         os.truncate(path, 50)
         with pytest.raises(SpoolError, match="100 bytes were read, but the file has 50"):
