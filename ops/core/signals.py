@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def held_back(report: Callable[[str], None], what: str) -> Generator[None]:
+def defer_interrupts(report: Callable[[str], None], what: str) -> Generator[None]:
     """Defer SIGINT and SIGTERM until the block has ended, then raise one KeyboardInterrupt for them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are delivered to the main thread only
