@@ -28,7 +28,7 @@ from ops.repository.tail_reader import CancelledError
 from ops.sources.base import Pour
 from ops.sources.postgres.catalog_queries import full_name, plain_name, unquoted
 from ops.sources.postgres.mending import stops_everything
-from ops.sources.postgres.tools import Connection, Endpoint, Tool, dying_with_us, one_line, script, timeouts
+from ops.sources.postgres.tools import Connection, Endpoint, Tool, one_line, script, timeouts, with_parent_death_signal
 
 plain = plain_name
 
@@ -118,7 +118,7 @@ def _script_of(tool: Tool, archive: Path, line: str, variables: Mapping[str, str
     with private_folder() as temporary:
         chosen = temporary / "list"
         chosen.write_text(f"{line}\n")
-        command = [*dying_with_us(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
+        command = [*with_parent_death_signal(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
         with subprocess.Popen(
             command, env=dict(variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         ) as process:

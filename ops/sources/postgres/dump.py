@@ -21,7 +21,7 @@ from ops.core.workdir import full
 from ops.repository.records import LISTING, STREAM_FILE
 from ops.sources.base import Outbox
 from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
-from ops.sources.postgres.tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
+from ops.sources.postgres.tools import Endpoint, Tool, find_tool, run_tool, tool_message, with_parent_death_signal
 
 TICK_SECONDS = 0.1
 HELD = 64
@@ -256,7 +256,7 @@ def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
 
 def _start(command: list[str], variables: Mapping[str, str], stdout: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*dying_with_us(), *command],
+        [*with_parent_death_signal(), *command],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=stdout,

@@ -252,7 +252,7 @@ def run_tool(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; the caller reads `returncode` and `stderr`."""
     return subprocess.run(
-        [*dying_with_us(), tool.path, *arguments],
+        [*with_parent_death_signal(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         input=stdin,
         capture_output=True,
@@ -268,7 +268,7 @@ def watch_tool(
     """Run a program to its end as `run_tool` does, and pass on each line of its stderr as it is written."""
     lines: list[str] = []
     with subprocess.Popen(
-        [*dying_with_us(), tool.path, *arguments],
+        [*with_parent_death_signal(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -286,7 +286,7 @@ def watch_tool(
     return subprocess.CompletedProcess(process.args, process.returncode, "", "".join(lines))
 
 
-def dying_with_us() -> list[str]:
+def with_parent_death_signal() -> list[str]:
     """Return a command prefix that terminates the program if we are killed: on TERM it cancels its queries."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
