@@ -34,7 +34,7 @@ from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob
 from ops.drill.selection import Pick, choose
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import controlled, drilled, not_held
+from ops.monitoring.recorder import controlled, drill_not_run, drilled
 from ops.repository import catalog
 from ops.repository.stores.base import Store
 from ops.sources.postgres.canary import TABLE, write_canary
@@ -220,7 +220,7 @@ class _Session:
         Raises:
             StoreUnreachableError: the store does not answer, and there is nothing to write down.
         """
-        not_held(self.stack, [name], error)
+        drill_not_run(self.stack, [name], error)
         if isinstance(error, StoreUnreachableError) and not self.made:
             raise error
         self.note(f"{name}: no drill: {error}")
@@ -268,7 +268,7 @@ def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
     try:
         yield
     except OpsError as error:
-        not_held(stack, names, error)
+        drill_not_run(stack, names, error)
         raise
 
 

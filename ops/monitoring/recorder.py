@@ -63,7 +63,7 @@ def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial:
             watch.wrong(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
 
 
-def not_held(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
+def drill_not_run(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
     """Record why drills could not run: the state of those backups is then unknown."""
     with watching(stack) as watch:
         for name in names:
