@@ -34,7 +34,7 @@ from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob
 from ops.drill.selection import Pick, choose
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import controlled, drill_not_run, drilled
+from ops.monitoring.recorder import drill_not_run, drilled, record_controls
 from ops.repository import catalog
 from ops.repository.stores.base import Store
 from ops.sources.postgres.canary import TABLE, write_canary
@@ -210,7 +210,7 @@ class _Session:
                 made = drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
                 for control in made:
                     self._add(control)
-                controlled(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
+                record_controls(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
         except OpsError as error:
             self.failed(job.name, error)
 

@@ -70,7 +70,7 @@ def drill_not_run(stack: LoadedStack, names: Iterable[str], error: OpsError) -> 
             watch.wrong(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
 
 
-def controlled(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
+def record_controls(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
     """Record the negative controls of a drill; `unseen` are those that did not turn red."""
     with watching(stack) as watch:
         if unseen:
