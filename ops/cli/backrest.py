@@ -24,7 +24,7 @@ from ops.drill.evidence.document import EVIDENCE
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import judged
+from ops.monitoring.recorder import alert_on_error
 from ops.pgbackrest import driver, info
 from ops.pgbackrest.report import Answer, NewBackup, StanzaReport
 from ops.pgbackrest.target import Target, target
@@ -223,7 +223,9 @@ def backrest_drill(
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
     if not report_only:
         ready(evidence)
-    with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
+    with alert_on_error(
+        chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"
+    ):
         if chosen.here:
             job = pgbackrest.BackrestDrill(
                 pgbackrest=driver.find(config),

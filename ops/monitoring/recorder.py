@@ -81,7 +81,9 @@ def record_controls(stack: LoadedStack, name: str, unseen: Sequence[str]) -> Non
 
 
 @contextmanager
-def judged(stack: LoadedStack | None, key: str, what: str, runbook: str, *, whole: bool = True) -> Generator[None]:
+def alert_on_error(
+    stack: LoadedStack | None, key: str, what: str, runbook: str, *, whole: bool = True
+) -> Generator[None]:
     """Alert on an error of other work, and clear that alert if there is none.
 
     Args:

@@ -300,7 +300,7 @@ def test_only_the_workstation_that_asked_keeps_the_evidence_of_a_drill(droplet, 
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setattr(backrest, "load_stack", lambda *given: droplet.stack)
     monkeypatch.setattr(backrest, "target", lambda stack, stanza: targets.Target(stanza="main", stack=stack))
-    monkeypatch.setattr(backrest, "judged", lambda *given: nullcontext())
+    monkeypatch.setattr(backrest, "alert_on_error", lambda *given: nullcontext())
     droplet.stack.outputs = SimpleNamespace(
         backup=SimpleNamespace(max_age_hours=26, rto_minutes=5, signers=()), environment="staging"
     )
