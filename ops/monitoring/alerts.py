@@ -42,7 +42,7 @@ class Watch:
     now: datetime
     raised: list[str] = field(default_factory=list[str])
 
-    def wrong(self, key: str, text: str, runbook: str) -> None:
+    def raise_alert(self, key: str, text: str, runbook: str) -> None:
         """Raise an alert. `key` names its subject, such as `backup/app`."""
         assert runbook in RUNBOOKS, runbook  # noqa: S101  # a name that is written in this code
         text = redacted(" ".join(text.split()), self.stack.secrets)
@@ -57,20 +57,20 @@ class Watch:
         self.state.over.pop(key, None)
         self.raised.append(key)
 
-    def fine(self, *keys: str) -> None:
+    def clear(self, *keys: str) -> None:
         """Clear the alerts."""
         for key in keys:
             gone = self.state.alerts.pop(key, None)
             if gone is not None and gone.told_at is not None:  # no recovery message for an alert that was never sent
                 self.state.over[key] = gone
 
-    def forget(self, prefix: str, kept: Iterable[str]) -> None:
+    def drop(self, prefix: str, kept: Iterable[str]) -> None:
         """Drop alerts whose subject the stack no longer has: no later run would clear them."""
         known = {prefix + name for name in kept}
         for key in [key for key in self.state.alerts if key.startswith(prefix) and key not in known]:
             del self.state.alerts[key]
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Send new, repeated and recovered alerts, in at most two messages."""
         where = f"{self.stack.outputs.project} {self.stack.outputs.environment}"
         due = [self.state.alerts[key] for key in dict.fromkeys(self.raised)]
@@ -102,7 +102,7 @@ def watching(
         watch = Watch(stack=stack, state=state, now=clock())
         yield watch
         if unattended(stack):
-            watch.tell()
+            watch.notify()
         write_metrics(stack, state, metrics)
 
 

@@ -56,18 +56,18 @@ def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial:
             rpo_seconds=evidence.rpo_seconds,
         )
         if green:
-            watch.fine(f"drill/{name}")
+            watch.clear(f"drill/{name}")
         else:
             lacking = "; ".join(each.what for each in evidence.skipped)
             what = evidence.summary() if evidence.verdict == "red" else f"without {lacking}"
-            watch.wrong(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
+            watch.raise_alert(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
 
 
 def drill_not_run(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
     """Record why drills could not run: the state of those backups is then unknown."""
     with watching(stack) as watch:
         for name in names:
-            watch.wrong(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
+            watch.raise_alert(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
 
 
 def record_controls(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
@@ -75,9 +75,9 @@ def record_controls(stack: LoadedStack, name: str, unseen: Sequence[str]) -> Non
     with watching(stack) as watch:
         if unseen:
             text = f"drills of {name} prove nothing, because damage was not detected: {', '.join(unseen)}"
-            watch.wrong(f"control/{name}", text, "drill-red")
+            watch.raise_alert(f"control/{name}", text, "drill-red")
         else:
-            watch.fine(f"control/{name}")
+            watch.clear(f"control/{name}")
 
 
 @contextmanager
@@ -98,20 +98,20 @@ def alert_on_error(
     except OpsError as error:
         if stack is not None:
             with watching(stack) as watch:
-                watch.wrong(key, f"{what}: {error}", _runbook(error, runbook))
+                watch.raise_alert(key, f"{what}: {error}", _runbook(error, runbook))
         raise
     if stack is not None and whole:
         with watching(stack) as watch:
-            watch.fine(key)
+            watch.clear(key)
 
 
 def evidence_checked(stack: LoadedStack, problem: str | None) -> None:
     """Record whether the evidence of drills verifies; `problem` describes a failure in one line."""
     with watching(stack) as watch:
         if problem is None:
-            watch.fine("evidence")
+            watch.clear("evidence")
         else:
-            watch.wrong("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
+            watch.raise_alert("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
 
 
 def _runbook(error: BaseException, otherwise: str) -> str:
@@ -142,22 +142,22 @@ def _note(stack: LoadedStack, made: Sequence[dict[str, Any]], failed: dict[str, 
                 rows=item["rows"],
                 failures=known.failures if known else 0,
             )
-            watch.fine(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
+            watch.clear(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
         for name, error in failed.items():
             if isinstance(error, BusyError):  # the running one records its result
                 watch.state.busy_at = watch.now
                 continue
             watch.state.sets.setdefault(name, SetState()).failures += 1
             text = f"no backup of {name} was made: {_reason(error)}"
-            watch.wrong(f"backup/{name}", text, _runbook(error, "backup-failed"))
+            watch.raise_alert(f"backup/{name}", text, _runbook(error, "backup-failed"))
         if not failed:
-            watch.fine(f"unit/{BACKUP_UNIT}")
+            watch.clear(f"unit/{BACKUP_UNIT}")
 
 
 def _forget_the_gone(watch: Watch, names: list[str]) -> None:
     """Drop alerts and figures of sets that the stack no longer has."""
     for prefix in ("backup/", "drill/", "control/"):
-        watch.forget(prefix, names)
+        watch.drop(prefix, names)
     state = watch.state
     state.sets = {name: item for name, item in state.sets.items() if name in names}
     state.drills = {name: item for name, item in state.drills.items() if name in names}

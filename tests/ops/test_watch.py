@@ -119,9 +119,9 @@ def succeeds(stack, name=None, *made):
 def at(stack, moment, text=None, runbook="backup-missing"):
     with watching(stack, clock=lambda: moment) as watch:
         if text is None:
-            watch.fine("fresh/notes")
+            watch.clear("fresh/notes")
         else:
-            watch.wrong("fresh/notes", text, runbook)
+            watch.raise_alert("fresh/notes", text, runbook)
 
 
 def test_the_first_failure_is_told_and_the_recovery_and_nothing_between(receiver):
