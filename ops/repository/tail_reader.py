@@ -20,7 +20,7 @@ class CancelledError(Exception):
     """The work was cancelled because another part of it failed."""
 
 
-class Growing:
+class TailReader:
     """Reads a growing file; `whole` is set once the file is complete.
 
     A pipe, too, ends only then, not when its writer closes it: a writer that died closes its end as well. `advance` is
