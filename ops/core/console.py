@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ops.core.errors import OpsError
-from ops.core.progress import Advance
+from ops.core.progress import OnBytes
 
 SECONDS_BETWEEN_LINES = 5
 """Seconds between two progress lines where stderr is not a terminal."""
@@ -87,7 +87,7 @@ class _Course:
 
 
 @contextmanager
-def progress(what: str, total: int, /, *, about: bool = False) -> Generator[Advance]:
+def progress(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
     """Show the progress of work on `total` bytes; see `ops.core.progress.ProgressFactory`.
 
     On a terminal this is a bar with rate and time left, removed at the end. Elsewhere it is a line every few seconds;
@@ -119,7 +119,7 @@ def progress(what: str, total: int, /, *, about: bool = False) -> Generator[Adva
 
 
 @contextmanager
-def _bar(course: _Course) -> Generator[Advance]:
+def _bar(course: _Course) -> Generator[OnBytes]:
     # imported here: only the few commands with a bar need it, and only on a terminal
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as Bars  # noqa: PLC0415

@@ -6,14 +6,14 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Called from any thread with the number of bytes done since the last call."""
 
 
-class Meter(Protocol):
+class ProgressFactory(Protocol):
     """Opened for one phase of work; yields the callback that the work calls as it proceeds."""
 
-    def __call__(self, what: str, total: int, /, *, about: bool = False) -> AbstractContextManager[Advance]:
+    def __call__(self, what: str, total: int, /, *, about: bool = False) -> AbstractContextManager[OnBytes]:
         """Begin a phase.
 
         Args:
@@ -25,7 +25,7 @@ class Meter(Protocol):
 
 
 @contextmanager
-def unseen(what: str, total: int, /, *, about: bool = False) -> Generator[Advance]:
+def unseen(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
     """Show nothing."""
     del what, total, about
     yield ignored

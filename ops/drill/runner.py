@@ -32,7 +32,7 @@ from ops.core.errors import (
     ToolError,
 )
 from ops.core.messages import say
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, unseen
 from ops.core.workdir import mebibytes, spool
 from ops.drill import checks
 from ops.drill.context import Findings, Report
@@ -84,7 +84,9 @@ class DrillJob:
         return self.max_age_hours * 3600 if self.rpo_minutes is None else self.rpo_minutes * 60
 
 
-def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: Meter = unseen) -> Evidence:
+def run(
+    job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: ProgressFactory = unseen
+) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
     Args:
@@ -112,7 +114,7 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, m
     return _evidence(job, findings, started)
 
 
-def controls(job: DrillJob, report: Report, *, meter: Meter = unseen) -> list[Evidence]:
+def controls(job: DrillJob, report: Report, *, meter: ProgressFactory = unseen) -> list[Evidence]:
     """Run every negative control that the backup allows; the backup is copied for all of them once.
 
     Raises:

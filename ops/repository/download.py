@@ -18,7 +18,7 @@ import zstandard
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
 from ops.core.errors import IntegrityError, KeyProblemError
-from ops.core.progress import Advance, ignored
+from ops.core.progress import OnBytes, ignored
 from ops.core.workers import run_all
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store
@@ -42,7 +42,7 @@ class Fetcher:
     prefix: str
     identities: Identities = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
-    advance: Advance = ignored
+    advance: OnBytes = ignored
 
     def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
         """Fetch objects into `folder`, largest first and a few at a time.
@@ -114,7 +114,7 @@ def _pass(stored: _Stored, plain: _Plain, identities: Identities | None) -> Exce
 class _Stored:
     """Reads the stored bytes, counting and hashing them."""
 
-    def __init__(self, body: BinaryIO, cancelled: threading.Event, advance: Advance) -> None:
+    def __init__(self, body: BinaryIO, cancelled: threading.Event, advance: OnBytes) -> None:
         self._body, self._cancelled, self._advance = body, cancelled, advance
         self.digest, self.size = hashlib.sha256(), 0
         self.error: Exception | None = None

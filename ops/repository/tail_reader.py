@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from ops.core.errors import OpsError, SpoolError
-from ops.core.progress import Advance, ignored
+from ops.core.progress import OnBytes, ignored
 
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
@@ -28,7 +28,7 @@ class TailReader:
     """
 
     def __init__(
-        self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: Advance = ignored
+        self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: OnBytes = ignored
     ) -> None:
         self._pipe = stat.S_ISFIFO(path.stat().st_mode)
         self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no writer yet

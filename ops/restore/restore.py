@@ -23,7 +23,7 @@ from ops.core.errors import (
     SpoolError,
     StoreError,
 )
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, unseen
 from ops.core.workdir import mebibytes, spool
 from ops.repository import incremental
 from ops.repository.download import Fetcher, Identities
@@ -157,7 +157,7 @@ def plan(job: RestoreJob) -> RestorePlan:
     )
 
 
-def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport:
+def run(job: RestoreJob, report: Report, meter: ProgressFactory = unseen) -> RestoreReport:
     """Restore, then compare with the manifest. `meter` shows how much was fetched and loaded.
 
     Raises:
@@ -201,7 +201,7 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
 
 
 @contextlib.contextmanager
-def _download(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> Generator[Download]:
+def _download(job: RestoreJob, folder: Path, clock: Stopwatch, meter: ProgressFactory) -> Generator[Download]:
     """Fetch the backup: completely first, or while the target is filled if it supports that."""
     manifest, target = job.manifest, job.target
     pieces = incremental.pieces(job.store, manifest)

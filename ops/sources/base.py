@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import TableFingerprint
 
 
@@ -183,7 +183,7 @@ class RestoreTarget(Protocol[RecordT_contra]):
         """Check the target; change nothing. Raises `RestoreRefusedError` unless it is empty and large enough."""
         ...
 
-    def restore(self, download: Download, record: RecordT_contra, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: RecordT_contra, progress: ProgressFactory) -> list[Skipped]:
         """Fill it, marked as unfinished; return what could not be made. Raises `RestoreError` if nothing could."""
         ...
 

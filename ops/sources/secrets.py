@@ -28,7 +28,7 @@ from typing import Any, Literal
 from dotenv.parser import parse_stream
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import SecretFile, SecretFolder, SecretLink, SecretsRecord, shown_name
 from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
@@ -161,7 +161,7 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
         above = next(path for path in self.root.absolute().parents if path.is_dir())
         return TargetPlan(target=self.name, free=shutil.disk_usage(above).free)
 
-    def restore(self, download: Download, record: SecretsRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: SecretsRecord, progress: ProgressFactory) -> list[Skipped]:
         """Extract the archive into PATH.partial, with modes and (as root) owners; no link is followed.
 
         Raises:

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError, SpoolError, ToolError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import SqliteRecord, TableFingerprint, shown_name
 from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
@@ -165,7 +165,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         del record
         return TargetPlan(target=self.name, free=shutil.disk_usage(self.path.parent).free)
 
-    def restore(self, download: Download, record: SqliteRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: SqliteRecord, progress: ProgressFactory) -> list[Skipped]:
         """Write the copy beside its new place, as PATH.partial, with its original mode and (as root) owner.
 
         One descriptor is used throughout: another writer of the folder cannot redirect it to another file.

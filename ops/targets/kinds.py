@@ -21,7 +21,7 @@ from blueprint.outputs import BucketKey, BucketOutput
 from ops.core import console
 from ops.core.errors import OpsError, RestoreRefusedError
 from ops.core.messages import say
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.incremental import base_of
 from ops.repository.manifest import Manifest
 from ops.repository.records import BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
@@ -321,7 +321,7 @@ class _Packs(ScratchTarget[BucketRecord]):
         del record
         return TargetPlan(target=self.name)
 
-    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         del progress
         self._places = index(download.wait(), record)
         return []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ops.core.errors import SourceError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.core.workers import run_all
 from ops.repository.incremental import Base
 from ops.repository.records import BucketObject, BucketRecord
@@ -168,7 +168,7 @@ class Bucket(RestoreTarget[BucketRecord]):
         restore.refuse_used(self.store)
         return TargetPlan(target=self.name)
 
-    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         """Put every object from its pack, with its headers and tags. See `ops.sources.bucket.restore`."""
         del progress
         return restore.put_all(self.store, download.wait(), record)

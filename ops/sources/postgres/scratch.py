@@ -15,7 +15,7 @@ import psycopg
 from ops.core.errors import SpoolError
 from ops.core.files import reports_full_disk
 from ops.core.messages import say
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.core.workdir import full
 from ops.repository.records import PostgresRecord
 from ops.sources.base import Difference, Download, Examination, ScratchFacts, Skipped, TargetPlan
@@ -76,7 +76,7 @@ class ScratchDatabase(DatabaseTarget):
         self.admin, self.owner = self.loader.endpoint, self.loader.owner
         return super().plan_restore(record)
 
-    def restore(self, download: Download, record: PostgresRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: PostgresRecord, progress: ProgressFactory) -> list[Skipped]:
         """Restore as `ops restore` does; see `DatabaseTarget`."""
         try:
             skipped = super().restore(download, record, progress)

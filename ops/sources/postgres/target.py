@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ops.core.errors import OpsError, RestoreError, RestoreRefusedError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import LISTING, ROWS_FILE, STREAM_FILE, PostgresRecord
 from ops.sources.base import Difference, Download, RestoreTarget, Skipped, TargetPlan, never
 from ops.sources.postgres import catalog_queries, database
@@ -147,7 +147,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         complete = not_in_part(self.complete or record) if self.tables else ()
         return TargetPlan(target=self.into, left_out=(*complete, *lost), skipped=tuple(skipped), facts=facts)
 
-    def restore(self, download: Download, record: PostgresRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: PostgresRecord, progress: ProgressFactory) -> list[Skipped]:
         """Create the database, apply its settings, fill it; see `ops.sources.postgres.restore`."""
         del progress
         self._record = record
