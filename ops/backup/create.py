@@ -13,7 +13,7 @@ from pathlib import Path
 from ops.backup.restore_guide import build_page
 from ops.backup.run_lock import only_run
 from ops.core.errors import DeleteRefusedError, KeyProblemError, SourceError, StoreError
-from ops.core.progress import ProgressFactory, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.signing import Signer
 from ops.core.workdir import mebibytes, spool
 from ops.repository.catalog import MANIFEST_LIMIT, entries, prefix_of, put_manifest
@@ -45,7 +45,7 @@ class BackupJob:
     spool: Path | None = None
 
 
-def create(job: BackupJob, report: Report, meter: ProgressFactory = unseen) -> Manifest:
+def create(job: BackupJob, report: Report, meter: ProgressFactory = no_progress) -> Manifest:
     """Create one backup and return its manifest, which is the same in every store.
 
     Args:

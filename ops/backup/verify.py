@@ -30,7 +30,7 @@ from ops.backup.verification_log import (
     write_log,
 )
 from ops.core.errors import ManifestError, ObjectMissingError, StoreError
-from ops.core.progress import ProgressFactory, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.signing import Signer
 from ops.repository.catalog import CatalogEntry, Expected, entries, prefix_of, read_manifest
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
@@ -88,7 +88,7 @@ class _Present:
     modified: datetime
 
 
-def verify(job: VerifyJob, now: datetime, report: Report, meter: ProgressFactory = unseen) -> Verdict:
+def verify(job: VerifyJob, now: datetime, report: Report, meter: ProgressFactory = no_progress) -> Verdict:
     """Verify the content of one store.
 
     Raises:

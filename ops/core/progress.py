@@ -25,12 +25,12 @@ class ProgressFactory(Protocol):
 
 
 @contextmanager
-def unseen(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
+def no_progress(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
     """Show nothing."""
     del what, total, about
-    yield ignored
+    yield noop
 
 
-def ignored(done: int, /) -> None:
+def noop(done: int, /) -> None:
     """Ignore the bytes reported."""
     del done

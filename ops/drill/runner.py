@@ -32,7 +32,7 @@ from ops.core.errors import (
     ToolError,
 )
 from ops.core.messages import say
-from ops.core.progress import ProgressFactory, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.workdir import mebibytes, spool
 from ops.drill import checks
 from ops.drill.context import Findings, Report
@@ -85,7 +85,7 @@ class DrillJob:
 
 
 def run(
-    job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: ProgressFactory = unseen
+    job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: ProgressFactory = no_progress
 ) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
@@ -114,7 +114,7 @@ def run(
     return _evidence(job, findings, started)
 
 
-def controls(job: DrillJob, report: Report, *, meter: ProgressFactory = unseen) -> list[Evidence]:
+def controls(job: DrillJob, report: Report, *, meter: ProgressFactory = no_progress) -> list[Evidence]:
     """Run every negative control that the backup allows; the backup is copied for all of them once.
 
     Raises:

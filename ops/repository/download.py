@@ -18,7 +18,7 @@ import zstandard
 from pyrage import x25519  # pyright: ignore[reportMissingModuleSource]  # compiled in
 
 from ops.core.errors import IntegrityError, KeyProblemError
-from ops.core.progress import OnBytes, ignored
+from ops.core.progress import OnBytes, noop
 from ops.core.workers import run_all
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store
@@ -42,7 +42,7 @@ class Fetcher:
     prefix: str
     identities: Identities = ()
     cancelled: threading.Event = field(default_factory=threading.Event)
-    advance: OnBytes = ignored
+    advance: OnBytes = noop
 
     def all(self, objects: Iterable[ObjectRecord], folder: Path) -> None:
         """Fetch objects into `folder`, largest first and a few at a time.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from ops.core.errors import OpsError, SpoolError
-from ops.core.progress import OnBytes, ignored
+from ops.core.progress import OnBytes, noop
 
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
@@ -27,9 +27,7 @@ class TailReader:
     called with the size of every block.
     """
 
-    def __init__(
-        self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: OnBytes = ignored
-    ) -> None:
+    def __init__(self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: OnBytes = noop) -> None:
         self._pipe = stat.S_ISFIFO(path.stat().st_mode)
         self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no writer yet
         self._path, self._whole, self._cancelled, self._advance = path, whole, cancelled, advance

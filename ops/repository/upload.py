@@ -21,7 +21,7 @@ from typing import cast
 import pyrage
 
 from ops.core.errors import OpsError, StoreError
-from ops.core.progress import OnBytes, ignored
+from ops.core.progress import OnBytes, noop
 from ops.repository.age import parse_recipients
 from ops.repository.compression import CompressingReader
 from ops.repository.manifest import ObjectRecord
@@ -72,7 +72,7 @@ class UploadPipeline:
         recipients: Sequence[str],
         level: int,
         largest: int,
-        advance: OnBytes = ignored,
+        advance: OnBytes = noop,
     ) -> None:
         self._destinations, self._prefix, self._level = destinations, prefix, level
         self._recipients = parse_recipients(recipients)

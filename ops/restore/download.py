@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ops.core.errors import IntegrityError
-from ops.core.progress import OnBytes, ignored
+from ops.core.progress import OnBytes, noop
 from ops.core.workers import cancel_on_error
 from ops.repository.download import Fetcher, Identities
 from ops.repository.incremental import Piece
@@ -37,7 +37,7 @@ class FetchedDownload:
         return self.folder
 
 
-def fetched(folder: Path, target: RestoreTarget[object], advance: OnBytes = ignored) -> FetchedDownload:
+def fetched(folder: Path, target: RestoreTarget[object], advance: OnBytes = noop) -> FetchedDownload:
     """Return the download of a folder that has all files; `advance` is called with the bytes read by `pours`."""
     files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: -path.stat().st_size)
     pours: dict[str, Pour] = {path.name: partial(_read, path, advance) for path in files if target.streams(path.name)}
@@ -51,9 +51,7 @@ def _read(path: Path, advance: OnBytes, write: Callable[[bytes], object]) -> Non
             advance(len(block))
 
 
-def fetch(
-    store: Store, pieces: Iterable[Piece], folder: Path, identities: Identities, advance: OnBytes = ignored
-) -> None:
+def fetch(store: Store, pieces: Iterable[Piece], folder: Path, identities: Identities, advance: OnBytes = noop) -> None:
     """Fetch and verify objects, largest first; those of earlier backups go into folders named by their ids.
 
     Raises:

@@ -23,7 +23,7 @@ from ops.core.errors import (
     SpoolError,
     StoreError,
 )
-from ops.core.progress import ProgressFactory, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.workdir import mebibytes, spool
 from ops.repository import incremental
 from ops.repository.download import Fetcher, Identities
@@ -157,7 +157,7 @@ def plan(job: RestoreJob) -> RestorePlan:
     )
 
 
-def run(job: RestoreJob, report: Report, meter: ProgressFactory = unseen) -> RestoreReport:
+def run(job: RestoreJob, report: Report, meter: ProgressFactory = no_progress) -> RestoreReport:
     """Restore, then compare with the manifest. `meter` shows how much was fetched and loaded.
 
     Raises:
