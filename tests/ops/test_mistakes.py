@@ -71,7 +71,7 @@ def test_who_cannot_read_a_backup_is_told_before_anything_is_fetched(ops, encryp
 def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp_path):
     file, backup = encrypted
     for command in ("restore", "drill"):
-        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"is it {backup}?")
+        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"did you mean {backup}?")
         refused(ops(command, "yesterday", "--outputs", file, "-i", "right"), "`ops backup list` shows all")
     assert not list(Path("drills").glob("*.json")), "an id mistyped is no red drill"
     outputs["database"]["databases"] += ["postgres"]
@@ -101,7 +101,7 @@ def test_a_database_that_is_not_ours_is_refused_as_a_target(ops, encrypted, clus
 def test_names_and_files_that_are_not_there(ops, encrypted):
     file, _ = encrypted
     for command in (["list"], ["create"], ["show"], ["verify"], ["fresh"]):
-        refused(ops("backup", *command, "--name", "shup", "--outputs", file), "no shup is backed up; there are: shop")
+        refused(ops("backup", *command, "--name", "shup", "--outputs", file), "no backup set shup; there are: shop")
     refused(ops("swap", "undo", "--name", "shup", "--outputs", file), "no database shup", "there are: shop")
     refused(ops("backup", "list", "--outputs", "/tmp"), "/tmp: cannot be read: Is a directory")
     refused(ops("audit", "show", "--log", "nowhere"), "nowhere: no such file")
