@@ -34,9 +34,9 @@ def chosen(stack: LoadedStack, name: str | None) -> list[str]:
     """
     known = names(stack)
     if name is not None and name not in known:
-        raise StackError(f"{stack.name}: no backup set {name}; there are: {', '.join(known)}")
+        raise StackError(f"{stack.name}: no {name} is backed up; there are: {', '.join(known)}")
     if not known:
-        raise StackError(f"{stack.name}: the stack has no backup sets")
+        raise StackError(f"{stack.name}: the stack has nothing that is backed up")
     return [name] if name is not None else known
 
 

@@ -101,7 +101,7 @@ def test_a_database_that_is_not_ours_is_refused_as_a_target(ops, encrypted, clus
 def test_names_and_files_that_are_not_there(ops, encrypted):
     file, _ = encrypted
     for command in (["list"], ["create"], ["show"], ["verify"], ["fresh"]):
-        refused(ops("backup", *command, "--name", "shup", "--outputs", file), "no backup set shup; there are: shop")
+        refused(ops("backup", *command, "--name", "shup", "--outputs", file), "no shup is backed up; there are: shop")
     refused(ops("swap", "undo", "--name", "shup", "--outputs", file), "no database shup", "there are: shop")
     refused(ops("backup", "list", "--outputs", "/tmp"), "/tmp: cannot be read: Is a directory")
     refused(ops("audit", "show", "--log", "nowhere"), "nowhere: no such file")
