@@ -71,7 +71,7 @@ def test_who_cannot_read_a_backup_is_told_before_anything_is_fetched(ops, encryp
 def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp_path):
     file, backup = encrypted
     for command in ("restore", "drill"):
-        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"did you mean {backup}?")
+        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"mean {backup}?")
         refused(ops(command, "yesterday", "--outputs", file, "-i", "right"), "`ops backup list` shows all")
     assert not list(Path("drills").glob("*.json")), "an id mistyped is no red drill"
     outputs["database"]["databases"] += ["postgres"]
