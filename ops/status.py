@@ -32,7 +32,7 @@ URL_SECONDS = 10
 
 
 class State(StrEnum):
-    """`attention` is worth a look and does not fail the command."""
+    """State of a part; `attention` should be looked at but does not fail the command."""
 
     OK = "ok"
     ATTENTION = "attention"
@@ -41,7 +41,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One answer: what was asked, how it is, and what a person wants to know of it."""
+    """The result of one probe: the part, its state, and details for a person."""
 
     part: str
     name: str
@@ -50,7 +50,7 @@ class Probe:
 
 
 def probe_stack(stack: LoadedStack) -> list[Probe]:
-    """Probe everything; nothing that is down raises, and no probe hides another."""
+    """Probe everything; a failure is a result, never an exception."""
     asked = {"droplet": _machine, "backup": _backups, "address": _address}
     with ThreadPoolExecutor(len(asked)) as pool:
         parts = [pool.submit(_guarded, part, "all", partial(ask, stack)) for part, ask in asked.items()]
@@ -58,7 +58,7 @@ def probe_stack(stack: LoadedStack) -> list[Probe]:
 
 
 def _machine(stack: LoadedStack) -> list[Probe]:
-    """Ask the machine, and over it the database."""
+    """Probe the droplet, and through it the database."""
     droplet = stack.outputs.droplets[0] if stack.outputs.droplets else None
     name = droplet.name if droplet else "none"
     with ExitStack() as exit_stack:
@@ -82,7 +82,7 @@ def _machine(stack: LoadedStack) -> list[Probe]:
 
 
 def _unasked(stack: LoadedStack) -> Iterable[Probe]:
-    why = "cannot be asked: the machine does not let us in"
+    why = "cannot be probed: no login on the droplet"
     yield Probe(part="services", name="app", state=State.DOWN, detail=why)
     if stack.outputs.database is not None:
         yield Probe(part="database", name=stack.outputs.database.host, state=State.DOWN, detail=why)
@@ -117,7 +117,7 @@ def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
 
 
 def parse_compose(text: str) -> list[dict[str, Any]]:
-    """Parse `docker compose ps --format json`: one object a line, or one list, by version."""
+    """Parse `docker compose ps --format json`: one object per line, or one list, depending on the version."""
     text = text.strip()
     if text.startswith("["):
         return json.loads(text)
@@ -162,7 +162,7 @@ def _database(endpoint: Endpoint) -> list[Probe]:
 
 
 def _backups(stack: LoadedStack) -> list[Probe]:
-    """Ask every store for the newest backup of every set, as `ops backup fresh` does."""
+    """Check the newest backup of every set in every store, as `ops backup fresh` does."""
     names = backup_sets.names(stack)
     if not names or not stack.outputs.backup.destinations:
         return []
@@ -187,7 +187,7 @@ def _kept(stack: LoadedStack, place: Store, names: list[str]) -> list[Probe]:
 
 
 def judge_backup(found: Freshness) -> Probe:
-    """Say how the backups of one set in one store are. None at all is that of a new stack, or of a new store."""
+    """Judge the backups of one set in one store. None at all is normal for a new stack or store."""
     if found.fresh and found.age is not None:
         detail = f"{found.backup} in {found.store}, {duration(found.age)} old (budget {duration(found.budget)})"
         return Probe(part="backup", name=found.name, state=State.OK, detail=detail)
@@ -198,7 +198,7 @@ def judge_backup(found: Freshness) -> Probe:
 
 
 def _address(stack: LoadedStack) -> list[Probe]:
-    """Ask the app's page by its name, as a visitor does; the proxy of the environment is used."""
+    """Request the app's page by its name, as a visitor does, through the environment's proxy if any."""
     url = f"http://{stack.outputs.domain}/"
     begun = time.monotonic()
     try:

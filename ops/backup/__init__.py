@@ -1,1 +1,1 @@
-"""Making and finding restore points."""
+"""Create, verify and prune backups."""

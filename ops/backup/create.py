@@ -1,4 +1,4 @@
-"""Making a restore point: dump → compress → encrypt → store, all at once; manifest last. What fails leaves nothing."""
+"""Create a backup: dump → compress → encrypt → store, concurrently; the manifest last. A failed backup is removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from ops.backup.restore_guide import build_page
 from ops.backup.run_lock import only_run
 from ops.core.errors import DeleteRefusedError, KeyProblemError, SourceError, StoreError
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.signing import Signer
 from ops.core.workdir import mebibytes, spool
 from ops.repository.catalog import MANIFEST_LIMIT, entries, prefix_of, put_manifest
@@ -21,18 +21,18 @@ from ops.repository.incremental import missing
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, time_of
 from ops.repository.records import AnyRecord
 from ops.repository.stores.base import Store
-from ops.repository.upload import Destination, Outgoing
+from ops.repository.upload import Destination, UploadPipeline
 from ops.sources.base import Source
 
 ORPHAN_HOURS = 24
-"""Uploads under our prefix that are older were left by a killed backup; nothing runs that long."""
+"""Older uploads under our prefix were left by a killed backup; no run takes that long."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackupJob:
-    """What to back up and where to. `stores` get one copy each of the same dump; `level` is zstd's."""
+    """The source of a backup and its stores. Each of `stores` gets a copy of the same dump; `level` is zstd's."""
 
     environment: str
     project: str
@@ -45,20 +45,20 @@ class BackupJob:
     spool: Path | None = None
 
 
-def create(job: BackupJob, report: Report, meter: Meter = unseen) -> Manifest:
-    """Make one restore point and return its manifest, which is the same in every store.
+def create(job: BackupJob, report: Report, meter: ProgressFactory = no_progress) -> Manifest:
+    """Create one backup and return its manifest, which is the same in every store.
 
     Args:
-        job: what and where to.
-        report: told of each step.
-        meter: shown how much of the dump has gone out.
+        job: source and stores.
+        report: called for each step.
+        meter: shows how much of the dump was uploaded.
 
     Raises:
-        KeyProblemError: secrets would go out in the clear.
-        BusyError: another run is at it, here or on another machine.
+        KeyProblemError: secrets would be stored unencrypted.
+        BusyError: another run is backing up the same set, here or on another computer.
         SourceError: the source cannot be dumped.
-        SpoolError: no room on this machine.
-        StoreError: a store refused; what was sent there is removed again, the other stores keep their copy.
+        SpoolError: this computer's disk is full.
+        StoreError: a store refused; the upload there is removed, the other stores keep their copy.
     """
     begun = datetime.now(UTC)
     backup_id = f"{begun:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -68,14 +68,14 @@ def create(job: BackupJob, report: Report, meter: Meter = unseen) -> Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """This run, and the ids of the backups that runs may have left since one ended well."""
+    """State of this run, and the ids of backups left incomplete by runs since the last one that succeeded."""
 
     id: str
     begun: datetime
     died: tuple[str, ...]
 
 
-def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifest:
+def _create(job: BackupJob, this: _Run, report: Report, meter: ProgressFactory) -> Manifest:
     prefix = prefix_of(job.name, this.id)
     plan = job.source.plan()
     largest = plan.bytes_estimate if plan.largest is None else plan.largest
@@ -84,7 +84,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
     if plan.must_be_encrypted:
         _refuse_clear(job, report)
     destinations = [Destination(store=store) for store in job.stores]
-    for destination in destinations:  # also: does it answer, before the dump
+    for destination in destinations:  # also checks, before the dump, that it answers
         with _noted(destination):
             _clean_up(destination.store, job.name, this.died, report)
             _warn_of_later(destination.store, job.name, this.begun, report)
@@ -94,7 +94,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
             spool(job.spool, needed=plan.bytes_estimate, what=f"the dump of {job.name}") as folder,
             meter(f"backing up {job.name}", estimate, about=True) as advance,
         ):
-            outgoing = Outgoing(
+            outgoing = UploadPipeline(
                 destinations, prefix, recipients=job.recipients, level=job.level, largest=largest, advance=advance
             )
             try:
@@ -102,7 +102,7 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
                 report(f"dumped {len(dump.files)} files, {dump.record.rows} rows{_lain(dump.spool_bytes)}")
                 objects = outgoing.settle(dump.files)
             finally:
-                outgoing.stop()  # before the spool goes
+                outgoing.stop()  # before the spool is removed
         report(f"stored {len(objects)} objects, {mebibytes(sum(entry.size for entry in objects))} MiB")
         manifest = Manifest(
             id=this.id,
@@ -127,9 +127,9 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
                     destination.store.put_bytes(prefix + PAGE_NAME, page)
                     put_manifest(destination.store, manifest)
                     report(f"complete: {destination.store.name}/{prefix}")
-    except BaseException as error:  # half a backup is worse than none
+    except BaseException as error:  # an incomplete backup is worse than none
         if isinstance(error, KeyboardInterrupt):
-            report("interrupted: removing what was sent")
+            report("interrupted: removing the upload")
         for destination in destinations:
             _remove(destination.store, prefix)
         raise
@@ -144,45 +144,45 @@ def _create(job: BackupJob, this: _Run, report: Report, meter: Meter) -> Manifes
 
 
 def _require_readable(manifest: Manifest) -> None:
-    """Raise if the manifest is too large to be read again.
+    """Raise if the manifest is too large to be read.
 
     Raises:
-        SourceError: it is.
+        SourceError: it is too large.
     """
     size = len(manifest.stored.content)
     if size > MANIFEST_LIMIT:
         raise SourceError(
-            f"{manifest.name}: its manifest would have {mebibytes(size)} MiB, {mebibytes(MANIFEST_LIMIT)} MiB are "
+            f"{manifest.name}: its manifest has {mebibytes(size)} MiB, at most {mebibytes(MANIFEST_LIMIT)} MiB are "
             "read: too many objects for one backup; name several sources with a prefix each in backup.sources"
         )
 
 
 def _refuse_torn(store: Store, manifest: Manifest) -> None:
-    """Refuse to call a backup complete in a store that lacks what it is built on: it was silent when that was chosen.
+    """Raise if a store lacks a backup that this one builds on: it did not answer when the base was chosen.
 
     Raises:
-        StoreError: it lacks something.
+        StoreError: an object is missing there.
     """
     if manifest.depends_on and (problems := missing(store, manifest)):
-        raise StoreError(f"{store.name}: lacks what this backup is built on ({problems[0]}); run it again")
+        raise StoreError(f"{store.name}: lacks a backup that this one builds on ({problems[0]}); run it again")
 
 
 def _lain(spool_bytes: int | None) -> str:
-    return "" if spool_bytes is None else f"; at most {mebibytes(spool_bytes)} MiB lay in the spool"
+    return "" if spool_bytes is None else f"; the spool held at most {mebibytes(spool_bytes)} MiB"
 
 
 def _refuse_clear(job: BackupJob, report: Report) -> None:
     if not job.recipients:
         raise KeyProblemError(
-            f"{job.name}: secrets go out encrypted or not at all: name who may read them in backup.recipients "
+            f"{job.name}: secrets are only backed up encrypted: name recipients in backup.recipients "
             "(`ops backup keygen` makes a key)"
         )
     if len(job.recipients) == 1:
-        report(f"warning: {job.name} has one recipient only; name a second one whose identity lies in escrow")
+        report(f"warning: {job.name} has one recipient only; name a second one whose identity is kept in escrow")
 
 
 def _clean_up(store: Store, name: str, died: tuple[str, ...], report: Report) -> None:
-    """Remove what failed runs left: of those that are known at once, of others when nothing can run that long."""
+    """Remove incomplete backups of failed runs: known ones at once, others when no run can still be working on them."""
     store.abort_uploads(f"{name}/", older_than_hours=ORPHAN_HOURS)
     for each in died:
         if time_of(each) is None:
@@ -191,22 +191,22 @@ def _clean_up(store: Store, name: str, died: tuple[str, ...], report: Report) ->
         store.abort_uploads(prefix)
         left = [item.key for item in store.list(prefix)]
         if left and prefix + MANIFEST_NAME not in left:
-            what = f"{store.name}/{prefix}: a run that failed left {len(left)} objects"
+            what = f"{store.name}/{prefix}: a failed run left {len(left)} objects"
             try:
                 store.delete(left)
-            except DeleteRefusedError as error:  # a write-once store: no reason to go without a backup there
-                report(f"{what}, which stay until they may go: {error}")
+            except DeleteRefusedError as error:  # a write-once store: still back up to it
+                report(f"{what}, which cannot be deleted yet: {error}")
             else:
                 report(f"{what}; removed")
 
 
 def _warn_of_later(store: Store, name: str, begun: datetime, report: Report) -> None:
-    """Tell of a backup that is dated after this one: it is made all the same, but will not be the latest."""
+    """Warn of a backup dated after this one: this one is made nevertheless, but will not be the latest."""
     complete = [entry for entry in entries(store, name) if entry.complete]
     if complete and complete[-1].begun_at > begun:
         report(
             f"warning: {store.name} has {complete[-1].id}, which is dated after this run: a clock is wrong, here or "
-            "where that was made; until its time has come that one, and not this, is taken for the latest"
+            "where that was made; until that time, that one and not this one counts as the latest"
         )
 
 
@@ -225,7 +225,7 @@ def _any_left(destinations: list[Destination]) -> None:
 
 
 def _remove(store: Store, prefix: str) -> None:
-    with contextlib.suppress(StoreError):  # the first error is the one to tell
+    with contextlib.suppress(StoreError):  # the first error is the one to report
         store.abort_uploads(prefix)
         keys = [item.key for item in store.list(prefix)]
         store.delete(sorted(keys, key=lambda key: not key.endswith(MANIFEST_NAME)))

@@ -1,6 +1,6 @@
-"""What drills have shown of each backup, by its id and the digest of the manifest that was drilled.
+"""Describe what drills have proved about each backup, by its id and the digest of the drilled manifest.
 
-A backup that is rewritten under its own id has another digest, and none of what was shown of the former one is true of
+A backup that is rewritten under its own id has another digest, and nothing proved about the former one applies to
 it.
 """
 
@@ -15,9 +15,9 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class DrillHistory:
-    """`verified`: when a drill last restored it equal. `failed`: what the last drill found instead.
+    """`verified`: when a drill last restored it with equal content. `failed`: the last drill's result otherwise.
 
-    `seen`: the digests of all manifests that a drill has met under an id in this store, or restored from anywhere.
+    `seen`: the digests of all manifests that a drill has read under an id in this store, or restored from anywhere.
     """
 
     verified: dict[Key, datetime] = field(default_factory=dict[Key, datetime])

@@ -1,7 +1,7 @@
-"""An override: a person has looked at a backup that looks wrong, and accepts it. A small object beside its manifest.
+"""Store an override: a person has checked a suspicious backup and accepts it. A small object beside its manifest.
 
-It is kept in the store, so that every later run knows of it. It names the digest of the manifest that was looked at, so
-it says nothing of a backup that is rewritten later. Where the environment names signers, only a signed one counts.
+It is kept in the store, so that every later run finds it. It names the digest of the manifest that was checked, so
+it does not apply to a backup that is rewritten later. Where the environment names signers, it must be signed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ops.repository.stores.base import Store
 
 OVERRIDE_NAME = "accepted.json"
 LIMIT = 1 << 20
-"""Bytes. A larger override is not ours."""
+"""Maximum bytes of an override; Ancla writes none that is larger."""
 
 
 class Override(BaseModel):
-    """Who accepted which backup, when, and what looked wrong with it. `manifest` is its manifest's digest."""
+    """Who accepted which backup, when, and why it was suspicious. `manifest` is its manifest's digest."""
 
     name: str
     backup: str
@@ -44,7 +44,7 @@ def write_override(store: Store, override: Override, signer: Signer | None) -> N
 
 
 def is_overridden(store: Store, name: str, backup_id: str, manifest: str, signers: Sequence[str]) -> bool:
-    """Return True if a person whose key is trusted has accepted the backup with that manifest (its digest).
+    """Return True if somebody whose key is trusted has accepted the backup with that manifest (its digest).
 
     Raises:
         StoreError: the store does not answer.

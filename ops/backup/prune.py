@@ -1,9 +1,9 @@
-"""Retention at work on one store: what is there, what `retention` decides, and the deleting.
+"""Apply retention to one store: list the backups, let `retention` decide, and delete.
 
-A backup is deleted page first, then manifest, then the rest. Whatever interrupts that leaves an incomplete backup, from
-which nothing restores and which the next run clears away; never a manifest whose objects are gone. What has a page and
-no manifest was left by no prune: its manifest was lost, and a person must look. What depends on others goes before
-them. What goes is recorded in the verification log first, so that whatever else vanishes is noticed.
+A backup is deleted page first, then manifest, then the rest. An interruption leaves an incomplete backup, from
+which nothing can be restored and which the next run removes, but never a manifest without its objects. A page without
+a manifest was not left by a prune: its manifest was lost, and a person must check it. Dependent backups are deleted
+first. Each deletion is recorded in the verification log beforehand, so that any other loss is noticed.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from ops.repository.catalog import CatalogEntry, Expected, prefix_of
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest
 from ops.repository.stores.base import Store
 
-LOST = f"its {MANIFEST_NAME} is lost: {PAGE_NAME}, which is written just before it, is there"
+LOST = f"its {MANIFEST_NAME} is lost: {PAGE_NAME}, which is written just before it, exists"
 
 
 @runtime_checkable
 class LockingStore(Protocol):
-    """A store that may know how long an object is locked."""
+    """A store that may know until when an object is locked."""
 
     def locked_until(self, key: str) -> datetime | None:
-        """Return when the lock ends; None where there is none, or it is not told."""
+        """Return when the lock ends; None if there is none or it is not reported."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneJob:
-    """The backups of one set (`name`) in one store, and what they are judged by.
+    """The backups of one set (`name`) in one store, and the requirements they must meet.
 
-    `environment` and `project` are whose they should be, `expected` who should have signed them and whom they should be
-    encrypted for. `signers` are the keys whose verification log and overrides are trusted (none: every one is), `seal`
-    signs what is recorded. `history` is what drills have shown; `accepted` are ids that a person accepts now.
+    `environment` and `project` are those they should belong to, `expected` the signer and recipients they should
+    have. `signers` are the keys whose verification log and overrides are trusted (none: all keys), `seal`
+    signs the records. `history` is what drills have proved; `accepted` are ids that a person accepts now.
     """
 
     store: Store
@@ -63,10 +63,10 @@ class PruneJob:
 
 @dataclass(frozen=True, kw_only=True)
 class PrunePlan:
-    """What becomes of each backup of the set, oldest first. Nothing was changed for it.
+    """The decision on each backup of the set, oldest first. Planning changes nothing.
 
-    `digests` are those of the manifests that can be read, by id. `vanished` maps the ids of backups that are gone
-    without a prune to what is known of them; `given_up` are those of them that a person accepts now.
+    `digests` are those of the readable manifests, by id. `vanished` maps the ids of backups that are gone
+    without a prune to what is known about them; `given_up` are those whose loss a person accepts now.
     """
 
     job: PruneJob
@@ -77,28 +77,28 @@ class PrunePlan:
 
     @property
     def store(self) -> Store:
-        """Where they are."""
+        """Return the store."""
         return self.job.store
 
     @property
     def name(self) -> str:
-        """What is backed up."""
+        """Return the name of the backup set."""
         return self.job.name
 
     @property
     def doomed(self) -> list[Candidate]:
-        """What goes, newest first."""
+        """Return the backups to delete, newest first."""
         return [candidate for candidate, decision in reversed(self.steps) if not decision.keep]
 
     @property
     def problems(self) -> dict[str, str]:
-        """What a person must look at before anything may go, by id."""
+        """Return the problems that a person must check before anything is deleted, by id."""
         holding = {decision.id: "; ".join(decision.warnings) for _, decision in self.steps if decision.holds}
         return {**self.vanished, **holding}
 
 
 class Outcome(StrEnum):
-    """How the deleting of one backup ended."""
+    """The result of deleting one backup."""
 
     DELETED = "deleted"
     NOT_YET = "not yet"
@@ -106,7 +106,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """One backup that was to go. `reason` says why it is still there, where it is."""
+    """A backup to be deleted. `reason` explains why it still exists, if it does."""
 
     id: str
     outcome: Outcome
@@ -114,10 +114,10 @@ class Deletion:
 
 
 def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
-    """Read the store, and decide.
+    """Read the store and decide; change nothing.
 
     Raises:
-        StoreError: the store does not answer as it should; nothing was decided.
+        StoreError: the store answers with an error; nothing was decided.
     """
     listed = [(entry, _manifest(job, entry)) for entry in catalog.entries(job.store, job.name)]
     digests = {entry.id: found.digest for entry, found in listed if isinstance(found, Manifest)}
@@ -130,10 +130,10 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
     held = [f"{name} has {what.partition(':')[0]}" for name, what in vanished.items()]
     decisions = decide(candidates, job.policy, now, held=held)
     if isinstance(job.store, LockingStore):
-        # Only what would go is asked for. A versioned bucket would hide what is locked, and keep and charge for it.
+        # Only for backups to be deleted. A versioned bucket would hide locked objects, but keep them and charge for it.
         for decision in decisions:
             if not decision.keep and by_id[decision.id].complete:
-                with suppress(ObjectMissingError):  # another run was quicker
+                with suppress(ObjectMissingError):  # another run has deleted it
                     until = job.store.locked_until(prefix_of(job.name, decision.id) + MANIFEST_NAME)
                     by_id[decision.id] = replace(by_id[decision.id], immutable_until=until)
         decisions = decide(by_id.values(), job.policy, now, held=held)
@@ -143,13 +143,13 @@ def make_plan(job: PruneJob, now: datetime) -> PrunePlan:
 
 
 def act(plan: PrunePlan, now: datetime, report: Callable[[str], None]) -> Iterator[Deletion]:
-    """Delete what the plan says, and yield what was done. What the store keeps stays, and so does what that depends on.
+    """Execute the plan, and yield each deletion. A backup that the store keeps stays, and so do those it depends on.
 
     Raises:
-        KeyProblemError: no key is given to sign the record of what goes; nothing was deleted.
-        StoreError: the store does not answer; run again, and it goes on from there.
+        KeyProblemError: no key is given to sign the record of deletions; nothing was deleted.
+        StoreError: the store does not answer; run again to continue.
     """
-    kept: dict[str, str] = {}  # what must stay after all, and for whom
+    kept: dict[str, str] = {}  # what must stay nevertheless, and for which backup
     going = {prefix_of(plan.name, name) for name in [*(candidate.id for candidate in plan.doomed), *plan.given_up]}
     if going:
         note_deleted(plan.store, going, now, signer=plan.job.seal, signers=plan.job.signers)
@@ -158,7 +158,7 @@ def act(plan: PrunePlan, now: datetime, report: Callable[[str], None]) -> Iterat
             deletion = Deletion(
                 id=candidate.id,
                 outcome=Outcome.NOT_YET,
-                reason=f"{kept[candidate.id]} depends on it, and is still there",
+                reason=f"{kept[candidate.id]} depends on it and still exists",
             )
         else:
             deletion = _delete(plan.store, plan.name, candidate)
@@ -171,7 +171,7 @@ def act(plan: PrunePlan, now: datetime, report: Callable[[str], None]) -> Iterat
 
 
 def _unexplained(job: PruneJob, present: Mapping[str, str]) -> dict[str, str]:
-    """Return which backups vanished or were rewritten, by id, as the verification log and drills have known them."""
+    """Return the backups that vanished or were rewritten, by id, compared with the verification log and drills."""
     log = read_log(job.store, job.signers)
 
     def of_set(prefixes: Iterable[str]) -> dict[str, str]:
@@ -196,7 +196,7 @@ def _delete(store: Store, name: str, candidate: Candidate) -> Deletion:
 
 
 def _dependents_first(doomed: Sequence[Candidate]) -> list[Candidate]:
-    """Order what goes: each before all that it needs."""
+    """Sort the backups to delete: each before all that it needs."""
     by_id = {candidate.id: candidate for candidate in doomed}
     order = TopologicalSorter({name: [] for name in by_id})
     for candidate in doomed:
@@ -204,12 +204,12 @@ def _dependents_first(doomed: Sequence[Candidate]) -> list[Candidate]:
             order.add(needed, candidate.id)
     try:
         return [by_id[name] for name in order.static_order() if name in by_id]
-    except CycleError:  # no backup of ours; whatever made it, there is no right order
+    except CycleError:  # not made by us; there is no correct order
         return list(doomed)
 
 
 def _manifest(job: PruneJob, entry: CatalogEntry) -> Manifest | ManifestError | None:
-    """Return the manifest of a backup, or why it cannot be read; None where there is none."""
+    """Return the manifest of a backup, or why it cannot be read; None if there is none."""
     if not entry.complete:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What `ops backup create` reports of a finished backup, and how the droplet is asked to make one of its own files."""
+"""Define the report of `ops backup create`, and run it on the droplet for backup sets of its own files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create_on_droplet(stack: LoadedStack, name: str) -> tuple[FinishedBackup, ..
     """Run `ops backup create` for one backup set on the first droplet, with its own recipients and bucket key.
 
     Raises:
-        VerdictError, RemoteCommandError: it failed there; the message is the droplet's own error line.
-        SshError: no connection, or it broke. The droplet may have gone on: `ops backup list` shows it.
+        VerdictError, RemoteCommandError: it failed there; the message is the droplet's error line.
+        SshError: no connection, or it broke. The droplet may have continued: check with `ops backup list`.
     """
     return run_ops(stack, ["backup", "create", "--json", PROGRESS, "--name", name], BackupReport).backups

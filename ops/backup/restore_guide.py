@@ -1,4 +1,4 @@
-"""The page inside each backup that says how to restore it with stock tools alone."""
+"""Write the page in each backup that explains how to restore it with stock tools only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CHECK = "jq -r '.objects[] | .sha256 + \"  \" + .key' manifest.json | sha256sum
 
 
 def build_page(manifest: Manifest) -> str:
-    """Return the page, Markdown."""
+    """Build the page in Markdown."""
     lines = [
         f"# {manifest.name}, {manifest.environment}, {manifest.snapshot_at:%Y-%m-%d %H:%M:%S} UTC",
         "",
@@ -21,7 +21,7 @@ def build_page(manifest: Manifest) -> str:
         *_left_out(manifest),
         "Download this folder, go into it, and run this with `bash`; it needs jq, coreutils, "
         + ("age, " if manifest.recipients else "")
-        + "zstd and what its last lines name. Set first:",
+        + "zstd and the programs in its last lines. Set first:",
         "",
         *[f"- `{name}`: {what}" for name, what in _settings(manifest).items()],
         "",
@@ -37,7 +37,7 @@ def build_page(manifest: Manifest) -> str:
 
 
 def _settings(manifest: Manifest) -> dict[str, str]:
-    identity = {"IDENTITY": "the file with an age identity that reads it"} if manifest.recipients else {}
+    identity = {"IDENTITY": "the file with an age identity that decrypts it"} if manifest.recipients else {}
     return identity | {"NEW": kind_of(manifest).new}
 
 
@@ -64,7 +64,7 @@ def _left_out(manifest: Manifest) -> list[str]:
     if left is None:
         return []
     return [
-        "The stack file chose whose rows are in it; these tables are defined and empty:",
+        "The stack file selects the tables whose rows are in it; these tables are defined but empty:",
         "",
         *([f"- `{name if name.isprintable() else ascii(name)}`" for name in left] or ["- none"]),
         "",

@@ -1,13 +1,13 @@
-"""Which backups stay and which go, and why: a pure function of the history, the policy and the time.
+"""Decide which backups to keep and which to delete, and why: a pure function of the history, the policy and the time.
 
-A backup is *good* when it is complete and nothing is wrong with it; only good ones fill the places of the policy.
-Nothing at all is deleted while a backup has a problem that no person has looked at, while one has vanished, or while
-the newest good one holds less than half of what is usual: a source that was emptied by mistake, or somebody who can
-write to the bucket, must not push out the last backups that hold the data.
+A backup is *good* when it is complete and nothing is wrong with it; only good ones count towards the policy.
+Nothing is deleted while a backup has a problem that nobody has checked, while one has vanished, or while
+the newest good one has less than half of the usual size: a source that was emptied by mistake, or somebody who can
+write to the bucket, must not displace the last backups with the data.
 
-A person who has looked at a backup accepts it (`ops backup prune --accept ID`). From then on newer ones are compared
-with it, so a database that was halved on purpose is reported once; and what a change of keys, or of the bucket, makes
-of all that had arrived before it is accepted too.
+A person who has checked a backup accepts it (`ops backup prune --accept ID`). From then on newer ones are compared
+with it, so a database that was halved on purpose is reported once; and what a change of keys or of the bucket
+causes in all backups that arrived before it are accepted too.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ IN_PROGRESS = timedelta(hours=24)
 """A backup without a manifest may still be in progress; an older one was interrupted."""
 
 FAR_LESS = 0.5
-"""A newest backup with less than this share of the usual bytes or rows holds everything."""
+"""If the newest backup has less than this share of the usual bytes or rows, nothing is deleted."""
 
 LATE_ARRIVAL = timedelta(hours=13)
-"""The longest run (`TimeoutStartSec` of ancla-backup.service) and an hour. What comes later is backdated, or a copy."""
+"""The longest run (`TimeoutStartSec` of ancla-backup.service) plus an hour. A later arrival is backdated, or a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What retention knows of one backup. Sizes in bytes, times with a time zone.
+    """The facts about one backup that retention uses. Sizes in bytes, times with a time zone.
 
-    `stored_at` is when its manifest arrived (without one: its newest object), by the store's own clock. `complete` is
-    True if its manifest is there. `tables` and `rows` are None where the kind of source has none. `verified_at` is when
-    a drill last restored it equal, `immutable_until` when the store's lock ends; `depends_on` are backups whose objects
-    it needs.
-    Of what is wrong, `faults` make it useless (its manifest cannot be read, an object is missing), `doubts` may be
-    right and a person must look, and `changes` are what a change of keys explains too (another signature, other
-    recipients). `accepted` is True if a person has looked at it.
+    `stored_at` is when its manifest (or else its newest object) arrived, by the store's own clock. `complete` is
+    True if its manifest exists. `tables` and `rows` are None if the kind has none. `verified_at` is when
+    a drill last restored it intact, `immutable_until` when the store's lock ends; `depends_on` are backups whose
+    objects it needs.
+    `faults` make it useless (its manifest cannot be read, an object is missing), `doubts` are suspicious but may be
+    right, so a person must check, and `changes` can also come from a change of keys (another signature, other
+    recipients). `accepted` is True if a person has accepted it.
     """
 
     id: str
@@ -61,20 +61,20 @@ class Candidate:
 
     @property
     def at(self) -> datetime:
-        """The moment its data is of, as far as it is known, in UTC."""
+        """Return the moment of its data, as far as it is known, in UTC."""
         return (self.snapshot_at or self.begun_at).astimezone(UTC)
 
     @property
     def arrived(self) -> datetime:
-        """When it came, by the store's clock where that is known."""
+        """Return when it arrived, by the store's clock if known."""
         return (self.stored_at or self.at).astimezone(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What becomes of a backup: `reasons` to keep it, or the one to delete it; `warnings` are what is wrong with it.
+    """The decision on a backup: `reasons` to keep it, or the one to delete it; `warnings` are its problems.
 
-    `holds` is True if nothing is deleted until a person has looked at it.
+    `holds` is True if nothing is deleted until a person has checked it.
     """
 
     id: str
@@ -91,9 +91,9 @@ def decide(
 
     Args:
         candidates: all of them.
-        policy: how many stay.
-        now: the time here.
-        held: what is wrong with the set as a whole, such as a backup that has vanished; while there is any, all stay.
+        policy: how many to keep.
+        now: the current time.
+        held: problems of the set itself, such as a vanished backup; while there is any, all are kept.
 
     Raises:
         ValueError: two have the same id, or a time has no zone.
@@ -108,7 +108,7 @@ def decide(
 
 @dataclass
 class _History:
-    """The backups of one set with the reasons to keep each, as they are gathered."""
+    """The backups of one set with the reasons found so far to keep each."""
 
     candidates: Iterable[Candidate]
     policy: RetentionSettings
@@ -143,9 +143,9 @@ class _History:
             self.good.pop()
 
     def keep_by_policy(self) -> None:
-        """Give the good ones the places of the policy; of each hour, day, … the one that arrived first has the place.
+        """Keep good backups by the policy: of each hour, day, … the one that arrived first.
 
-        One that comes later, whatever its date, takes no place from one that has it.
+        One that arrives later, whatever its date, does not replace it.
         """
         newest_first = self.good[::-1]
         for candidate in newest_first[: self.policy.keep_last]:
@@ -159,7 +159,7 @@ class _History:
                 self._keep(candidate, f"{name} {period(candidate.at)}")
 
     def keep_whatever_the_policy(self) -> None:
-        """Keep what no policy may delete."""
+        """Keep backups that no policy may delete."""
         if self.good:
             self._keep(self.good[-1], "newest good")
         verified = [c for c in self.good if c.verified_at] or [c for c in self.complete if c.verified_at]
@@ -177,11 +177,11 @@ class _History:
             if not self.good:
                 self._keep(candidate, "there is no good backup: nothing is deleted")
             if candidate.id in self.holding:
-                self._keep(candidate, f"look at it, then --accept {candidate.id}")
+                self._keep(candidate, f"check it, then --accept {candidate.id}")
         self._hold()
 
     def keep_the_least(self) -> None:
-        """Keep the newest of those that no reason keeps until there are as many good ones as the policy demands."""
+        """Keep the newest of the others until there are as many good ones as the policy demands."""
         missing = self.policy.minimum_count - sum(bool(self.reasons[c.id]) for c in self.good)
         for candidate in self.good[::-1]:
             if missing > 0 and not self.reasons[candidate.id]:
@@ -189,9 +189,9 @@ class _History:
                 missing -= 1
 
     def keep_what_they_need(self) -> None:
-        """Keep what a kept one depends on, and what that depends on."""
+        """Keep the backups that a kept one depends on, recursively."""
         waiting = [candidate for candidate in self.ordered if self.reasons[candidate.id]]
-        for candidate in waiting:  # grows as it goes
+        for candidate in waiting:  # grows during the loop
             for needed in dict.fromkeys(candidate.depends_on):
                 if needed in self.by_id and needed != candidate.id:
                     if not self.reasons[needed]:
@@ -199,15 +199,15 @@ class _History:
                     self._keep(self.by_id[needed], f"{candidate.id} depends on it")
 
     def decision(self, candidate: Candidate) -> Decision:
-        """Return what was gathered for one backup."""
+        """Return the decision on one backup."""
         warnings = self.warnings.get(candidate.id, ())
         if reasons := self.reasons[candidate.id]:
             holds = candidate.id in self.holding
             return Decision(id=candidate.id, keep=True, reasons=tuple(reasons), warnings=warnings, holds=holds)
         if not candidate.complete:
-            reason = "incomplete, and older than 24 h"
+            reason = "incomplete and older than 24 h"
         elif warnings:
-            reason = "not good, and a person has looked at it"
+            reason = "not good, and checked by a person"
         else:
             reason = "no rule keeps it"
         return Decision(id=candidate.id, keep=False, reasons=(reason,), warnings=warnings)
@@ -221,10 +221,10 @@ class _History:
             if candidate.complete and self.now - max(candidate.at, candidate.arrived) < age:
                 self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
             if not candidate.complete and self._may_be_in_progress(candidate):
-                self._keep(candidate, "incomplete, and may be in progress: younger than 24 h")
+                self._keep(candidate, "incomplete, may be in progress: younger than 24 h")
 
     def _hold(self) -> None:
-        """Keep everything while something is wrong that no person has looked at."""
+        """Keep everything while there is a problem that nobody has checked."""
         causes = [*self.held, *(f"{name} has a problem" for name in sorted(self.holding))]
         for candidate in self.ordered if causes else ():
             if not self.reasons[candidate.id]:
@@ -234,11 +234,11 @@ class _History:
         return self.now - max(candidate.begun_at, candidate.stored_at or candidate.begun_at) < IN_PROGRESS
 
     def _problems(self) -> dict[str, tuple[str, ...]]:
-        """Return what is wrong with each backup that is not good, by itself or for those it depends on."""
+        """Return the problems of each backup that is not good, its own or of those it depends on."""
         found = {c.id: problems for c in self.ordered if (problems := tuple(self._wrong_with(c)))}
         usable = {c.id for c in self.complete if not c.faults}
         broken = True
-        while broken:  # one that needs an unusable one is unusable itself
+        while broken:  # a backup that needs an unusable one is unusable itself
             broken = False
             for candidate in self.complete:
                 if candidate.id in usable and (lost := [n for n in candidate.depends_on if n not in usable]):
@@ -249,7 +249,7 @@ class _History:
         return found
 
     def _wrong_with(self, candidate: Candidate) -> Iterable[str]:
-        if not candidate.complete:  # who lost a manifest has not asked for the rest to go
+        if not candidate.complete:  # a lost manifest is no reason to delete the rest
             if not (candidate.accepted or self._may_be_in_progress(candidate)):
                 yield from candidate.doubts
             return
@@ -264,7 +264,7 @@ class _History:
             yield from _misdated(candidate)
 
     def _shrunken(self, newest: Candidate) -> str:
-        """Compare the newest good backup with the usual ones before it; return what it has too little of."""
+        """Compare the newest good backup with the usual size; return what is too small."""
         if newest.accepted:
             return ""
         usual: dict[str, list[int]] = {}
@@ -276,14 +276,14 @@ class _History:
             ]
             if candidate is newest:
                 return "; ".join(few)
-            if not few:  # or a source that stays emptied would become what is usual
+            if not few:  # otherwise a source that stays empty would become usual
                 for name, value in _measures(candidate).items():
                     usual.setdefault(name, []).append(value)
         return ""
 
 
 def _misdated(candidate: Candidate) -> Iterable[str]:
-    """Compare the dates that the backup gives itself with when it arrived."""
+    """Compare the backup's own dates with its arrival."""
     if candidate.stored_at is None:
         return
     first, last = sorted((candidate.begun_at, candidate.at))
@@ -293,7 +293,7 @@ def _misdated(candidate: Candidate) -> Iterable[str]:
 
 
 def _measures(candidate: Candidate) -> dict[str, int]:
-    """Return what is known of its extent. The bytes of an incremental one are left out: it holds only what is new."""
+    """Return its known measures. The bytes of an incremental backup are left out: it has only new content."""
     size = None if candidate.depends_on else candidate.stored_bytes
     found = {"bytes": size, "rows": candidate.rows}
     return {name: value for name, value in found.items() if value is not None}
@@ -311,4 +311,4 @@ PERIODS: Mapping[str, Callable[[datetime], str]] = {
     "monthly": lambda at: f"{at:%Y-%m}",
     "yearly": lambda at: f"{at:%Y}",
 }
-"""The periods of a policy, each by the setting's name: what one is called, for a moment in UTC."""
+"""The periods of a policy by the setting's name: each maps a moment in UTC to the period's name."""

@@ -1,9 +1,9 @@
-"""What was verified when, and what was deleted, kept in the store itself as `ledger/<time>-<random>.json`.
+"""Keep a log of verifications and deletions in the store itself, as `ledger/<time>-<random>.json`.
 
-Each holds all that is known, and is never rewritten: the newest that is trusted is enough. Old ones are removed where
-the store allows it. Of two runs at once the later one's log holds, and a little work is done again.
+Each log is complete and never rewritten: the newest trusted one suffices. Old ones are removed where
+the store allows it. Of two concurrent runs the later one's log counts, and a little work is repeated.
 
-It is what notices a backup that has vanished: one that was seen complete, is not there, and was not pruned.
+It reveals a vanished backup: one that was seen complete, no longer exists, and was not pruned.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ops.repository.stores.base import Store
 
 PREFIX = "ledger/"
 LIMIT = 256 << 20
-"""Bytes. A larger log is not ours."""
+"""Maximum bytes of a log; Ancla writes none that is larger."""
 KEPT = 5
 _KEY = re.compile(r"ledger/\d{8}T\d{12}Z-[0-9a-f]{6}\.json")
 
 
 class Seen(BaseModel):
-    """One object that was read to its end at `at`, and was what its manifest said; `modified` by the store's clock."""
+    """An object read completely at `at` and found equal to its manifest; `modified` by the store's clock."""
 
     at: AwareDatetime
     sha256: Digest
@@ -38,10 +38,10 @@ class Seen(BaseModel):
 
 
 class VerificationLog(BaseModel):
-    """All that is known at `verified_at`: objects by their keys, backups by their prefixes (`name/id/`).
+    """Everything known at `verified_at`: objects by their keys, backups by their prefixes (`name/id/`).
 
-    `backups` are those that were seen complete, with their manifests' digests; `deleted` are those that `prune` has
-    deleted, or a person has given up.
+    `backups` are those seen complete, with their manifests' digests; `deleted` are those that `prune` has
+    deleted, or whose loss a person has accepted.
     """
 
     verified_at: AwareDatetime
@@ -51,12 +51,12 @@ class VerificationLog(BaseModel):
 
 
 def read_log(store: Store, signers: Sequence[str]) -> VerificationLog:
-    """Return the newest log that is trusted; an empty one where there is none.
+    """Return the newest trusted log; an empty one if there is none.
 
     Raises:
         StoreError: the store does not answer.
     """
-    # one of the future, by a clock that was wrong, would be the newest until then
+    # a log dated in the future by a wrong clock would be the newest until then
     for key in sorted((key for key in _keys(store) if key <= _stamp() + "~"), reverse=True):
         stored = read_signed(store, key, limit=LIMIT)
         if len(stored.content) > LIMIT or not stored.is_trusted(signers, Namespace.VERIFICATION_LOG):
@@ -67,27 +67,27 @@ def read_log(store: Store, signers: Sequence[str]) -> VerificationLog:
 
 
 def write_log(store: Store, log: VerificationLog, signer: Signer | None) -> None:
-    """Write a new log, and remove all but the newest few where the store allows it.
+    """Write a new log, and remove all except the newest few where the store allows it.
 
     Raises:
         StoreError: the store refused.
     """
     key = f"{_stamp()}-{secrets.token_hex(3)}.json"
     put_signed(store, key, seal((log.model_dump_json() + "\n").encode(), signer, Namespace.VERIFICATION_LOG))
-    with contextlib.suppress(StoreError):  # locked, or a key that may not delete: they stay
+    with contextlib.suppress(StoreError):  # locked, or the key may not delete: they stay
         old = sorted(_keys(store))[:-KEPT]
         store.delete([name for key in old for name in (key, key + SIGNATURE_SUFFIX)])
 
 
 def is_trusted(signer: Signer | None, signers: Sequence[str]) -> bool:
-    """Return True if a later run will trust what `signer` signs; one that it does not only pushes out the others."""
+    """Return True if a later run will trust the signatures of `signer`; an untrusted log would only displace others."""
     return not signers or (signer is not None and any(same_key(signer.public, key) for key in signers))
 
 
 def note_deleted(
     store: Store, prefixes: Collection[str], now: datetime, *, signer: Signer | None, signers: Sequence[str]
 ) -> None:
-    """Record, before it is done, that these backups (`name/id/`) are deleted: whatever else vanishes is a problem.
+    """Record the deletion of backups (`name/id/`) before it happens: any other loss is a problem.
 
     Raises:
         KeyProblemError: no key is given whose log would be trusted.
@@ -95,7 +95,7 @@ def note_deleted(
     """
     if not is_trusted(signer, signers):
         raise KeyProblemError(
-            "what is deleted is recorded in the verification log, and no key of backup.signers was given to sign it; "
+            "deletions are recorded in the verification log, and no key of backup.signers was given to sign it; "
             "give --signing-key"
         )
     log = read_log(store, signers)
@@ -106,12 +106,12 @@ def note_deleted(
 def unexplained(
     known: Mapping[str, Collection[str]], present: Mapping[str, str], deleted: Collection[str]
 ) -> dict[str, str]:
-    """Return what happened to backups behind our back, by prefix: they vanished, or were rewritten.
+    """Return the backups that vanished or were rewritten without us, by prefix, with what happened.
 
     Args:
         known: the digests under which each backup (`name/id/`) was seen, in the log or by drills.
         present: the digest of each complete backup's manifest in the store now; empty where it cannot be read.
-        deleted: those that we have deleted ourselves.
+        deleted: those that we deleted.
     """
     found: dict[str, str] = {}
     for prefix, digests in sorted(known.items()):
@@ -123,12 +123,12 @@ def unexplained(
     return found
 
 
-VANISHED = "vanished: it was there, complete, and no prune of ours has deleted it"
-REWRITTEN = "rewritten since it was verified: its manifest is another one"
+VANISHED = "vanished: it was complete, and no prune has deleted it"
+REWRITTEN = "rewritten since it was verified: its manifest has changed"
 
 
 def merged(*sources: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
-    """Return the union of the digests that several sources know of each backup."""
+    """Merge the digests that several sources know for each backup."""
     found: dict[str, set[str]] = {}
     for source in sources:
         for prefix, digests in source.items():

@@ -1,8 +1,8 @@
-"""Check that the store still holds what was written: every backup, each manifest's signature, each object's SHA-256.
+"""Verify the content of the store: every backup, each manifest's signature, each object's SHA-256.
 
-No identity is needed: what is compared is what was encrypted. What was verified when is in a log in the same store
-(`ops.backup.verification_log`), so that the next run reads only what is new, what the store has stored again, and what
-was last read too long ago. A backup that the log or a drill has seen, and that is gone or has another manifest, is a
+No identity is needed: the encrypted bytes are compared. A log in the same store records what was verified when
+(`ops.backup.verification_log`), so that the next run reads only objects that are new, were stored again, or
+were last read too long ago. A backup that the log or a drill has seen and that is gone or has another manifest is a
 problem.
 """
 
@@ -30,7 +30,7 @@ from ops.backup.verification_log import (
     write_log,
 )
 from ops.core.errors import ManifestError, ObjectMissingError, StoreError
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.signing import Signer
 from ops.repository.catalog import CatalogEntry, Expected, entries, prefix_of, read_manifest
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
@@ -39,17 +39,17 @@ from ops.repository.upload import BLOCK
 
 READERS = 4
 PAGE_LIMIT = 1 << 20
-"""Bytes. A larger RESTORE.md is not ours."""
+"""Maximum bytes of a RESTORE.md; Ancla writes none that is larger."""
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyJob:
-    """What to verify.
+    """The store to verify, and how.
 
-    `expected` is what manifests must be like, `signers` are the keys whose log and overrides are trusted (none: every
+    `expected` are the requirements on manifests, `signers` the keys whose log and overrides are trusted (none: every
     one is), `seal` signs the log of this run, `history` is what drills have seen, by the name of the set. `everything`
-    reads every object, `sample` so many that are drawn from all; by default an object is read if it is new, was stored
+    reads every object, `sample` that many, drawn at random; by default an object is read if it is new, was stored
     again, or was last read more than `max_age` ago.
     """
 
@@ -66,9 +66,9 @@ class VerifyJob:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What came of it. `problems` name each object or manifest that is not what was written; sizes in bytes.
+    """The result. `problems` lists each object or manifest that differs from what was written; sizes in bytes.
 
-    `remembered` of those that were not read are known from an earlier run.
+    `remembered` of the objects not read are known from an earlier run.
     """
 
     backups: int = 0
@@ -88,11 +88,11 @@ class _Present:
     modified: datetime
 
 
-def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen) -> Verdict:
-    """Verify what one store holds.
+def verify(job: VerifyJob, now: datetime, report: Report, meter: ProgressFactory = no_progress) -> Verdict:
+    """Verify the content of one store.
 
     Raises:
-        StoreError: the store does not answer; what was read until then is in the log.
+        StoreError: the store does not answer; objects read until then are in the log.
     """
     verdict = Verdict()
     log = read_log(job.store, job.signers)
@@ -100,7 +100,7 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     listed = entries(job.store, job.name)
     complete = [entry for entry in listed if entry.complete]
     lost = [prefix_of(entry.name, entry.id) for entry in listed if _is_lost(entry, known, now)]
-    verdict.problems += [f"{job.store.name}/{each}{MANIFEST_NAME}: missing, but {PAGE_NAME} is there" for each in lost]
+    verdict.problems += [f"{job.store.name}/{each}{MANIFEST_NAME}: missing, but {PAGE_NAME} exists" for each in lost]
     found = _survey(job, complete, verdict, report)
     present, digests = found.present, found.digests
     verdict.problems += _strange(job, found.strange, complete, digests)
@@ -110,7 +110,7 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
     due = _due(job, known, present, now)
     verdict.remembered = len({key for key in present if _is_known(known, key, present[key])} - set(due))
     report(f"{job.store.name}: {verdict.backups} backups, {len(present)} objects, {len(due)} to read")
-    # What is gone is forgotten only when all of the store was looked at.
+    # Vanished objects leave the log only when the entire store was checked.
     seen = {
         key: item
         for key, item in known.items()
@@ -140,9 +140,9 @@ def verify(job: VerifyJob, now: datetime, report: Report, meter: Meter = unseen)
 
 @dataclass(kw_only=True)
 class _Survey:
-    """What the complete backups say of themselves: `digests` of all (empty where a manifest cannot be read), by prefix.
+    """The manifests of the complete backups: `digests` of all (empty if unreadable), by prefix.
 
-    `trusted` are those that are as expected, `strange` the others with the reasons; `present` are the objects of all,
+    `trusted` are those as expected, `strange` the others with the reasons; `present` are the objects of all,
     by key.
     """
 
@@ -153,7 +153,7 @@ class _Survey:
 
 
 def _survey(job: VerifyJob, complete: Sequence[CatalogEntry], verdict: Verdict, report: Report) -> _Survey:
-    """Read every manifest, and compare what it names with what is listed."""
+    """Read every manifest, and compare its objects with the listing."""
     found = _Survey()
     for entry in complete:
         verdict.backups += 1
@@ -175,12 +175,12 @@ def _survey(job: VerifyJob, complete: Sequence[CatalogEntry], verdict: Verdict, 
 
 def _write(job: VerifyJob, log: VerificationLog, report: Report) -> None:
     if not is_trusted(job.seal, job.signers):
-        report("what was read is not remembered: no key of backup.signers signs its log; give --signing-key")
+        report("the result is not kept: no key of backup.signers signs the log; give --signing-key")
         return
     try:
         write_log(job.store, log, job.seal)
-    except StoreError as error:  # a key that only reads is enough to verify
-        report(f"what was read is not remembered: {error}")
+    except StoreError as error:  # a read-only key is enough to verify
+        report(f"the result is not kept: {error}")
 
 
 def _strange(
@@ -189,9 +189,9 @@ def _strange(
     complete: Sequence[CatalogEntry],
     digests: Mapping[str, str],
 ) -> Iterable[str]:
-    """Name the backups of another signer or for other recipients, but for those that a person has accepted.
+    """List backups with another signer or other recipients, except those that a person has accepted.
 
-    Accepting one accepts all of the set that had arrived before it, as in retention: keys were changed.
+    Accepting one accepts all backups of the set that arrived before it, as in retention: keys were changed.
     """
     for name in sorted({entry.name for entry, _ in strange}):
         accepted = [
@@ -207,7 +207,7 @@ def _strange(
 def _unexplained(
     job: VerifyJob, log: VerificationLog, digests: Mapping[str, str], lost: Sequence[str]
 ) -> dict[str, str]:
-    """Return which backups vanished or were rewritten, by prefix; who lost only a manifest is named already."""
+    """Return the backups that vanished or were rewritten, by prefix, except those reported for a lost manifest."""
     logged = {prefix: {digest} for prefix, digest in log.backups.items()}
     drilled = {
         prefix_of(name, backup): known
@@ -232,13 +232,13 @@ def _is_accepted(job: VerifyJob, prefix: str, digest: str) -> bool:
 
 
 def _is_known(known: Mapping[str, Seen], key: str, found: _Present) -> bool:
-    """Return True if an earlier run has read these very bytes: the store has not stored the object again since."""
+    """Return True if an earlier run read these same bytes: the store has not stored the object again since."""
     seen = known.get(key)
     return seen is not None and seen.sha256 == found.record.sha256 and seen.modified == found.modified
 
 
 def _is_lost(entry: CatalogEntry, known: Iterable[str], now: datetime) -> bool:
-    """Return True if a backup has lost its manifest: it is not in progress, and no prune has begun with it."""
+    """Return True if a backup has lost its manifest: it is not in progress, and no prune has started to delete it."""
     prefix = prefix_of(entry.name, entry.id)
     return (
         not entry.complete
@@ -248,7 +248,7 @@ def _is_lost(entry: CatalogEntry, known: Iterable[str], now: datetime) -> bool:
 
 
 def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Manifest | None:
-    """Read one manifest and check whose it is."""
+    """Read one manifest and check its environment and project."""
     try:
         manifest = read_manifest(job.store, name, backup_id)
     except ManifestError as error:
@@ -258,7 +258,7 @@ def _manifest(job: VerifyJob, name: str, backup_id: str, verdict: Verdict) -> Ma
 
 
 def _check_page(store: Store, manifest: Manifest, verdict: Verdict, report: Report) -> None:
-    """Compare the page that a person runs with what was written. A missing one is no damage: a prune takes it first."""
+    """Compare the RESTORE.md page with its digest. A missing one is no damage: a prune deletes it first."""
     if manifest.page_sha256 is None:
         return
     where = prefix_of(manifest.name, manifest.id) + PAGE_NAME
@@ -266,14 +266,14 @@ def _check_page(store: Store, manifest: Manifest, verdict: Verdict, report: Repo
         with store.open(where) as body:
             raw = body.read(PAGE_LIMIT)
     except ObjectMissingError:
-        report(f"{store.name}/{where}: missing; by hand it is restored as another backup's page says")
+        report(f"{store.name}/{where}: missing; to restore by hand, follow another backup's page")
         return
     if hashlib.sha256(raw).hexdigest() != manifest.page_sha256:
         verdict.problems.append(f"{store.name}/{where}: changed; do not run it")
 
 
 def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, _Present]:
-    """Return the objects that are in the store with the size that was written; the others are problems."""
+    """Return the objects in the store that have the recorded size; the others are problems."""
     prefix = prefix_of(manifest.name, manifest.id)
     listed = {item.key: item for item in store.list(prefix)}
     found: dict[str, _Present] = {}
@@ -284,7 +284,7 @@ def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, _P
             verdict.problems.append(f"{store.name}/{key} ({record.holds}): missing")
         elif item.size != record.size:
             verdict.problems.append(
-                f"{store.name}/{key} ({record.holds}): {item.size} bytes, {record.size} were written"
+                f"{store.name}/{key} ({record.holds}): {item.size} bytes, but {record.size} were written"
             )
         else:
             found[key] = _Present(record=record, modified=item.modified)
@@ -292,7 +292,7 @@ def _present(store: Store, manifest: Manifest, verdict: Verdict) -> dict[str, _P
 
 
 def _due(job: VerifyJob, known: Mapping[str, Seen], present: Mapping[str, _Present], now: datetime) -> list[str]:
-    """Choose what is read."""
+    """Choose the objects to read."""
     if job.everything:
         return list(present)
     if job.sample is not None:
@@ -308,7 +308,7 @@ def _due(job: VerifyJob, known: Mapping[str, Seen], present: Mapping[str, _Prese
 def _read(
     store: Store, due: Sequence[tuple[str, ObjectRecord]], advance: Callable[[int], None]
 ) -> Iterator[tuple[str, ObjectRecord, str | None]]:
-    """Read objects, a few at a time; yield each with what is wrong with it."""
+    """Read objects, a few at a time; yield each with its problem, if any."""
     stop = threading.Event()
 
     def one(item: tuple[str, ObjectRecord]) -> tuple[str, ObjectRecord, str | None]:
@@ -328,7 +328,7 @@ def _read(
 def _problem(
     store: Store, key: str, record: ObjectRecord, stop: threading.Event, advance: Callable[[int], None]
 ) -> str | None:
-    """Read one object to its end; say what is wrong with it.
+    """Read one object completely; return its problem, if any.
 
     Raises:
         StoreError: the store does not answer.
@@ -344,7 +344,7 @@ def _problem(
     except ObjectMissingError:
         return f"{where}: missing"
     if size != record.size:
-        return f"{where}: {size} bytes, {record.size} were written"
+        return f"{where}: {size} bytes, but {record.size} were written"
     if digest.hexdigest() != record.sha256:
-        return f"{where}: sha256 is {digest.hexdigest()[:16]}…, {record.sha256[:16]}… was written"
+        return f"{where}: sha256 is {digest.hexdigest()[:16]}…, {record.sha256[:16]}… was expected"
     return None

@@ -33,7 +33,7 @@ from ops.drill.evidence.document import EVIDENCE
 from ops.drill.kinds import pgbackrest
 from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence, BackrestPlan
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import judged
+from ops.monitoring.recorder import alert_on_error
 from ops.pgbackrest import driver, info
 from ops.pgbackrest.report import Answer, NewBackup, StanzaReport
 from ops.pgbackrest.target import Target, target
@@ -281,7 +281,9 @@ def backrest_drill(
         return
     if not report_only:
         ready(evidence)
-    with judged(chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"):
+    with alert_on_error(
+        chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"
+    ):
         if chosen.here:
             result = pgbackrest.run(job(), console.step)
         else:

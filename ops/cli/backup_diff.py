@@ -12,7 +12,7 @@ from ops.core import console
 from ops.core.errors import StackError
 from ops.core.workdir import private_folder
 from ops.repository import catalog
-from ops.repository.age import read_identities, refuse_closed
+from ops.repository.age import read_identities, require_identity
 from ops.repository.download import Identities
 from ops.repository.incremental import pieces
 from ops.repository.manifest import Manifest
@@ -45,7 +45,7 @@ def diff_command(
     identities = read_identities(identity) if identity else ()
     left, right = (catalog.find(place, name, backup) for backup in (old, new))
     for manifest in (left, right):
-        refuse_closed(manifest.recipients, identities, manifest.id, plan=True)
+        require_identity(manifest.recipients, identities, manifest.id, plan=True)
         if (signer := loaded.outputs.backup.signer) is not None and not manifest.signed_by(signer):
             console.step(f"{manifest.id}: not signed by this environment's key: somebody else may have put it there")
     encrypted = bool(left.recipients or right.recipients)

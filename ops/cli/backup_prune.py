@@ -35,7 +35,7 @@ from ops.core.signing import Signer
 from ops.drill.evidence.document import EVIDENCE
 from ops.drill.history import read_history
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import judged
+from ops.monitoring.recorder import alert_on_error
 from ops.repository import catalog
 from ops.repository.catalog import Expected
 from ops.repository.stores.base import Store
@@ -130,7 +130,7 @@ def prune_command(
     else:
         _print_outcome(runs, dry_run=dry_run, seen=not failures)
     whole = name is None and store is None
-    with judged(None if dry_run else loaded, "prune", "retention", "backup-in-doubt", whole=whole):
+    with alert_on_error(None if dry_run else loaded, "prune", "retention", "backup-in-doubt", whole=whole):
         _judge(runs, failures)
 
 

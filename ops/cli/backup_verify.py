@@ -174,8 +174,8 @@ def fresh_command(
 def _note_freshness(stack: LoadedStack, found: list[Freshness], failures: dict[str, str], metrics: Path | None) -> None:
     with watching(stack, metrics=metrics) as watch:
         stores = [place.name for place in destinations.stores(stack).values()]
-        watch.forget("fresh/", [f"{name}/{store}" for name in backup_sets.names(stack) for store in stores])
-        watch.forget("store/", stores)
+        watch.drop("fresh/", [f"{name}/{store}" for name in backup_sets.names(stack) for store in stores])
+        watch.drop("store/", stores)
         fresh = {(item.name, item.store) for item in found}
         kept = [copy for copy in watch.state.copies if (copy.name, copy.store) not in fresh]
         watch.state.copies = [
@@ -184,14 +184,16 @@ def _note_freshness(stack: LoadedStack, found: list[Freshness], failures: dict[s
         ]
         for item in found:
             if item.fresh:
-                watch.fine(f"fresh/{item.name}/{item.store}")
+                watch.clear(f"fresh/{item.name}/{item.store}")
             else:
-                watch.wrong(f"fresh/{item.name}/{item.store}", f"no backup within the budget: {item}", "backup-missing")
-            watch.fine(f"store/{item.store}")
+                watch.raise_alert(
+                    f"fresh/{item.name}/{item.store}", f"no backup within the budget: {item}", "backup-missing"
+                )
+            watch.clear(f"store/{item.store}")
         if not failures and not stale(found):
-            watch.fine(f"unit/{FRESHNESS_UNIT}")
+            watch.clear(f"unit/{FRESHNESS_UNIT}")
         for name, text in failures.items():
-            watch.wrong(f"store/{name}", f"cannot check for backups: {text}", "store-unreachable")
+            watch.raise_alert(f"store/{name}", f"cannot check for backups: {text}", "store-unreachable")
 
 
 def _note_verdicts(
@@ -210,14 +212,14 @@ def _note_verdicts(
                 damaged=len(verdict.problems),
                 oldest=verdict.oldest,
             )
-            watch.fine(f"store/{name}")
+            watch.clear(f"store/{name}")
             if verdict.problems:
                 text = f"{len(verdict.problems)} damaged: {'; '.join(verdict.problems[:5])}"
-                watch.wrong(f"verify/{name}", text, "verify-damaged")
+                watch.raise_alert(f"verify/{name}", text, "verify-damaged")
             elif complete:
-                watch.fine(f"verify/{name}")
+                watch.clear(f"verify/{name}")
         for name, text in failures.items():
-            watch.wrong(f"store/{name}", f"the store cannot be verified: {text}", "store-unreachable")
+            watch.raise_alert(f"store/{name}", f"the store cannot be verified: {text}", "store-unreachable")
 
 
 def _places(stack: LoadedStack, store: str | None) -> list[Store]:

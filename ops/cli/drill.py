@@ -42,7 +42,7 @@ from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 from ops.drill.runner import DrillJob, DrillPlan
 from ops.drill.selection import Pick, choose
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import controlled, drilled, not_held
+from ops.monitoring.recorder import drill_not_run, drilled, record_controls
 from ops.repository import catalog
 from ops.repository.stores.base import Store
 from ops.sources.postgres.canary import TABLE, write_canary
@@ -243,7 +243,7 @@ class _Session:
                 made = drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
                 for control in made:
                     self._add(control)
-                controlled(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
+                record_controls(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
         except OpsError as error:
             self.failed(job.name, error)
 
@@ -253,7 +253,7 @@ class _Session:
         Raises:
             StoreUnreachableError: the store does not answer, and there are no results to write.
         """
-        not_held(self.stack, [name], error)
+        drill_not_run(self.stack, [name], error)
         if isinstance(error, StoreUnreachableError) and not self.made:
             raise error
         self.note(f"{name}: no drill: {error}")
@@ -301,7 +301,7 @@ def _held(stack: LoadedStack, names: list[str]) -> Generator[None]:
     try:
         yield
     except OpsError as error:
-        not_held(stack, names, error)
+        drill_not_run(stack, names, error)
         raise
 
 

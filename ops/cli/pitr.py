@@ -30,7 +30,7 @@ from ops.managed_postgres import forks, provider
 from ops.managed_postgres.forks import Patience
 from ops.managed_postgres.provider import Cluster
 from ops.monitoring.audit import audited, note
-from ops.monitoring.recorder import judged
+from ops.monitoring.recorder import alert_on_error
 from ops.stack.cloud import Cloud, cloud_from_environment
 from ops.stack.outputs import load_stack
 
@@ -102,7 +102,7 @@ def pitr_drill(
     signer = signer_of(loaded, signing_key)
     ready(evidence)
     note(stack=loaded.name)
-    with judged(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
+    with alert_on_error(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
         result = provider_fork.run(job, console.step)
         file = keep(result, evidence, signer, lang)
         note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)

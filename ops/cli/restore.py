@@ -16,7 +16,7 @@ from ops.core.errors import RestoreError, VerdictError
 from ops.drill.evidence.document import EVIDENCE
 from ops.monitoring.audit import audited, note
 from ops.repository import catalog
-from ops.repository.age import refuse_closed
+from ops.repository.age import require_identity
 from ops.repository.catalog import Expected
 from ops.repository.manifest import Manifest, require_trusted_signature
 from ops.restore.restore import RestoreJob, RestorePlan, RestoreReport, plan, run
@@ -81,7 +81,7 @@ def restore_command(
     note(stack=loaded.name, name=manifest.name, backup=manifest.id)
     identities = identities_of(identity)
     require_trusted_signature(manifest, None if unsigned else settings.signer)
-    refuse_closed(manifest.recipients, identities, manifest.id, plan=dry_run)
+    require_identity(manifest.recipients, identities, manifest.id, plan=dry_run)
     tables = tuple(dict.fromkeys(table or ()))
     part_of(manifest, tables)  # reject an unknown table before anything is downloaded
     kind = kind_of(manifest)

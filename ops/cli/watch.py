@@ -70,7 +70,7 @@ def watch_failed(
         if not young:
             result = os.environ.get("MONITOR_SERVICE_RESULT", "failed")
             runbook = "backup-missing" if unit == FRESHNESS_UNIT else "backup-failed"
-            watch.wrong(f"unit/{unit}", f"{unit} failed ({result}); see `journalctl -u {unit}`", runbook)
+            watch.raise_alert(f"unit/{unit}", f"{unit} failed ({result}); see `journalctl -u {unit}`", runbook)
 
 
 @watch_app.command("test")

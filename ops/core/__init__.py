@@ -1,1 +1,1 @@
-"""What knows no concept of ours: errors, console, progress, files, signatures."""
+"""Shared helpers that know nothing about Ancla: errors, console, progress, files, signatures."""

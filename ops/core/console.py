@@ -1,4 +1,4 @@
-"""What a person sees: results on stdout, progress on stderr, JSON when asked for."""
+"""Write to the terminal: results to stdout, progress to stderr, JSON on request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ops.core.errors import OpsError
-from ops.core.progress import Advance
+from ops.core.progress import OnBytes
 
 SECONDS_BETWEEN_LINES = 5
-"""Of progress, where there is no terminal."""
+"""Seconds between two progress lines where stderr is not a terminal."""
 
 MIB = 1 << 20
 
-out = Console(soft_wrap=True, emoji=False, highlight=False)  # `:key:` is a key here, no picture
+out = Console(soft_wrap=True, emoji=False, highlight=False)  # `:key:` is a key name here, not an emoji
 err = Console(stderr=True, soft_wrap=True, emoji=False, highlight=False)
 
 
@@ -52,7 +52,7 @@ def print_json(document: Any) -> None:
 
 @dataclass
 class _Course:
-    """How far a stretch of work has come, in bytes."""
+    """Progress of one phase of work, in bytes."""
 
     what: str
     total: int
@@ -62,12 +62,12 @@ class _Course:
 
     @property
     def rate(self) -> float:
-        """Bytes a second since the beginning."""
+        """Return the average number of bytes per second so far."""
         return self.done / max(time.monotonic() - self.begun, 1e-3)
 
     @property
     def left(self) -> float | None:
-        """Seconds; None where there is nothing to tell them by."""
+        """Return the estimated seconds left; None if there is nothing to estimate them from."""
         if not self.rate or self.done > self.total:
             return None
         return (self.total - self.done) / self.rate
@@ -80,18 +80,18 @@ class _Course:
         return f"{told}, {f'{self.left:.0f} s' if self.left < 120 else timedelta(seconds=round(self.left))} left"
 
     def as_json(self) -> str:
-        """Return it as one line."""
+        """Return the progress as one line of JSON."""
         eta = None if self.left is None else round(self.left)
         facts = {"what": self.what, "done": self.done, "total": self.total, "about": self.about}
         return json.dumps(facts | {"rate": round(self.rate), "eta_seconds": eta}, ensure_ascii=False)
 
 
 @contextmanager
-def progress(what: str, total: int, /, *, about: bool = False) -> Generator[Advance]:
-    """Show how far work of `total` bytes has come; see `ops.core.progress.Meter`.
+def progress(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
+    """Show the progress of work on `total` bytes; see `ops.core.progress.ProgressFactory`.
 
-    On a terminal a bar with rate and time left, gone at the end. Elsewhere a line now and then; as JSON one at the end
-    too.
+    On a terminal this is a bar with rate and time left, removed at the end. Elsewhere it is a line every few seconds;
+    with JSON there is also one at the end.
     """
     course = _Course(what=what, total=total, about=about)
     if _shown is Progress.AUTO and err.is_interactive and err.file.isatty():
@@ -119,19 +119,19 @@ def progress(what: str, total: int, /, *, about: bool = False) -> Generator[Adva
 
 
 @contextmanager
-def _bar(course: _Course) -> Generator[Advance]:
-    # for the few commands that have a bar, which a terminal alone shows
+def _bar(course: _Course) -> Generator[OnBytes]:
+    # imported here: only the few commands with a bar need it, and only on a terminal
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as Bars  # noqa: PLC0415
 
-    class Told(ProgressColumn):
-        """The numbers beside the bar."""
+    class Numbers(ProgressColumn):
+        """Show the numbers beside the bar."""
 
         def render(self, task: Task) -> Text:
             del task
             return Text(str(course), no_wrap=True)
 
-    columns = (TextColumn("· {task.description}", markup=False), BarColumn(bar_width=12), Told())
+    columns = (TextColumn("· {task.description}", markup=False), BarColumn(bar_width=12), Numbers())
     with Bars(*columns, console=err, transient=True) as bars:
         task = bars.add_task(course.what, total=course.total or None)
         lock = threading.Lock()
@@ -139,14 +139,14 @@ def _bar(course: _Course) -> Generator[Advance]:
         def advance(done: int, /) -> None:
             with lock:
                 course.done += done
-            # what passes its estimate is not done yet
+            # work that exceeds its estimate is not finished yet
             bars.update(task, completed=course.done, total=max(course.total, course.done) or None)
 
         yield advance
 
 
 def step(text: str) -> None:
-    """Print one line of what is being done, as it is."""
+    """Print one line about the current step, without markup."""
     if _shown is Progress.JSON:
         _write(json.dumps({"step": text}, ensure_ascii=False))
     else:
@@ -154,7 +154,7 @@ def step(text: str) -> None:
 
 
 def relay(document: dict[str, Any]) -> None:
-    """Show one JSON line of progress that another `ops` wrote, the way this process shows its own."""
+    """Show one JSON progress line of another `ops` in this process's own way."""
     if _shown is Progress.JSON:
         _write(json.dumps(document, ensure_ascii=False))
     elif isinstance(text := document.get("warning"), str):
@@ -170,21 +170,21 @@ def relay(document: dict[str, Any]) -> None:
 
 
 def confirm(question: str) -> None:
-    """Ask a person, on stderr; stdout is for results. Ctrl-C is an interrupt, as anywhere.
+    """Ask for confirmation on stderr; stdout is for results. Ctrl-C interrupts as usual.
 
     Raises:
-        OpsError: the answer is no, or there is none.
+        OpsError: the answer is no, or stdin is closed.
     """
     err.print(Text(f"{question} [y/N]: "), end="")
     answer = sys.stdin.readline()
     if not answer:
-        raise OpsError("nobody is here to answer; give --yes. Nothing was changed")
+        raise OpsError("stdin is closed; pass --yes. Nothing was changed")
     if answer.strip().lower() not in {"y", "yes"}:
         raise OpsError("not confirmed; nothing was changed")
 
 
 def error(text: str) -> None:
-    """Print the one line that says why the command did not do it."""
+    """Print the one-line message of a failed command."""
     if _shown is Progress.JSON:
         _write(json.dumps({"error": text}, ensure_ascii=False))
     else:
@@ -192,7 +192,7 @@ def error(text: str) -> None:
 
 
 def interrupted() -> None:
-    """Print that a person, or systemd, has ended the command."""
+    """Report that the command was interrupted by a person or by systemd."""
     if _shown is Progress.JSON:
         _write(json.dumps({"error": "interrupted"}))
     else:
@@ -200,7 +200,7 @@ def interrupted() -> None:
 
 
 def warning(text: str) -> None:
-    """Print one line about what could not be done beside the work, which goes on."""
+    """Print a one-line warning about something that failed while the work goes on."""
     if _shown is Progress.JSON:
         _write(json.dumps({"warning": text}, ensure_ascii=False))
     else:

@@ -1,4 +1,4 @@
-"""The variables that `ops` reads from its environment, in one place. Those that fill an option are in its help.
+"""Define the environment variables that `ops` reads. Those that set an option are described in its help.
 
 Variables of other programs (PULUMI_*, DIGITALOCEAN_*, SPACES_*, AWS_*, PG*) keep their names and their meaning, and are
 read where they are used.
@@ -15,7 +15,7 @@ from ops.core.errors import OpsError
 
 
 class Environment(BaseSettings):
-    """ANCLA_* of the environment, without the prefix. An empty variable counts as unset."""
+    """Settings from ANCLA_* variables, without the prefix. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix="ANCLA_", env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -43,10 +43,10 @@ def environment() -> Environment:
     """Return the environment as it is now.
 
     Raises:
-        OpsError: a variable has a value that is none of its kind.
+        OpsError: a variable has an invalid value.
     """
     try:
         return Environment()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise OpsError(f"ANCLA_{str(first['loc'][0]).upper()}: {first['msg']}; set another value or unset it") from None
+        raise OpsError(f"ANCLA_{str(first['loc'][0]).upper()}: {first['msg']}; change or unset it") from None

@@ -1,32 +1,32 @@
-"""Everything `ops` may raise on purpose. A message is one line: what, where (stack, host, bucket, key), what to do.
+"""Define the errors that `ops` raises on purpose. A message is one line: what, where (stack, host, bucket), what to do.
 
 ::
 
-    OpsError                    exit 1   could not do it
+    OpsError                    exit 1   the command failed
     ├── StackError                       the stack, its settings or its outputs cannot be read
     ├── ToolError                        a program is missing, or too old for the server
-    ├── SshError                         no connection, or another host key than the pinned one
-    │   └── RemoteCommandError           the command ran on the machine and failed
+    ├── SshError                         no connection, or a host key other than the pinned one
+    │   └── RemoteCommandError           a command on the droplet failed
     ├── DatabaseUnreachableError         a database server does not answer, or refuses the login
-    ├── SourceError                      what is to be backed up cannot be read
+    ├── SourceError                      the source of a backup cannot be read
     │   └── DatabaseError                a PostgreSQL server refused a statement, or the connection broke
     │       └── DatabaseUnreachableError no connection: no answer, a wrong password, an unverified certificate
-    ├── BusyError                        another run is at the same work
-    ├── SpoolError                       no room, or no right to write, on this machine's disk
-    ├── StoreError                       the bucket or folder of the backups does not answer as it should
+    ├── BusyError                        another run is doing the same work
+    ├── SpoolError                       this computer's disk is full or not writable
+    ├── StoreError                       the backup store (bucket or folder) answers with an error
     │   ├── StoreUnreachableError        no answer at all, or the key pair is refused
-    │   ├── DeleteRefusedError           it does not let an object go: a lock, or a key that may not delete
-    │   └── ObjectMissingError           the object is not there
-    ├── BackupNotFoundError              no backup by that name, or none at all
-    ├── ManifestError                    not readable, made by a newer Ancla, or not the one it says it is
-    ├── KeyProblemError                  an identity, a recipient or a signing key is missing or not one
-    ├── IntegrityError                   a byte is not the byte that was written
+    │   ├── DeleteRefusedError           an object is locked, or the key pair may not delete it
+    │   └── ObjectMissingError           the object does not exist
+    ├── BackupNotFoundError              there is no backup with that name, or none at all
+    ├── ManifestError                    the manifest is unreadable, from a newer Ancla, or of another backup
+    ├── KeyProblemError                  an identity, a recipient or a signing key is missing or invalid
+    ├── IntegrityError                   the bytes read differ from those written
     ├── RestoreRefusedError              the target is live, is not empty, or cannot hold the data
-    ├── RestoreError                     the restore began and failed; the target is named
+    ├── RestoreError                     the restore failed midway; the message names the target
     ├── CloudError                       the DigitalOcean API refused, or does not answer
-    ├── RegistryError                    no such image, or the registry refuses or does not answer
-    ├── ReleaseError                     the release failed; the message says what is running now
-    └── VerdictError            exit 3   it worked, and the answer is no: a red drill, a cost above the budget
+    ├── RegistryError                    there is no such image, or the registry refuses or does not answer
+    ├── ReleaseError                     the release failed; the message says which release is running now
+    └── VerdictError            exit 3   it ran, and the result is negative: a failed drill, a cost above budget
 
 Exit 2 is a wrong command line (click's own), 130 an interrupt.
 """
@@ -37,7 +37,7 @@ from typing import ClassVar
 
 
 class OpsError(Exception):
-    """Base of all. `str(error)` is the line a person reads; it never holds a secret."""
+    """Base of all. `str(error)` is the line shown to the user; it never holds a secret."""
 
     exit_code: ClassVar[int] = 1
 
@@ -47,15 +47,15 @@ class StackError(OpsError):
 
 
 class ToolError(OpsError):
-    """A program is missing on this machine, or is too old for the server."""
+    """A program is missing on this computer, or is too old for the server."""
 
 
 class SshError(OpsError):
-    """No connection to the machine, or it shows another host key than the pinned one."""
+    """No connection to the droplet, or its host key is not the pinned one."""
 
 
 class RemoteCommandError(SshError):
-    """The command ran on the machine and failed. `returncode` is its own; `stderr` is what it wrote there."""
+    """A command on the droplet failed. `returncode` is its exit code; `stderr` what it wrote there."""
 
     def __init__(self, message: str, *, returncode: int, stderr: str = "") -> None:
         super().__init__(message)
@@ -64,11 +64,11 @@ class RemoteCommandError(SshError):
 
 
 class SourceError(OpsError):
-    """What is to be backed up cannot be read."""
+    """The source of a backup cannot be read."""
 
 
 class DatabaseError(SourceError):
-    """A PostgreSQL server refused a statement, or the connection broke: of a source, a target or a scratch server."""
+    """A PostgreSQL server (source, target or scratch) refused a statement, or the connection broke."""
 
 
 class DatabaseUnreachableError(DatabaseError):
@@ -76,43 +76,43 @@ class DatabaseUnreachableError(DatabaseError):
 
 
 class BusyError(OpsError):
-    """Another run is at the same work, here or on another machine."""
+    """Another run is doing the same work, here or on another computer."""
 
 
 class SpoolError(OpsError):
-    """No room, or no right to write, in the spool folder of this machine."""
+    """The spool folder of this computer is full or not writable."""
 
 
 class StoreError(OpsError):
-    """The store of the backups does not answer as it should."""
+    """The backup store answers with an error."""
 
 
 class StoreUnreachableError(StoreError):
-    """The store does not answer at all, or refuses the key pair."""
+    """The store does not answer, or refuses the key pair."""
 
 
 class DeleteRefusedError(StoreError):
-    """The store does not let an object go: it is locked until a time, or the key pair may not delete."""
+    """The store does not delete an object: it is locked until a time, or the key pair may not delete."""
 
 
 class ObjectMissingError(StoreError):
-    """The object is not in the store."""
+    """The object does not exist in the store."""
 
 
 class BackupNotFoundError(OpsError):
-    """No backup by that name, or none at all."""
+    """There is no backup with that name, or none at all."""
 
 
 class ManifestError(OpsError):
-    """The manifest is not readable, is of a newer version, or is not of the backup it lies in."""
+    """The manifest is unreadable, of a newer version, or belongs to another backup."""
 
 
 class KeyProblemError(OpsError):
-    """An identity, a recipient or a signing key is missing, is not one, or does not fit."""
+    """An identity, a recipient or a signing key is missing, is invalid, or does not match."""
 
 
 class IntegrityError(OpsError):
-    """A byte read is not the byte that was written."""
+    """The bytes read differ from those written."""
 
 
 class RestoreRefusedError(OpsError):
@@ -120,7 +120,7 @@ class RestoreRefusedError(OpsError):
 
 
 class RestoreError(OpsError):
-    """The restore began and failed. The message names the target that is left."""
+    """The restore failed midway. The message names the target that is left."""
 
 
 class CloudError(OpsError):
@@ -128,11 +128,11 @@ class CloudError(OpsError):
 
 
 class RegistryError(OpsError):
-    """There is no such image, or the registry refuses us or does not answer."""
+    """There is no such image, or the registry refuses access or does not answer."""
 
 
 class ReleaseError(OpsError):
-    """The release cannot be planned, or failed; then the former one is back. `log` is what the app said last."""
+    """The release cannot be planned, or failed; then the previous one runs again. `log` is the app's last output."""
 
     def __init__(self, message: str, log: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -140,6 +140,6 @@ class ReleaseError(OpsError):
 
 
 class VerdictError(OpsError):
-    """It worked, and the answer is no: a red drill, a cost above the budget, an unhealthy environment."""
+    """The command ran, and the result is negative: a failed drill, a cost above budget, an unhealthy environment."""
 
     exit_code: ClassVar[int] = 3

@@ -1,4 +1,4 @@
-"""Locks, atomic writes and full disks: what several packages need of the file system, once."""
+"""Provide locks, atomic writes and detection of full disks for all packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.core.errors import BusyError, SpoolError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TORN_BLOCK = re.compile(r"wrote only \d+ of \d+ bytes")
-"""PostgreSQL's message when part of its last block still fitted."""
+"""PostgreSQL's message when part of its last block still fitted on the disk."""
 
 
 @contextmanager
@@ -71,10 +71,10 @@ def runtime_folder() -> Path:
     """Return the private folder for locks, which must be the same one for every run of a user.
 
     That is /run/ancla for root and /tmp/ancla-UID for others, whatever TMPDIR or XDG_RUNTIME_DIR are: two runs with
-    different ones must still exclude each other. $ANCLA_RUNTIME replaces it.
+    different ones must still block each other. $ANCLA_RUNTIME replaces it.
 
     Raises:
-        SpoolError: it cannot be made, or somebody else could write into it.
+        SpoolError: it cannot be created, or another user could write into it.
     """
     user = os.geteuid()
     folder = environment().runtime or Path("/run/ancla" if user == 0 else f"/tmp/ancla-{user}")  # noqa: S108  # its owner and mode are checked below
@@ -83,7 +83,7 @@ def runtime_folder() -> Path:
         found = folder.lstat()
     except OSError as error:
         raise SpoolError(
-            f"{folder}: the folder for locks cannot be made: {error.strerror}; set ANCLA_RUNTIME"
+            f"{folder}: the folder for locks cannot be created: {error.strerror}; set ANCLA_RUNTIME"
         ) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SpoolError(
@@ -99,7 +99,7 @@ def disk_full(error: OSError) -> bool:
 
 
 def reports_full_disk(text: str, returncode: int) -> bool:
-    """Return True if a tool's messages, or the signal that ended it, mean a full disk or a file-size limit."""
+    """Return True if a tool's messages, or the signal that ended it, indicate a full disk or a file-size limit."""
     return (
         any(os.strerror(code) in text for code in _FULL)
         or _TORN_BLOCK.search(text) is not None

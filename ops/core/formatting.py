@@ -45,7 +45,7 @@ def count(value: int | None) -> str:
 
 
 def utc(moment: datetime) -> str:
-    """Return a time in UTC, to the second."""
+    """Format a time in UTC, to the second."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,4 +1,4 @@
-"""The base of every document that is stored."""
+"""Define the base model of every stored document."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _OF_LATER_VERSIONS = frozenset({"extra_forbidden", "literal_error", "union_tag_i
 
 
 class Record(BaseModel):
-    """Base of every group: unknown keys are errors, values never change."""
+    """Base model: unknown keys are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def unknown_fields(error: ValidationError) -> list[str]:
-    """Name the fields, kinds and choices that this version does not know; a later version may have written them."""
+    """List the fields, kinds and choices that this version does not know; a later version may have written them."""
     return [
         ".".join(str(part) for part in each["loc"])
         for each in error.errors(include_input=False, include_url=False)

@@ -1,4 +1,4 @@
-"""How work tells how far it has come, in bytes. `ops.core.console.progress` is how a person is shown it."""
+"""Define how work reports its progress, in bytes. `ops.core.console.progress` shows it to a person."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Advance = Callable[[int], None]
-"""Called, from any thread, with the bytes that were done since the last call."""
+OnBytes = Callable[[int], None]
+"""Called from any thread with the number of bytes done since the last call."""
 
 
-class Meter(Protocol):
-    """Opened for a stretch of work; gives what is called while it goes on."""
+class ProgressFactory(Protocol):
+    """Opened for one phase of work; yields the callback that the work calls as it proceeds."""
 
-    def __call__(self, what: str, total: int, /, *, about: bool = False) -> AbstractContextManager[Advance]:
-        """Begin a stretch.
+    def __call__(self, what: str, total: int, /, *, about: bool = False) -> AbstractContextManager[OnBytes]:
+        """Begin a phase.
 
         Args:
-            what: is done, such as `fetching shop`.
-            total: bytes; 0 where nobody knows.
-            about: the total is an estimate, which the work may pass or not reach.
+            what: the work, such as `fetching shop`.
+            total: bytes; 0 if unknown.
+            about: the total is an estimate, which the work may exceed or not reach.
         """
         ...
 
 
 @contextmanager
-def unseen(what: str, total: int, /, *, about: bool = False) -> Generator[Advance]:
+def no_progress(what: str, total: int, /, *, about: bool = False) -> Generator[OnBytes]:
     """Show nothing."""
     del what, total, about
-    yield ignored
+    yield noop
 
 
-def ignored(done: int, /) -> None:
-    """Take bytes that nobody counts."""
+def noop(done: int, /) -> None:
+    """Ignore the bytes reported."""
     del done

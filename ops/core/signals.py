@@ -1,4 +1,4 @@
-"""A short stretch that Ctrl-C and SIGTERM wait for: between asking for what costs money and knowing how to end it."""
+"""Defer Ctrl-C and SIGTERM for a moment, such as between ordering a paid resource and knowing how to destroy it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import FrameType
 
 
 @contextmanager
-def held_back(report: Callable[[str], None], what: str) -> Generator[None]:
-    """Hold SIGINT and SIGTERM back until the block has ended, then let them through as one KeyboardInterrupt."""
+def defer_interrupts(report: Callable[[str], None], what: str) -> Generator[None]:
+    """Defer SIGINT and SIGTERM until the block has ended, then raise one KeyboardInterrupt for them."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are delivered to the main thread alone
+        yield  # signals are delivered to the main thread only
         return
     caught: list[int] = []
 

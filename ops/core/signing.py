@@ -1,14 +1,14 @@
-"""Signatures over stored bytes, in OpenSSH's format (SSHSIG), with ed25519 keys.
+"""Sign and verify stored bytes in OpenSSH's format (SSHSIG), with ed25519 keys.
 
 Every document that is trusted for its signature (a backup's manifest, the verification log, an override, the evidence
-of drills and the head of its chain) is a file or an object with a second one beside it, called like it with `.sig` at
-its end. The signature covers the bytes as they are stored, never what a model makes of them, so a field that a later
-version adds invalidates nothing, and stock OpenSSH checks it::
+of drills and the head of its chain) is a file or an object with a signature beside it, of the same name with `.sig` at
+its end. The signature covers the bytes as they are stored, never a re-serialised model, so a field that a later
+version adds invalidates nothing, and stock OpenSSH can verify it::
 
     ssh-keygen -Y verify -f allowed_signers -I ancla -n ancla-manifest -s manifest.json.sig <manifest.json
 
-The signature is stored before its document, and the document's presence is what counts: a run that is killed in between
-leaves a signature of nothing.
+The signature is stored before its document. Only a document that is present counts: a run killed in between
+leaves a signature without a document.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ops.core.errors import KeyProblemError
 
 SIGNATURE_SUFFIX = ".sig"
 SIGNATURE_LIMIT = 16 << 10
-"""Bytes. A larger signature is not ours."""
+"""Maximum bytes of a signature; Ancla writes none that is larger."""
 _MAGIC, _VERSION, _HASH = b"SSHSIG", 1, b"sha512"
 _BEGIN, _END, _COLUMNS = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----", 70
 _KEY_TYPE = b"ssh-ed25519"
 
 
 class Namespace(StrEnum):
-    """What a signature is for: one that was made for evidence is no signature of a manifest."""
+    """The purpose of a signature: one made for evidence is not valid for a manifest."""
 
     MANIFEST = "ancla-manifest"
     EVIDENCE = "ancla-evidence"
@@ -53,7 +53,7 @@ class Namespace(StrEnum):
 
 
 class Signer:
-    """An ed25519 key that signs. `public` is one OpenSSH line without a comment."""
+    """An ed25519 signing key. `public` is one OpenSSH line without a comment."""
 
     def __init__(self, private_key: SecretStr) -> None:
         try:
@@ -72,23 +72,23 @@ class Signer:
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
-    """A document's bytes as they are stored, and the signature beside it; None where there is none."""
+    """A document's bytes as stored, and its signature; None if it is unsigned."""
 
     content: bytes
     signature: bytes | None = None
 
     @property
     def claimed_key(self) -> str | None:
-        """The key that the signature names (one OpenSSH line), whether or not it fits; None where it names none."""
+        """Return the key that the signature names (one OpenSSH line), verified or not; None if it names none."""
         return _key_of(self.signature)
 
     def problem(self, keys: Sequence[str], namespace: Namespace) -> str:
-        """Return what is wrong with the signature, for keys (OpenSSH lines) that are trusted; empty for a right one."""
+        """Check the signature against trusted keys (OpenSSH lines); return the problem, or an empty string."""
         if self.signature is None:
             return "not signed"
         claimed = self.claimed_key
         if claimed is None:
-            return "changed: its signature is not one of OpenSSH's, or of a key that is not ed25519"
+            return "changed: its signature is not in OpenSSH's format, or its key is not ed25519"
         if not any(same_key(claimed, key) for key in keys):
             return f"signed by a key that is not trusted: {claimed[:80]}"
         if not _fits(claimed, self.signature, self.content, namespace):
@@ -96,52 +96,52 @@ class Signed:
         return ""
 
     def signed_by(self, key: str, namespace: Namespace) -> bool:
-        """Return True if that key (one OpenSSH line) has signed these bytes for that purpose."""
+        """Return True if that key (one OpenSSH line) signed these bytes for that purpose."""
         return not self.problem([key], namespace)
 
     def is_trusted(self, keys: Sequence[str], namespace: Namespace) -> bool:
-        """Return True if one of the keys has signed it; without keys every document is trusted."""
+        """Return True if one of the keys signed it; without keys every document is trusted."""
         return not keys or not self.problem(keys, namespace)
 
 
 def seal(content: bytes, signer: Signer | None, namespace: Namespace) -> Signed:
-    """Return the document with its signature; without a key it stays unsigned."""
+    """Return the document with its signature; without a key it is unsigned."""
     return Signed(content=content, signature=signer.sign(content, namespace) if signer else None)
 
 
-def read_signer(path: Path, believed: Sequence[str] = (), *, otherwise: str = "") -> Signer:
+def read_signer(path: Path, trusted: Sequence[str] = (), *, otherwise: str = "") -> Signer:
     """Read a signing key from its file.
 
     Args:
         path: an OpenSSH ed25519 private key.
-        believed: the public keys that are trusted (backup.signers); none: every key is.
-        otherwise: what follows when it is none of them; it ends the message.
+        trusted: the trusted public keys (backup.signers); none means that every key is accepted.
+        otherwise: the consequence if the key is not trusted; it ends the message.
 
     Raises:
-        KeyProblemError: it cannot be read, is no such key, or is not trusted.
+        KeyProblemError: it cannot be read, is not such a key, or is not trusted.
     """
     try:
         signer = Signer(SecretStr(path.read_text()))
     except KeyProblemError as error:
         raise KeyProblemError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise KeyProblemError(f"{path}: the signing key cannot be read: {why}; give another file") from None
-    if believed and not any(same_key(signer.public, key) for key in believed):
-        raise KeyProblemError(f"{path}: its public half is none of backup.signers: {otherwise}")
+    if trusted and not any(same_key(signer.public, key) for key in trusted):
+        raise KeyProblemError(f"{path}: its public key is not in backup.signers: {otherwise}")
     return signer
 
 
 def same_key(left: str, right: str) -> bool:
-    """Return True if two OpenSSH public lines are of one key, whatever their comments."""
+    """Return True if two OpenSSH public lines hold the same key; comments are ignored."""
     return left.split()[:2] == right.split()[:2]
 
 
 def canonical(document: Any) -> bytes:
-    """Return JSON in the one way it can be written: sorted keys, no space, UTF-8, no NaN.
+    """Serialise to canonical JSON: sorted keys, no spaces, UTF-8, no NaN.
 
     Raises:
-        ValueError: a number or a text that has no such form.
+        ValueError: a number or a text that cannot be serialised so.
     """
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -149,7 +149,7 @@ def canonical(document: Any) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """Return SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -172,7 +172,7 @@ def _armored(public: str, namespace: Namespace, signature: bytes) -> bytes:
 
 
 def _fields(armored: bytes) -> list[bytes]:
-    """Return public key, namespace, reserved, hash and signature. Raises ValueError when it has another form."""
+    """Return public key, namespace, reserved, hash and signature. Raises ValueError if the format differs."""
     lines = armored.decode("ascii").split("\n")
     if lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
         raise ValueError("no armor")
@@ -199,7 +199,7 @@ def _key_of(armored: bytes | None) -> str | None:
 
 
 def _fits(claimed: str, armored: bytes, content: bytes, namespace: Namespace) -> bool:
-    """Return True if it is the signature of that key, written in the one way there is to write it."""
+    """Return True if it is that key's signature in its canonical encoding."""
     key = load_ssh_public_key(claimed.encode())
     assert isinstance(key, Ed25519PublicKey)  # noqa: S101  # `_key_of` returns no other
     try:
@@ -207,4 +207,4 @@ def _fits(claimed: str, armored: bytes, content: bytes, namespace: Namespace) ->
         key.verify(signature, _to_be_signed(content, namespace))
     except InvalidSignature:
         return False
-    return _armored(claimed, namespace, signature) == armored  # base64 that decodes to the same is no signature of ours
+    return _armored(claimed, namespace, signature) == armored  # another base64 text of the same bytes is refused

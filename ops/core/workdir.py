@@ -1,6 +1,6 @@
-"""Private temporary folders that outlive nobody: locked by the process at work in them, swept when it died.
+"""Create private temporary folders that are locked while in use and removed if their process died.
 
-The folder has a lock file. A folder whose lock is free is what a killed process left; the next one that makes a folder
+The folder has a lock file. If its lock is free, its process was killed; the next process that makes a folder
 of that kind in the same place removes it.
 """
 
@@ -23,18 +23,18 @@ SPOOL = "ancla-work-"
 PRIVATE = "ancla-private-"
 LOCK = ".ancla-lock"
 YOUNG_SECONDS = 600
-"""A folder without a lock file is left alone for so long: its process may be about to take the lock."""
+"""A folder without a lock file is left alone for this many seconds: its process may be about to take the lock."""
 
 
 def temporary_folder() -> Path:
     """Return the system's folder for temporary files.
 
     Raises:
-        SpoolError: none can be written.
+        SpoolError: none is writable.
     """
     try:
         return Path(tempfile.gettempdir())
-    except FileNotFoundError as error:  # Python's words for whatever kept it from writing some bytes into each
+    except FileNotFoundError as error:  # raised whatever the reason was that none is writable
         tried = str(error.strerror).partition("[")[2].rstrip("]").replace("'", "")
         raise SpoolError(f"no temporary folder can be written ({tried}): is the disk full?") from None
 
@@ -43,10 +43,10 @@ def temporary_folder() -> Path:
 def work_folder(
     root: Path, prefix: str, *, mode: int = 0o700, is_kept: Callable[[Path], bool] = lambda _: False
 ) -> Generator[Path]:
-    """Make a locked folder in `root`; it is removed at the end unless `is_kept` returns True for it.
+    """Create a locked folder in `root`; it is removed at the end unless `is_kept` returns True for it.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     with ExitStack() as held:
         folder = _make(root, prefix, held)
@@ -65,8 +65,8 @@ def sweep(
 
     Args:
         root: where to look.
-        prefix: kind of folder.
-        expired: called while the folder's lock is held, so that nobody takes the folder over meanwhile.
+        prefix: prefix of the folders' names.
+        expired: called while the folder's lock is held, so that no other process takes it meanwhile.
         now: seconds since 1970.
     """
     moment = time.time() if now is None else now
@@ -80,7 +80,7 @@ def sweep(
             with locked(folder / LOCK, wait=False):
                 if expired(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-        except (BusyError, OSError):  # at work, another user's, or gone since
+        except (BusyError, OSError):  # in use, another user's, or removed since
             continue
     return [folder for folder in found if not folder.exists()]
 
@@ -95,10 +95,10 @@ def age(folder: Path, now: float) -> float:
 
 @contextmanager
 def private_folder() -> Generator[Path]:
-    """Make a folder of mode 0700 for a few small files, such as a password that a program reads from a file.
+    """Create a folder of mode 0700 for a few small files, such as a password that a program reads from a file.
 
     Raises:
-        SpoolError: there is no room for it.
+        SpoolError: it cannot be created.
     """
     root = temporary_folder()
     sweep(root, PRIVATE)
@@ -106,21 +106,21 @@ def private_folder() -> Generator[Path]:
         try:
             folder = held.enter_context(work_folder(root, PRIVATE))
         except OSError as error:
-            raise SpoolError(f"{root}: no temporary folder can be made there: {error.strerror}") from None
+            raise SpoolError(f"{root}: no temporary folder can be created there: {error.strerror}") from None
         yield folder
 
 
 @contextmanager
 def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
-    """Make a folder of mode 0700 with at least `needed` bytes free; it is removed whatever happens.
+    """Create a folder of mode 0700 with at least `needed` bytes free; it is removed whatever happens.
 
     Args:
-        parent: where to make it; the system's temporary folder when None.
+        parent: where to create it; None is the system's temporary folder.
         needed: estimate in bytes.
-        what: what the space is for, for the message.
+        what: the use of the space, for the message.
 
     Raises:
-        SpoolError: the folder cannot be made, there is not enough space, or the disk filled up during the work.
+        SpoolError: the folder cannot be created, there is not enough space, or the disk filled up during the work.
     """
     root = parent or temporary_folder()
     with ExitStack() as held:
@@ -147,11 +147,11 @@ def spool(parent: Path | None, *, needed: int, what: str) -> Generator[Path]:
 
 def full(root: Path) -> str:
     """Return the message for a full disk under `root`."""
-    return f"{root}: the disk filled up (or a size limit was met) during the work; give another folder with --spool"
+    return f"{root}: the disk filled up (or a size limit was reached) during the work; give another folder with --spool"
 
 
 def mebibytes(size: int) -> int:
-    """Return whole MiB, rounded up."""
+    """Convert bytes to MiB, rounded up."""
     return -(-size // (1 << 20))
 
 
@@ -160,7 +160,7 @@ def _make(root: Path, prefix: str, held: ExitStack) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
         try:
             held.enter_context(locked(folder / LOCK, wait=False))
-        except BusyError:  # a sweep was quicker, and removes it
+        except BusyError:  # a sweep was quicker and removes it
             continue
         except OSError:
             if folder.exists():

@@ -1,4 +1,4 @@
-"""Running the same work for many items, several at a time."""
+"""Run the same work for many items concurrently."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def run_all(
     name: str = "worker",
     stop: threading.Event | None = None,
 ) -> list[Result]:
-    """Call `work` with each item in a pool of threads; return the results in the order of the items.
+    """Call `work` for each item in a pool of threads; return the results in the order of the items.
 
-    The first error, or an interrupt, cancels what has not begun and is raised after the running calls have ended.
+    The first error, or an interrupt, cancels pending calls and is raised after the running ones have ended.
 
     Args:
-        work: what to do with one item.
-        items: in the order to begin with.
-        workers: how many threads.
+        work: called with one item.
+        items: in the order to start.
+        workers: number of threads.
         name: prefix of the threads' names.
         stop: set at the first error, for work that can end early.
     """
@@ -40,7 +40,7 @@ def run_all(
 
 @contextmanager
 def cancel_on_error(futures: Sequence[Future[Any]], stop: threading.Event) -> Generator[None]:
-    """Wait for all futures at the end of the block. If one or the block fails, cancel the others and set `stop`."""
+    """Wait for all futures at the end of the block. If one of them or the block fails, cancel the rest, set `stop`."""
     try:
         yield
         for future in as_completed(futures):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ops.core.messages import say
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.drill.checks import NO_ROWS
 from ops.drill.evidence.document import Check, Phase, Questions, Status, TableComparison
 from ops.repository.manifest import Manifest
@@ -89,7 +89,7 @@ class Findings(Timed):
     look: str = ""
     profile: str = ""
     assertions: tuple[str, ...] = ()
-    meter: Meter = unseen
+    meter: ProgressFactory = no_progress
     newest_row: datetime | None = None
     newest_snapshot: datetime | None = None
     stop_after: str | None = None

@@ -32,7 +32,7 @@ from ops.core.errors import (
     ToolError,
 )
 from ops.core.messages import say
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.workdir import mebibytes, spool
 from ops.drill import checks
 from ops.drill.context import Findings, Report
@@ -126,7 +126,9 @@ def plan(job: DrillJob) -> DrillPlan:
     )
 
 
-def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: Meter = unseen) -> Evidence:
+def run(
+    job: DrillJob, report: Report, *, original: FolderStore | None = None, meter: ProgressFactory = no_progress
+) -> Evidence:
     """Drill, and return the evidence; a red verdict is a result, not an exception.
 
     Args:
@@ -154,7 +156,7 @@ def run(job: DrillJob, report: Report, *, original: FolderStore | None = None, m
     return _evidence(job, findings, started)
 
 
-def controls(job: DrillJob, report: Report, *, meter: Meter = unseen) -> list[Evidence]:
+def controls(job: DrillJob, report: Report, *, meter: ProgressFactory = no_progress) -> list[Evidence]:
     """Run every negative control that the backup allows; the backup is copied for all of them once.
 
     Raises:

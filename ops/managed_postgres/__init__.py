@@ -1,1 +1,1 @@
-"""The provider's own restore points of a managed PostgreSQL: what there is, and whether one can be restored."""
+"""Use the provider's own restore points of a managed PostgreSQL: list them, and restore one into a fork."""

@@ -1,4 +1,4 @@
-"""The way to a fork: its own names, password and authority, over the stack's droplet, as to the live cluster."""
+"""Connect to a fork by its own names, password and CA, through the stack's droplet, as to the live cluster."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
 
 REACH_SECONDS = 300
-"""A new name takes its time to be known, and a firewall to be opened."""
+"""Seconds for a new name to resolve and a firewall to be opened."""
 
 
 @contextmanager
 def fork_server(cloud: Cloud, stack: LoadedStack, fork: Cluster) -> Generator[tuple[Endpoint, Endpoint]]:
-    """Yield how to reach a fork as (administrator, app user), once it answers.
+    """Yield the endpoints of a fork as (administrator, app user), once it answers.
 
     Raises:
-        SourceError, SshError: it does not answer in `REACH_SECONDS`.
-        CloudError: the API does not say how to reach it.
+        SourceError, SshError: it does not answer within `REACH_SECONDS`.
+        CloudError: the API does not return its address.
     """
     assert stack.outputs.database is not None  # noqa: S101  # `live_cluster` refused such a stack
     admin = Endpoint(

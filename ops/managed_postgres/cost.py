@@ -1,4 +1,4 @@
-"""What a fork costs, before it is made: the plan's price by the hour, for as many hours as a drill may take."""
+"""Compute the cost of a fork before it is created: the plan's hourly price, times the hours a drill may take."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ops.core.errors import OpsError
 from ops.managed_postgres.provider import Cluster
 
 HOURS_A_MONTH = 672
-"""DigitalOcean bills by the hour, and no more than so many a month."""
+"""Hours in a month for billing: DigitalOcean bills by the hour, up to this many per month."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForkCost:
-    """US dollars at most: `hourly` for one node of this plan, times `hours`. Disk above the plan's is not in it."""
+    """Maximum cost in US dollars: `hourly` for one node, times `hours`. Extra disk is not included."""
 
     size: str
     hourly: float
@@ -24,15 +24,15 @@ class ForkCost:
 
     @property
     def total(self) -> float:
-        """US dollars for all hours."""
+        """Return the US dollars for all hours."""
         return round(self.hourly * self.hours, 4)
 
 
 def fork_cost(live: Cluster, wait_minutes: int, limit: float) -> ForkCost:
-    """Estimate what a fork costs at most: the time it may take to come online, and an hour to check and destroy it.
+    """Estimate the maximum cost of a fork: the time it may take to come online, plus an hour to check and destroy it.
 
     Raises:
-        OpsError: the plan's price is not known, or it is above the limit. Nothing was made.
+        OpsError: the plan's price is unknown or above the limit. Nothing was created.
     """
     size = DATABASE_SIZES.get(live.size)
     if size is None:

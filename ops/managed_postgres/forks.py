@@ -1,7 +1,7 @@
-"""Forks of a managed cluster: made closed, waited for, and destroyed only when they are surely ours.
+"""Fork a managed cluster: create it behind a firewall, wait for it, and destroy it only if it is certainly ours.
 
-The provider makes a new cluster of its own backup and WAL, as of a time (`backup_restore`). It costs money by the hour,
-so that most of this is about its end.
+The provider creates a new cluster from its own backup and WAL, as of a time (`backup_restore`). It costs money by the
+hour, so most of this module is about its removal.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ops.managed_postgres.provider import Cluster, read_cluster, written
 from ops.stack.cloud import Cloud
 
 TAG = "ancla-fork-drill"
-"""What every fork of a drill wears, and nothing else: the sweep finds by it what a killed drill left."""
+"""The tag of every drill's fork, and of nothing else: the sweep finds by it what a killed drill left."""
 
 _LOOKS_AFTER_SILENCE = 4
-"""A fork whose creation nobody answered may be listed a little later."""
+"""Seconds: a fork may be listed only some time after a request whose answer was lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How many seconds to go on asking the API, and how many between two times."""
+    """For how many seconds to poll the API, and the interval in seconds."""
 
     seconds: float
     pause: float
 
 
 def fork_name(live: Cluster, now: datetime) -> str:
-    """Return the name of a fork: whose it is, by the cluster's id, and when it began (UTC).
+    """Return the name of a fork: the id of its cluster, and its start time (UTC).
 
-    Short, whatever the cluster is called: the name is in the host's first label with `private-` and `-do-user-N-0`
+    It is short, whatever the cluster's name: it is part of the host's first label with `private-` and `-do-user-N-0`
     around it, and a label has 63 characters.
     """
     return f"drill-{live.id[:8]}-{now:%y%m%d%H%M%S}"
 
 
 def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
-    """Return why a cluster may not be destroyed as a fork of `live`, or None: its tag and its name must both say so."""
+    """Return why a cluster must not be destroyed as a fork of `live`; None if its tag and name prove it."""
     if cluster.id == live.id:
         return "it is the live cluster"
     if TAG not in cluster.tags:
@@ -59,10 +59,10 @@ def _is_named_after(cluster: Cluster, live: Cluster) -> bool:
 
 
 def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, droplets: list[str]) -> str:
-    """Ask for a fork of one node, closed from its birth to all but these droplets; returns its id.
+    """Request a fork of one node whose firewall admits only these droplets from the start; returns its id.
 
     Raises:
-        CloudError: a refusal, or no answer: then it may be there all the same.
+        CloudError: a refusal, or no answer: then it may still have been created.
     """
     body: dict[str, Any] = {
         "name": name,
@@ -73,7 +73,7 @@ def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, drople
         "num_nodes": 1,
         "private_network_uuid": live.vpc,
         "tags": [TAG],
-        "rules": _rules(droplets),  # without one it would be open to the world until it has some
+        "rules": _rules(droplets),  # without rules it would be open to the internet at first
         "backup_restore": {"database_name": live.name, "backup_created_at": written(moment)},
     }
     if live.storage:
@@ -84,7 +84,7 @@ def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, drople
 def wait_online(
     cloud: Cloud, ident: str, patience: Patience, report: Callable[[str], None]
 ) -> tuple[Cluster | None, str]:
-    """Wait until a cluster is online; returns it, or None and what was seen last when that did not come in time."""
+    """Wait until a cluster is online; returns it, or None and the last state seen when the time is over."""
     begun, said, seen = time.monotonic(), 0.0, ""
     while True:
         found = cloud.get(f"/v2/databases/{ident}")
@@ -103,7 +103,7 @@ def wait_online(
 
 
 def close_to(cloud: Cloud, ident: str, droplets: list[str]) -> list[str]:
-    """See that exactly these droplets may reach a cluster; returns what else was found, after it was written anew."""
+    """Ensure that only these droplets may connect to a cluster; returns other rules found, after overwriting them."""
     path = f"/v2/databases/{ident}/firewall"
     wanted = {("droplet", droplet) for droplet in droplets}
 
@@ -111,18 +111,18 @@ def close_to(cloud: Cloud, ident: str, droplets: list[str]) -> list[str]:
         return {(str(rule["type"]), str(rule["value"])) for rule in cloud.items(path, "rules")}
 
     if found() != wanted:
-        cloud.send("PUT", path, {"rules": _rules(droplets)})  # always the whole list
+        cloud.send("PUT", path, {"rules": _rules(droplets)})  # always the complete list
     return [f"{kind} {value}" for kind, value in sorted(found() ^ wanted)]
 
 
 def candidates(cloud: Cloud, live: Cluster) -> list[Cluster]:
-    """List what says by its tag or by its name that it is a fork of a drill; the tag may have been taken off."""
+    """List clusters whose tag or name marks them as a drill's fork; the tag may have been removed."""
     clusters = [read_cluster(item) for item in cloud.items("/v2/databases", "databases")]
     return [cluster for cluster in clusters if TAG in cluster.tags or _is_named_after(cluster, live)]
 
 
 def forget_tag(cloud: Cloud) -> None:
-    """Remove the tag when nothing wears it any more, so that a drill leaves nothing at all in the account."""
+    """Delete the tag when no cluster has it any more, so that a drill leaves nothing in the account."""
     with suppress(CloudError):  # the next drill, or sweep, tries again
         tag = cloud.get(f"/v2/tags/{TAG}")
         if tag is not None and tag["tag"]["resources"]["count"] == 0:
@@ -130,18 +130,18 @@ def forget_tag(cloud: Cloud) -> None:
 
 
 def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, patience: Patience) -> bool:
-    """Destroy a fork and wait until it is gone; return False when there was none.
+    """Destroy a fork and wait until it is gone; return False if there was none.
 
     Args:
         cloud: the API.
-        live: whose fork it is; this one is never destroyed.
-        name: of the fork, by `fork_name`. Without `ident` (nobody heard the answer) it is looked for by this.
+        live: its original cluster, which is never destroyed.
+        name: of the fork, from `fork_name`. Without `ident` (the answer was lost) it is looked up by this name.
         ident: its id.
-        patience: how long to go on trying.
+        patience: how long to retry.
 
     Raises:
-        RestoreRefusedError: the cluster of this id is not surely a fork of `live`: by its id, tag and name.
-        CloudError: it is still there.
+        RestoreRefusedError: the cluster of this id is not certainly a fork of `live`, by its id, tag and name.
+        CloudError: it still exists.
     """
     deadline, looks = time.monotonic() + patience.seconds, 0
     while True:
@@ -175,7 +175,7 @@ def destroy_fork(cloud: Cloud, live: Cluster, name: str, ident: str | None, pati
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What became of each cluster with the tag: destroyed, too young, not surely ours, or still there; with reasons."""
+    """The result for each cluster with the tag: destroyed, too young, not certainly ours, or still there."""
 
     destroyed: list[Cluster] = field(default_factory=list)
     young: list[Cluster] = field(default_factory=list)
@@ -184,9 +184,9 @@ class Sweep:
 
 
 def sweep(cloud: Cloud, live: Cluster, older_than: timedelta, patience: Patience | None) -> Sweep:
-    """Destroy what drills of this cluster left behind; without `patience` only say what would be destroyed.
+    """Destroy forks that drills of this cluster left behind; without `patience` only report them.
 
-    A cluster that wears the tag, or is named so, and is not surely a fork of this one stays.
+    A cluster with the tag or such a name that is not certainly a fork of this one stays.
     """
     result, now = Sweep(), datetime.now(UTC)
     for cluster in candidates(cloud, live):

@@ -1,4 +1,4 @@
-"""What DigitalOcean's API says of a managed cluster: how it is reached, and which of its backups are there."""
+"""Read a managed cluster from DigitalOcean's API: how to connect to it, and its backups."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePoint:
-    """A backup that the provider lists. `gigabytes` is its size as the provider counts it."""
+    """A backup that the provider lists. `gigabytes` is its size according to the provider."""
 
     created_at: datetime
     gigabytes: float
 
 
 def live_cluster(cloud: Cloud, stack: LoadedStack) -> Cluster:
-    """Return the stack's own cluster, by its id.
+    """Return the stack's own cluster by its id.
 
     Raises:
         StackError: the stack has no managed database, or the token is of another account.
-        CloudError: the API refuses, or the cluster is not there.
+        CloudError: the API refuses, or the cluster does not exist.
     """
     database = stack.outputs.database
     if database is None:
@@ -60,7 +60,7 @@ def live_cluster(cloud: Cloud, stack: LoadedStack) -> Cluster:
         raise StackError(f"{stack.name}: belongs to the account {stack.outputs.account}, the token is of {account}")
     found = cloud.get(f"/v2/databases/{database.id}")
     if found is None:
-        raise CloudError(f"{stack.name}: database cluster {database.id} is not there; run `pulumi refresh`")
+        raise CloudError(f"{stack.name}: database cluster {database.id} does not exist; run `pulumi refresh`")
     return read_cluster(found["database"])
 
 
@@ -95,22 +95,22 @@ def choose(points: list[RestorePoint], at: str, now: datetime) -> datetime:
 
 
 def written(moment: datetime) -> str:
-    """Return a time as the API takes it; fractions of a second only where there are some."""
+    """Format a time for the API; fractions of a second only if there are any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def user_password(cloud: Cloud, ident: str, user: str) -> SecretStr | None:
-    """Return the password of a database user, if the API knows the user."""
+    """Return the password of a database user; None if the API does not know the user."""
     found = cloud.get(f"/v2/databases/{ident}/users/{user}")
     password = (found or {}).get("user", {}).get("password")
     return SecretStr(password) if password else None
 
 
 def certificate_authority(cloud: Cloud, ident: str) -> str:
-    """Return the certificate (PEM) of the authority that signs a cluster's name.
+    """Return the CA certificate (PEM) for a cluster's name.
 
     Raises:
-        CloudError: there is none.
+        CloudError: the API has none.
     """
     found = cloud.get(f"/v2/databases/{ident}/ca")
     if found is None:
@@ -119,8 +119,8 @@ def certificate_authority(cloud: Cloud, ident: str) -> str:
 
 
 def read_cluster(item: dict[str, Any]) -> Cluster:
-    """Return a cluster of an answer of the API."""
-    # A cluster that is only just asked for may have no address yet.
+    """Parse a cluster from an answer of the API."""
+    # A cluster that was just requested may have no address yet.
     connection = item.get("private_connection") or item.get("connection") or {}
     return Cluster(
         id=str(item["id"]),

@@ -1,1 +1,1 @@
-"""What tells people when backups stop: state, notifications, a dead man's switch, metrics and the audit log."""
+"""Notify people when backups stop: state, notifications, a dead man's switch, metrics and the audit log."""

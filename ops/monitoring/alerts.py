@@ -1,7 +1,7 @@
-"""Alerts: raised once, repeated once a day, cleared once. What went wrong a hundred times is told as one thing.
+"""Raise an alert once, repeat it once a day, clear it once. A failure that repeats is reported as one alert.
 
-Where nobody looks on, on the machine and where `ANCLA_NOTIFY=1` says so (CI), they are sent. At a desk the person who
-typed the command sees its error, so nothing is.
+Alerts are sent where nobody watches the output: on the droplet, and where `ANCLA_NOTIFY=1` is set (CI). On a
+workstation nothing is sent: the person who typed the command sees its error.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ RUNBOOKS = frozenset(
 
 @dataclass(kw_only=True)
 class Watch:
-    """What one run found. `state` may be changed; alerts are told when the run ends."""
+    """The results of one run. `state` may be changed; notifications are sent when the run ends."""
 
     stack: LoadedStack
     state: WatchState
     now: datetime
     raised: list[str] = field(default_factory=list[str])
 
-    def wrong(self, key: str, text: str, runbook: str) -> None:
-        """Note that something is wrong. `key` is what it is about, such as `backup/app`."""
+    def raise_alert(self, key: str, text: str, runbook: str) -> None:
+        """Raise an alert. `key` names its subject, such as `backup/app`."""
         assert runbook in RUNBOOKS, runbook  # noqa: S101  # a name that is written in this code
         text = redacted(" ".join(text.split()), self.stack.secrets)
         known = self.state.alerts.get(key)
@@ -57,21 +57,21 @@ class Watch:
         self.state.over.pop(key, None)
         self.raised.append(key)
 
-    def fine(self, *keys: str) -> None:
-        """Note that it is right, or right again."""
+    def clear(self, *keys: str) -> None:
+        """Clear the alerts."""
         for key in keys:
             gone = self.state.alerts.pop(key, None)
-            if gone is not None and gone.told_at is not None:  # nobody waits for the end of what was not told
+            if gone is not None and gone.told_at is not None:  # no recovery message for an alert that was never sent
                 self.state.over[key] = gone
 
-    def forget(self, prefix: str, kept: Iterable[str]) -> None:
-        """Drop alerts about what the stack does not have any more: nothing will ever say that they are over."""
+    def drop(self, prefix: str, kept: Iterable[str]) -> None:
+        """Drop alerts whose subject the stack no longer has: no later run would clear them."""
         known = {prefix + name for name in kept}
         for key in [key for key in self.state.alerts if key.startswith(prefix) and key not in known]:
             del self.state.alerts[key]
 
-    def tell(self) -> None:
-        """Send what is new, what is to be repeated and what is over; at most two messages."""
+    def notify(self) -> None:
+        """Send new, repeated and recovered alerts, in at most two messages."""
         where = f"{self.stack.outputs.project} {self.stack.outputs.environment}"
         due = [self.state.alerts[key] for key in dict.fromkeys(self.raised)]
         due = [a for a in due if a.told_at is None or self.now - a.told_at >= REMIND_AFTER]
@@ -79,7 +79,7 @@ class Watch:
             for alert in due:
                 alert.told_at = self.now
         over = list(self.state.over.values())
-        lines = [f"Was, since {_time(alert.since)}: {alert.text}" for alert in over]
+        lines = [f"Recovered; raised at {_time(alert.since)}: {alert.text}" for alert in over]
         if over and self._sent(f"[ancla {where}] recovered: {_title(over)}", "\n\n".join(lines)):
             self.state.over.clear()
 
@@ -89,7 +89,7 @@ class Watch:
 
 
 def unattended(stack: LoadedStack) -> bool:
-    """Say whether nobody looks on, so that what is wrong has to be sent."""
+    """Return True if nobody watches the output, so that alerts have to be sent."""
     return stack.on_machine or environment().notify
 
 
@@ -97,12 +97,12 @@ def unattended(stack: LoadedStack) -> bool:
 def watching(
     stack: LoadedStack, *, metrics: Path | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Generator[Watch]:
-    """Yield a watch; when the block ends, tell, remember, and write the metrics. Never fails for reasons of its own."""
+    """Yield a watch; at the end send notifications, save the state and write the metrics. Its errors are warnings."""
     with remembered(home_of(stack)) as state:
         watch = Watch(stack=stack, state=state, now=clock())
         yield watch
         if unattended(stack):
-            watch.tell()
+            watch.notify()
         write_metrics(stack, state, metrics)
 
 

@@ -1,8 +1,8 @@
-"""An append-only log of what was done: one JSON line an action, each with the digest of the one before.
+"""Write an append-only audit log: one JSON line per command, each with the digest of the line before.
 
-On a machine `/var/log/ancla/audit.jsonl`, at a desk below `~/.local/state/ancla`. A line that is changed, removed or
-put in breaks the chain, and a missing end differs from the head that is kept beside it. It tells of mistakes and of
-visitors; who is root can write all of it anew, and only a copy kept elsewhere tells of that.
+On a droplet it is `/var/log/ancla/audit.jsonl`, on a workstation below `~/.local/state/ancla`. A changed, removed or
+inserted line breaks the chain, and a missing end differs from the head that is kept beside it. It reveals mistakes and
+intruders; root can rewrite all of it, and only a copy kept elsewhere reveals that.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ops.stack.outputs import MACHINE_OUTPUTS
 FIRST = "0" * 64
 """`previous` of the first line."""
 ROTATED = 100
-"""So many files the machine's logrotate keeps beside the log; with fewer it has not yet removed a line."""
+"""Number of rotated files that the droplet's logrotate keeps; with fewer it has not removed a line yet."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def log_path() -> Path:
-    """Return where the log of this computer is; $ANCLA_AUDIT names another place."""
+    """Return the path of this computer's log; $ANCLA_AUDIT replaces it."""
     if chosen := environment().audit:
         return chosen
     on_machine = MACHINE_OUTPUTS.exists()
@@ -51,14 +51,14 @@ _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
 def note(**facts: Any) -> None:
-    """Add facts to the line of the command that is running, such as `name`, `backup`, `stack`."""
+    """Add facts to the audit line of the running command, such as `name`, `backup`, `stack`."""
     line = _noted.get()
     if line is not None:
         line.update(facts)
 
 
 def audited(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Write one line when the command ends, however it ends. A dry run changes nothing and leaves none."""
+    """Write one line when the command ends, whether it succeeds or fails. A dry run is not logged."""
 
     def wrap(command: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(command)
@@ -92,7 +92,7 @@ def audited(verb: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def record(verb: str, *, result: str, **facts: Any) -> None:
-    """Append one line. What hinders it is one line on stderr: the work is not failed by its log."""
+    """Append one line. A failure to write is only a warning: it does not fail the command."""
     path = log_path()
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -111,7 +111,7 @@ def record(verb: str, *, result: str, **facts: Any) -> None:
 
 @dataclass(kw_only=True)
 class Audit:
-    """What reading the log gave: its lines, oldest first, and what breaks the chain. `torn` lines say nothing."""
+    """The log's lines, oldest first, and the problems of the chain. `torn` is the number of unreadable lines."""
 
     entries: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     problems: list[str] = field(default_factory=list[str])
@@ -119,7 +119,7 @@ class Audit:
 
 
 def read(path: Path) -> Audit:
-    """Read the log and what was rotated away from it (`audit.jsonl.1`, `.2.gz`), and hold each line to the one before.
+    """Read the log and its rotated files (`audit.jsonl.1`, `.2.gz`), and check each line against the one before.
 
     Raises:
         OSError: it cannot be read.
@@ -132,11 +132,11 @@ def read(path: Path) -> Audit:
         whole = [(entry, where) for where, entry in own if entry is not None]
         found.torn += len(own) - len(whole)
         if own and not whole:
-            found.problems.append(f"{file.name}: holds no line of an audit log")
+            found.problems.append(f"{file.name}: contains no line of an audit log")
         lines += whole
     first = min((entry["number"] for entry, _ in lines), default=1)
     if first != 1 and len(files) <= ROTATED:
-        found.problems.append(f"{path.name}: begins at line {first}; what came before was removed, or is not beside it")
+        found.problems.append(f"{path.name}: begins at line {first}; earlier lines were removed, or are elsewhere")
     previous: dict[str, Any] | None = None
     for entry, where in sorted(lines, key=lambda line: line[0]["number"]):
         problem = _broken(entry, previous)
@@ -147,14 +147,14 @@ def read(path: Path) -> Audit:
     last = (previous["number"], previous["digest"]) if previous else (0, FIRST)
     head = _head_of(path) or (0, FIRST)
     if head[0] > last[0]:
-        found.problems.append(f"{path.name}: ends at line {last[0]}, {head[0]} were written")
+        found.problems.append(f"{path.name}: ends at line {last[0]}, but {head[0]} lines were written")
     elif head[0] == last[0] and head != last:
         found.problems.append(f"{path.name}: line {last[0]} is not the one that was written")
     return found
 
 
 def _broken(entry: dict[str, Any], previous: dict[str, Any] | None) -> str | None:
-    """Say how a line does not follow the one before; the first that is there may follow one that is gone."""
+    """Return how a line fails to follow the one before; the oldest line kept may follow a removed one."""
     number = entry["number"]
     if entry["digest"] != _digest(entry):
         return f"line {number} was changed"
@@ -171,7 +171,7 @@ def _append(path: Path, entry: dict[str, Any]) -> None:
     head_path = _head(path)
     with locked(head_path.with_suffix(".lock")):
         number, digest = _head_of(path) or (0, FIRST)
-        # a run that was killed between its line and the head, or a head that is lost
+        # the run was killed between its line and the head, or the head is lost
         last, torn = _last(path)
         if last is not None and last["number"] > number:
             number, digest = last["number"], last["digest"]
@@ -203,7 +203,7 @@ def _parse_head(text: str) -> tuple[int, str] | None:
 
 
 def _last(path: Path) -> tuple[dict[str, Any] | None, bool]:
-    """Return the last line of the file, and whether the file ends in the middle of one."""
+    """Return the last line of the file, and True if the file ends in the middle of one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - (64 << 10)))
@@ -215,7 +215,7 @@ def _last(path: Path) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the log and what was rotated away from it. A folder that may not be read is an error, not an empty one."""
+    """Return the log and its rotated files. An unreadable folder is an error, not an empty list."""
     try:
         names = os.listdir(path.parent)  # noqa: PTH208  # Path.glob passes over what it may not read
     except FileNotFoundError:

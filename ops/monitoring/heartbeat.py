@@ -1,6 +1,6 @@
-"""A dead man's switch: an address that is asked for after each complete run, so that silence is an alarm elsewhere.
+"""Ping an address after each complete run (a dead man's switch), so that silence raises an alarm elsewhere.
 
-It is what is left when the machine itself is gone, and nobody there can notify.
+This still works when the droplet itself is gone and cannot notify anybody.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 10
 
 
 def ping(address: SecretStr) -> bool:
-    """Ask for the address; say whether it answered well. It may hold a token, so no message holds it."""
+    """Request the address; return True if it answers with success. It may contain a token, so no message names it."""
     try:
         answer = _get(address.get_secret_value())
     except (httpx.HTTPError, httpx.InvalidURL):

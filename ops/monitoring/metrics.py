@@ -1,4 +1,4 @@
-"""Metrics for Prometheus as a text file, such as the node exporter's textfile collector reads."""
+"""Write metrics for Prometheus as a text file, for example for the node exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from ops.monitoring.state import WatchState, home_of, warn
 from ops.stack.outputs import LoadedStack
 
 HELP = {
-    "backup_last_success_timestamp_seconds": "When the last complete backup made here was finished.",
-    "backup_duration_seconds": "How long it took.",
-    "backup_stored_bytes": "Bytes of its objects as stored.",
+    "backup_last_success_timestamp_seconds": "Time the last complete backup made here finished.",
+    "backup_duration_seconds": "Duration of that backup.",
+    "backup_stored_bytes": "Bytes of its objects in the store.",
     "backup_rows": "Rows, files or objects in it.",
     "backup_failures_total": "Runs here that made no complete backup of the set.",
-    "backup_age_seconds": "Age of the newest complete backup in the store, when it was last looked for; +Inf: none.",
-    "backup_age_budget_seconds": "How old it may be.",
-    "drill_green": "1 when the last drill was green, else 0.",
-    "drill_timestamp_seconds": "When the last drill ended.",
-    "drill_rto_seconds": "How long its restore took.",
-    "drill_rpo_seconds": "How old the data was that came back.",
+    "backup_age_seconds": "Age of the newest complete backup in the store, at the last check; +Inf: none.",
+    "backup_age_budget_seconds": "Maximum age of the newest backup.",
+    "drill_green": "1 if the last drill was green, 0 otherwise.",
+    "drill_timestamp_seconds": "Time the last drill ended.",
+    "drill_rto_seconds": "Duration of that drill's restore.",
+    "drill_rpo_seconds": "Age of the restored data.",
     "verify_damaged_objects": "Objects that the last verify found damaged or missing.",
-    "verify_timestamp_seconds": "When the last verify ended.",
-    "verify_oldest_timestamp_seconds": "When the object that has waited longest was last verified.",
-    "alert_since_timestamp_seconds": "When an alert that is raised now began.",
+    "verify_timestamp_seconds": "Time the last verify ended.",
+    "verify_oldest_timestamp_seconds": "Time of the oldest last verification of any object.",
+    "alert_since_timestamp_seconds": "Time a current alert was raised.",
 }
 
 
 def write_metrics(stack: LoadedStack, state: WatchState, file: Path | None = None) -> None:
-    """Write them to `file`, else to $ANCLA_METRICS, else to `metrics/ancla.prom` beside the state; never fail."""
+    """Write them to `file` (default: $ANCLA_METRICS, or `metrics/ancla.prom` beside the state); never fail."""
     path = file or environment().metrics or home_of(stack) / "metrics" / "ancla.prom"
     try:
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
-            path.parent.chmod(0o755)  # who collects them is not root
+            path.parent.chmod(0o755)  # the collector does not run as root
         atomic_write(path, build_metrics(stack, state), mode=0o644)
     except OSError as error:
         warn(f"{path}: the metrics cannot be written: {error.strerror}")
 
 
 def build_metrics(stack: LoadedStack, state: WatchState) -> bytes:
-    """Return the text. What is not known is left out, not zero."""
-    disable_created_metrics()  # the page is made anew each time, and so would be the time that it was "created"
+    """Build the text. Unknown values are left out, not zero."""
+    disable_created_metrics()  # the page is rebuilt each time, so "created" would be wrong
     page = _Page({"project": stack.outputs.project, "environment": stack.outputs.environment})
     for name, item in state.sets.items():
         page.put("backup_last_success_timestamp_seconds", item.last_success, name=name)
@@ -55,7 +55,7 @@ def build_metrics(stack: LoadedStack, state: WatchState) -> bytes:
         page.put("backup_rows", item.rows, name=name)
         page.put("backup_failures_total", item.failures, name=name)
     for copy in state.copies:
-        # one that was looked for and is not there is older than any budget; left out, no rule would see it
+        # a missing backup counts as older than any budget; left out, no alert rule would match
         page.put("backup_age_seconds", math.inf if copy.age is None else copy.age, name=copy.name, store=copy.store)
         page.put("backup_age_budget_seconds", copy.budget, name=copy.name, store=copy.store)
     for name, drill in state.drills.items():
@@ -73,7 +73,7 @@ def build_metrics(stack: LoadedStack, state: WatchState) -> bytes:
 
 
 class _Page:
-    """Metrics by name, each made when its first value comes; `common` labels are on all of them."""
+    """Metrics by name, created with their first value; all have the `common` labels."""
 
     def __init__(self, common: dict[str, str]) -> None:
         self.registry = CollectorRegistry()
@@ -81,7 +81,7 @@ class _Page:
         self._made: dict[str, Gauge | Counter] = {}
 
     def put(self, metric: str, value: float | datetime | None, /, **labels: str) -> None:
-        """Set one value, where there is one."""
+        """Set one value unless it is None."""
         if value is None:
             return
         number = value.timestamp() if isinstance(value, datetime) else float(value)

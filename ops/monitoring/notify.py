@@ -1,6 +1,6 @@
-"""Notifications by apprise: e-mail, Slack, WhatsApp gateways, webhooks, whatever its addresses name.
+"""Send notifications with apprise: e-mail, Slack, WhatsApp gateways, webhooks, or any other service it supports.
 
-The addresses are secrets: tokens are in them. So nothing here prints one, and apprise's own log, which may, is shut.
+The addresses are secret, as they contain tokens. Nothing here prints one, and apprise's own log, which may, is off.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ops.monitoring.state import warn
 
 
 def send(addresses: Sequence[SecretStr], *, title: str, body: str) -> int:
-    """Send one message to every address; return how many took it. One that does not is one line on stderr."""
+    """Send one message to every address; return how many accepted it. Each failure is one warning."""
     if not addresses:
         return 0
     import apprise  # noqa: PLC0415  # half a second of import, for the rare run that has something to say
@@ -28,7 +28,7 @@ def send(addresses: Sequence[SecretStr], *, title: str, body: str) -> int:
         service = apprise.Apprise()
         where = f"notification {number} of {len(addresses)}"
         if not service.add(address.get_secret_value()):
-            warn(f"{where}: secrets.notifications[{number - 1}] is no address that apprise knows")
+            warn(f"{where}: secrets.notifications[{number - 1}] is not an address that apprise supports")
             continue
         kind = next((str(one.service_name) for one in service), "?")
         try:
@@ -38,12 +38,12 @@ def send(addresses: Sequence[SecretStr], *, title: str, body: str) -> int:
         if done:
             taken += 1
         else:
-            warn(f"{where} ({kind}) was not taken: {title}")
+            warn(f"{where} ({kind}) was not accepted: {title}")
     return taken
 
 
 def redacted(text: str, secrets: BaseModel) -> str:
-    """Return the text with every secret value in it replaced, whoever put it there."""
+    """Return the text with every secret value in it redacted."""
     for value in sorted(set(_values(secrets)), key=len, reverse=True):
         text = text.replace(value, "[secret]")
     return text

@@ -1,4 +1,4 @@
-"""What the verbs of `ops.backup` and `ops.drill` tell the watch: one call each, which never fails the work itself."""
+"""Record the results of backups and drills for monitoring: one call each, which never fails the work itself."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from ops.targets import backup_sets
 
 @contextmanager
 def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, Any]]) -> Generator[dict[str, OpsError]]:
-    """Watch the making of backups. Yields where failures go by set: they are raised when the block ends, as one.
+    """Monitor the making of backups. Yields a dict for failures by set, which are raised together when the block ends.
 
     Args:
-        stack: whose.
-        name: the one set that was asked for; None for all.
+        stack: the stack.
+        name: the one set requested; None for all.
         made: filled inside the block, one item a complete backup: id, name, stores, bytes, rows, seconds.
     """
     wanted = [name] if name is not None else backup_sets.names(stack)
-    if name is not None and name not in backup_sets.names(
-        stack
-    ):  # a wrong command line is nothing to raise an alert about
+    if name is not None and name not in backup_sets.names(stack):  # a wrong command line raises no alert
         yield {}
         return
     failures: dict[str, OpsError] = {}
@@ -46,7 +44,7 @@ def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, An
 
 
 def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial: bool = False) -> None:
-    """Take note of a drill's verdict. A negative control, which has to be red, says nothing of the backup."""
+    """Record a drill's verdict. A negative control, which has to be red, says nothing about the backup."""
     if evidence.damage is not None:
         return
     green = evidence.verdict == "green" or (allow_partial and evidence.verdict == "in part")
@@ -58,60 +56,62 @@ def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial:
             rpo_seconds=evidence.rpo_seconds,
         )
         if green:
-            watch.fine(f"drill/{name}")
+            watch.clear(f"drill/{name}")
         else:
             lacking = "; ".join(each.what for each in evidence.skipped)
             what = evidence.summary() if evidence.verdict == "red" else f"without {lacking}"
-            watch.wrong(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
+            watch.raise_alert(f"drill/{name}", f"the drill of {name} is {evidence.verdict}: {what}", "drill-red")
 
 
-def not_held(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
-    """Take note of why drills could not be held: nothing is known then of what they were to prove."""
+def drill_not_run(stack: LoadedStack, names: Iterable[str], error: OpsError) -> None:
+    """Record why drills could not run: the state of those backups is then unknown."""
     with watching(stack) as watch:
         for name in names:
-            watch.wrong(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
+            watch.raise_alert(f"drill/{name}", f"no drill of {name} was held: {error}", _runbook(error, "drill-red"))
 
 
-def controlled(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
-    """Take note of the negative controls of a drill; `unseen` are those that did not turn red."""
+def record_controls(stack: LoadedStack, name: str, unseen: Sequence[str]) -> None:
+    """Record the negative controls of a drill; `unseen` are those that did not turn red."""
     with watching(stack) as watch:
         if unseen:
-            text = f"drills of {name} prove nothing, for damage was not seen: {', '.join(unseen)}"
-            watch.wrong(f"control/{name}", text, "drill-red")
+            text = f"drills of {name} prove nothing, because damage was not detected: {', '.join(unseen)}"
+            watch.raise_alert(f"control/{name}", text, "drill-red")
         else:
-            watch.fine(f"control/{name}")
+            watch.clear(f"control/{name}")
 
 
 @contextmanager
-def judged(stack: LoadedStack | None, key: str, what: str, runbook: str, *, whole: bool = True) -> Generator[None]:
-    """Watch the end of other work: an error is an alert about `key`, and no error is the end of that alert.
+def alert_on_error(
+    stack: LoadedStack | None, key: str, what: str, runbook: str, *, whole: bool = True
+) -> Generator[None]:
+    """Alert on an error of other work, and clear that alert if there is none.
 
     Args:
-        stack: whose; with None nothing is watched.
-        key: what it is about, such as `prune`.
+        stack: the stack; with None nothing is recorded.
+        key: subject of the alert, such as `prune`.
         what: the alert's first words.
-        runbook: the page for what is not the store's fault.
-        whole: whether all of it was done, so that no error says that all is right.
+        runbook: the page for errors other than the store's.
+        whole: whether all of the work was done, so that no error means that everything is right.
     """
     try:
         yield
     except OpsError as error:
         if stack is not None:
             with watching(stack) as watch:
-                watch.wrong(key, f"{what}: {error}", _runbook(error, runbook))
+                watch.raise_alert(key, f"{what}: {error}", _runbook(error, runbook))
         raise
     if stack is not None and whole:
         with watching(stack) as watch:
-            watch.fine(key)
+            watch.clear(key)
 
 
 def evidence_checked(stack: LoadedStack, problem: str | None) -> None:
-    """Take note of whether the evidence of drills verifies; `problem` says in one line what does not."""
+    """Record whether the evidence of drills verifies; `problem` describes a failure in one line."""
     with watching(stack) as watch:
         if problem is None:
-            watch.fine("evidence")
+            watch.clear("evidence")
         else:
-            watch.wrong("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
+            watch.raise_alert("evidence", f"the evidence of drills does not verify: {problem}", "evidence-broken")
 
 
 def _runbook(error: BaseException, otherwise: str) -> str:
@@ -142,22 +142,22 @@ def _note(stack: LoadedStack, made: Sequence[dict[str, Any]], failed: dict[str, 
                 rows=item["rows"],
                 failures=known.failures if known else 0,
             )
-            watch.fine(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
+            watch.clear(f"backup/{item['name']}", *(f"fresh/{item['name']}/{store}" for store in item["stores"]))
         for name, error in failed.items():
-            if isinstance(error, BusyError):  # the run that is at work tells how it ended
+            if isinstance(error, BusyError):  # the running one records its result
                 watch.state.busy_at = watch.now
                 continue
             watch.state.sets.setdefault(name, SetState()).failures += 1
             text = f"no backup of {name} was made: {_reason(error)}"
-            watch.wrong(f"backup/{name}", text, _runbook(error, "backup-failed"))
+            watch.raise_alert(f"backup/{name}", text, _runbook(error, "backup-failed"))
         if not failed:
-            watch.fine(f"unit/{BACKUP_UNIT}")
+            watch.clear(f"unit/{BACKUP_UNIT}")
 
 
 def _forget_the_gone(watch: Watch, names: list[str]) -> None:
-    """Drop alerts and figures of sets that the stack does not have any more."""
+    """Drop alerts and figures of sets that the stack no longer has."""
     for prefix in ("backup/", "drill/", "control/"):
-        watch.forget(prefix, names)
+        watch.drop(prefix, names)
     state = watch.state
     state.sets = {name: item for name, item in state.sets.items() if name in names}
     state.drills = {name: item for name, item in state.drills.items() if name in names}
@@ -169,4 +169,4 @@ def _reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "the run was interrupted"
-    return f"an error that ops does not know ({type(error).__name__}); `journalctl -u {BACKUP_UNIT}` has it"
+    return f"an unexpected error ({type(error).__name__}); see `journalctl -u {BACKUP_UNIT}`"

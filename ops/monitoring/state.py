@@ -1,7 +1,7 @@
-"""What the watch remembers between two runs: what each backup set last came to, and which alerts are raised.
+"""Store the state of monitoring between runs: the last results of each backup set, and the alerts raised.
 
-One small JSON file, on the machine `/var/lib/ancla/watch.json`. Losing it loses no truth: freshness is read from the
-stores; an alert that still holds is told once more.
+It is one small JSON file, on the droplet `/var/lib/ancla/watch.json`. Losing it does little harm: freshness is
+read from the stores; an alert that still applies is sent again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MACHINE_HOME = Path("/var/lib/ancla")
 
 
 class _State(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # a newer Ancla's state is no reason to forget alerts
+    model_config = ConfigDict(extra="ignore")  # unknown fields of a newer Ancla must not discard alerts
 
 
 class SetState(_State):
-    """One backup set: its last complete backup, made here, and how often making one has failed."""
+    """One backup set: its last complete backup, made here, and the number of failed attempts."""
 
     last_success: AwareDatetime | None = None
     backup: str | None = None
@@ -38,7 +38,7 @@ class SetState(_State):
 
 
 class CopyState(_State):
-    """The newest complete backup of a set in one store, when last looked for. Ages in seconds; None: there is none."""
+    """The newest complete backup of a set in one store, at the last check. Ages in seconds; None: there is none."""
 
     name: str
     store: str
@@ -65,7 +65,7 @@ class VerifyState(_State):
 
 
 class AlertState(_State):
-    """An alert that is raised. `told_at` is None as long as no notification has got through."""
+    """A raised alert. `told_at` is None until a notification was accepted."""
 
     text: str
     runbook: str
@@ -75,7 +75,7 @@ class AlertState(_State):
 
 
 class WatchState(_State):
-    """All of it."""
+    """The complete state."""
 
     version: Literal[1] = 1
     sets: dict[str, SetState] = Field(default_factory=dict[str, SetState])
@@ -83,14 +83,14 @@ class WatchState(_State):
     drills: dict[str, DrillState] = Field(default_factory=dict[str, DrillState])
     verified: dict[str, VerifyState] = Field(default_factory=dict[str, VerifyState])
     over: dict[str, AlertState] = Field(default_factory=dict[str, AlertState])
-    """Alerts whose end no notification has told yet."""
+    """Recovered alerts whose recovery message is still unsent."""
     busy_at: AwareDatetime | None = None
-    """When a run last left a set to another run that was at it."""
+    """Time a run last skipped a set because another run was backing it up."""
     alerts: dict[str, AlertState] = Field(default_factory=dict[str, AlertState])
 
 
 def state_folder(*, on_machine: bool) -> Path:
-    """Return where state of this computer is kept: `/var/lib/ancla`, at a desk below `~/.local/state`."""
+    """Return this computer's state folder: `/var/lib/ancla`, or on a workstation one below `~/.local/state`."""
     if chosen := environment().state:
         return chosen
     if on_machine:
@@ -99,17 +99,17 @@ def state_folder(*, on_machine: bool) -> Path:
 
 
 def home_of(stack: LoadedStack) -> Path:
-    """Return where the watch of this stack keeps its things."""
+    """Return the monitoring folder of this stack."""
     folder = state_folder(on_machine=stack.on_machine)
     return folder if stack.on_machine else folder / f"{stack.outputs.project}-{stack.outputs.environment}"
 
 
 @contextmanager
 def remembered(home: Path) -> Generator[WatchState]:
-    """Yield the state, to be changed; it is written when the block ends, whatever happened in it.
+    """Yield the state, to be changed; it is written when the block ends, even after an error.
 
-    One at a time: a backup and a freshness check that end together do not lose each other's. A disk that refuses is one
-    line on stderr, and the work goes on.
+    Access is exclusive: a backup and a freshness check that end together do not overwrite each other. A disk error is
+    only a warning, and the work continues.
     """
     path = home / "watch.json"
     with ExitStack() as held:
@@ -117,7 +117,7 @@ def remembered(home: Path) -> Generator[WatchState]:
             home.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(home / "watch.lock"))
         except OSError as error:
-            warn(f"{home}: nothing can be remembered here: {error.strerror}")
+            warn(f"{home}: the monitoring state cannot be kept here: {error.strerror}")
             yield WatchState()
             return
         state = _read(path)
@@ -131,7 +131,7 @@ def remembered(home: Path) -> Generator[WatchState]:
 
 
 def warn(text: str) -> None:
-    """Say in one line on stderr what the watch could not do; it never fails the work that it watches."""
+    """Print a one-line warning about a failure of monitoring, which never fails the work itself."""
     console.warning(" ".join(text.split()))
 
 
@@ -141,5 +141,5 @@ def _read(path: Path) -> WatchState:
     except FileNotFoundError:
         return WatchState()
     except (OSError, ValidationError):
-        warn(f"{path}: cannot be read; the watch begins anew")
+        warn(f"{path}: cannot be read; monitoring starts with an empty state")
         return WatchState()

@@ -1,4 +1,4 @@
-"""The units of systemd by which the machine backs up by itself, as `host/` places them."""
+"""Name the systemd units that run backups on the droplet, as `host/` installs them."""
 
 from __future__ import annotations
 

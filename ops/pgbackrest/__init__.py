@@ -1,1 +1,1 @@
-"""Physical backups and point-in-time recovery of a PostgreSQL server of one's own, by driving pgBackRest."""
+"""Drive pgBackRest for physical backups and point-in-time recovery of a self-managed PostgreSQL server."""

@@ -1,7 +1,7 @@
-"""Running `pgbackrest`: as the server's own account, with its own configuration, its exit codes as our errors.
+"""Run `pgbackrest` as the server's own account with its own configuration; turn its exit codes into our errors.
 
 Keys and passphrases of its repository are in its configuration file (or its own environment) and nowhere else: none is
-ever an argument. What pgBackRest writes to stderr names options, and hides the secret ones itself.
+ever an argument. pgBackRest's messages name options, and hide the values of secret ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ops.core.errors import (
 )
 
 ACCOUNT = "postgres"
-"""Who owns the server's files and may read the repository's, by the packages' convention."""
+"""The account that owns the server's files and may read the repository's, by the packages' convention."""
 
 STOP_SECONDS = 60
 Report = Callable[[str], None]
@@ -81,15 +81,15 @@ EXIT_CODES: dict[int, tuple[type[OpsError], str]] = {
     103: (StoreUnreachableError, "see to the repo1-… options: no usable repository"),
     105: (StoreUnreachableError, "see to the key pair of the repository"),
 }
-"""pgBackRest's exit codes (its `error.yaml`): the error it is here, and what to do. 122 to 125 are of its own code."""
+"""pgBackRest's exit codes (its `error.yaml`): our error, and what to do. 122 to 125 are internal to it."""
 
 NOT_OF_THE_BACKUP = {27, 30, 31, 32, 37, 38, 40, 43, 46, 47, 48, 49, 50, 62, 63, 64, 89, 101, 103, 105}
-"""Codes that say nothing of a backup: a restore that ends with one was not tried. All others make a drill red."""
+"""Codes that prove nothing about a backup: a restore that ends with one was not tried. All others make a drill red."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """How a run ended. `problem` is pgBackRest's own message, one line, empty when it succeeded."""
+    """The result of a run. `problem` is pgBackRest's own message in one line, empty on success."""
 
     returncode: int
     stdout: str
@@ -99,7 +99,7 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Pgbackrest:
-    """The program on this machine. `config` is its configuration file; None leaves it its own place."""
+    """The program on this computer. `config` is its configuration file; None means its default."""
 
     program: Path
     account: pwd.struct_passwd | None
@@ -108,10 +108,10 @@ class Pgbackrest:
     def run(
         self, command: str, *options: str, stanza: str | None = None, report: Report | None = None, check: bool = True
     ) -> Done:
-        """Run one command to its end; `report` gets its warnings as they come.
+        """Run one command to its end; `report` is called with its warnings as they come.
 
         Raises:
-            OpsError: with `check`, that it failed; the kind and the fix by `EXIT_CODES`.
+            OpsError: with `check`, if it failed; class and advice are those of `EXIT_CODES`.
         """
         chosen = [f"--config={self.config}"] if self.config else []
         chosen += [f"--stanza={stanza}"] if stanza else []
@@ -129,7 +129,7 @@ class Pgbackrest:
         try:
             stdout, stderr = process.communicate()
         except BaseException:
-            process.terminate()  # it ends a backup of the server in order; a kill would not
+            process.terminate()  # this ends a backup of the server properly; a kill would not
             try:
                 process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -150,7 +150,7 @@ class Pgbackrest:
         return done
 
     def become(self) -> list[str]:
-        """Return the words before a command that make it the server's account's, and end it with us."""
+        """Return the prefix of a command that runs it as the server's account, and ends it with this process."""
         identity = (
             [f"--reuid={self.account.pw_uid}", f"--regid={self.account.pw_gid}", "--init-groups"]
             if self.account
@@ -159,9 +159,9 @@ class Pgbackrest:
         return ["setpriv", *identity, "--pdeathsig=TERM", "--"]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment: no PG* of the caller, and WAL fetched one by one.
+        """Return the environment: no PG* of the caller, and WAL fetched one segment at a time.
 
-        Fetching ahead would take the lock that the live server's own archiving takes.
+        Prefetching would take the lock that the live server's own archiving needs.
         """
         home = {"HOME": self.account.pw_dir} if self.account else {}
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PG") or "BACKREST" in key}
@@ -173,10 +173,10 @@ class Pgbackrest:
 
 
 def find(config: Path | None = None) -> Pgbackrest:
-    """Find the program, and who to run it as: root becomes the server's account, anybody else stays.
+    """Find the program and the account to run it as: root becomes the server's account, other users stay.
 
     Raises:
-        ToolError: it is not installed here, there is no such account, or `config` is not there.
+        ToolError: it is not installed here, there is no such account, or `config` does not exist.
     """
     program = shutil.which("pgbackrest")
     if program is None:
@@ -197,19 +197,19 @@ def find(config: Path | None = None) -> Pgbackrest:
 
 
 def as_error(done: Done, command: str, stanza: str | None) -> OpsError:
-    """Return the error that an exit code is."""
+    """Return the error for an exit code."""
     kind, fix = EXIT_CODES.get(done.returncode, (OpsError, "its log file says more"))
     where = f" of {stanza}" if stanza else ""
     return kind(f"pgbackrest {command}{where}: {done.problem} (exit {done.returncode}); {fix}")
 
 
 def verify(pgbackrest: Pgbackrest, stanza: str, options: Sequence[str] = ()) -> list[str]:
-    """Let pgBackRest read all of a stanza's repository; returns what is damaged or missing.
+    """Let pgBackRest read a stanza's complete repository; return what is damaged or missing.
 
-    Its report is read, as 2.45 exits 0 whatever it finds.
+    Its report is parsed, as 2.45 exits 0 whatever it finds.
 
     Raises:
-        OpsError: it could not be asked.
+        OpsError: the check could not run.
     """
     done = pgbackrest.run("verify", "--output=text", *options, stanza=stanza, check=False)
     said = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip()]

@@ -1,6 +1,6 @@
-"""What `pgbackrest info --output=json` says, as types; and whether its newest backup is young enough.
+"""Parse `pgbackrest info --output=json` into types, and check the age of its newest backup.
 
-Its JSON is kept stable by pgBackRest and grows: what is not known here is passed over, what is missing is None.
+Its JSON is kept stable by pgBackRest and grows: unknown fields are ignored, missing ones are None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ops.repository.catalog import CLOCK_MISLEADS
 from ops.repository.freshness import Freshness
 
 OK, MISSING_PATH, NO_BACKUP, MISSING_DATA = 0, 1, 2, 3
-"""Codes of a repository's status; 4 to 6 and 99 are told in pgBackRest's own words."""
+"""Status codes of a repository; for 4 to 6 and 99 pgBackRest's own message is shown."""
 
 MESSAGE_LENGTH = 300
 
@@ -42,14 +42,14 @@ class Times(_Part):
 
 
 class Repository(_Part):
-    """Stored bytes: `size` with the backups it refers to (None where files are stored in blocks), `delta` its own."""
+    """Stored bytes: `size` with the backups it refers to (None if files are stored in blocks), `delta` its own."""
 
     size: int | None = None
     delta: int | None = None
 
 
 class Sizes(_Part):
-    """Bytes: `size` of the whole server, `delta` of what this backup copied."""
+    """Bytes: `size` of the complete server, `delta` copied by this backup."""
 
     size: int
     delta: int
@@ -64,7 +64,7 @@ class Of(_Part):
 
 
 class Backup(_Part):
-    """One backup. `error` says that pages of the server had wrong checksums when it was made."""
+    """One backup. `error` means that pages of the server had wrong checksums during the backup."""
 
     label: str
     type: Literal["full", "diff", "incr"]
@@ -77,22 +77,22 @@ class Backup(_Part):
 
     @property
     def started_at(self) -> datetime:
-        """When it began."""
+        """Return when it started."""
         return datetime.fromtimestamp(self.timestamp.start, UTC)
 
     @property
     def stopped_at(self) -> datetime:
-        """When it was consistent: the first moment that it can be recovered to."""
+        """Return when it became consistent: the first moment that it can be recovered to."""
         return datetime.fromtimestamp(self.timestamp.stop, UTC)
 
     @property
     def timeline(self) -> int | None:
-        """The server's timeline when it was made; a WAL segment's name begins with it."""
+        """Return the server's timeline when it was made; a WAL segment's name begins with it."""
         return int(self.archive.stop[:8], 16) if self.archive and self.archive.stop else None
 
 
 class Server(_Part):
-    """A server of the stanza's history; the highest `id` of a repository is the present one."""
+    """A server of the stanza's history; the highest `id` of a repository is the current one."""
 
     id: int
     repository: int = Field(default=1, alias="repo-key")
@@ -101,7 +101,7 @@ class Server(_Part):
 
 
 class Condition(_Part):
-    """A status as pgBackRest gives it."""
+    """A status from pgBackRest."""
 
     code: int
     message: str
@@ -116,7 +116,7 @@ class RepositoryState(_Part):
 
 
 class Archive(_Part):
-    """The WAL that a repository holds for one server; there may be gaps."""
+    """The WAL of one server in a repository; there may be gaps."""
 
     id: str
     min: str | None = None
@@ -136,21 +136,21 @@ class Stanza(_Part):
 
     @property
     def running(self) -> bool:
-        """Whether a backup is being made on this machine."""
+        """Return True if a backup is being made on this computer."""
         return bool((self.status.lock.get("backup") or {}).get("held"))
 
     @property
     def repositories(self) -> tuple[int, ...]:
-        """The keys of its repositories."""
+        """Return the keys of its repositories."""
         return tuple(state.key for state in self.repo) or tuple(sorted({s.repository for s in self.db})) or (1,)
 
     def server(self, backup: Backup) -> Server | None:
-        """Return the server that a backup is of."""
+        """Return the server that a backup was made from."""
         of = backup.database
         return next((s for s in self.db if (s.id, s.repository) == (of.id, of.repository)), None)
 
     def usable(self, backup: Backup, now: datetime) -> str | None:
-        """Return why a backup is not counted; None when it is."""
+        """Return why a backup does not count; None if it does."""
         newest = max((s.id for s in self.db if s.repository == backup.database.repository), default=backup.database.id)
         if backup.database.id != newest:
             return f"{backup.label} is of an earlier server of this stanza"
@@ -165,12 +165,12 @@ def parse(text: str) -> list[Stanza]:
     """Parse the JSON of `pgbackrest info`.
 
     Raises:
-        ToolError: it is not what pgBackRest is known to print.
+        ToolError: it is not in pgBackRest's known format.
     """
     try:
         return [
             Stanza.model_validate(item) for item in json.loads(text, strict=False)
-        ]  # it quotes bytes of files as they are
+        ]  # it quotes bytes of files unchanged
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -180,7 +180,7 @@ def parse(text: str) -> list[Stanza]:
 
 
 def read(pgbackrest: Pgbackrest, stanza: str) -> Stanza:
-    """Ask for one stanza.
+    """Read one stanza.
 
     Raises:
         StoreError: there is no such stanza, or no repository answers.
@@ -199,7 +199,7 @@ def read(pgbackrest: Pgbackrest, stanza: str) -> Stanza:
 
 
 def unwell(stanza: Stanza) -> list[str]:
-    """Name the repositories that are not in order, in pgBackRest's words; none that merely has no backup yet."""
+    """Return the unhealthy repositories in pgBackRest's words, except those that just have no backup yet."""
     return [
         f"repo{state.key}: {_short(state.status.message)}"
         for state in stanza.repo
@@ -208,12 +208,12 @@ def unwell(stanza: Stanza) -> list[str]:
 
 
 def freshness(stanza: Stanza, budget_hours: float, now: datetime) -> list[Freshness]:
-    """Look for the newest backup of each repository that counts."""
+    """Find the newest usable backup of each repository."""
     return [_newest(stanza, key, budget_hours * 3600, now) for key in stanza.repositories]
 
 
 def counted(stanza: Stanza, now: datetime, repository: int | None = None) -> Sequence[Backup]:
-    """Return the backups that count, oldest first; of one repository where one is given."""
+    """Return the backups that count, oldest first; only of `repository` if it is given."""
     return sorted(
         (
             backup
@@ -225,7 +225,7 @@ def counted(stanza: Stanza, now: datetime, repository: int | None = None) -> Seq
 
 
 def _short(message: str) -> str:
-    """Return the first lines of a message of many; under a wrong passphrase it quotes what it took for text."""
+    """Return the first lines of a long message; with a wrong passphrase it quotes what it decrypted."""
     lines = [line.strip() for line in message.splitlines() if not line.startswith("HINT:")]
     said = "".join(c if c.isascii() and c.isprintable() else "?" for c in " ".join(lines[:2]))
     return said if len(said) <= MESSAGE_LENGTH else f"{said[:MESSAGE_LENGTH]}…"

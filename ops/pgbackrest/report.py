@@ -1,4 +1,4 @@
-"""What `ops backrest` reports, as models: printed here, and read back where the command ran on the droplet."""
+"""Define the reports of `ops backrest`: printed here, and parsed when the command ran on the droplet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Report(BaseModel):
 
 
 class NewBackup(_Report):
-    """A backup that was made."""
+    """A new backup."""
 
     stanza: str
     label: str
@@ -27,7 +27,7 @@ class NewBackup(_Report):
 
 
 class Answer(_Report):
-    """What `check` and `verify` found; no problem is a yes."""
+    """The result of `check` or `verify`; without problems it is positive."""
 
     stanza: str
     problems: tuple[str, ...]
@@ -35,7 +35,7 @@ class Answer(_Report):
 
 
 class ListedBackup(_Report):
-    """A backup of a stanza. Sizes in bytes; `not_counted` says why it is no complete backup, where it is none."""
+    """A backup of a stanza. Sizes in bytes; `not_counted` is the reason if it does not count as a complete backup."""
 
     label: str
     type: str
@@ -62,7 +62,7 @@ class ArchivedWal(_Report):
 
 
 class RepositoryFreshness(_Report):
-    """The newest complete backup of a repository, and whether it is within the budget."""
+    """The newest complete backup of a repository, and whether it is within the age budget."""
 
     repo: str
     backup: str | None
@@ -71,7 +71,7 @@ class RepositoryFreshness(_Report):
 
 
 class StanzaReport(_Report):
-    """A stanza's backups and archive; no problem means that each repository is in order and fresh."""
+    """A stanza's backups and archive; without problems each repository is healthy and has a recent backup."""
 
     stanza: str
     status: str
@@ -84,7 +84,7 @@ class StanzaReport(_Report):
 
     @classmethod
     def of(cls, stanza: info.Stanza, budget: float, now: datetime) -> Self:
-        """Return the report of a stanza; `budget` is the newest backup's age in hours."""
+        """Build the report of a stanza; `budget` is the newest backup's maximum age in hours."""
         looked = info.freshness(stanza, budget, now)
         return cls(
             stanza=stanza.name,

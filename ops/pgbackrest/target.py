@@ -1,4 +1,4 @@
-"""Where a stanza's server is: on this machine, or on the stack's droplet, where the same command runs over SSH."""
+"""Locate a stanza's server: this computer, or the stack's droplet, where the same command is run over SSH."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ OWN = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A stanza, and the stack that it is of; None where no stack is asked (`--here`)."""
+    """A stanza and its stack; None if no stack is read (`--here`)."""
 
     stanza: str
     stack: LoadedStack | None
 
     @property
     def here(self) -> bool:
-        """Whether its server is on this machine."""
+        """Return True if its server is on this computer."""
         return self.stack is None or self.stack.on_machine
 
 
 def target(stack: LoadedStack | None, stanza: str | None) -> Target:
-    """Find the stanza that is meant.
+    """Find the stanza by name, or the only one.
 
     Raises:
-        StackError: the stack has none, more than one, or its server is on a machine that the stack has no login to.
+        StackError: the stack has none or more than one, or its server is on a computer that the stack cannot log in to.
     """
     if stack is None:
         if stanza is None:

@@ -1,5 +1,5 @@
-"""The app on the machine: its compose project, its .env, its Nginx routes.
+"""Release the app on the droplet: its compose project, its .env, its Nginx routes.
 
-`pulumi up` makes the place and `ops deploy` puts the app in it. A release is planned at the desk as one value (`plan`),
-sent over SSH, and applied on the machine (`apply`), which puts the former release back when anything fails.
+`pulumi up` creates the droplet and `ops deploy` installs the app. A release is planned on the workstation as one value
+(`plan`), sent over SSH, and applied on the droplet (`apply`), which restores the former release if anything fails.
 """

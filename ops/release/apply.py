@@ -1,12 +1,12 @@
-"""Apply a release on the machine: pull → start → probe → switch Nginx → probe → record; or put the former one back.
+"""Apply a release on the droplet: pull → start → probe → switch Nginx → probe → record; roll back on failure.
 
-What is on the machine, and what each file promises:
+Files on the droplet and their invariants:
 
-- `release.json` is there only while the release it names is whole and proven. It goes first and comes last.
+- `release.json` exists only while the release it names is complete and proven. It is removed first and written last.
 - `former/` is the last proven release, file by file. It is renewed only while `release.json` is there, so a release
-  that was killed half-way never becomes the one to go back to.
+  that was killed midway is never rolled back to.
 
-Killed at any point, the next `ops deploy` goes the same way again and ends in a whole release. The lock is the
+After a kill at any point, the next `ops deploy` repeats the same steps and ends in a complete release. The lock is the
 kernel's.
 """
 
@@ -27,17 +27,17 @@ from ops.release.machine import Machine, write_file
 from ops.release.plan import PlannedService, ReleasePlan
 
 PROBE_SECONDS = 60.0
-"""How long a service may take until its health path answers."""
+"""Seconds that a service may take until its health path answers."""
 LINE_OF_SECRET = 8
-"""Lines of a secret of several lines (a PEM key) are hidden one by one when they are this long: a log may cut it."""
+"""Lines of a multi-line secret (a PEM key) are redacted one by one from this length on: a log may split it."""
 RESTARTS = 3
-"""How often a container may end while its service is waited for; it may need another one that is still starting."""
+"""How often a container may exit before its service is ready; it may need another one that is still starting."""
 SWITCH_SECONDS = 15.0
-"""How long Nginx may take to answer by the new routes: its old workers end after the reload."""
+"""Seconds that Nginx may take to use the new routes: its old workers end after the reload."""
 
 
 class ReleasedService(BaseModel):
-    """A service as released."""
+    """A released service."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,7 +47,7 @@ class ReleasedService(BaseModel):
 
 
 class ReleaseReport(BaseModel):
-    """What came of it: `released` or `unchanged`; `release` names the plan, `seconds` is on the machine."""
+    """The result: `released` or `unchanged`; `release` names the plan, `seconds` is the time on the droplet."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class ReleaseReport(BaseModel):
 
 
 class ReleaseFailure(BaseModel):
-    """Why there is no report: the error, and the app's last lines of log."""
+    """The failure: the error, and the app's last lines of log."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,28 +68,28 @@ class ReleaseFailure(BaseModel):
 
 
 class ApplyAnswer(RootModel[ReleaseReport | ReleaseFailure]):
-    """What `ops release apply` prints on stdout."""
+    """The output of `ops release apply` on stdout."""
 
 
 def say(line: str) -> None:
-    """Write a line of progress. The workstation may be gone: the release goes on."""
+    """Print a line of progress. The workstation may have disconnected: the release continues."""
     with suppress(OSError):
         console.step(line)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """One plan on one machine."""
+    """One plan on one droplet."""
 
     plan: ReleasePlan
     machine: Machine
     progress: Callable[[str], None] = say
 
     def apply(self) -> ReleaseReport:
-        """Do it.
+        """Apply the plan.
 
         Raises:
-            ReleaseError: it failed, and the former release is back (or it could not be put back, and that is said).
+            ReleaseError: it failed; the former release runs again, or the message says that it could not be restored.
         """
         started = time.monotonic()
         try:
@@ -111,7 +111,7 @@ class Release:
         )
 
     def _contents(self) -> dict[str, bytes | None]:
-        # Bytes, as they are on the disk: reading text would take the carriage returns out of a secret.
+        # Bytes, as stored on disk: reading text would remove carriage returns from a secret.
         texts = {
             "compose.yaml": self.plan.compose,
             ".env": self.plan.dotenv.get_secret_value(),
@@ -122,7 +122,7 @@ class Release:
         return {name: None if text is None else text.encode() for name, text in texts.items()}
 
     def _is_released(self) -> bool:
-        """Whether this very release was recorded, its files are untouched, and it still works."""
+        """Return True if this same release was recorded, its files are unchanged, and it still works."""
         layout = self.machine.layout
         try:
             if json.loads(layout.record.read_text())["digest"] != self.plan.digest:
@@ -137,7 +137,7 @@ class Release:
         states = self.machine.running()
         for service in self.plan.services:
             if states.get(service.name) != "running":
-                self.progress(f"{service.name}: is {states.get(service.name, 'not there')}")
+                self.progress(f"{service.name}: is {states.get(service.name, 'missing')}")
                 return False
         return all(problem is None for problem in map(self._probe_once, self.plan.services)) and all(
             problem is None for problem in map(self._probe_public_once, self.plan.services)
@@ -174,12 +174,12 @@ class Release:
             write_file(self.machine.layout.record, f"{json.dumps(record, indent=2)}\n".encode(), 0o600)
         except ReleaseError as error:
             raise ReleaseError(
-                f"{error}; the new release runs, and is not recorded: make room, and run `ops deploy` again"
+                f"{error}; the new release runs but is not recorded: free some disk space, and run `ops deploy` again"
             ) from None
         self._drop_old_images()
 
     def _pull(self) -> None:
-        """Pull what is not here. Before anything is touched: a registry that is down costs nothing."""
+        """Pull missing images. This comes before any change: an unreachable registry does no harm."""
         here = self.machine.images()
         for service in self.plan.services:
             if service.image not in here:
@@ -187,7 +187,7 @@ class Release:
                 self.machine.pull(service.image, self.plan.registry_login)
 
     def _keep_former(self) -> None:
-        """Keep the proven release; from here on until the end nothing is proven."""
+        """Save the proven release; until the end no release counts as proven."""
         layout = self.machine.layout
         if layout.record.exists():
             new = layout.former.with_name("former.new")
@@ -201,7 +201,7 @@ class Release:
             new.rename(layout.former)
             layout.record.unlink()
         elif not layout.former.exists() and not (layout.nginx / "app.upstreams.conf").exists():
-            # The first release: what is there is the page of the base, which is what to go back to.
+            # The first release: the current state is the base's page, which a failure restores.
             path, mode = layout.files["routes.conf"]
             layout.former.mkdir(mode=0o700, parents=True)
             if path.exists():
@@ -218,9 +218,9 @@ class Release:
                 write_file(path, content, mode)
 
     def _put_back(self) -> str:
-        """Put the former release back; return the half-sentence that says what runs now."""
+        """Restore the former release; return the half-sentence that says what runs now."""
         layout = self.machine.layout
-        self.progress("failed; putting the former release back")
+        self.progress("failed; restoring the former release")
         record = layout.former / "release.json"
         try:
             if not record.exists():
@@ -238,20 +238,20 @@ class Release:
                 write_file(layout.record, record.read_bytes(), 0o600)
         except (OpsError, OSError) as error:
             return (
-                f"and the former release could not be put back ({self._redacted(str(error))}): run `ops deploy` again"
+                f"and the former release could not be restored ({self._redacted(str(error))}): run `ops deploy` again"
             )
-        return "the former release is back" if record.exists() else "no release runs, as before"
+        return "the former release runs again" if record.exists() else "no release runs, as before"
 
     def _probe_once(self, service: PlannedService) -> str | None:
-        """Return what is wrong with the service on its own port, or None."""
+        """Check the service on its own port; return the problem, or None."""
         answer = self.machine.get(f"http://127.0.0.1:{service.port}{service.health_path}")
         return None if isinstance(answer, int) and 200 <= answer < 300 else _said(answer)
 
     def _probe_public_once(self, service: PlannedService) -> str | None:
-        """Return what is wrong with the service behind Nginx, or None.
+        """Check the service behind Nginx; return the problem, or None.
 
-        Where the health path is not among the service's own routes, its route is asked for, and any answer but a server
-        error is the service's own.
+        If the health path is not among the service's own routes, its route is requested, and any answer except a
+        server error counts as the service's own.
         """
         if service.public_path is None:
             return None
@@ -267,12 +267,12 @@ class Release:
             if time.monotonic() > deadline:
                 raise ReleaseError(f"{service.name} {service.version}: {where}: {problem} after {seconds:g} s")
             if self.machine.restarts(service.name) >= RESTARTS:
-                raise ReleaseError(f"{service.name} {service.version}: its container ends again and again")
+                raise ReleaseError(f"{service.name} {service.version}: its container exits repeatedly")
             self.machine.sleep(0.5)
         self.progress(f"{service.name} {service.version}: {where} answers")
 
     def _last_words(self) -> tuple[str, ...]:
-        """Return what the services that are not well wrote last, or all of them when none stands out."""
+        """Return the last log lines of the unhealthy services, or of all if none is."""
         try:
             states = self.machine.running()
             unwell = [s.name for s in self.plan.services if states.get(s.name) != "running" or self._probe_once(s)]
@@ -288,13 +288,13 @@ class Release:
         return text
 
     def _secret_values(self) -> Iterator[str]:
-        """Yield every secret value of the release, the longest first; then the lines of those that have several."""
+        """Yield every secret value of the release, the longest first; then the lines of multi-line ones."""
         values = {value.get_secret_value() for value in self.plan.secret_values}
         values |= {line for value in values for line in value.splitlines() if len(line) >= LINE_OF_SECRET}
         yield from sorted(values, key=len, reverse=True)
 
     def _drop_old_images(self) -> None:
-        """Remove the registry's images that neither this release nor the former one uses: they fill the disk."""
+        """Remove the registry's images that neither this release nor the former one uses: they would fill the disk."""
         kept = {service.image for service in self.plan.services}
         former = self.machine.layout.former / "release.json"
         if former.exists():
@@ -304,7 +304,7 @@ class Release:
 
 
 def _refused(error: OSError) -> str:
-    """Say what the system refused, of which file."""
+    """Describe a system error and the file it is about."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 

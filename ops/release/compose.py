@@ -1,4 +1,4 @@
-"""The compose project of a release. It holds no secret: a service lists names, and their values are in `.env`."""
+"""Build the compose project of a release. It contains no secret: services list names; values are in `.env`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blueprint.settings import ServiceSettings
 from ops.release.variables import CA_IN_CONTAINER
 
 PROJECT = "app"
-"""Name of the compose project on the machine."""
+"""Name of the compose project on the droplet."""
 
 
 def build_compose(
@@ -21,13 +21,13 @@ def build_compose(
     shared: Sequence[str],
     ca_certificate: str | None,
 ) -> str:
-    """Return compose.yaml.
+    """Build compose.yaml.
 
     Args:
         services: of the app.
         images: by service name, as `host/repository@sha256:…`.
         shared: names of the variables that every service gets from `.env`.
-        ca_certificate: of the database, mounted read-only; None where there is no database.
+        ca_certificate: of the database, mounted read-only; None if there is no database.
     """
     document = {
         "name": PROJECT,
@@ -56,13 +56,13 @@ def _service(service: ServiceSettings, image: str, shared: Sequence[str], ca_cer
         "stop_grace_period": "30s",
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": 1024,
-        # loopback: the way in is Nginx, whatever the firewalls say
+        # loopback: the only way in is Nginx, whatever the firewalls allow
         "ports": [f"127.0.0.1:{service.port}:{service.port}"],
         "environment": environment,
         "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
     }
     if ca_certificate is not None:
         found["volumes"] = [f"./ca.crt:{CA_IN_CONTAINER}:ro"]
-        # A mounted file that is replaced stays the old one inside: a new authority must make new containers.
+        # A replaced file stays the old one inside a container: a new CA must recreate the containers.
         found["labels"] = {"ancla.database-ca": hashlib.sha256(ca_certificate.encode()).hexdigest()[:16]}
     return found

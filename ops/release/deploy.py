@@ -1,4 +1,4 @@
-"""A release from the workstation: plan it, send it over SSH, show its progress, and read its report."""
+"""Release from the workstation: plan, send the plan over SSH, show the progress, and read the report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ APPLY = ("release", "apply")
 
 
 def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
-    """Plan the release of what the stack says: each tag becomes the digest it stands for now.
+    """Plan the release of the stack's current outputs: each tag is resolved to its current digest.
 
     Raises:
         CloudError: the API refuses or does not answer.
-        RegistryError: an image is not there, or the registry does not answer.
-        ReleaseError: a secret is missing, or something is asked for that is not built yet.
+        RegistryError: an image does not exist, or the registry does not answer.
+        ReleaseError: a secret is missing, or a setting is not supported yet.
     """
     outputs = stack.outputs
     login = pull_login(cloud, outputs.registry.name)
@@ -35,8 +35,8 @@ def deploy(stack: LoadedStack, plan: ReleasePlan) -> ReleaseReport:
     """Send the plan to the droplet, show its progress there, and return its report.
 
     Raises:
-        SshError: the connection broke; the droplet goes on by itself, and the same deploy again says how it ended.
-        ReleaseError: the release failed; the message says what runs now.
+        SshError: the connection broke; the droplet continues; repeat the same deploy to learn the result.
+        ReleaseError: the release failed; the message says which release runs now.
     """
     content = json.dumps(plan.document()).encode()
     try:

@@ -1,6 +1,6 @@
 """Write `.env.example` from the stack files: `python -m ops.release.env_example` (in the repository's root).
 
-It documents every variable that a release gives the app. A test fails when it is stale.
+It documents every variable that a release gives to the app. A test fails if it is out of date.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ops.release.variables import VARIABLES
 FILE = Path(".env.example")
 
 _HEAD = """\
-# Every variable of the app, by Ancla: `python -m ops.release.env_example` writes this from the stack files.
-# On the machine the values are in /opt/ancla/app/.env (root, 0600) and compose.yaml; here there are only examples.
+# Every variable of the app, written by `python -m ops.release.env_example` from the stack files.
+# On the droplet the values are in /opt/ancla/app/.env (root, 0600) and compose.yaml; here there are only examples.
 """
 
 
 def build_env_example(stacks: Iterable[EnvironmentSettings]) -> str:
-    """Return the text, for the services of these stacks together."""
+    """Build the text for the services of these stacks together."""
     parts = [_HEAD, "\n# ── Given to every service\n"]
     for variable in VARIABLES:
         secret = " Secret." if variable.secret else ""

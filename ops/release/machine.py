@@ -1,4 +1,4 @@
-"""What `apply` touches on the machine: files, containers, Nginx, and requests on loopback."""
+"""Change the droplet for `apply`: files, containers, Nginx, and requests on loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UP_SECONDS = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where a release lies. `app` is root's alone; the routes are files that the site of `host/` includes."""
+    """Paths of a release. Only root may read `app`; the routes are files that the site of `host/` includes."""
 
     app: Path = Path("/opt/ancla/app")
     nginx: Path = Path("/etc/nginx/ancla.d")
@@ -36,38 +36,38 @@ class Layout:
 
     @property
     def files(self) -> dict[str, tuple[Path, int]]:
-        """Path and mode of each file of a release, by the name `former` keeps it under."""
+        """Return path and mode of each file of a release, by its name in `former`."""
         return {
             "compose.yaml": (self.app / "compose.yaml", 0o600),
             ".env": (self.app / ".env", 0o600),
-            "ca.crt": (self.app / "ca.crt", 0o644),  # read by containers that are not root
+            "ca.crt": (self.app / "ca.crt", 0o644),  # read by containers that do not run as root
             "upstreams.conf": (self.nginx / "app.upstreams.conf", 0o644),
             "routes.conf": (self.nginx / "app.routes.conf", 0o644),
         }
 
     @property
     def former(self) -> Path:
-        """The last release that was proven, file by file."""
+        """Return the folder with the files of the last proven release."""
         return self.app / "former"
 
     @property
     def record(self) -> Path:
-        """What is released: written last, taken away first."""
+        """Return the file that records the current release: written last, removed first."""
         return self.app / "release.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The machine itself; a test has its own with the same methods."""
+    """The droplet; tests replace it by a class with the same methods."""
 
     layout: Layout = field(default_factory=Layout)
 
     @contextmanager
     def locked(self, who: str) -> Generator[None]:
-        """Hold the release lock. The kernel frees it when we end, however we end; the text in it is for people.
+        """Hold the release lock. The kernel releases it however the process ends; the text in it is for people.
 
         Raises:
-            ReleaseError: another release is under way.
+            ReleaseError: another release is in progress.
         """
         path = self.layout.lock
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,18 +76,18 @@ class Machine:
                 held.enter_context(locked(path, wait=False))
             except BusyError:
                 holder = path.read_text(errors="replace").strip() or "somebody"
-                raise ReleaseError(f"another release is under way ({holder}); try again when it has ended") from None
+                raise ReleaseError(f"another release is in progress ({holder}); try again when it has ended") from None
             since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
             path.write_text(f"{who}, pid {os.getpid()}, since {since}\n")  # the lock is on the file, not its content
             yield
 
     def images(self) -> set[str]:
-        """Return the images that are here, as `repository@digest`."""
+        """Return the images on the droplet, as `repository@digest`."""
         listed = self._docker("image", "ls", "--digests", "--format", "{{.Repository}}@{{.Digest}}")
         return set(listed.stdout.split())
 
     def pull(self, image: str, login: SecretStr) -> None:
-        """Pull an image by digest with a login that lies in memory (/run) only as long as this takes.
+        """Pull an image by digest with a login that is kept in memory (/run) only for the duration.
 
         Raises:
             ReleaseError: it cannot be pulled.
@@ -99,15 +99,15 @@ class Machine:
             raise ReleaseError(f"{image}: cannot be pulled: {last_line(done.stderr)}")
 
     def remove_images(self, images: Sequence[str]) -> None:
-        """Remove images; one that a container still uses stays."""
+        """Remove images; those that a container still uses stay."""
         if images:
             self._docker("image", "rm", *images)
 
     def up(self) -> None:
-        """Start what compose.yaml says, stop what it no longer says, and wait until every container runs.
+        """Start the services of compose.yaml, stop the others, and wait until every container runs.
 
         Raises:
-            ReleaseError: a container does not start, or ends.
+            ReleaseError: a container does not start, or exits.
         """
         done = self._compose("up", "--detach", "--remove-orphans", "--pull", "never", "--wait", "--wait-timeout", "120")
         if done.returncode != 0:
@@ -118,7 +118,7 @@ class Machine:
         self._compose("down", "--remove-orphans")
 
     def running(self) -> dict[str, str]:
-        """Return `running`, `restarting`, `exited`, … by service; and `unhealthy`, where the image itself checks."""
+        """Return `running`, `restarting`, `exited`, … by service; and `unhealthy`, if the image has a health check."""
         done = self._compose("ps", "--all", "--format", "json")
         found: dict[str, str] = {}
         for line in done.stdout.splitlines():
@@ -129,21 +129,21 @@ class Machine:
         return found
 
     def restarts(self, service: str) -> int:
-        """Return how often Docker has started the service's container again."""
+        """Return how often Docker has restarted the service's container."""
         container = self._compose("ps", "--all", "--quiet", service).stdout.split()
         done = self._docker("inspect", "--format", "{{.RestartCount}}", *container[:1])
         return int(done.stdout) if done.returncode == 0 and done.stdout.strip().isdecimal() else 0
 
     def logs(self, service: str, lines: int = 20) -> list[str]:
-        """Return what a service wrote last."""
+        """Return the last log lines of a service."""
         done = self._compose("logs", "--no-color", "--no-log-prefix", "--tail", str(lines), service)
         return (done.stdout + done.stderr).splitlines()[-lines:]
 
     def reload_nginx(self) -> None:
-        """Have Nginx take its files, after it has judged them.
+        """Check Nginx's files, then reload it.
 
         Raises:
-            ReleaseError: it refuses them; it goes on with those it has.
+            ReleaseError: Nginx refuses them, and keeps using the old ones.
         """
         judged = self._run(["nginx", "-t", "-q"])
         if judged.returncode != 0:
@@ -153,7 +153,7 @@ class Machine:
             raise ReleaseError(f"Nginx does not reload: {last_line(done.stderr)}")
 
     def get(self, url: str, host: str | None = None, timeout: float = 5) -> int | str:
-        """Return the status of a GET, or why there was none. Redirects are not followed."""
+        """Return the status of a GET, or the reason of its failure. Redirects are not followed."""
         try:
             headers = {"Host": host} if host else {}
             with httpx.Client(trust_env=False, timeout=timeout, verify=False) as client:  # noqa: S501 -- loopback
@@ -181,7 +181,7 @@ class Machine:
     def _run(
         self, command: Sequence[str], environment: dict[str, str] | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        # A clean environment: compose would prefer a variable of ours to the one in .env.
+        # A clean environment: compose prefers variables of its environment to those in .env.
         clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         clean.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         try:
@@ -196,13 +196,13 @@ class Machine:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ReleaseError(f"{' '.join(command[:2])}: no end after {timeout:g} s") from None
+            raise ReleaseError(f"{' '.join(command[:2])} did not end within {timeout:g} s") from None
         except FileNotFoundError:
-            raise ReleaseError(f"{command[0]}: not on this machine; at a desk run {CONVERGE_AGAIN}") from None
+            raise ReleaseError(f"{command[0]}: missing here; on a workstation run {CONVERGE_AGAIN}") from None
 
 
 def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole or not at all, with its mode from the first byte on.
+    """Write a file completely or not at all, with its mode set before the first byte.
 
     Raises:
         ReleaseError: it cannot be written.
@@ -215,6 +215,6 @@ def write_file(path: Path, content: bytes, mode: int) -> None:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is not blank."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no message"

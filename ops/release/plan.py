@@ -1,4 +1,4 @@
-"""A release as one value: everything the machine needs, decided at the desk, printable before anything happens."""
+"""Plan a release as one value: everything the droplet needs, decided on the workstation, printable beforehand."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class PlannedService(BaseModel):
 
 
 class ReleasePlan(BaseModel):
-    """What is sent to the machine. `dotenv` and `registry_login` (a Docker config.json) are secret.
+    """The document sent to the droplet. `dotenv` and `registry_login` (a Docker config.json) are secret.
 
-    `secret_values` is what must not be in a message or in quoted log lines.
+    `secret_values` must not appear in a message or in quoted log lines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,13 +55,13 @@ class ReleasePlan(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the release is; the login is not part of it, since each deploy has its own."""
+        """Return the SHA-256 of the release; the login is not part of it, since each deploy has its own."""
         document = self.document()
         del document["registry_login"]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
-        """Return the plan as JSON values, secrets in clear: for the machine's stdin and nothing else."""
+        """Return the plan as JSON values with unencrypted secrets: only for the droplet's stdin."""
         return {
             **self.model_dump(mode="json"),
             "dotenv": self.dotenv.get_secret_value(),
@@ -70,7 +70,7 @@ class ReleasePlan(BaseModel):
         }
 
     def described(self) -> str:
-        """Return the plan for a person: files as they will be, variables by name."""
+        """Format the plan for a person: files as they will be, variables by name only."""
         services = "\n".join(f"  {s.name} {s.version}  {s.image}" for s in self.services)
         return "\n".join(
             (
@@ -99,17 +99,17 @@ def build_plan(
         outputs: of the stack.
         secrets: of the stack.
         digests: `sha256:…` by service name.
-        registry_login: a Docker config.json that may pull.
+        registry_login: a Docker config.json with permission to pull.
 
     Raises:
-        ReleaseError: a secret is missing, or a service asks for what is not built yet.
+        ReleaseError: a secret is missing, or a service uses a setting that is not supported yet.
     """
     if not outputs.services:
         raise ReleaseError(f"{outputs.environment}: the stack has no services; add ancla:services and run `pulumi up`")
     for service in outputs.services:
         if service.replicas > 1:
             raise ReleaseError(
-                f"services.{service.name}.replicas: {service.replicas} is understood, and not built yet; set 1"
+                f"services.{service.name}.replicas: {service.replicas} is valid, but not supported yet; set 1"
             )
     values = build_environment(outputs, secrets)
     app_secrets = {name for service in outputs.services for name in service.secrets}
@@ -155,11 +155,11 @@ def _secret_values(values: Mapping[str, str], app: set[str], secrets: OutputSecr
     if secrets.database_password is not None:
         password = secrets.database_password.get_secret_value()
         hidden |= {password, quote(password, safe="")}
-    # an empty or tiny value would blot out harmless text
+    # redacting an empty or tiny value would remove harmless text
     return tuple(SecretStr(value) for value in sorted(hidden) if len(value) >= 4)
 
 
 def repository_of(image: str) -> str:
-    """Return the repository of `repository:tag`."""
+    """Return the repository part of `repository:tag`."""
     repository, separator, _ = image.rpartition(":")
     return repository if separator else image

@@ -1,4 +1,4 @@
-"""The container registry, as a release sees it: a login that may pull for an hour, and the digest behind a tag.
+"""Access the container registry: get a login that may pull for an hour, and the digest of a tag.
 
 Endpoints: DigitalOcean's `GET /v2/registries/{name}/docker-credentials` (which answers with a Docker config.json), and
 `HEAD /v2/<name>/manifests/<tag>` of the OCI distribution API, with Basic or Bearer authentication as the registry asks.
@@ -19,10 +19,10 @@ from ops.core.errors import RegistryError
 from ops.stack.cloud import Cloud
 
 LOGIN_SECONDS = 3600
-"""How long a login is good for: a deploy, and no longer."""
+"""Seconds a login is valid: long enough for a deploy."""
 
 TOKEN_SERVERS = {"registry.digitalocean.com": "api.digitalocean.com"}
-"""Hosts that give out a registry's tokens where it does not do so itself."""
+"""Hosts that issue a registry's tokens if it does not do so itself."""
 
 _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -38,7 +38,7 @@ def pull_login(cloud: Cloud, name: str) -> SecretStr:
         CloudError: the API refuses or does not answer.
         RegistryError: the account has no such registry.
     """
-    # By name: `/v2/registry` is refused where an account has more than one.
+    # By name: `/v2/registry` is refused if an account has more than one.
     query = f"expiry_seconds={LOGIN_SECONDS}&read_write=false"
     document = cloud.get(f"/v2/registries/{name}/docker-credentials?{query}")
     if not document or not document.get("auths"):
@@ -47,20 +47,20 @@ def pull_login(cloud: Cloud, name: str) -> SecretStr:
 
 
 class Registry:
-    """A registry by its endpoint (`host/name`), read with the login of `pull_login`."""
+    """A registry by its endpoint (`host/name`), accessed with the login of `pull_login`."""
 
     def __init__(self, endpoint: str, login: SecretStr, *, transport: httpx.BaseTransport | None = None) -> None:
         self.host, _, self.name = endpoint.partition("/")
         auths: dict[str, Any] = json.loads(login.get_secret_value())["auths"]
         if self.host not in auths:
             raise RegistryError(
-                f"{endpoint}: the account's login is for {', '.join(auths)}; `registry` names another one"
+                f"{endpoint}: the account's login is for {', '.join(auths)}; `registry` names a different one"
             )
         self._basic = f"Basic {auths[self.host]['auth']}"
         self._client = httpx.Client(base_url=f"https://{self.host}", timeout=30, transport=transport)
 
     def digest(self, repository: str, tag: str) -> str:
-        """Return the digest that `repository:tag` stands for now.
+        """Return the current digest of `repository:tag`.
 
         Raises:
             RegistryError: no such image, a refusal, or no answer.
@@ -82,7 +82,7 @@ class Registry:
             raise RegistryError(f"{image}: the registry refuses ({response.status_code})")
         digest = response.headers.get("docker-content-digest", "")
         if not _DIGEST.fullmatch(digest):
-            raise RegistryError(f"{image}: the registry gave no digest (found {digest!r})")
+            raise RegistryError(f"{image}: the registry returned no digest (found {digest!r})")
         return digest
 
     @retry(
@@ -95,11 +95,11 @@ class Registry:
         return self._client.head(path, headers={"Accept": _MANIFESTS, "Authorization": authorization})
 
     def _token(self, challenge: str) -> str:
-        """Trade the login for a token, as the registry's challenge says (distribution's token authentication)."""
+        """Exchange the login for a token, as the registry's challenge says (distribution's token authentication)."""
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = fields.pop("realm", "")
         host, asked = self.host.partition(":")[0], urlsplit(realm)
-        # By exact name: which domains are one company's cannot be seen from their last labels (shop.co.uk, evil.co.uk).
+        # By exact name: the last labels do not show which domains belong to one company (shop.co.uk, evil.co.uk).
         if asked.scheme != "https" or asked.hostname not in {host, TOKEN_SERVERS.get(host)}:
             raise RegistryError(f"{self.host}: wants its login sent to {realm!r}, which is not its own token server")
         response = self._client.get(realm, params=fields, headers={"Authorization": self._basic})

@@ -1,4 +1,4 @@
-"""Nginx's part of a release: an upstream for each service, and the routes of its site. Pure text; Nginx judges it."""
+"""Build Nginx's part of a release: an upstream for each service, and the routes of its site. Nginx checks the text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from blueprint.settings import ServiceSettings
 _HEAD = "# Written by Ancla; changes here are undone by the next release.\n"
 
 # Inherited by every location, since none sets a header of its own. X-Forwarded-For is replaced, not added to: this is
-# the edge, and what a client claims of itself is not forwarded.
+# the edge, so a client's own header is not forwarded.
 _PROXY = """\
 proxy_http_version 1.1;
 proxy_set_header Host $host;
@@ -25,7 +25,7 @@ proxy_read_timeout 60s;
 
 
 def build_upstreams(services: Sequence[ServiceSettings]) -> str:
-    """Return the upstreams (included in `http`): which loopback port a service is at."""
+    """Build the upstreams (included in `http`), which map each service to its loopback port."""
     blocks = [
         f"upstream ancla_{service.name} {{\n    server 127.0.0.1:{service.port};\n    keepalive 16;\n}}\n"
         for service in services
@@ -35,7 +35,7 @@ def build_upstreams(services: Sequence[ServiceSettings]) -> str:
 
 
 def build_routes(services: Sequence[ServiceSettings]) -> str:
-    """Return the locations (included in the site): `/api` is `/api` and all below it, passed on unchanged."""
+    """Build the locations (included in the site): `/api` covers `/api` and every path below it, passed on unchanged."""
     blocks: list[str] = []
     for service in services:
         if service.route is None:
@@ -49,7 +49,7 @@ def build_routes(services: Sequence[ServiceSettings]) -> str:
 
 
 def owner_of(path: str, services: Sequence[ServiceSettings]) -> ServiceSettings | None:
-    """Return the service that Nginx passes `path` to: the longest route that holds it."""
+    """Return the service that Nginx passes `path` to: the one with the longest matching route."""
     holding = [
         service
         for service in services

@@ -1,6 +1,6 @@
-"""The environment of the app: every variable Ancla gives it, with its meaning and where the value comes from.
+"""Define the environment of the app: every variable from Ancla, with its meaning and the source of its value.
 
-One table serves the `.env` on the machine and the `.env.example` in the repository, so that they cannot differ.
+One table is used for the `.env` on the droplet and the `.env.example` in the repository, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from blueprint.outputs import EnvironmentOutputs, OutputSecrets
 from ops.core.errors import ReleaseError
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
-"""Where a container finds the certificate authority of the database."""
+"""Path of the database's CA certificate in a container."""
 
 _RESERVED = ("COMPOSE_", "DOCKER_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """A variable. `value` gives None where the environment has no such thing; `example` is what .env.example shows."""
+    """A variable. `value` returns None if the environment has none; `example` is shown in .env.example."""
 
     name: str
     meaning: str
@@ -68,21 +68,21 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         name="DATABASE_URL",
-        meaning="PostgreSQL, through the pool where there is one. For queries.",
+        meaning="PostgreSQL, through the connection pool if there is one. For queries.",
         example=_URL_EXAMPLE,
         value=_database_url(pool=True),
         secret=True,
     ),
     Variable(
         name="DATABASE_DIRECT_URL",
-        meaning="PostgreSQL, past the pool. For migrations and LISTEN.",
+        meaning="PostgreSQL, bypassing the pool. For migrations and LISTEN.",
         example=_URL_EXAMPLE,
         value=_database_url(pool=False),
         secret=True,
     ),
     Variable(
         name="ASSETS_URL",
-        meaning="Where public assets are read from (the CDN, where there is one), without a trailing slash.",
+        meaning="Base URL of public assets (the CDN if there is one), without a trailing slash.",
         example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
         value=lambda outputs, _: outputs.assets.url if outputs.assets else None,
     ),
@@ -106,7 +106,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         name="SPACES_ACCESS_KEY_ID",
-        meaning="Key that may read and write that bucket and no other.",
+        meaning="Key that may read and write only that bucket.",
         example="KEY",
         value=lambda outputs, secrets: secrets.assets_key.access_key if outputs.assets and secrets.assets_key else None,
         secret=True,
@@ -125,17 +125,17 @@ VARIABLES: tuple[Variable, ...] = (
 
 
 def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> dict[str, str]:
-    """Return the variables every service shares, and the app's own secrets, by name.
+    """Return the variables shared by every service, and the app's own secrets, by name.
 
     Raises:
-        ReleaseError: a service asks for a secret that the stack lacks, or under a name that compose reads itself.
+        ReleaseError: a service uses a secret that the stack lacks, or a name that compose itself reads.
     """
     shared = {v.name: value for v in VARIABLES if (value := v.value(outputs, secrets)) is not None}
     for service in outputs.services:
         for name in service.secrets:
             if name.startswith(_RESERVED):
                 raise ReleaseError(
-                    f"services.{service.name}.secrets: {name}: compose reads this name itself; choose another"
+                    f"services.{service.name}.secrets: {name}: compose itself reads this name; choose another one"
                 )
             if name not in secrets.app:
                 raise ReleaseError(
@@ -147,7 +147,7 @@ def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> di
 
 
 def build_dotenv(values: dict[str, str]) -> str:
-    """Return the text of `.env`: always double-quoted, which compose's reader undoes for every value but NUL."""
+    """Build the text of `.env`: always double-quoted, which compose decodes correctly for every value except NUL."""
     lines = [f'{name}="{_escaped(value)}"' for name, value in values.items()]
     return "\n".join(["# Written by Ancla; changes here are undone by the next release.", *lines]) + "\n"
 

@@ -1,1 +1,1 @@
-"""What lies in a bucket: stores, manifests, the catalog, and the way in and out."""
+"""Read and write the content of a backup bucket: stores, manifests, the catalog, upload and download."""

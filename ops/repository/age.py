@@ -1,4 +1,4 @@
-"""age keys: recipients that backups are encrypted for, and the identities that read them."""
+"""Handle age keys: the recipients that backups are encrypted for, and the identities that decrypt them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ops.core.errors import KeyProblemError
 
 
 def make_identity() -> str:
-    """Make an age identity; returns the text of its file, the same as `age-keygen` writes."""
+    """Create an age identity; returns the text of its file in the format of `age-keygen`."""
     identity = x25519.Identity.generate()
     made = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return f"# created: {made}\n# public key: {identity.to_public()}\n{identity}\n"
 
 
 def recipient_of(identity_file: str) -> str:
-    """Return the recipient (public) of the first identity in the text of an identity file.
+    """Return the recipient (public key) of the first identity in the text of an identity file.
 
     Raises:
         KeyProblemError: there is none.
@@ -31,39 +31,39 @@ def read_identities(path: Path) -> tuple[x25519.Identity, ...]:
     """Read an age identity file.
 
     Raises:
-        KeyProblemError: it is not there, not readable, or holds no identity.
+        KeyProblemError: it is missing, unreadable, or contains no identity.
     """
     try:
         return tuple(_parse(path.read_text(), str(path)))
     except OSError as error:
         raise KeyProblemError(f"{path}: the identity cannot be read: {error.strerror}; give --identity FILE") from None
     except UnicodeDecodeError:
-        raise KeyProblemError(f"{path}: holds no age identity: it is no text; give --identity FILE") from None
+        raise KeyProblemError(f"{path}: contains no age identity: it is not text; give --identity FILE") from None
 
 
-def refuse_closed(
+def require_identity(
     recipients: Sequence[str], identities: Sequence[x25519.Identity], what: str, *, plan: bool = False
 ) -> None:
-    """Refuse, before anything is fetched, what none of the identities opens.
+    """Raise unless one of `identities` can decrypt a backup encrypted for `recipients`.
 
     Args:
-        recipients: whom it is encrypted for, by its manifest; none: for nobody.
-        identities: those that were given.
-        what: names the backup.
-        plan: nothing will be opened: no identity at all is right too.
+        recipients: those in its manifest; empty means unencrypted.
+        identities: the given ones.
+        what: the backup, for messages.
+        plan: nothing will be decrypted, so having no identity is accepted.
 
     Raises:
-        KeyProblemError: none was given, or it is for others.
+        KeyProblemError: none was given, or none of them can decrypt it.
     """
     if not recipients or (plan and not identities):
         return
     if not identities:
-        raise KeyProblemError(f"{what}: is encrypted: give the identity that reads it with --identity FILE")
+        raise KeyProblemError(f"{what}: is encrypted: give the identity that decrypts it with --identity FILE")
     own = [str(identity.to_public()) for identity in identities]
     if not set(own) & set(recipients):
         raise KeyProblemError(
-            f"{what}: is encrypted for {', '.join(recipients)}; the identity that was given is of {', '.join(own)}: "
-            "give another with --identity FILE"
+            f"{what}: is encrypted for {', '.join(recipients)}; the given identity is of {', '.join(own)}: "
+            "give another one with --identity FILE"
         )
 
 
@@ -89,5 +89,5 @@ def _parse(text: str, where: str) -> list[x25519.Identity]:
     except IdentityError:
         found = []
     if not found:
-        raise KeyProblemError(f"{where}: holds no age identity (AGE-SECRET-KEY-1…); `ops backup keygen` makes one")
+        raise KeyProblemError(f"{where}: contains no age identity (AGE-SECRET-KEY-1…); `ops backup keygen` makes one")
     return found

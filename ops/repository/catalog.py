@@ -1,4 +1,4 @@
-"""What is in the store, found again from the store alone: no index that could be lost or lie."""
+"""List and read backups from the store alone: there is no index that could be lost or wrong."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ops.repository.signed_objects import put_signed, read_signed
 from ops.repository.stores.base import Store, StoredObject
 
 MANIFEST_LIMIT = 64 << 20
-"""Bytes. A larger manifest is not ours."""
+"""Maximum bytes of a manifest; Ancla writes none that is larger."""
 
 LATEST = "latest"
 
 CLOCK_WRONG = timedelta(minutes=5)
-"""Synchronised clocks differ by less. From here on a drill is red, and what is dated so is no reason to delete."""
+"""Maximum skew of synchronised clocks. Beyond it a drill is red, and the date is no reason to delete the backup."""
 CLOCK_MISLEADS = timedelta(hours=1)
-"""From here on what a machine has made is not taken for the latest: refusing a restore is worse than a red drill."""
+"""A backup dated further ahead is not accepted as the latest: refusing a restore is worse than a red drill."""
 
 ID_LENGTH = len("20260101T000000Z-000000")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A backup as the listing shows it: `complete` where its manifest is there, `page` where its RESTORE.md is.
+    """A backup in the listing: `complete` if its manifest exists, `page` if its RESTORE.md does.
 
     `begun_at` is by the clock of the droplet that made it, `stored_at` by the store's: when the manifest arrived, or,
     without one, the newest object. `size` is in bytes.
@@ -55,12 +55,12 @@ def entries(store: Store, name: str | None = None) -> list[CatalogEntry]:
         if len(parts) == 3 and time_of(parts[1]) is not None:
             found.setdefault((parts[0], parts[1]), []).append(item)
     listed = [_entry(name, key, items) for (name, key), items in found.items()]
-    return sorted(listed, key=lambda entry: (entry.begun_at, entry.stored_at, entry.id, entry.name))  # ids say seconds
+    return sorted(listed, key=lambda entry: (entry.begun_at, entry.stored_at, entry.id, entry.name))  # ids: seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """Who should have signed a backup (one OpenSSH line; None: anybody may), and whom it should be encrypted for.
+    """The expected signer of a backup (one OpenSSH line; None: not checked) and its expected recipients.
 
     `recipients` are age public keys of which one must be among the backup's (none: it must be unencrypted; None: not
     compared).
@@ -70,12 +70,12 @@ class Expected:
     recipients: Sequence[str] | None = None
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """Return why this environment's droplet did not make it as it is configured now; empty if it may have."""
+        """Return how it differs from this environment's current configuration; empty if it matches."""
         found = [] if self.signer is None or manifest.signed_by(self.signer) else [UNSIGNED]
         if self.recipients is None:
             return found
         if manifest.recipients and not set(manifest.recipients) & set(self.recipients):
-            found.append(f"encrypted for {', '.join(manifest.recipients)}, and for nobody in backup.recipients")
+            found.append(f"encrypted for {', '.join(manifest.recipients)}, none of which is in backup.recipients")
         elif self.recipients and not manifest.recipients:
             found.append("not encrypted, though backup.recipients names who may read it")
         return found
@@ -95,14 +95,14 @@ def find(
     """Return the manifest of a backup by its id, or of the latest complete one.
 
     Args:
-        store: where.
-        name: of the backup set.
+        store: the store.
+        name: the backup set.
         backup_id: an id, or `latest`.
-        expected: what the latest must be like: others are skipped and reported. None: the newest, whatever it is like.
-        report: called with each that is skipped, and why.
+        expected: requirements on the latest: others are skipped and reported. None: the newest, without requirements.
+        report: called for each skipped backup with the reason.
 
     Raises:
-        BackupNotFoundError: there is none, the named one is not complete, or a clock hides which is the latest.
+        BackupNotFoundError: there is none, the named one is not complete, or a wrong clock hides which is the latest.
         ManifestError: it cannot be trusted.
     """
     known = entries(store, name)
@@ -114,7 +114,7 @@ def find(
             raise unknown(store, name, backup_id)
         raise BackupNotFoundError(
             f"{store.name}: backup {backup_id} of {name} is not complete: its manifest is missing; "
-            "`ops backup list` shows all"
+            "`ops backup list` shows all backups"
         )
     return read_manifest(store, name, backup_id)
 
@@ -138,22 +138,22 @@ def _latest(
             reject_future_dated(store, name, backup_id)
             return manifest
         skipped.append(f"{backup_id}: {why}")
-        report(f"skipped {skipped[-1]}; it is not taken for the latest")
+        report(f"skipped {skipped[-1]}; it does not count as the latest")
     raise BackupNotFoundError(
-        f"{store.name}: no backup of {name} that can be trusted ({skipped[0]}); whoever can write to the bucket may "
+        f"{store.name}: no trusted backup of {name} ({skipped[0]}); whoever can write to the bucket may "
         "have put it there: name a backup (`ops backup list`), or give --unsigned if you know who made it"
     )
 
 
 def unknown(store: Store, name: str, backup_id: str) -> BackupNotFoundError:
-    """Return the error for an id that nothing is stored under, with what may have been meant."""
+    """Return the error for an unknown id, with suggestions."""
     advice = "`ops backup list` shows all"
     for entry in entries(store):
         if entry.name == name and entry.id.startswith(backup_id):
-            advice = f"is it {entry.id}? An id is given whole"
+            advice = f"did you mean {entry.id}? Give the complete id"
         elif entry.id == backup_id:
-            advice = f"it is of {entry.name}: give --name {entry.name}"
-    return BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} is not there; {advice}")
+            advice = f"it belongs to {entry.name}: give --name {entry.name}"
+    return BackupNotFoundError(f"{store.name}: backup {backup_id} of {name} does not exist; {advice}")
 
 
 def reject_future_dated(store: Store, name: str, backup_id: str) -> None:
@@ -174,24 +174,24 @@ def reject_future_dated(store: Store, name: str, backup_id: str) -> None:
 def why_not_latest(
     manifest: Manifest, signer: str | None, now: datetime, recipients: Sequence[str] | None = None
 ) -> str:
-    """Return why a backup does not count as the latest; empty where it does.
+    """Return why a backup does not count as the latest; empty if it does.
 
     Args:
         manifest: of the backup.
-        signer: the environment's key (OpenSSH public line); None where it names none.
-        now: the time here.
-        recipients: of the stack; None: they are not compared.
+        signer: the environment's key (OpenSSH public line); None if it has none.
+        now: the current time.
+        recipients: of the stack; None: not compared.
     """
     if differs := Expected(signer=signer, recipients=recipients).differences(manifest):
         return f"{manifest.id} is {'; '.join(differs)}"
     dated = max(manifest.snapshot_at, time_of(manifest.id) or manifest.snapshot_at)
-    if dated > now + CLOCK_MISLEADS:  # it would look fresh until its time has come, and hide newer ones
-        return f"{manifest.id} is of the future: {dated:%Y-%m-%d %H:%M} UTC"
+    if dated > now + CLOCK_MISLEADS:  # it would look fresh until that time, and hide newer ones
+        return f"{manifest.id} is dated in the future: {dated:%Y-%m-%d %H:%M} UTC"
     return ""
 
 
 def put_manifest(store: Store, manifest: Manifest) -> None:
-    """Store a manifest, its signature first: from then on the backup is complete.
+    """Store a manifest after its signature: from then on the backup is complete.
 
     Raises:
         StoreError: the store refused.
@@ -212,7 +212,7 @@ def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
     except ObjectMissingError:
         raise ManifestError(f"{where}: there is no manifest: the backup was never completed") from None
     if len(found.content) > MANIFEST_LIMIT:
-        raise ManifestError(f"{where}: larger than {MANIFEST_LIMIT >> 20} MiB; this is no manifest")
+        raise ManifestError(f"{where}: larger than {MANIFEST_LIMIT >> 20} MiB; this is not a manifest")
     manifest = parse_manifest(found.content, where=where, backup_id=backup_id, signature=found.signature)
     if manifest.name != name:
         raise ManifestError(f"{where}: the manifest is of {manifest.name}, not of {name}")
@@ -220,7 +220,7 @@ def read_manifest(store: Store, name: str, backup_id: str) -> Manifest:
 
 
 def digests_of(store: Store, name: str, backups: Iterable[str]) -> dict[str, str]:
-    """Return the digests of the manifests of backups, by id; one that cannot be read is left out.
+    """Return the digests of backups' manifests, by id; an unreadable one is left out.
 
     Raises:
         StoreError: the store does not answer.
@@ -235,7 +235,7 @@ def digests_of(store: Store, name: str, backups: Iterable[str]) -> dict[str, str
 
 
 def missing_objects(store: Store, manifest: Manifest) -> list[str]:
-    """Name each object of the manifest that the store does not list, or lists with another size."""
+    """List the objects of the manifest that are missing in the store, or have another size."""
     prefix = prefix_of(manifest.name, manifest.id)
     sizes = {item.key.removeprefix(prefix): item.size for item in store.list(prefix)}
     problems: list[str] = []
@@ -243,7 +243,7 @@ def missing_objects(store: Store, manifest: Manifest) -> list[str]:
         if entry.key not in sizes:
             problems.append(f"{prefix}{entry.key} ({entry.holds}): missing")
         elif sizes[entry.key] != entry.size:
-            problems.append(f"{prefix}{entry.key} ({entry.holds}): {sizes[entry.key]} bytes, {entry.size} were written")
+            problems.append(f"{prefix}{entry.key} ({entry.holds}): {sizes[entry.key]} bytes, not {entry.size}")
     return problems
 
 

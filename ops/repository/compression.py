@@ -1,4 +1,4 @@
-"""Compressing a stream with zstd while it is read."""
+"""Compress a stream with zstd while it is read."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import threading
 
 import zstandard
 
-from ops.repository.tail_reader import BLOCK, Growing
+from ops.repository.tail_reader import BLOCK, TailReader
 
 HIGH_LEVEL = 10
 
 
 HIGH_BLOCK = 8 << 20
-"""From this level of zstd on, so many bytes are compressed at once."""
+"""From this zstd level on, blocks are larger."""
 
 
 class CompressingReader:
-    """A growing file as zstd, a frame for each block. `size` and `digest` are of what went in.
+    """Compresses a growing file with zstd, one frame per block. `size` and `digest` are of the input.
 
-    A block is compressed where it lies, and stays in the processor's cache: at level 3 that takes two thirds of the
-    time of one long frame, for as many bytes. High levels live from looking far back, so their blocks are larger.
+    A block stays in the processor's cache while it is compressed: at level 3 that takes two thirds of the
+    time of one long frame, for as many bytes. High levels gain from a long window, so their blocks are larger.
     """
 
-    def __init__(self, stream: Growing, level: int) -> None:
+    def __init__(self, stream: TailReader, level: int) -> None:
         self._stream, self._block = stream, BLOCK if level < HIGH_LEVEL else HIGH_BLOCK
         self._compressor = _compressor(level)
         self._digest, self._frame, self._ended = hashlib.sha256(), memoryview(b""), False
         self.size = 0
-        """Bytes that went in."""
+        """Bytes read so far, uncompressed."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what went in, in hex."""
+        """Return the SHA-256 of the input, in hex."""
         return self._digest.hexdigest()
 
     def read(self, size: int = -1, /) -> bytes:
@@ -61,7 +61,7 @@ _of_thread = threading.local()
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:
-    """One for each thread and level: its memory costs more to get than a small file to compress."""
+    """Return the compressor of this thread and level: creating one costs more than compressing a small file."""
     made: dict[int, zstandard.ZstdCompressor] = _of_thread.__dict__.setdefault("compressors", {})
     if level not in made:
         made[level] = zstandard.ZstdCompressor(level=level, write_checksum=True)

@@ -1,4 +1,4 @@
-"""Is there a backup within the budget? Asked of the stores, never of what this machine believes to have done."""
+"""Check that the newest backup is within its age budget, as the stores show it rather than local records."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ops.repository.stores.base import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Freshness:
-    """The newest complete backup of a set in one store that can be trusted. Ages in seconds.
+    """The newest trusted complete backup of a set in one store. Ages in seconds.
 
-    `passed_over` names newer ones that are not, and why.
+    `passed_over` names newer ones that are not trusted, and why.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Freshness:
 
     @property
     def fresh(self) -> bool:
-        """Whether it is within the budget."""
+        """Return True if it is within the budget."""
         return self.age is not None and self.age <= self.budget
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Freshness:
         )
 
 
-def look(  # noqa: PLR0913  # what is asked, each by its name
+def look(  # noqa: PLR0913  # each argument is given by name
     store: Store,
     names: Sequence[str],
     *,
@@ -50,10 +50,10 @@ def look(  # noqa: PLR0913  # what is asked, each by its name
     now: datetime,
     recipients: Sequence[str] | None = None,
 ) -> list[Freshness]:
-    """Look for the newest backup of each set that counts.
+    """Find the newest trusted backup of each set.
 
-    One that `signer` (OpenSSH public line) has not signed does not, nor one that none of `recipients` (age public
-    keys; None: not compared) can decrypt.
+    A backup is not trusted unless `signer` (OpenSSH public line) signed it and one of `recipients` (age public
+    keys; None: not compared) can decrypt it.
 
     Raises:
         StoreError: the store does not answer.
@@ -62,7 +62,7 @@ def look(  # noqa: PLR0913  # what is asked, each by its name
 
 
 def stale(found: Iterable[Freshness]) -> list[Freshness]:
-    """Return those that are not within their budget."""
+    """Return those that exceed their budget."""
     return [item for item in found if not item.fresh]
 
 

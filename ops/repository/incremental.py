@@ -1,4 +1,4 @@
-"""Incremental backups: which one the next builds on, and the packs of earlier ones that one needs to be restored."""
+"""Choose the base of an incremental backup, and list the packs of earlier backups that a restore needs."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ops.repository.stores.base import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """An object to fetch: from under `prefix`, into the folder `place` under where its own backup's objects go."""
+    """An object to fetch: from under `prefix`, into the subfolder `place` of the folder for the backup's objects."""
 
     prefix: str
     place: str
     entry: ObjectRecord
 
     def folder(self, root: Path) -> Path:
-        """Return where it goes, and make that folder."""
+        """Create and return the folder it goes to."""
         folder = root / self.place
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
 
 def own_pieces(manifest: Manifest) -> list[Piece]:
-    """Return the objects of a backup itself."""
+    """Return the objects of the backup itself."""
     prefix = prefix_of(manifest.name, manifest.id)
     return [Piece(prefix=prefix, place="", entry=entry) for entry in manifest.objects]
 
 
 def pieces(store: Store, manifest: Manifest) -> list[Piece]:
-    """Return every object that a restore needs: the backup's own, and the packs of those it depends on.
+    """Return every object that a restore needs: the backup's own, and the packs of the backups it depends on.
 
     Raises:
         ManifestError: an earlier backup's manifest is missing or cannot be trusted.
@@ -46,7 +46,7 @@ def pieces(store: Store, manifest: Manifest) -> list[Piece]:
         base = _earlier(store, manifest, earlier)
         needed = manifest.source.packs_of(earlier)
         if lost := sorted(needed - {entry.file for entry in base.objects}):
-            raise ManifestError(f"{store.name}: {manifest.id} needs {lost[0]} of {earlier}, which holds no such pack")
+            raise ManifestError(f"{store.name}: {manifest.id} needs {lost[0]} of {earlier}, which has no such pack")
         found += [
             Piece(prefix=prefix_of(base.name, base.id), place=base.id, entry=entry)
             for entry in base.objects
@@ -56,7 +56,7 @@ def pieces(store: Store, manifest: Manifest) -> list[Piece]:
 
 
 def missing(store: Store, manifest: Manifest) -> list[str]:
-    """Name each object that a restore needs and the store does not list with its size."""
+    """List each object that a restore needs and that is missing in the store or has another size."""
     problems = missing_objects(store, manifest)
     for earlier in manifest.depends_on:
         try:
@@ -71,11 +71,11 @@ def missing(store: Store, manifest: Manifest) -> list[str]:
 
 
 def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) -> Base:
-    """Find the newest backup that every store has, complete and with all that it depends on.
+    """Find the newest backup that is in every store, complete and with all its dependencies.
 
-    A store that does not answer is left out: the backup goes red for it, and finds no base there the next time. With
-    `signer` (the environment's key, an OpenSSH public line) only what it has signed is built on. A backup dated in the
-    future is never a base: it would be the newest until that time has come.
+    A store that does not answer is left out: the backup fails there, and finds no base there the next time. With
+    `signer` (the environment's key, an OpenSSH public line) only a backup that it signed can be a base. A backup dated
+    in the future is never a base: it would be the newest until that time.
     """
     answering: list[Store] = []
     complete: list[set[str]] = []
@@ -89,13 +89,13 @@ def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) ->
     shared: set[str] = set.intersection(*complete) if complete else set()
     if not shared:
         some = any(complete)
-        return Base(why="no backup before is in every store" if some else "there is no backup before")
+        return Base(why="no earlier backup is in every store" if some else "there is no earlier backup")
     newest = max(shared)
     try:
         manifests = [read_manifest(store, name, newest) for store in answering]
         problems = [problem for store, m in zip(answering, manifests, strict=True) for problem in missing(store, m)]
     except (ManifestError, BackupNotFoundError, StoreError) as error:
-        return Base(id=newest, why=f"{newest} cannot be built on: {error}")
+        return Base(id=newest, why=f"{newest} cannot be the base: {error}")
     first = manifests[0]
     if problems:
         why = f"not complete: {problems[0]}"
@@ -111,7 +111,7 @@ def base_of(stores: Iterable[Store], name: str, *, signer: str | None = None) ->
 
 
 def _earlier(store: Store, manifest: Manifest, earlier: str) -> Manifest:
-    """Read the manifest of a backup that another depends on; of a signed one only what the same key has signed.
+    """Read the manifest of a backup that another one depends on; if that is signed, the same key must have signed it.
 
     Raises:
         ManifestError: it is missing, or cannot be trusted.
@@ -124,7 +124,7 @@ def _earlier(store: Store, manifest: Manifest, earlier: str) -> Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The backup that the next one builds on. `record` is None where there is none to build on, and `why` says so."""
+    """The backup that the next one builds on. If there is none, `record` is None and `why` gives the reason."""
 
     id: str = ""
     record: BucketRecord | None = None

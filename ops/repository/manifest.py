@@ -1,8 +1,8 @@
-"""What a restore point says of itself: `manifest.json`, written last, so that its presence means "complete".
+"""Define `manifest.json`, which describes one restore point. It is written last, so its presence means "complete".
 
-It is enough to check and to restore the backup with no other knowledge; beside it, `RESTORE.md` says how by hand, and
-`manifest.json.sig` holds the signature over its bytes. `digest` is over the parsed document without it, so it finds a
-change where nothing is signed. The model is versioned: a manifest of a newer Ancla is refused as that.
+It suffices to check and restore the backup without other knowledge; beside it, `RESTORE.md` explains it by hand, and
+`manifest.json.sig` is the signature of its bytes. `digest` is of the parsed document without it, so it reveals a
+change in an unsigned backup. The model is versioned: a manifest of a newer Ancla is refused as such.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MANIFEST_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = MANIFEST_NAME + SIGNATURE_SUFFIX
 PAGE_NAME = "RESTORE.md"
-"""Written just before the manifest, and deleted before it: where it is alone, the manifest was lost."""
+"""Written just before the manifest, and deleted before it: a page alone means that the manifest was lost."""
 _ID = re.compile(BACKUP_ID)
 
 
 class ObjectRecord(Record):
     """One object of the backup. Sizes in bytes; digests are SHA-256 in hex.
 
-    `key` is relative to the backup's own prefix; `file` is its name once decrypted and decompressed; `holds` names what
-    a person would miss: a table, the large objects, the archive's table of contents, a pack of a bucket's objects.
+    `key` is relative to the backup's own prefix; `file` is its name once decrypted and decompressed; `holds` names its
+    content: a table, the large objects, the archive's table of contents, a pack of a bucket's objects.
     """
 
     key: str = Field(pattern=FILE_NAME)
@@ -45,10 +45,10 @@ class ObjectRecord(Record):
 
 
 class Manifest(Record):
-    """One restore point. Times are UTC; `snapshot_at` is the moment the data is of.
+    """One restore point. Times are UTC; `snapshot_at` is the moment of the snapshot.
 
-    `name` is what is backed up, as the stack names it; `recipients` are the age public keys it is encrypted for (none:
-    it is not encrypted); `depends_on` are the backups whose packs it needs besides its own; `page_sha256` is of
+    `name` is the backup set's name in the stack; `recipients` are the age public keys it is encrypted for (none:
+    unencrypted); `depends_on` are the backups whose packs it needs besides its own; `page_sha256` is of
     RESTORE.md, which a person runs.
     """
 
@@ -70,33 +70,33 @@ class Manifest(Record):
     _stored: Signed | None = PrivateAttr(default=None)
 
     def sealed(self, signer: Signer | None = None) -> Self:
-        """Return a copy whose `digest` is of its content, signed where there is a key."""
+        """Return a copy with its `digest`, and signed if there is a key."""
         made = self.model_copy(update={"digest": _content_digest(self.model_dump(mode="json"))})
         made._stored = seal(made.to_bytes(), signer, Namespace.MANIFEST)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a copy of ourselves
         return made
 
     @property
     def stored(self) -> Signed:
-        """Its bytes with their signature, as they are or will be in the store."""
+        """Return its stored bytes with their signature."""
         return self._stored or Signed(content=self.to_bytes())
 
     def signed_by(self, key: str) -> bool:
-        """Return True if that key (one OpenSSH public line) has signed the stored bytes."""
+        """Return True if that key (one OpenSSH public line) signed the stored bytes."""
         return self.stored.signed_by(key, Namespace.MANIFEST)
 
     @property
     def signer(self) -> str | None:
-        """The key that signed it (one OpenSSH public line); None where none did, or it was changed since."""
+        """Return the key that signed it (one OpenSSH public line); None if it is unsigned or was changed since."""
         claimed = self.stored.claimed_key
         return claimed if claimed is not None and self.signed_by(claimed) else None
 
     def to_bytes(self) -> bytes:
-        """Return the JSON document as it is written."""
+        """Return the JSON document as it is stored."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all objects in the store."""
+        """Return the bytes of all objects in the store."""
         return sum(entry.size for entry in self.objects)
 
 
@@ -105,16 +105,16 @@ def _content_digest(document: dict[str, Any]) -> str:
 
 
 def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None, signature: bytes | None = None) -> Manifest:
-    """Read a manifest and check that it is intact.
+    """Parse a manifest and check that it is intact.
 
     Args:
         raw: the stored bytes.
-        where: what messages call it, such as `s3://bucket/key`.
-        backup_id: the backup in whose folder it is; another one is refused.
-        signature: what is stored beside it; nothing is refused for it here.
+        where: its name in messages, such as `s3://bucket/key`.
+        backup_id: the backup whose folder it is in; another id is refused.
+        signature: the signature stored beside it; a wrong one is not refused here.
 
     Raises:
-        ManifestError: not JSON, of a newer version, a field that does not fit, a digest or an id that differs.
+        ManifestError: not JSON, of a newer version, an invalid field, a digest or an id that differs.
     """
     try:
         document: Any = json.loads(raw)
@@ -122,7 +122,7 @@ def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None, sign
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: the manifest is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ManifestError(f"{where}: no object; this manifest cannot be trusted")
+        raise ManifestError(f"{where}: not a JSON object; this manifest cannot be trusted")
     version: Any = document.get("manifest_version")
     if isinstance(version, int) and version > MANIFEST_VERSION:
         raise ManifestError(
@@ -130,7 +130,7 @@ def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None, sign
             f"{MANIFEST_VERSION}; use the Ancla that made it, or a newer one"
         )
     if document.get("digest") != content:
-        raise ManifestError(f"{where}: the manifest was changed after it was written: its digest is of other content")
+        raise ManifestError(f"{where}: the manifest was changed after it was written: its digest does not match")
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:
@@ -143,33 +143,33 @@ def parse_manifest(raw: bytes, *, where: str, backup_id: str | None = None, sign
         field = ".".join(str(part) for part in first["loc"])
         raise ManifestError(f"{where}: {field}: {first['msg']}; this manifest cannot be trusted") from None
     if backup_id is not None and manifest.id != backup_id:
-        raise ManifestError(f"{where}: the manifest is of backup {manifest.id}, not of the one it lies in")
+        raise ManifestError(f"{where}: the manifest is of backup {manifest.id}, not of the one in whose folder it is")
     manifest._stored = Signed(content=raw, signature=signature)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # made here
     return manifest
 
 
 def require_trusted_signature(manifest: Manifest, signer: str | None) -> None:
-    """Raise unless the environment has signed the backup: whoever may write to the bucket can put one there.
+    """Raise unless the environment signed the backup: anyone who can write to the bucket can put one there.
 
     Args:
         manifest: of the backup.
-        signer: the environment's key (OpenSSH public line); None where it names none: all are accepted.
+        signer: the environment's key (OpenSSH public line); None if it has none: all are accepted.
 
     Raises:
-        RestoreRefusedError: it is not signed, or by another key.
+        RestoreRefusedError: it is unsigned, or signed by another key.
     """
     if signer is None or manifest.signed_by(signer):
         return
     how = "is signed by another key than this environment's" if manifest.signer else "is not signed"
     raise RestoreRefusedError(
-        f"{manifest.id}: {how}, so whoever can write to the bucket may have put it there; "
+        f"{manifest.id}: {how}, so anyone who can write to the bucket may have put it there; "
         "name another backup (`ops backup list`), or give --unsigned if you know who made it"
     )
 
 
 def time_of(backup_id: str) -> datetime | None:
-    """Return when a backup was begun, by its name; None for a name that is not one."""
-    with contextlib.suppress(ValueError):  # it has the form, and is no time
+    """Return when a backup was started, from its id; None for any other name."""
+    with contextlib.suppress(ValueError):  # it has the form, but is not a valid time
         if _ID.fullmatch(backup_id):
             return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     return None

@@ -1,6 +1,6 @@
-"""What a manifest records of what was backed up: one model a kind, told apart by `kind`.
+"""Define the records in a manifest that describe a backup's content: one model per kind, selected by `kind`.
 
-A record is what a restored copy is held to; it holds names, counts and digests, never content.
+A restored copy is compared with the record, which contains names, counts and digests, never content.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in
 
 
 STREAM_FILE = "dump.pgdump"
-"""The one file of a PostgreSQL dump that went out as a stream: an archive in pg_dump's custom format."""
+"""The only file of a streamed PostgreSQL dump: an archive in pg_dump's custom format."""
 
 LISTING = "toc.dat"
-"""The file of a dump in pg_dump's directory format that names all the others."""
+"""The table of contents of a dump in pg_dump's directory format."""
 
 ROWS_FILE = re.compile(r"\d+\.dat")
-"""What the file of one table's rows is called there."""
+"""Pattern of the name of a file with one table's rows."""
 
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-"""What a file of a dump may be called: neither a manifest nor a pack may write outside its folder."""
+"""Pattern of the name of a dump's file: neither a manifest nor a pack may write outside its folder."""
 
 
 BACKUP_ID = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$"
 BackupId = Annotated[str, Field(pattern=BACKUP_ID)]
-"""What a backup is called. Its id is a folder's name too, in the store and where it is restored."""
+"""Pattern of a backup's id, which is also a folder's name in the store and where it is restored."""
 
 
 def takes(table: str, only: Sequence[str], without: Sequence[str]) -> bool:
-    """Say whether patterns take a table (`schema.table`): `only` none, or one of them fits, and none of `without` does.
+    """Return True if patterns select a table (`schema.table`): one of `only` (or it is empty) and none of `without`.
 
     `*` stands for any characters, `?` for one.
     """
@@ -57,27 +57,27 @@ def shown_name(name: str | bytes) -> str:
 
 
 RECORDS: dict[str, type[KindRecord]] = {}
-"""Every kind of record by its name; defining one enters it."""
+"""Every record class by its kind; defining a class registers it."""
 
 
 class KindRecord(Record):
-    """Base of what a manifest records of one kind of source. A kind's own questions are answered by its record."""
+    """Base of the record of one kind of source; it answers the questions that depend on the kind."""
 
-    kind: Any  # a kind narrows it to its own name
+    kind: Any  # each class narrows it to its own name
 
     @classmethod
     def __pydantic_init_subclass__(cls, **more: object) -> None:
-        """Enter the kind."""
+        """Register the kind."""
         del more
         RECORDS[str(cls.model_fields["kind"].default)] = cls
 
     @property
     def rows(self) -> int:
-        """How much is in it: rows, files or objects."""
+        """Return the amount of content: rows, files or objects."""
         raise NotImplementedError
 
     def falsified(self) -> Self:
-        """Return a record of other content than there was, for a negative control."""
+        """Return a record with wrong content, for a negative control."""
         raise NotImplementedError
 
     def packs_of(self, backup: str) -> set[str]:
@@ -87,9 +87,9 @@ class KindRecord(Record):
 
 
 class TableFingerprint(Record):
-    """Rows and content of one table in the dump's own snapshot; `hash` does not depend on the order of rows.
+    """Row count and content hash of one table in the dump's snapshot; `hash` does not depend on the order of rows.
 
-    A partitioned table is one, whichever partition holds a row. A row of PostgreSQL is ROW(columns by name), without
+    A partitioned table counts as one, wherever a row is. A row of PostgreSQL is ROW(columns by name), without
     generated columns. `method` is `record`: sum(hash_record_extended(row, 0)), equal by each type's own equality;
     `text`: sum(hashtextextended(row::text, 0)), where a column's type has no hash that survives a restore; or
     `sha256`, of SQLite: the sum, modulo 2^256, of the SHA-256 of each row with the storage class of each value.
@@ -101,16 +101,16 @@ class TableFingerprint(Record):
     hash: str
 
     def plus(self, other: TableFingerprint) -> TableFingerprint:
-        """Return the fingerprint of this one's rows and those of `other`, which is of the same table."""
+        """Return the combined fingerprint of this one's rows and those of `other`, which is of the same table."""
         return self.model_copy(update={"rows": self.rows + other.rows, "hash": str(int(self.hash) + int(other.hash))})
 
     def emptied(self) -> TableFingerprint:
-        """Return what the table is like without its rows."""
+        """Return the fingerprint of the table without its rows."""
         return self.model_copy(update={"rows": 0, "hash": "0"})
 
 
 def one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint, ...]:
-    """Return fingerprints as if the largest table had one row more."""
+    """Return fingerprints as if the largest table had one more row."""
     tables = list(known)
     index = max(range(len(tables)), key=lambda i: tables[i].rows)
     tables[index] = tables[index].model_copy(update={"rows": tables[index].rows + 1})
@@ -118,9 +118,9 @@ def one_row_more(known: tuple[TableFingerprint, ...]) -> tuple[TableFingerprint,
 
 
 class SequenceState(Record):
-    """A sequence; `last_value` is None when it was never called.
+    """A sequence; `last_value` is None if it was never used.
 
-    Sequences stand outside of snapshots: in the copy a later value than this one is right, an earlier one is not.
+    Sequences are not part of snapshots: in the copy a later value than this one is right, an earlier one is wrong.
     """
 
     sequence: str
@@ -136,14 +136,14 @@ class Grant(Record):
 
 
 class Membership(Record):
-    """A role that may act as another one."""
+    """A role that may act as another role."""
 
     member: str
     role: str
 
 
 class RoleOption(Record):
-    """What `ALTER ROLE … IN DATABASE … SET` has set in the database, as `name=value`."""
+    """A setting of `ALTER ROLE … IN DATABASE … SET`, as `name=value`."""
 
     role: str
     option: str
@@ -152,15 +152,15 @@ class RoleOption(Record):
 class PostgresRecord(KindRecord):
     """A PostgreSQL database as it was dumped.
 
-    `unsound` names constraints that are NOT VALID and indexes that are not valid in the source already;
-    `not_compared` names what differs by nature, `not_restored` what no restore brings back, `warnings` what a restore
-    may fail to make, with the statement that would mend it in the source. `partitions` are the leaves of each
-    partitioned table. `only_tables` and `without_tables` are the patterns that it was dumped with: where there are any,
-    the rows of the tables and partitions of `left_out` are not in it, though they are defined.
+    `unsound` names constraints that are NOT VALID and indexes that are already invalid in the source;
+    `not_compared` lists what differs by nature, `not_restored` what no restore can make, `warnings` what a restore
+    may fail to make, with the statement that fixes it in the source. `partitions` are the leaves of each
+    partitioned table. `only_tables` and `without_tables` are the patterns used for the dump: if there are any,
+    the rows of the tables and partitions of `left_out` are not in it, only their definitions.
     `owners` own what a restore makes. `special_owners` own nothing but objects that often only a superuser may make
     (publications, foreign servers, languages, …): each with those objects, which a restore can do without.
-    `memberships` says which of its roles may act as which, `superusers` which of them (or the role that dumped) is one:
-    whoever restores it needs the like, and a drill's scratch server has the like. `superuser_extensions` are those that
+    `memberships` lists which role may act as which, `superusers` which of them (or the role that dumped) is one:
+    the restoring role needs the same rights, and so has a drill's scratch server. `superuser_extensions` are those that
     the role that dumped it may not create on the source's server.
     """
 
@@ -205,27 +205,27 @@ class PostgresRecord(KindRecord):
 
     @property
     def named_roles(self) -> tuple[str, ...]:
-        """Roles that its objects or the grants on the database name."""
+        """Return the roles that its objects or the grants on the database name."""
         return tuple(sorted({*self.roles, *(grant.grantee for grant in self.grants)} - {""}))
 
     @property
     def partial(self) -> bool:
-        """Whether something was left out on purpose."""
+        """Return True if something was left out on purpose."""
         return bool(self.only_tables or self.without_tables)
 
     @property
     def readable_from(self) -> str:
-        """The oldest version of PostgreSQL's programs that may load it, such as 15.20."""
+        """Return the oldest version of PostgreSQL's programs that can load it, such as 15.20."""
         versions = (self.dump_tool.rpartition(" ")[2], self.server_version)
         return max(versions, key=lambda version: [int(part) for part in version.split(".")])
 
     def falsified(self) -> Self:
-        """Return a record of other content than there was."""
+        """Return a record with wrong content."""
         return self.model_copy(update={"tables": one_row_more(self.tables)})
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Return the rows of all tables."""
         return sum(table.rows for table in self.tables)
 
     def leaves_of(self, tables: Collection[str]) -> tuple[str, ...]:
@@ -233,7 +233,7 @@ class PostgresRecord(KindRecord):
         return tuple(leaf for table in tables for leaf in self.partitions.get(table, (table,)))
 
     def with_rows_of(self, tables: Collection[str]) -> PostgresRecord:
-        """Return what a copy is like that has the rows of these tables alone: the others are there, and empty."""
+        """Return the record of a copy that has the rows of these tables only: the other tables are empty."""
         kept = tuple(table if table.table in tables else table.emptied() for table in self.tables)
         return self.model_copy(update={"tables": kept, "large_objects": None})
 
@@ -241,7 +241,7 @@ class PostgresRecord(KindRecord):
 class SqliteRecord(KindRecord):
     """A SQLite database file as it was copied. `schema_digest` is of its definitions, in the order of their names.
 
-    `mode`, `uid` and `gid` are the file's. `unsound` names what breaks a rule of its schema in the source already, or
+    `mode`, `uid` and `gid` are the file's. `unsound` lists violations of its schema that are already in the source, or
     cannot be checked there (the copy is the same); `not_compared` names tables that have no rows of their own, or whose
     rows SQLite cannot read without the app.
     """
@@ -261,21 +261,21 @@ class SqliteRecord(KindRecord):
     not_compared: tuple[str, ...] = ()
 
     def falsified(self) -> Self:
-        """Return a record of other content than there was."""
+        """Return a record with wrong content."""
         return self.model_copy(update={"tables": one_row_more(self.tables)})
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Return the rows of all tables."""
         return sum(table.rows for table in self.tables)
 
 
 class SecretFile(Record):
     """One file of a secrets backup: its place, mode and owner, and the *names* of its variables where it has any.
 
-    `mac` is an HMAC-SHA256 over path and content, keyed as the record's `fingerprint`: nothing here says anything of a
-    value, no size, and no digest from which a short secret could be guessed. `same_as` is the path of the file that
-    this one is a hard link of.
+    `mac` is an HMAC-SHA256 over path and content, keyed as the record's `fingerprint`: nothing here reveals a
+    value: no size, and no digest from which a short secret could be guessed. `same_as` is the path of the file that
+    this one is a hard link to.
     """
 
     path: str
@@ -297,7 +297,7 @@ class SecretFolder(Record):
 
 
 class SecretLink(Record):
-    """One symbolic link of a secrets backup, as it was written: its target need not be there."""
+    """One symbolic link of a secrets backup, with its target as written, which need not exist."""
 
     path: str
     target: str
@@ -308,10 +308,10 @@ class SecretLink(Record):
 class SecretsRecord(KindRecord):
     """Files that hold secrets with their folders and links, as one encrypted tar. Paths are written by `shown_name`.
 
-    `fingerprint` is an HMAC-SHA256 over all of it but the variables' names. Its key is random, new for each backup, and
-    inside of the archive alone: who can decrypt it can prove that it is intact, and nobody else can try guesses.
+    `fingerprint` is an HMAC-SHA256 over everything except the variables' names. Its key is random, new for each backup,
+    and only in the archive: only those who can decrypt it can prove that it is intact, or try guesses.
     The archive's own SHA-256 in the manifest is salted by the same key.
-    `not_kept` names what was there and is not in the archive, or comes back without something it had.
+    `not_kept` lists what is missing from the archive, or restored incompletely.
     """
 
     kind: Literal["secrets"] = "secrets"
@@ -322,22 +322,22 @@ class SecretsRecord(KindRecord):
     not_kept: tuple[str, ...] = ()
 
     def falsified(self) -> Self:
-        """Return a record of other content than there was."""
+        """Return a record with wrong content."""
         return self.model_copy(update={"fingerprint": self.fingerprint[::-1]})
 
     @property
     def rows(self) -> int:
-        """Files."""
+        """Return the number of files."""
         return len(self.files)
 
 
 class BucketObject(Record):
-    """One object of a bucket: what its store said of it, the digest of what was read, and the pack that holds it.
+    """One object of a bucket: its metadata in the store, the digest of the bytes read, and the pack that contains it.
 
-    `headers` are those that a reader of the object gets and that a restore puts back, as they are on the wire: a
+    `headers` are those that a reader of the object gets and that a restore sets again, as they are on the wire: a
     character for each byte (ISO-8859-1). `tags` and `public` (everybody may read it by its own ACL) are None where the
-    store has none or does not say. `not_kept` names what the object has and this backup has not.
-    `backup` is the id of the earlier backup whose pack holds the object, because it has not changed since; None is this
+    store has none or does not report them. `not_kept` lists properties of the object that this backup lacks.
+    `backup` is the id of the earlier backup whose pack holds the object, because it is unchanged; None is this
     backup.
     """
 
@@ -351,16 +351,16 @@ class BucketObject(Record):
     public: bool | None = None
     not_kept: tuple[str, ...] = ()
     backup: BackupId | None = None
-    pack: str = Field(pattern=f"^$|{FILE_NAME}", description="empty until it is in one")
+    pack: str = Field(pattern=f"^$|{FILE_NAME}", description="empty until it is in a pack")
 
 
 class BucketRecord(KindRecord):
-    """A bucket's objects under a prefix. `deleted` are keys that the backup before had and this one has not.
+    """A bucket's objects under a prefix. `deleted` are keys that were in the previous backup and are not in this one.
 
-    `based_on` is the backup before, `generation` how many incremental ones came since the last full one. `rehashed` is
-    how many unchanged objects were read again; `retaken` are those of them that had other bytes than were recorded.
-    `unread` are objects that could not be read, and why: they are not in this backup. `not_kept` sums up, a line for
-    each kind, what objects have and this backup has not, those that are not in it included.
+    `based_on` is the previous backup, `generation` how many incremental ones followed the last full one. `rehashed` is
+    the number of unchanged objects read again; `retaken` are those of them whose bytes differed from the record.
+    `unread` are objects that could not be read, with the reason: this backup lacks them. `not_kept` sums up, a line for
+    each kind, properties that this backup lacks, also of objects that are not in it.
     """
 
     kind: Literal["bucket"] = "bucket"
@@ -376,7 +376,7 @@ class BucketRecord(KindRecord):
     not_kept: tuple[str, ...] = ()
 
     def falsified(self) -> Self:
-        """Return a record of other content than there was."""
+        """Return a record with wrong content."""
         first, *rest = self.objects
         other = first.model_copy(update={"sha256": first.sha256[::-1]})
         return self.model_copy(update={"objects": (other, *rest)})
@@ -387,15 +387,15 @@ class BucketRecord(KindRecord):
 
     @property
     def rows(self) -> int:
-        """Objects."""
+        """Return the number of objects."""
         return len(self.objects)
 
 
 def parse_record(value: object) -> KindRecord:
-    """Return the record of a manifest, by the kind that it names.
+    """Parse the record of a manifest as the kind that it names.
 
     Raises:
-        ValueError: this Ancla knows no such kind, or a field does not fit.
+        ValueError: this Ancla does not know the kind, or a field is invalid.
     """
     if isinstance(value, KindRecord):
         return value
@@ -412,11 +412,11 @@ def parse_record(value: object) -> KindRecord:
 
 
 AnyRecord = Annotated[SerializeAsAny[KindRecord], PlainValidator(parse_record)]
-"""The record of any kind that is known."""
+"""A record of any known kind."""
 
 
 def notes(record: AnyRecord) -> list[str]:
-    """Return what a backup says of itself that its reader must know, one line each, first what is not in it."""
+    """Return what a reader of the backup must know, one line each, beginning with what it lacks."""
     labels = {
         "not_kept": "not kept",
         "warnings": "may fail in a restore",

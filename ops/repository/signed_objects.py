@@ -1,4 +1,4 @@
-"""Documents in a store with their signatures: `NAME` and `NAME.sig`, the signature first."""
+"""Store and read documents with their signatures: `NAME` and `NAME.sig`, the signature first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ops.repository.stores.base import Store
 
 
 def put_signed(store: Store, key: str, document: Signed) -> None:
-    """Store a document after its signature: where the document is, the signature is too.
+    """Store a document after its signature, so that a document never lacks its signature.
 
     Raises:
         StoreError: the store refused.

@@ -1,4 +1,4 @@
-"""Reading a file, or a pipe, while another process still writes to it."""
+"""Read a file or a pipe while another process still writes it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from pathlib import Path
 from typing import Self
 
 from ops.core.errors import OpsError, SpoolError
-from ops.core.progress import Advance, ignored
+from ops.core.progress import OnBytes, noop
 
 BLOCK = 1 << 20
 POLL_SECONDS = 0.05
 
 
 class CancelledError(Exception):
-    """Another part of the same work failed; this one stopped for it."""
+    """The work was cancelled because another part of it failed."""
 
 
-class Growing:
-    """A file that grows at its end while it is read; it ends where it is when `whole` is set.
+class TailReader:
+    """Reads a growing file; `whole` is set once the file is complete.
 
-    A pipe too ends only then, not when its writer closes it: a writer that died closes its end as well. `advance` is
+    A pipe, too, ends only then, not when its writer closes it: a writer that died closes its end as well. `advance` is
     called with the size of every block.
     """
 
-    def __init__(
-        self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: Advance = ignored
-    ) -> None:
+    def __init__(self, path: Path, whole: threading.Event, cancelled: threading.Event, advance: OnBytes = noop) -> None:
         self._pipe = stat.S_ISFIFO(path.stat().st_mode)
         self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe may have no writer yet
         self._path, self._whole, self._cancelled, self._advance = path, whole, cancelled, advance
@@ -43,14 +41,14 @@ class Growing:
         os.close(self._file)
 
     def read(self, size: int = BLOCK, /) -> bytes:
-        """Return the next bytes; nothing at the end. Waits where the writer is slower."""
+        """Return the next bytes; nothing at the end. Waits for a slower writer."""
         while True:
             if self._cancelled.is_set():
                 raise self._stop(CancelledError(str(self._path)))
-            whole = self._whole.is_set()  # before the read: what was written before it is then seen
+            whole = self._whole.is_set()  # before the read, so that everything written before it is seen
             try:
                 block = os.read(self._file, size)
-            except BlockingIOError:  # a pipe that is empty, and whose writer still has it open
+            except BlockingIOError:  # an empty pipe whose writer still has it open
                 block = b""
                 if not whole:
                     select.select([self._file], [], [], POLL_SECONDS)
@@ -69,7 +67,7 @@ class Growing:
     def _require_all_read(self) -> None:
         size = self.size if self._pipe else os.fstat(self._file).st_size
         if size != self.size:
-            raise self._stop(SpoolError(f"{self._path}: {self.size} bytes were read of a file of {size}"))
+            raise self._stop(SpoolError(f"{self._path}: {self.size} bytes were read, but the file has {size}"))
 
     def _stop(self, error: OpsError | CancelledError) -> OpsError | CancelledError:
         self.error = error

@@ -1,7 +1,7 @@
-"""Upload: file → zstd → age → equal parts → every store at once, while the file is still being written.
+"""Upload files while they are being written: file → zstd → age → equal parts → every store at once.
 
-Memory holds a few parts and a block for each worker, whatever the size. A store that fails is left behind and the
-others go on. `ops.repository.download` is the way back.
+Memory holds a few parts and a block for each worker, whatever the size. A failed store is skipped and the
+others continue. `ops.repository.download` is the opposite.
 
 s3transfer is not used here: it reads one file for one store, so two stores would mean compressing and encrypting twice.
 """
@@ -21,46 +21,46 @@ from typing import cast
 import pyrage
 
 from ops.core.errors import OpsError, StoreError
-from ops.core.progress import Advance, ignored
+from ops.core.progress import OnBytes, noop
 from ops.repository.age import parse_recipients
 from ops.repository.compression import CompressingReader
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.base import Store, Upload
-from ops.repository.tail_reader import BLOCK, CancelledError, Growing
+from ops.repository.tail_reader import BLOCK, CancelledError, TailReader
 
 MIB = 1 << 20
 PART_SIZE = 8 * MIB
 MAX_PARTS = 9000  # S3 allows 10 000; the estimate may be a little low
 WORKERS = 3
-"""Files on their way at once: one more than pg_dump writes, so that a complete file need not wait for growing ones."""
+"""Maximum concurrent files: one more than pg_dump writes, so a complete file need not wait for growing ones."""
 PARTS_IN_FLIGHT = 4
 PARTS_MEMORY = 96 * MIB
-"""Larger parts: fewer of them at once."""
+"""With larger parts, fewer are sent concurrently."""
 
 
 @dataclass(kw_only=True)
 class Destination:
-    """A store and its state: `error` is its first failure, after which it gets nothing more."""
+    """A store and its state: `error` is its first failure, after which nothing more is sent to it."""
 
     store: Store
     error: StoreError | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def fail(self, error: StoreError) -> None:
-        """Record a failure; only the first one is kept, whichever thread it comes from."""
+        """Record a failure; only the first one is kept, from whichever thread it comes."""
         with self._lock:
             self.error = self.error or error
 
 
-class Outgoing:
-    """Takes the files of one dump (see `ops.sources.base.Outbox`) and stores each under `prefix` in every destination.
+class UploadPipeline:
+    """Accepts the files of one dump (see `ops.sources.base.Outbox`); stores each under `prefix` in every destination.
 
     Args:
-        destinations: where to; at least one must be left at the end.
-        prefix: of the backup, with its last slash.
+        destinations: the stores; at least one must succeed.
+        prefix: of the backup, with its trailing slash.
         recipients: age public keys; none leaves the objects unencrypted.
-        level: of zstd.
-        largest: an upper estimate in bytes of the largest file, to choose the size of parts.
+        level: zstd level.
+        largest: an upper estimate in bytes of the largest file, used to choose the part size.
         advance: called with the number of bytes of the dump as they are read.
     """
 
@@ -72,7 +72,7 @@ class Outgoing:
         recipients: Sequence[str],
         level: int,
         largest: int,
-        advance: Advance = ignored,
+        advance: OnBytes = noop,
     ) -> None:
         self._destinations, self._prefix, self._level = destinations, prefix, level
         self._recipients = parse_recipients(recipients)
@@ -91,7 +91,7 @@ class Outgoing:
         self._first_error: BaseException | None = None
 
     def begin(self, path: Path) -> None:
-        """Take a file that grows; it is removed when it is sent."""
+        """Start to upload a growing file; it is removed when it is sent."""
         self._whole[path] = threading.Event()
         self._futures[path] = self._files.submit(self._ship, path, self._whole[path])
 
@@ -100,15 +100,15 @@ class Outgoing:
         self._whole[path].set()
 
     def check(self) -> None:
-        """Raise what stopped the way out, if anything did."""
+        """Raise the error that stopped the upload, if any."""
         if self._first_error is not None:
             raise self._first_error
 
     def settle(self, files: dict[Path, str]) -> tuple[ObjectRecord, ...]:
-        """Send what has not been begun (`path: what it holds`), wait for all, and return the records by key.
+        """Upload the files not yet started (`path: content`), wait for all, and return the records by key.
 
         Raises:
-            OpsError: the first failure that leaves no destination, or is not of a store at all.
+            OpsError: the first failure that leaves no destination, or is not a store's.
         """
         try:
             for path in sorted(files.keys() - self._futures.keys(), key=lambda path: -path.stat().st_size):
@@ -124,7 +124,7 @@ class Outgoing:
         return tuple(sorted(records, key=lambda record: record.key))
 
     def stop(self) -> None:
-        """Let nothing go on behind our back."""
+        """Cancel the upload and wait until its threads have ended."""
         self._cancelled.set()
         for event in self._whole.values():
             event.set()
@@ -145,7 +145,7 @@ class Outgoing:
 
     def _send(self, path: Path, whole: threading.Event) -> ObjectRecord:
         key = path.name + self._suffix
-        with Growing(path, whole, self._cancelled, self._advance) as file:
+        with TailReader(path, whole, self._cancelled, self._advance) as file:
             reader = CompressingReader(file, self._level)
             writer = _Writer(self, self._prefix + key)
             try:
@@ -157,7 +157,7 @@ class Outgoing:
                 writer.complete()
             except BaseException as error:
                 writer.abort()
-                cause = file.error or writer.error  # what went wrong inside of the encryption, if anything
+                cause = file.error or writer.error  # the error inside the encryption, if any
                 if cause is not None:
                     raise cause from error
                 raise
@@ -172,7 +172,7 @@ class Outgoing:
         )
 
     def in_background(self, work: Callable[[], None]) -> Future[None]:
-        """Do it as soon as one of the parts on their way has arrived."""
+        """Run it as soon as one of the parts being sent has arrived."""
         while not self._slots.acquire(timeout=0.2):
             if self._cancelled.is_set():
                 raise CancelledError("stopped")
@@ -186,7 +186,7 @@ class Outgoing:
         return self._parts.submit(one)
 
     def everywhere(self, work: Callable[[int, Store], None]) -> None:
-        """Call `work` with index and store for all destinations that have not failed, at the same time.
+        """Call `work` with index and store for all destinations that have not failed, concurrently.
 
         Raises:
             StoreError: every destination has failed.
@@ -213,9 +213,9 @@ class Outgoing:
 
 
 class _Writer:
-    """One object on its way to every store: what is written is cut into equal parts."""
+    """Writes one object to every store: the written bytes are split into equal parts."""
 
-    def __init__(self, outgoing: Outgoing, key: str) -> None:
+    def __init__(self, outgoing: UploadPipeline, key: str) -> None:
         self._outgoing, self._key = outgoing, key
         self._uploads: dict[int, Upload] = {}
         self._blocks: list[bytes | memoryview] = []
@@ -243,10 +243,10 @@ class _Writer:
         return len(content)
 
     def flush(self) -> None:
-        """Nothing to do: parts go when they are full."""
+        """Do nothing: parts are sent when they are full."""
 
     def complete(self) -> None:
-        if self._number == 0:  # one part alone: no need to hand it to another thread
+        if self._number == 0:  # only one part: no other thread is needed
             part = self._cut()
             self._outgoing.everywhere(lambda index, _: self._uploads[index].put(1, part))
         else:
@@ -288,5 +288,5 @@ class _Writer:
 
 
 def part_size(expected_size: int) -> int:
-    """Return the size of equal parts, in whole MiB, that keeps an object of `expected_size` bytes under `MAX_PARTS`."""
+    """Return the size of equal parts, in MiB, that keeps an object of `expected_size` bytes under `MAX_PARTS`."""
     return max(PART_SIZE, math.ceil(expected_size / MAX_PARTS / MIB) * MIB)

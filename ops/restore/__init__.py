@@ -1,1 +1,1 @@
-"""Putting a backup back into a new place, and putting that in the place of the live database."""
+"""Restore a backup into a new place, and swap it with the live database."""

@@ -1,4 +1,4 @@
-"""The files of a backup, fetched and verified: all before a restore begins, or some while it is at work."""
+"""Fetch and verify the files of a backup: all before a restore begins, or some while it is running."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ops.core.errors import IntegrityError
-from ops.core.progress import Advance, ignored
+from ops.core.progress import OnBytes, noop
 from ops.core.workers import cancel_on_error
 from ops.repository.download import Fetcher, Identities
 from ops.repository.incremental import Piece
@@ -26,7 +26,7 @@ from ops.sources.base import Pour, RestoreTarget, never
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedDownload:
-    """Files that are all in `folder`. `pours` reads those of them that the target wants as a stream."""
+    """All files are in `folder`. `pours` streams those that the target wants as a stream."""
 
     folder: Path
     pours: Mapping[str, Pour] = field(default_factory=dict[str, Pour])
@@ -37,24 +37,22 @@ class FetchedDownload:
         return self.folder
 
 
-def fetched(folder: Path, target: RestoreTarget[object], advance: Advance = ignored) -> FetchedDownload:
-    """Return the download of a folder where all files are; `advance` is called with the bytes read by `pours`."""
+def fetched(folder: Path, target: RestoreTarget[object], advance: OnBytes = noop) -> FetchedDownload:
+    """Return the download of a folder that has all files; `advance` is called with the bytes read by `pours`."""
     files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: -path.stat().st_size)
     pours: dict[str, Pour] = {path.name: partial(_read, path, advance) for path in files if target.streams(path.name)}
     return FetchedDownload(folder=folder, pours=pours)
 
 
-def _read(path: Path, advance: Advance, write: Callable[[bytes], object]) -> None:
+def _read(path: Path, advance: OnBytes, write: Callable[[bytes], object]) -> None:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             write(block)
             advance(len(block))
 
 
-def fetch(
-    store: Store, pieces: Iterable[Piece], folder: Path, identities: Identities, advance: Advance = ignored
-) -> None:
-    """Fetch and verify objects, largest first; those of earlier backups go into folders of their ids.
+def fetch(store: Store, pieces: Iterable[Piece], folder: Path, identities: Identities, advance: OnBytes = noop) -> None:
+    """Fetch and verify objects, largest first; those of earlier backups go into folders named by their ids.
 
     Raises:
         IntegrityError, ObjectMissingError, KeyProblemError: see `ops.repository.download`.
@@ -72,7 +70,7 @@ def fetch(
 
 
 class StreamingDownload:
-    """Files that are fetched while the target is being filled; see `ops.sources.base.Download`."""
+    """Fetches files while the target is being filled; see `ops.sources.base.Download`."""
 
     def __init__(
         self,
@@ -95,14 +93,14 @@ class StreamingDownload:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="files")
 
     def __enter__(self) -> Self:
-        """Fetch what is needed first, and begin with what else is needed as files.
+        """Fetch the files needed first, and start to fetch the other ones that are needed as files.
 
         Raises:
-            IntegrityError: what is needed first is not among what was backed up.
+            IntegrityError: a file needed first is not in the backup.
             OpsError: see `ops.repository.download.Fetcher.all`.
         """
         if not self._first:
-            raise IntegrityError("the manifest names no list of the dump: it is incomplete")
+            raise IntegrityError("the manifest names no table of contents of the dump: it is incomplete")
         with self._waiting():
             self._get(self._first)
         self._rest = self._pool.submit(self._get, self._others)
@@ -111,12 +109,12 @@ class StreamingDownload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop what is still being fetched."""
+        """Stop the fetches in progress."""
         self._fetcher.cancelled.set()
         self._pool.shutdown()
 
     def wait(self, check: Callable[[], None] = never) -> Path:
-        """Wait until all files are in the folder, or until `check` raises: it is called every second.
+        """Wait until all files are in the folder, or until `check`, which is called every second, raises.
 
         Raises:
             OpsError: see `ops.repository.download.Fetcher.all`.
@@ -129,7 +127,7 @@ class StreamingDownload:
 
     def _get(self, entries: list[ObjectRecord]) -> None:
         self._fetcher.all(entries, self.folder)
-        self._fetcher.advance(sum(entry.file_size for entry in entries))  # small: loaded in no time once it is here
+        self._fetcher.advance(sum(entry.file_size for entry in entries))  # small: loaded quickly once fetched
 
     def _pour(self, entry: ObjectRecord, write: Callable[[bytes], object]) -> None:
         def written(block: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How long a restore may take, said before: as the last drill of the same took, else by a rate that is assumed."""
+"""Estimate the duration of a restore: from the last drill of the same backup set, or from an assumed rate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ops.core import formatting
 from ops.repository.manifest import Manifest
 
 ASSUMED_RATE = 40 << 20
-"""Bytes of uncompressed dump a second, fetched, put in and compared: what docs/benchmarks/backup.md has measured on two
-cores that the server shares, rounded down. A slow network, or many indexes, take longer."""
+"""Bytes of uncompressed dump per second, fetched, loaded and compared: as measured in docs/benchmarks/backup.md on two
+cores shared with the server, rounded down. A slow network or many indexes take longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Seconds, and what they were computed from."""
+    """Estimated seconds, and what they were computed from."""
 
     seconds: float
     basis: str
@@ -29,13 +29,13 @@ class Estimate:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The same, for a program."""
+        """Return the estimate as JSON values."""
         return {"estimated_seconds": round(self.seconds, 1), "estimate_basis": self.basis}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Drill:
-    """What a drill's evidence says of its time: `seconds` from the first byte fetched to the last comparison."""
+    """The times in a drill's evidence: `seconds` from the first byte fetched to the last comparison."""
 
     backup: str
     at: datetime
@@ -44,23 +44,23 @@ class _Drill:
 
 
 def estimate(manifest: Manifest, evidence: Path | None, *, stored: int, dumped: int) -> Estimate:
-    """Say how long the restore of a backup may take.
+    """Estimate the duration of a restore.
 
     Args:
         manifest: of the backup.
-        evidence: the folder of drills' evidence, which need not be there; None: there is none.
+        evidence: the folder of drills' evidence, which may be missing; None: there is none.
         stored: bytes to fetch.
         dumped: the same, decompressed.
     """
     drills = sorted(
         _drills(evidence, manifest) if evidence else (), key=lambda drill: (drill.backup == manifest.id, drill.at)
     )
-    if manifest.depends_on:  # what is fetched of others is no part of the bytes in evidence
+    if manifest.depends_on:  # the evidence does not count bytes fetched from other backups
         drills = [drill for drill in drills if drill.backup == manifest.id and stored >= manifest.stored_bytes]
     if not drills:
         return Estimate(
             seconds=dumped / ASSUMED_RATE,
-            basis=f"{formatting.size(dumped)} at {formatting.size(ASSUMED_RATE)}/s, a rate that is assumed: no drill "
+            basis=f"{formatting.size(dumped)} at {formatting.size(ASSUMED_RATE)}/s, an assumed rate: no drill "
             f"of {manifest.name} in {evidence}/",
         )
     last = drills[-1]
@@ -73,7 +73,7 @@ def estimate(manifest: Manifest, evidence: Path | None, *, stored: int, dumped: 
 
 
 def _drills(folder: Path, manifest: Manifest) -> Iterable[_Drill]:
-    """Read what is evidence of this set's drills; all else is passed over, as it is only for an estimate."""
+    """Read the evidence of this set's drills; anything else is skipped, as this is only an estimate."""
     expected = (manifest.environment, manifest.project, manifest.name, manifest.source.kind, None)
     for path in folder.glob("*.json"):
         try:

@@ -1,4 +1,4 @@
-"""Restore a backup of any kind into a new place, compare it with the manifest, and give it its name if it is equal."""
+"""Restore a backup of any kind into a new place, compare it with the manifest, and rename it if it is equal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.core.errors import (
     SpoolError,
     StoreError,
 )
-from ops.core.progress import Meter, unseen
+from ops.core.progress import ProgressFactory, no_progress
 from ops.core.workdir import mebibytes, spool
 from ops.repository import incremental
 from ops.repository.download import Fetcher, Identities
@@ -36,12 +36,12 @@ from ops.sources.base import Download, RestoreTarget, Skipped
 Report = Callable[[str], None]
 
 _OURS = (IntegrityError, KeyProblemError, StoreError, SpoolError, OSError)
-"""What is wrong with the backup, the way to it, or this machine's disk: nothing of it need stay in the target."""
+"""Errors of the backup, the access to it, or this computer's disk: the target can be removed completely."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreJob:
-    """What to restore, from where, and into which target. `evidence` is of drills, for the plan's estimate.
+    """The backup, its store and the target. `evidence` is the drills' evidence, for the plan's estimate.
 
     `manifest` may be a part of the stored one (`ops.restore.table_subset_plan.part_of`); its objects are fetched.
     """
@@ -56,7 +56,7 @@ class RestoreJob:
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePlan:
-    """What a restore would do. `depends_on` are the earlier backups whose packs are fetched too."""
+    """The effects of a restore. `depends_on` are the earlier backups whose packs are fetched too."""
 
     backup: str
     target: str
@@ -70,7 +70,7 @@ class RestorePlan:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The same for a program."""
+        """Return the plan as JSON values."""
         return {
             "backup": self.backup,
             "target": self.target,
@@ -86,10 +86,10 @@ class RestorePlan:
 
 @dataclass(kw_only=True)
 class RestoreReport:
-    """What a restore did. `rows` are rows, files or objects; `seconds` by phase.
+    """The result of a restore. `rows` are rows, files or objects; `seconds` by phase.
 
-    `skipped` could not be made: with any, the backup was *restored in part*, and everything else was compared.
-    `left_out` differs by nature and is no loss.
+    `skipped` could not be made: if there are any, the backup was *restored in part*; the rest was compared.
+    `left_out` differs by nature and is not lost.
     """
 
     backup: str
@@ -103,12 +103,12 @@ class RestoreReport:
 
     @property
     def in_part(self) -> bool:
-        """True if something could not be made."""
+        """Return True if something could not be made."""
         return bool(self.skipped)
 
     @property
     def document(self) -> dict[str, Any]:
-        """The same for a program."""
+        """Return the report as JSON values."""
         return {
             "backup": self.backup,
             "target": self.target,
@@ -123,13 +123,13 @@ class RestoreReport:
 
 
 def plan(job: RestoreJob) -> RestorePlan:
-    """Look and refuse; change nothing.
+    """Check all preconditions and plan; change nothing.
 
     Raises:
         RestoreRefusedError: the target is live, is not empty, or cannot hold the data.
         ObjectMissingError: an object of the backup, or of one it depends on, is not in the store.
         ManifestError: one it depends on cannot be trusted.
-        ToolError: a program is missing that reads the dump.
+        ToolError: a program that reads the dump is missing.
     """
     into = job.target.plan_restore(job.manifest.source)
     problems = incremental.missing(job.store, job.manifest)
@@ -141,7 +141,7 @@ def plan(job: RestoreJob) -> RestorePlan:
     if into.free is not None and into.free < needed:
         raise RestoreRefusedError(
             f"{job.target.name}: about {mebibytes(needed)} MiB are needed there, {mebibytes(into.free)} MiB are free; "
-            "free some, or choose another place with --into"
+            "free some space, or choose another place with --into"
         )
     stored = sum(piece.entry.size for piece in pieces)
     return RestorePlan(
@@ -157,13 +157,13 @@ def plan(job: RestoreJob) -> RestorePlan:
     )
 
 
-def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport:
-    """Restore, then compare with the manifest. `meter` shows how much was fetched, and loaded.
+def run(job: RestoreJob, report: Report, meter: ProgressFactory = no_progress) -> RestoreReport:
+    """Restore, then compare with the manifest. `meter` shows how much was fetched and loaded.
 
     Raises:
         RestoreRefusedError, ObjectMissingError, ManifestError, ToolError: see `plan`; nothing was changed.
         IntegrityError, KeyProblemError: an object is damaged or cannot be decrypted; nothing was made.
-        RestoreError: it could not be filled, or differs; what was made is left, marked, and named.
+        RestoreError: the restore failed, or the copy differs; it is left, marked, and named in the message.
     """
     planned = plan(job)
     manifest, target = job.manifest, job.target
@@ -176,7 +176,7 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
         facts=planned.facts,
     )
     clock = Stopwatch(result.seconds)
-    report(f"fetching {mebibytes(planned.bytes_to_fetch)} MiB, and restoring into {target.name}")
+    report(f"fetching {mebibytes(planned.bytes_to_fetch)} MiB and restoring into {target.name}")
     with (
         spool(job.spool, needed=planned.spool_bytes, what=f"the restore of {manifest.name}") as folder,
         _download(job, folder, clock, meter) as download,
@@ -201,8 +201,8 @@ def run(job: RestoreJob, report: Report, meter: Meter = unseen) -> RestoreReport
 
 
 @contextlib.contextmanager
-def _download(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> Generator[Download]:
-    """Fetch the backup: all of it first, or while the target is filled where it can take that."""
+def _download(job: RestoreJob, folder: Path, clock: Stopwatch, meter: ProgressFactory) -> Generator[Download]:
+    """Fetch the backup: completely first, or while the target is filled if it supports that."""
     manifest, target = job.manifest, job.target
     pieces = incremental.pieces(job.store, manifest)
     stored = sum(piece.entry.size for piece in pieces)
@@ -222,7 +222,7 @@ def _download(job: RestoreJob, folder: Path, clock: Stopwatch, meter: Meter) -> 
 
 @contextlib.contextmanager
 def _guarded(target: RestoreTarget[Any], report: Report) -> Generator[None]:
-    """Mark the target when it fails, so that nobody takes an unfinished one for complete."""
+    """Mark the target if the restore fails, so that nobody takes an unfinished one for complete."""
     try:
         yield
     except BaseException as error:
@@ -238,14 +238,14 @@ def _guarded(target: RestoreTarget[Any], report: Report) -> Generator[None]:
 
 
 class Stopwatch:
-    """Measures phases into a dict of seconds: `with clock("fetch"): …`."""
+    """Measures the seconds of phases into a dict: `with clock("fetch"): …`."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds = seconds
 
     @contextlib.contextmanager
     def __call__(self, phase: str, *, without: str | None = None) -> Generator[None]:
-        """Measure one phase, without the time that another took meanwhile."""
+        """Measure one phase, without the time that another one took meanwhile."""
         begun, other = time.monotonic(), self._seconds.get(without or "", 0)
         try:
             yield

@@ -1,10 +1,10 @@
-"""Putting a restored database in the place of the live one, and back, by renaming: no data moves.
+"""Swap a restored database with the live one, and back, by renaming: no data moves.
 
-Neither database can be renamed while somebody is connected to it, so sessions are ended and new ones kept out for the
+Neither database can be renamed while somebody is connected to it, so sessions are ended and new ones refused for the
 moment between the two renames (milliseconds; an app that reconnects sees one refused connection). Each step is done
-from a session in the *other* database, so that no third one is needed. What was replaced keeps its data and a comment
-that says what it was; `undo` reads it. That comment is written before the first rename: whatever a killed swap has left
-can be told from names and comments, and the same command finishes it, or `undo` takes it back.
+from a session in the *other* database, so no third one is needed. The replaced database keeps its data and gets a
+comment with its history, which `undo` reads. The comment is written before the first rename: the state left by a
+killed swap shows in names and comments; the same command finishes the swap, or `undo` reverts it.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ops.sources.postgres.tools import Connection, Endpoint, one_line
 VERIFIED = re.compile(
     r"ancla: restore of (\S+) \((.+?)\) begun \S+, verified(?: in part: without (?P<without>.+))?", re.DOTALL
 )
-"""Its backup, whose that is, and what could not be made."""
+"""Groups: the backup, the source database, and what could not be made."""
 REPLACED = re.compile(r"ancla: was (.+?) until ([0-9T:Z-]+), replaced by (.+?)(?:; its comment was: (.+))?", re.DOTALL)
-"""The live name, until when, what replaced it, and the comment that it had."""
+"""Groups: the live name, until when, the database that replaced it, and its former comment."""
 ANYWHERE = ("defaultdb", "postgres", "template1")
-"""Databases that a server has, to look from when neither of the two lets us in."""
+"""Databases that exist on most servers, to connect to when both of the two refuse."""
 
 QUIET_SECONDS = 15
-"""How long sessions that were told to end may take."""
+"""Seconds for terminated sessions to end."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swap:
-    """What will be renamed: `live` becomes `before`, and `copy` becomes `live`. `sessions` will be ended.
+    """The renames: `live` becomes `before`, and `copy` becomes `live`. `sessions` will be ended.
 
-    What a killed swap has done of it is not done again. `copy` is `live` where it had not renamed anything yet.
-    `without` names what the copy lacks, where it was restored in part.
+    Steps already done by a killed swap are not repeated. `copy` is `live` if it had not renamed anything yet.
+    `without` lists what the copy lacks, if it was restored in part.
     """
 
     live: str
@@ -56,24 +56,24 @@ class Swap:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """How to reach it: as the administrator, who renames, and as the app's role, whose sessions only it may end."""
+    """Endpoints: the administrator, who renames, and the app's role, whose sessions only it may end."""
 
     admin: Endpoint
     owner: Endpoint
 
 
 def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
-    """Look and refuse; change nothing.
+    """Check all preconditions and plan; change nothing.
 
     Args:
-        cluster: how to reach it.
+        cluster: its endpoints.
         live: the live database.
-        copy: what is to take its place.
-        now: the time here.
+        copy: the database to take its place.
+        now: the current time.
 
     Raises:
-        RestoreRefusedError: the copy is not there, is the live one, was not verified by the restore that made it, or is
-            of another database.
+        RestoreRefusedError: the copy does not exist, is the live one, was not verified by its restore, or is of another
+            database.
     """
     suffix = f"_before_{now:%Y%m%d%H%M%S}"
     before = cut(live, suffix)
@@ -82,7 +82,7 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
         sessions = _sessions(connection, live)
     if copy == live:
         raise RestoreRefusedError(f"{copy}: is the live database already")
-    begun = max(_replaced(comments, live), default=None)  # by a swap that was killed, perhaps
+    begun = max(_replaced(comments, live), default=None)  # perhaps by a killed swap
     if begun is not None and begun.name != live and live not in comments:
         before = begun.name
     bears_copy = copy
@@ -93,21 +93,21 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
     verified = VERIFIED.fullmatch(comments[bears_copy])
     if verified is None and ", verified in part: " in comments[bears_copy]:
         raise RestoreRefusedError(
-            f"{copy}: has the rows of chosen tables alone; `ops restore` without --table makes a whole one"
+            f"{copy}: has only the rows of chosen tables; `ops restore` without --table makes a complete copy"
         )
     if verified is None:
         raise RestoreRefusedError(
             f"{copy}: no restore has verified it (its comment: {comments[copy] or 'none'}); `ops restore` makes one"
         )
     if verified[2] != live:
-        raise RestoreRefusedError(f"{copy}: is of {verified[2]}, and may not take the place of {live}; give --name")
+        raise RestoreRefusedError(f"{copy}: is a copy of {verified[2]} and must not replace {live}; give --name")
     return Swap(
         live=live, copy=copy, before=before, backup=verified[1], sessions=sessions, without=verified["without"] or ""
     )
 
 
 def plan_undo(cluster: Cluster, live: str) -> Swap:
-    """Find what `live` was before the last swap, and the name that goes back to the copy; change nothing.
+    """Find the former name of `live` and the name that the copy gets back; change nothing.
 
     Raises:
         RestoreRefusedError: nothing was replaced.
@@ -116,16 +116,16 @@ def plan_undo(cluster: Cluster, live: str) -> Swap:
         replaced = _replaced(_comments(connection), live)
         sessions = _sessions(connection, live)
     if not replaced:
-        raise RestoreRefusedError(f"{live}: no database here was replaced by it; there is nothing to undo")
+        raise RestoreRefusedError(f"{live}: it has replaced no database here; there is nothing to undo")
     last = max(replaced)
     return Swap(live=live, copy=last.name, before=last.copy, backup="", sessions=sessions)
 
 
 def run(cluster: Cluster, swap: Swap, report: Report) -> None:
-    """Rename both. Killed in between, it is finished by being run again, or taken back by `undo`.
+    """Rename both databases. If it is killed midway, run it again to finish, or `undo` to revert.
 
     Raises:
-        RestoreError: a rename was refused; everything was put back, or the message says what to run.
+        RestoreError: a rename was refused; everything was reverted, or the message says what to run.
     """
     stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     with _anywhere(cluster, swap.copy, swap.before, swap.live) as connection:
@@ -153,12 +153,12 @@ def run(cluster: Cluster, swap: Swap, report: Report) -> None:
                 raise
             _rename(cluster, away=swap.before, to=swap.live, via=swap.copy, report=report)
             _comment(cluster, swap.live, comments[swap.live], via=swap.copy)
-            raise RestoreError(f"{error}; {swap.live} is what it was") from None
+            raise RestoreError(f"{error}; {swap.live} is unchanged") from None
     _conclude(cluster, swap, comments, stamp)
 
 
 def _conclude(cluster: Cluster, swap: Swap, comments: dict[str, str], stamp: str) -> None:
-    """Say of both what they are now."""
+    """Set the comments of both databases."""
     if swap.backup:
         _comment(cluster, swap.live, f"ancla: restored from {swap.backup}, live since {stamp}", via=swap.live)
         return
@@ -171,7 +171,7 @@ def _conclude(cluster: Cluster, swap: Swap, comments: dict[str, str], stamp: str
 
 
 def _own_comment(text: str) -> str:
-    """Return the comment that a database had before a swap wrote its own over it."""
+    """Return a database's comment from before a swap replaced it."""
     replaced = REPLACED.fullmatch(text)
     return text if replaced is None else replaced[4] or ""
 
@@ -195,7 +195,7 @@ def _rename(cluster: Cluster, *, away: str, to: str, via: str, report: Report) -
 
 @contextmanager
 def _anywhere(cluster: Cluster, *names: str) -> Generator[Connection]:
-    """Connect to the first of these databases that lets us in, or to any other: a name may be gone for the moment."""
+    """Connect to the first of these databases that accepts the login, or to any other: a name may be missing."""
     first: SourceError | None = None
     with ExitStack() as stack:
         for name in dict.fromkeys([*names, *ANYWHERE]):
@@ -208,7 +208,7 @@ def _anywhere(cluster: Cluster, *names: str) -> Generator[Connection]:
                 continue
             yield connection
             return
-    raise first or SourceError(f"{cluster.admin}: no database lets us in")
+    raise first or SourceError(f"{cluster.admin}: no database accepts the login")
 
 
 def _comment(cluster: Cluster, database: str, text: str, *, via: str) -> None:
@@ -224,7 +224,7 @@ def _allow(connection: Connection, database: str, *, allowed: bool) -> None:
 
 
 def _open(cluster: Cluster, connection: Connection, names: set[str]) -> None:
-    """Let them be connected to again, which a killed swap may have left undone."""
+    """Allow connections again, which a killed swap may have left forbidden."""
     query = "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname = ANY(%s)"
     try:
         for (name,) in connection.execute(query, [list(names)]).fetchall():
@@ -234,7 +234,7 @@ def _open(cluster: Cluster, connection: Connection, names: set[str]) -> None:
 
 
 def _end_sessions(cluster: Cluster, connection: Connection, database: str, via: str) -> None:
-    """End them, as both roles: a managed administrator may not end those of a role it is no member of."""
+    """End their sessions, as both roles: a managed administrator may not end those of a role it is not a member of."""
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
     deadline = time.monotonic() + QUIET_SECONDS
     while _sessions(connection, database):
@@ -262,7 +262,7 @@ def _comments(connection: Connection) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class _Replaced:
-    """What a comment says: this database was the live one until then, and `copy` took its place, or was about to."""
+    """The content of a comment: this database was the live one until then, and `copy` replaced it or was about to."""
 
     until: str
     name: str

@@ -1,4 +1,4 @@
-"""`ops restore --table`: what a backup is with the rows of chosen tables alone, and which of its objects that needs."""
+"""Plan `ops restore --table`: reduce a manifest to the rows of chosen tables, and select the objects they need."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ops.sources.postgres.small_file_batches import is_pack
 
 _NEAR = 5
 _MORE = re.compile(r" and \d+ more$")
-"""How a pack ends that names not all it holds."""
+"""End of a pack's description that does not name all its content."""
 
 
 def part_of(manifest: Manifest, tables: tuple[str, ...]) -> Manifest:
-    """Return the manifest of a backup as if only these tables had had rows; of none, the manifest as it is.
+    """Return the manifest of a backup as if only these tables had rows; with no tables, unchanged.
 
     Raises:
-        RestoreRefusedError: it is not of a PostgreSQL database, or has no such table; near names are listed.
+        RestoreRefusedError: it is not a PostgreSQL backup, or has no such table; similar names are listed.
     """
     if not tables:
         return manifest
@@ -45,12 +45,12 @@ def _advice(table: str, record: PostgresRecord) -> str:
     known = [each.table for each in record.tables]
     same = [name for name in known if name.endswith(f".{table}")]
     if near := same or get_close_matches(table, known, n=_NEAR, cutoff=0.8):
-        return f"is it {' or '.join(near)}?"
-    return "name it as `ops backup show` does, with its schema"
+        return f"did you mean {' or '.join(near)}?"
+    return "give its name with schema, as in `ops backup show`"
 
 
 def _is_needed(entry: ObjectRecord, wanted: set[str], in_packs: set[str]) -> bool:
-    """Say whether an object has rows of one of the tables, or may have, or what names all the rest."""
+    """Return True if an object has, or may have, rows of one of the tables, or is needed to read the rest."""
     if entry.file in (LISTING, STREAM_FILE):
         return True
     if not (is_pack(entry.file) or ROWS_FILE.fullmatch(entry.file)):
@@ -61,5 +61,5 @@ def _is_needed(entry: ObjectRecord, wanted: set[str], in_packs: set[str]) -> boo
 
 
 def _words(text: str) -> str:
-    """Return the words of a name or of several, however spaces and dots stand: `holds` is of a list made of words."""
+    """Return the words of one or several names, ignoring spaces and dots, as `holds` lists words."""
     return " ".join(re.split(r"[\s.,]+", text))

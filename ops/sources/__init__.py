@@ -1,1 +1,1 @@
-"""What is backed up: one module a kind."""
+"""Back up and restore each kind of source: one module per kind."""

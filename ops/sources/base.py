@@ -1,6 +1,6 @@
-"""Protocols of a kind of backup: the source it is dumped from, and the target it is restored into.
+"""Define the protocols of a kind of backup: the source it is dumped from, and the target it is restored into.
 
-Backup, restore and drill know no kind by name: a kind is one module that implements these protocols, and one entry in
+Backup, restore and drill name no kind: a kind is one module that implements these protocols, and one entry in
 `ops.targets.kinds`.
 """
 
@@ -12,15 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import TableFingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourcePlan:
-    """What a dump would do. `bytes_estimate` is what the spool must hold, `largest` the largest file's (None: no more).
+    """Effects of a dump. `bytes_estimate` is the spool's maximum, `largest` the largest file's bytes (None: no more).
 
-    `sent` is what goes out, where that is not what the spool must hold. `must_be_encrypted` refuses a backup without
+    `sent` are the bytes to upload, if they differ from the spool's. `must_be_encrypted` refuses a backup without
     recipients, whatever the store.
     """
 
@@ -38,10 +38,10 @@ RecordT_co = TypeVar("RecordT_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Dump(Generic[RecordT_co]):
-    """A dump in a folder. `files` maps each file to what it holds; `record` is the manifest's part of this kind.
+    """A dump in a folder. `files` maps each file to its content; `record` is the manifest's part of this kind.
 
-    `depends_on` are ids of earlier backups of the same name without which this one cannot be restored; `spool_bytes` is
-    the most that lay in the folder at once, where the source looked.
+    `depends_on` are ids of earlier backups of the same name that this one needs for a restore; `spool_bytes` is
+    the maximum in the folder at once, if the source measured it.
     """
 
     files: dict[Path, str]
@@ -53,7 +53,7 @@ class Dump(Generic[RecordT_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One thing that is not as it was recorded: which table or object, what was found, what was expected."""
+    """One difference from the record: the table or object, what was found, and what was expected."""
 
     what: str
     found: str
@@ -67,8 +67,8 @@ class Difference:
 class Skipped:
     """One thing that a restore could not make; everything else was restored and compared.
 
-    `what` names it as the record does, `why` is the server's or system's own words, `mend` the statement or action that
-    would bring it back ("" where none is known).
+    `what` names it as the record does, `why` is the server's or system's message, `mend` the statement or action that
+    would restore it ("" if none is known).
     """
 
     what: str
@@ -80,31 +80,31 @@ class Skipped:
 
     @property
     def document(self) -> dict[str, str]:
-        """The same for a program."""
+        """Return it as JSON values."""
         return {"what": self.what, "why": self.why, "mend": self.mend}
 
 
 class Outbox(Protocol):
-    """Takes files on their way out, before they are whole. Files that never come through here go out after the dump."""
+    """Uploads files before they are complete. Files that are never passed to it are uploaded after the dump."""
 
     def begin(self, path: Path) -> None:
-        """Take a file that is being written, and grows at its end alone (or a pipe). It is removed when it is sent."""
+        """Start to upload a file that is still growing at its end (or a pipe). It is removed when it is sent."""
         ...
 
     def finish(self, path: Path) -> None:
-        """Take note that it is whole."""
+        """Record that the file is complete."""
         ...
 
     def check(self) -> None:
-        """Raise what stopped the way out, so that nobody goes on to dump for nothing."""
+        """Raise the error that stopped the uploads, so that the dump does not continue in vain."""
         ...
 
 
 class Source(Protocol[RecordT_co]):
-    """A place that can be dumped from."""
+    """A place that can be dumped."""
 
     def plan(self) -> SourcePlan:
-        """Look at it, change nothing. Raises `SourceError` or `ToolError` with the fix."""
+        """Inspect the source; change nothing. Raises `SourceError` or `ToolError` with the fix."""
         ...
 
     def dump(self, folder: Path, outbox: Outbox) -> Dump[RecordT_co]:
@@ -112,12 +112,12 @@ class Source(Protocol[RecordT_co]):
         ...
 
     def fingerprint(self) -> RecordT_co:
-        """Describe what is in it now."""
+        """Describe its current content."""
         ...
 
 
 Pour = Callable[[Callable[[bytes], object]], None]
-"""Passes the bytes of one file of a dump to a function, and raises at the end unless they are what was dumped. It may
+"""Passes the bytes of one file of a dump to a function, and raises at the end if they are not those dumped. It may
 be called again."""
 
 
@@ -126,16 +126,16 @@ def never() -> None:
 
 
 class Download(Protocol):
-    """The files of a backup on their way into a folder, each verified against the manifest."""
+    """The files of a backup being fetched into a folder, each verified against the manifest."""
 
     @property
     def folder(self) -> Path:
-        """Where the files are, or will be."""
+        """Return the folder of the files."""
         ...
 
     @property
     def pours(self) -> Mapping[str, Pour]:
-        """Files that will not be in `folder`, in the order to begin with: they are read from the store when needed."""
+        """Return the files that are streamed from the store instead of saved in `folder`, in starting order."""
         ...
 
     def wait(self, check: Callable[[], None] = never) -> Path:
@@ -149,10 +149,10 @@ class Download(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetPlan:
-    """What a restore into a target would do.
+    """The effects of a restore into a target.
 
-    `skipped` cannot be made there, as far as that can be known before; `left_out` differs by nature (the database's
-    owner, rows that were not chosen), which is no loss; `free` are the bytes that are free there (None: unknown).
+    `skipped` cannot be made there, as far as is known in advance; `left_out` differs by nature (the database's
+    owner, rows that were not chosen), which is no loss; `free` are its free bytes (None: unknown).
     `facts` are more lines of the plan by name.
     """
 
@@ -164,62 +164,62 @@ class TargetPlan:
 
 
 class RestoreTarget(Protocol[RecordT_contra]):
-    """An empty place for one kind of backup. Until it is verified it bears another name, or a mark."""
+    """An empty place for one kind of backup. Until it is verified it has another name, or a mark."""
 
     left_out: tuple[str, ...] = ()
-    """What the last `restore` left out by nature, beside what the plan names."""
+    """Differences by nature that the last `restore` found, in addition to those in the plan."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
         ...
 
     @property
     def partial(self) -> str:
-        """Where a restore that did not finish has left what it made."""
+        """Return where an unfinished restore has left its content."""
         ...
 
     def plan_restore(self, record: RecordT_contra) -> TargetPlan:
-        """Look at it and refuse; change nothing. Raises `RestoreRefusedError` unless it is empty and can hold it."""
+        """Check the target; change nothing. Raises `RestoreRefusedError` unless it is empty and large enough."""
         ...
 
-    def restore(self, download: Download, record: RecordT_contra, progress: Meter) -> list[Skipped]:
-        """Fill it, marked as unfinished; return what could not be made. Raises `RestoreError` where nothing could."""
+    def restore(self, download: Download, record: RecordT_contra, progress: ProgressFactory) -> list[Skipped]:
+        """Fill it, marked as unfinished; return what could not be made. Raises `RestoreError` if nothing could."""
         ...
 
     def compare(self, record: RecordT_contra, skipped: Sequence[Skipped]) -> list[Difference]:
-        """Compare what is in it with what was recorded, except what was skipped; an empty list means equal."""
+        """Compare its content with the record, except what was skipped; an empty list means equal."""
         ...
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Give it its name, or take the mark away: it is verified."""
+        """Rename it, or remove the mark: it is verified."""
         ...
 
     def streams(self, file: str) -> bool:
-        """Return True for a file that `restore` reads by `Download.pours`, so that it need not be on the disk."""
+        """Return True for a file that `restore` streams by `Download.pours`, so it need not be on the disk."""
         del file
         return False
 
     def needs_first(self, file: str) -> bool:
-        """Return True for a file that `restore` needs before all others; none: it waits for all of them."""
+        """Return True for a file that `restore` needs before all others; if there is none, it waits for all files."""
         del file
         return False
 
     def mark(self, state: str) -> None:
-        """Write on it that the restore failed, where its name does not show that already."""
+        """Mark it as a failed restore, unless its name shows that already."""
         del state
 
     def discard(self) -> bool:
-        """Remove what this restore has made, where that is safe; return True if nothing is left."""
+        """Remove what this restore has made, if that is safe; return True if nothing is left."""
         return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What a drill reports of a restored copy beside what `compare` found.
+    """The checks that a drill makes on a restored copy in addition to `compare`.
 
-    `tables` are those of the record and those of the copy; `invalid` names constraints and indexes that are not valid
-    and were in the source (None: the kind has none). `restored` (optional) and `compared` describe what was done.
+    `tables` are those of the record and of the copy; `invalid` names constraints and indexes that are invalid
+    but were valid in the source (None: the kind has none). `restored` (optional) and `compared` describe what was done.
     """
 
     restored: str = ""
@@ -231,10 +231,10 @@ class Examination:
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchFacts:
-    """What a drill says of its scratch target.
+    """Facts about a drill's scratch target.
 
-    `profile` is where its times were measured, `look` how a person looks into it, should it be kept; `folders` are what
-    may stay of it (nothing of secrets). `not_compared` is what it leaves out because it is a scratch target.
+    `profile` is the environment of its times, `look` a command to inspect it if it is kept; `folders` are those that
+    may stay (none with secrets). `not_compared` is what is not compared because it is a scratch target.
     """
 
     profile: str
@@ -244,22 +244,22 @@ class ScratchFacts:
 
 
 class ScratchTarget(RestoreTarget[RecordT_contra], Protocol[RecordT_contra]):
-    """A target that a drill restores into, and what else the drill asks of it."""
+    """A target that a drill restores into, and the further checks that a drill needs."""
 
     def facts(self) -> ScratchFacts:
-        """Describe it."""
+        """Describe the scratch target."""
         ...
 
     def identity(self) -> tuple[str, list[str]] | None:
-        """Prove that it is new: the answer, and what is wrong with it. None: it is a new file or folder."""
+        """Prove that it is new: the answer, and its problems. None: it is a new file or folder."""
         return None
 
     def examine(self, record: RecordT_contra, skipped: Sequence[Skipped]) -> Examination:
-        """Report what a drill asks of the copy beside `compare`."""
+        """Report the drill's further checks of the copy."""
         ...
 
     def ask(self, assertions: Sequence[str]) -> list[str] | None:
-        """Ask the app's assertions of the copy; return what is not true. None: the kind has no queries."""
+        """Run the app's assertions on the copy; return those that are not true. None: the kind has no queries."""
         del assertions
         return None
 

@@ -1,8 +1,8 @@
-"""Files that hold secrets, as a source and as a target: one tar, which leaves this host only encrypted.
+"""Back up and restore files with secrets: one tar, which leaves this host only encrypted.
 
-The archive begins with a random key. The manifest's fingerprints are keyed by it, and so tell nothing to who cannot
-decrypt, while a restored copy is compared byte for byte. No value, size or plain digest leaves the archive.
-A link is kept as a link. One that a configured path names is followed too, since its content is what was asked for.
+The archive begins with a random key. The manifest's fingerprints are keyed by it, so they reveal nothing to those who
+cannot decrypt, while a restored copy is compared byte for byte. No value, size or plain digest leaves the archive.
+A link is kept as a link. A link that is itself a configured path is followed too, since its content was requested.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from typing import Any, Literal
 from dotenv.parser import parse_stream
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import SecretFile, SecretFolder, SecretLink, SecretsRecord, shown_name
 from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
 ARCHIVE = "secrets.tar"
 KEY_MEMBER = ".ancla-fingerprint-key"
 LIMIT = 16 << 20
-"""Bytes of one file. What is larger holds no secrets but data, and is read into memory here."""
+"""Maximum bytes of a file. Larger files hold data rather than secrets, and files are read into memory here."""
 
 LINKS = 40
-"""How many links may lead from a configured path to its file, as in Linux."""
+"""Maximum links from a configured path to its file, as in Linux."""
 
 READS = 3
-"""How often a file that changes while it is read is read again."""
+"""How often a file that changes while it is being read is read again."""
 
 _DOTENV = re.compile(r"\.env(\..+)?|.+\.env")
 _NAME = re.compile(r"[\w.\[\]-]+")
-"""The names that compose takes."""
+"""Pattern of variable names that compose accepts."""
 
 _ENDS_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors of a target that no other file would escape."""
+"""Errors of a target that would affect every other file too."""
 
 Kind = Literal["folder", "file", "hard link", "link"]
 _MEMBERS: dict[Kind, bytes] = {
@@ -57,14 +57,14 @@ _MEMBERS: dict[Kind, bytes] = {
     "hard link": tarfile.LNKTYPE,
     "link": tarfile.SYMTYPE,
 }
-"""In the order in which they are made: links last, so that nothing is written through one."""
+"""Order of creation: links last, so that nothing is written through one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A file, folder or link as it was read. Never shown: `content` is the secret.
+    """A file, folder or link that was read. Never shown: `content` is the secret.
 
-    `path` may have bytes that are not UTF-8, as surrogates. `target` is a link's, or the path a hard link shares.
+    `path` may have bytes that are not UTF-8, as surrogates. `target` is a link's, or the other path of a hard link.
     """
 
     path: str
@@ -79,16 +79,16 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretFiles(RestoreTarget[SecretsRecord]):
-    """The files at `paths` (a folder stands for all under it).
+    """The files at `paths` (a folder includes everything under it).
 
-    A backup of them is restored into the new folder `root`, under which each file lies as it lay under `/`.
+    A backup of them is restored into the new folder `root`, which contains each file at its original path below `/`.
     """
 
     paths: tuple[Path, ...] = ()
     root: Path = Path("/")
 
     def plan(self) -> SourcePlan:
-        """Read each file, and name what would not be kept.
+        """Read each file, and list what would not be kept.
 
         Raises:
             SourceError: one is missing, may not be read or is too large, or a configured link leads nowhere.
@@ -125,7 +125,7 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
         return Dump(files={archive: f"{len(record.files)} files"}, record=record, snapshot_at=snapshot_at)
 
     def fingerprint(self) -> SecretsRecord:
-        """Describe the files as they are now. The key is a new one: only paths, modes, owners and names compare."""
+        """Describe the current files. The key is new, so only paths, modes, owners and names can be compared."""
         found = self._read()
         return _record(found.held, secrets.token_bytes(32), found.not_kept)
 
@@ -140,19 +140,19 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
         return str(self.root)
 
     @property
     def partial(self) -> str:
-        """Where a restore that did not finish has left what it made."""
+        """Return where an unfinished restore has left its content."""
         return str(self._partial)
 
     def plan_restore(self, record: SecretsRecord) -> TargetPlan:
         """Refuse a folder that exists.
 
         Raises:
-            RestoreRefusedError: the folder, or the one it is made in first, is there already.
+            RestoreRefusedError: the folder, or the temporary one it is made in, exists.
         """
         for path in (self.root, self._partial):
             if path.exists() or path.is_symlink():
@@ -161,7 +161,7 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
         above = next(path for path in self.root.absolute().parents if path.is_dir())
         return TargetPlan(target=self.name, free=shutil.disk_usage(above).free)
 
-    def restore(self, download: Download, record: SecretsRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: SecretsRecord, progress: ProgressFactory) -> list[Skipped]:
         """Extract the archive into PATH.partial, with modes and (as root) owners; no link is followed.
 
         Raises:
@@ -194,9 +194,9 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
         return skipped
 
     def compare(self, record: SecretsRecord, skipped: Sequence[Skipped]) -> list[Difference]:
-        """Read what is on the disk, and compare names, modes, owners, links and the fingerprint. Says no value.
+        """Read the restored files, and compare names, modes, owners, links and the fingerprint. Reveals no value.
 
-        Who is not root cannot give files to another owner; then owners are not compared.
+        A non-root user cannot give files to another owner; then owners are not compared.
         """
         key = (self._partial / KEY_MEMBER).read_bytes()
         reader = _Reader(base=self._partial)
@@ -216,15 +216,15 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
         return differences(_record(found, key, ()), record, key, without)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Give the restored folder its name.
+        """Rename the restored folder to its name.
 
         Raises:
-            RestoreRefusedError: something was made there meanwhile.
+            RestoreRefusedError: something was created there meanwhile.
         """
         del skipped
         (self._partial / KEY_MEMBER).unlink()
         try:
-            self._partial.rename(self.root)  # onto an empty folder at most: the system refuses another
+            self._partial.rename(self.root)  # at most an empty folder is replaced: the system refuses others
         except OSError:
             raise RestoreRefusedError(
                 f"{self.root}: was made in the meantime; the verified copy is {self._partial}"
@@ -238,7 +238,7 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
 class _Reader:
     """Collects files, folders and links into `held` by path, and what cannot be kept into `not_kept`.
 
-    With `base`, it reads back what a restore made there: paths are those under it, and modes are complete.
+    With `base`, it reads what a restore created there: paths are those under it, and modes are complete.
     """
 
     def __init__(self, base: Path | None = None) -> None:
@@ -249,7 +249,7 @@ class _Reader:
         self._inodes: dict[tuple[int, int], list[str]] = {}
 
     def configured(self, path: Path) -> None:
-        """Read what a person named; links on the way are kept, and followed. Raises `SourceError`."""
+        """Read a configured path; links on the way are kept and followed. Raises `SourceError`."""
         place = _plain(path.absolute())
         for _ in range(LINKS):
             status = self._status(place)
@@ -264,7 +264,7 @@ class _Reader:
         raise SourceError(f"{path}: the link leads back to itself; name the file that is meant")
 
     def finish(self) -> None:
-        """Sort, tell hard links, and name the links that lead out of what is kept."""
+        """Sort, detect hard links, and name the links to targets that are not kept."""
         for paths in self._inodes.values():
             first, *others = sorted(paths)
             for path in others:
@@ -321,7 +321,7 @@ class _Reader:
 
     def _bytes(self, path: str, again: int = READS) -> tuple[bytes, os.stat_result]:
         with self._permitted(path, os.lstat(path), 0o400):
-            # a pipe that has taken its place would wait for ever
+            # a pipe that has replaced it would block forever
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
@@ -361,7 +361,7 @@ class _Reader:
 
     def _attributes(self, path: str) -> None:
         names: list[str] = []
-        if hasattr(os, "listxattr"):  # Linux alone
+        if hasattr(os, "listxattr"):  # only on Linux
             with suppress(OSError):
                 names = os.listxattr(path, follow_symlinks=False)
         # a label of SELinux comes from the policy of the host that a file is restored on
@@ -390,7 +390,7 @@ class _Reader:
 
     @contextmanager
     def _permitted(self, path: str, status: os.stat_result, needed: int) -> Generator[None]:
-        """Let who restores without being root read back a file whose own mode does not."""
+        """Let a non-root user read back a restored file whose own mode forbids it."""
         mode = status.st_mode & 0o7777
         if self._base is None or os.geteuid() == 0 or mode & needed == needed or stat.S_ISLNK(status.st_mode):
             yield
@@ -410,7 +410,7 @@ class _Reader:
 
 
 def _plain(path: Path) -> str:
-    """Return a path without `..`, as the system reads it: what stands before may be a link. A last link is kept."""
+    """Return a path without `..`, as the system resolves it: the part before may be a link. A final link is kept."""
     if ".." not in path.parts:
         return str(path)
     return os.path.realpath(path) if path.name == ".." else str(Path(os.path.realpath(path.parent), path.name))
@@ -418,7 +418,7 @@ def _plain(path: Path) -> str:
 
 @contextmanager
 def _parent(root: int, path: str) -> Generator[tuple[int, str]]:
-    """Open the folder of a path below `root`, made where it is missing, and no link among its parts."""
+    """Open the folder of a path below `root`, created if missing, with no link among its parts."""
     *folders, name = path.strip("/").split("/")
     if any(part in ("", ".", "..") for part in (*folders, name)):
         raise RestoreError(f"{shown_name(path)}: leads out of the folder that is restored")
@@ -436,7 +436,7 @@ def _parent(root: int, path: str) -> Generator[tuple[int, str]]:
 
 
 def _make(root: int, held: Held, skipped: list[Skipped]) -> None:
-    """Make one file, folder or link; what this target refuses is skipped."""
+    """Make one file, folder or link; one that this target refuses is skipped."""
     try:
         with _parent(root, held.path) as (place, name):
             match held.kind:
@@ -477,7 +477,7 @@ def _skip(held: Held, error: OSError, skipped: list[Skipped]) -> None:
 
 
 def _write_file(place: int, name: str, content: bytes, held: Held | None = None) -> None:
-    """Write a new file through one descriptor: no link is followed, and nothing is done by its name afterwards."""
+    """Write a new file through one descriptor: no link is followed, and its name is not used afterwards."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=place)
     with os.fdopen(descriptor, "wb") as target:
         target.write(content)
@@ -497,7 +497,7 @@ def open_archive(archive: Path) -> tuple[bytes, list[Held]]:
     """Read an archive into memory: its key, and its files, folders and links.
 
     Raises:
-        RestoreError: it is not one of ours.
+        RestoreError: it is not one of Ancla's.
     """
     held: list[Held] = []
     key = b""
@@ -537,7 +537,7 @@ def open_archive(archive: Path) -> tuple[bytes, list[Held]]:
 def differences(
     found: SecretsRecord, expected: SecretsRecord, key: bytes, without: Iterable[str] = ()
 ) -> list[Difference]:
-    """Name each file, folder and link that is not as it was recorded, by its path; show no value."""
+    """List each file, folder and link that differs from the record, by its path; reveal no value."""
     have, want = ({item.path: item for item in (*r.files, *r.folders, *r.links)} for r in (found, expected))
     left_out = {path: item for path, item in want.items() if path in set(without)}
     result: list[Difference] = []
@@ -553,15 +553,15 @@ def differences(
 
 
 def names_in(path: str, content: bytes) -> tuple[str, ...]:
-    """Return the names of the variables of a dotenv file; none where a line does not read as one."""
+    """Return the names of the variables of a dotenv file; none if a line cannot be parsed."""
     return tuple(dict.fromkeys(name for name, _ in assignments(path, content)))
 
 
 def assignments(path: str, content: bytes) -> list[tuple[str, str]]:
-    """Return each variable of a dotenv file with its value. Values are not to be shown.
+    """Return each variable of a dotenv file with its value. Values must not be shown.
 
-    A line that does not fit could be part of a value, and what stands before its `=` a piece of a secret. So a file
-    gives either all of its names or none, and only one that is called `.env`, `.env.NAME` or `NAME.env` is read.
+    A line that cannot be parsed could be part of a value, and the text before its `=` a piece of a secret. So a file
+    yields either all of its names or none, and only one named `.env`, `.env.NAME` or `NAME.env` is read.
     """
     if not _DOTENV.fullmatch(Path(path).name):
         return []
@@ -579,7 +579,7 @@ def assignments(path: str, content: bytes) -> list[tuple[str, str]]:
         if binding.value is None or binding.value.startswith("=") or not _NAME.fullmatch(binding.key):
             return []
         found.append((binding.key, binding.value))
-    # to compose, a lone carriage return ends no line
+    # for compose, a lone carriage return does not end a line
     return [] if "\r" in text else found
 
 
@@ -631,7 +631,7 @@ def _paths(items: Iterable[SecretFile | SecretFolder | SecretLink]) -> list[str]
 
 
 def _facts(item: SecretFile | SecretFolder | SecretLink) -> dict[str, Any]:
-    """Return what is compared: not the names, which another version of the parser may read in another way."""
+    """Return the compared facts: not the names, which another version of the parser may read differently."""
     return {"is": type(item).__name__, **item.model_dump(exclude={"names"})}
 
 

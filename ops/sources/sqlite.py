@@ -1,10 +1,10 @@
-"""A SQLite database file as a source and as a target, by SQLite's own online backup.
+"""Back up and restore a SQLite database file with SQLite's own online backup.
 
-A write-ahead log lets one read transaction see one state while writers go on. Without one the copy goes in steps that
-leave room for writers; each write starts it again, so after `RESTARTS` it is taken in one step that writers wait for.
-A file that SQLite could only read by writing beside it (after a crash, or in a folder that may not be written) is
+A write-ahead log lets one read transaction see one state while writers continue. Without one the copy is made in steps
+that let writers proceed; each write restarts it, so after `RESTARTS` it is made in one step that blocks writers.
+A file that SQLite could only read by writing beside it (after a crash, or in a read-only folder) is
 copied with its log or journal, and SQLite recovers the copy; the live files are not touched.
-The record is read from the copy, and so is of one state, whatever happens to the source meanwhile.
+The record is read from the copy, so it describes one state, whatever happens to the source meanwhile.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError, SpoolError, ToolError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import SqliteRecord, TableFingerprint, shown_name
 from ops.sources.base import Difference, Download, Dump, Outbox, RestoreTarget, Skipped, SourcePlan, TargetPlan
 
@@ -40,22 +40,22 @@ STEP_PAGES = 1000
 STEP_SECONDS = 0.01
 RESTARTS = 5
 BUSY_SECONDS = 30
-"""How long a lock of somebody else is waited for."""
+"""Seconds to wait for a lock of another program."""
 
 OLDEST = (3, 37, 0)
-"""Since then SQLite tells tables, virtual tables and their shadows apart (`PRAGMA table_list`)."""
+"""Since this version SQLite tells tables, virtual tables and their shadows apart (`PRAGMA table_list`)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 _LOCK_BYTES = (0x40000002, 510)
-"""Where SQLite's own readers hold their lock (SHARED_FIRST, SHARED_SIZE): no writer changes the file meanwhile."""
+"""Byte range of the lock of SQLite's readers (SHARED_FIRST, SHARED_SIZE): no writer changes the file meanwhile."""
 
 _NOT_WITHOUT_WRITING = (
-    "SQLITE_READONLY",  # a hot journal, or a log that nobody has recovered
-    "SQLITE_CANTOPEN",  # a log's index that cannot be made here
+    "SQLITE_READONLY",  # a hot journal, or an unrecovered log
+    "SQLITE_CANTOPEN",  # a log's index that cannot be created here
     "SQLITE_PROTOCOL",
     "SQLITE_IOERR_SHM",
-    "SQLITE_IOERR_LOCK",  # a mount that knows no locks
+    "SQLITE_IOERR_LOCK",  # a mount without locks
     "SQLITE_IOERR_RDLOCK",
 )
 _BROKEN_RULE = re.compile(
@@ -64,7 +64,7 @@ _BROKEN_RULE = re.compile(
     r"|malformed inverted index |unable to validate the inverted index |In RTree |Page \d+(:| is) never used"
     r"|max rootpage \(\d+\) disagrees with header "
 )
-"""Lines of quick_check about content that breaks a rule of its schema, or pages that are only wasted: each row can be
+"""Lines of quick_check about content that violates its schema, or about wasted pages: each row can be
 read. Any other line is damage."""
 
 _UNUSED = "pages that no definition uses"
@@ -72,7 +72,7 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _Text(bytes):
-    """A value of the class TEXT, told apart from a BLOB; it need not be Unicode."""
+    """A value of the class TEXT, distinguished from a BLOB; it need not be Unicode."""
 
     __slots__ = ()
 
@@ -93,14 +93,14 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
         return str(self.path)
 
     def plan(self) -> SourcePlan:
-        """Check that it is a database that can be read.
+        """Check that it is a readable database.
 
         Raises:
-            SourceError: missing, encrypted, not a database, locked, or it or its log may not be read.
+            SourceError: missing, encrypted, not a database, locked, or no permission to read it or its log.
             ToolError: SQLite here is too old.
         """
         if sqlite3.sqlite_version_info < OLDEST:
@@ -114,7 +114,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
             size, journal = int(pages) * int(page), str(mode)
         except _NotWithoutWritingError:
             parts = self._parts()
-            if len(parts) == 1:  # with a log or journal beside it, it need not make sense by itself
+            if len(parts) == 1:  # with a log or journal, the file alone need not be valid
                 self._look_at(parts[0])
             size = sum(part.stat().st_size for part in parts)
             journal = "recovered in a private copy"
@@ -125,7 +125,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         )
 
     def dump(self, folder: Path, outbox: Outbox) -> Dump[SqliteRecord]:
-        """Copy the database into `folder`, check the copy, and fingerprint it while it is on its way.
+        """Copy the database into `folder`, check the copy, and fingerprint it while it is being uploaded.
 
         Raises:
             SourceError: it cannot be read, is damaged, or stays locked.
@@ -141,7 +141,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
             snapshot_at = self._recover(copy)
         status = self.path.stat()
         read = folder / "describe"
-        os.link(copy, read)  # the copy goes when it is sent
+        os.link(copy, read)  # the copy is removed when it is sent
         outbox.begin(copy)
         outbox.finish(copy)
         record = describe(read, what=self.name, database=shown_name(self.path.name), status=status)
@@ -149,10 +149,10 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         return Dump(files={copy: f"database {shown_name(self.path.name)}"}, record=record, snapshot_at=snapshot_at)
 
     def plan_restore(self, record: SqliteRecord) -> TargetPlan:
-        """Refuse a path where something is.
+        """Refuse a path where something exists.
 
         Raises:
-            RestoreRefusedError: a file by that name, or what SQLite keeps beside one, is there, or there is no folder.
+            RestoreRefusedError: a file of that name, or one that SQLite keeps beside it, exists, or there is no folder.
         """
         if not self.path.parent.is_dir():
             raise RestoreRefusedError(
@@ -165,10 +165,10 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         del record
         return TargetPlan(target=self.name, free=shutil.disk_usage(self.path.parent).free)
 
-    def restore(self, download: Download, record: SqliteRecord, progress: Meter) -> list[Skipped]:
-        """Put the copy beside its new place, as PATH.partial, with the mode and (as root) the owner it had.
+    def restore(self, download: Download, record: SqliteRecord, progress: ProgressFactory) -> list[Skipped]:
+        """Write the copy beside its new place, as PATH.partial, with its original mode and (as root) owner.
 
-        All goes through one descriptor: who else may write the folder cannot turn it to another file.
+        One descriptor is used throughout: another writer of the folder cannot redirect it to another file.
 
         Raises:
             RestoreError: it cannot be written.
@@ -192,20 +192,20 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         return []
 
     def fingerprint(self) -> SqliteRecord:
-        """Describe what is in it now; a restored copy before it has its name, else the file itself."""
+        """Describe the current content: of the restored copy until it is renamed, otherwise of the file itself."""
         path = self._partial if self._partial.exists() else self.path
         return describe(path, what=str(path), database=shown_name(self.path.name), status=path.stat())
 
     def compare(self, record: SqliteRecord, skipped: Sequence[Skipped]) -> list[Difference]:
         """Compare schema, tables, rows and content with `record`."""
-        del skipped  # one file: it is restored, or it is not
+        del skipped  # one file: it is restored or not
         return differences(self.fingerprint(), record)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Give the restored copy its name, unless somebody has made a file there meanwhile.
+        """Rename the restored copy to its name, unless a file was created there meanwhile.
 
         Raises:
-            RestoreRefusedError: somebody has.
+            RestoreRefusedError: a file was created there.
         """
         del skipped
         try:
@@ -222,7 +222,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
 
     @property
     def partial(self) -> str:
-        """Where a restore that did not finish has left what it made."""
+        """Return where an unfinished restore has left its content."""
         return str(self._partial)
 
     @property
@@ -230,7 +230,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         return self.path.with_name(self.path.name + ".partial")
 
     def _parts(self) -> list[Path]:
-        """Return the file, and the log or journal that belongs to it: both lie beside the real file, not a link."""
+        """Return the file and its log or journal, which are beside the real file, not beside a link."""
         real = self.path.resolve()
         sides = (real.with_name(real.name + end) for end in ("-wal", "-journal"))
         return [real, *(side for side in sides if side.exists())]
@@ -254,17 +254,17 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
-        """Open the live file for reading alone.
+        """Open the live file only for reading.
 
         Raises:
             SourceError: it cannot be read.
-            _NotWithoutWritingError: it could, by who may write it or beside it.
+            _NotWithoutWritingError: it could be read by somebody who may write it or beside it.
         """
         real = self.path.resolve()
         with self._read(real) as file:
             has_log = file.read(20)[18:] == b"\x02\x02"
         if has_log and not real.with_name(real.name + "-shm").exists():
-            raise _NotWithoutWritingError  # SQLite would make one there, and leave it
+            raise _NotWithoutWritingError  # SQLite would create one there and leave it
         try:
             with closing(_connect(real, "ro", timeout=BUSY_SECONDS)) as connection:
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -275,7 +275,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
             raise self._explained(error) from None
 
     def _recover(self, copy: Path) -> datetime:
-        """Copy the live files as they are, and let SQLite roll back or play back what the copy has beside it."""
+        """Copy the live files unchanged, and let SQLite recover the copy from its journal or log."""
         begun = self._take(copy)
         try:
             with closing(_connect(copy, "rw")) as connection:
@@ -289,9 +289,9 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
         return begun
 
     def _take(self, copy: Path) -> datetime:
-        """Copy the file with its log or journal, all of one moment: writers are locked out, or it is done again.
+        """Copy the file with its log or journal at one moment: writers are locked out, or the copy is repeated.
 
-        The lock holds off who writes the file itself. Who appends to a log, or comes where no lock is, is seen by the
+        The lock stops writers of the file itself. Writers of a log, or on a mount without locks, are detected by the
         times and sizes of the files.
         """
         for _ in range(RESTARTS):
@@ -305,7 +305,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
                             self._copy_bytes(source, copy.with_name(copy.name + part.name.removeprefix(parts[0].name)))
                 except SourceError:
                     if self._state() == before:
-                        raise  # else the app has just recovered it, and its log or journal is gone
+                        raise  # otherwise the app has just recovered it, and its log or journal is gone
             if self._state() == before:
                 return begun
             for end in _SIDE_FILES:
@@ -351,7 +351,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
                 return
 
     def _copy(self, source: sqlite3.Connection, copy: Path) -> datetime:
-        """Copy the database; return a moment that what was copied is not older than."""
+        """Copy the database; return a moment that the copy is not older than."""
         wal = _pragma(source, "journal_mode") == "wal"
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous = OFF")  # it need not outlive this run
@@ -370,7 +370,7 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
             return begun
 
     def _watch(self, restarts: float = math.inf) -> Any:
-        """Return what SQLite calls after each step: it ends a long wait, and a copy that was restarted too often."""
+        """Return SQLite's callback after each step: it ends a long wait, and a copy that was restarted too often."""
         left, most, last = restarts, time.monotonic() + BUSY_SECONDS, -1
 
         def progress(status: int, remaining: int, total: int) -> None:
@@ -414,13 +414,13 @@ class SqliteFile(RestoreTarget[SqliteRecord]):
 
 
 def describe(path: Path, *, what: str, database: str, status: os.stat_result) -> SqliteRecord:
-    """Check a database file that nobody writes, and describe what is in it.
+    """Check a database file that nobody writes, and describe its content.
 
-    It is opened for writing where it may be, since SQLite leaves CHECKs out elsewhere; nothing is written.
+    It is opened for writing if permitted, since SQLite skips CHECKs otherwise; nothing is written.
 
     Args:
         path: the file.
-        what: what messages call it.
+        what: its name in messages.
         database: the name in the record.
         status: of the file whose mode and owner are recorded.
 
@@ -433,7 +433,7 @@ def describe(path: Path, *, what: str, database: str, status: os.stat_result) ->
             unsound.add("the file is empty: no table has been made in it")
         with closing(_connect(path, "ro&immutable=1")) as connection:
             connection.text_factory = _Text
-            for collation in collations:  # of the app alone; nothing is ordered by it here
+            for collation in collations:  # defined only by the app; nothing is ordered by it here
                 connection.create_collation(collation, lambda one, two: (one > two) - (one < two))
             fingerprints: list[TableFingerprint] = []
             not_compared: list[str] = []
@@ -474,14 +474,14 @@ def describe(path: Path, *, what: str, database: str, status: os.stat_result) ->
 
 
 def newly_unsound(found: SqliteRecord, expected: SqliteRecord) -> list[str]:
-    """Return what is unsound in the copy alone. Another SQLite sees and words such things in another way."""
+    """Return what is unsound only in the copy. Another version of SQLite may find or word such things differently."""
     if found.sqlite_version != expected.sqlite_version:
         return []
     return sorted(set(found.unsound) - set(expected.unsound))
 
 
 def differences(found: SqliteRecord, expected: SqliteRecord) -> list[Difference]:
-    """Name each table and setting that is not as it was recorded."""
+    """List each table and setting that differs from the record."""
     result = [
         Difference(what=field, found=str(getattr(found, field)), expected=str(getattr(expected, field)))
         for field in ("schema_digest", "user_version", "page_size", "page_count")
@@ -494,7 +494,7 @@ def differences(found: SqliteRecord, expected: SqliteRecord) -> list[Difference]
     want = {table.table: table for table in expected.tables}
     for name in sorted(have.keys() | want.keys()):
         left, right = have.get(name), want.get(name)
-        # a table that one side's SQLite cannot read, such as for a collation of the app, is named and not wrong
+        # a table that one side's SQLite cannot read, such as for an app's collation, is named but not a difference
         if left != right and not (None in (left, right) and name in unread):
             result.append(Difference(what=name, found=_shown(left), expected=_shown(right)))
     return result
@@ -526,7 +526,7 @@ def _tagged(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _connect(path: Path, mode: str, timeout: float = 0) -> sqlite3.Connection:
-    """Open a file. A definition that does not parse hides itself alone, and functions of a schema are not trusted."""
+    """Open a file. A definition that does not parse hides only itself, and functions in a schema are not trusted."""
     address = f"file:{quote(os.fsencode(path))}?mode={mode}"
     connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout)
     for setting in ("writable_schema = ON", "trusted_schema = OFF", "cell_size_check = ON"):
@@ -544,7 +544,7 @@ def _listed(connection: sqlite3.Connection) -> list[tuple[bytes, str]]:
 
 
 def _check(path: Path, what: str) -> tuple[set[str], set[str]]:
-    """Return what is unsound, and the collations that SQLite itself does not have; raise `SourceError` for damage."""
+    """Return what is unsound, and the collations that SQLite lacks; raise `SourceError` for damage."""
     with closing(_connect(path, "rw" if os.access(path, os.W_OK) else "ro&immutable=1")) as connection:
         connection.text_factory = _Text
         connection.execute("PRAGMA locking_mode = exclusive").fetchone()  # no -shm beside it
@@ -560,7 +560,7 @@ def _check(path: Path, what: str) -> tuple[set[str], set[str]]:
 
 
 def _unless_damage(error: sqlite3.Error | UnicodeError) -> str:
-    """Return why something cannot be read here; raise it where the file is damaged, or cannot be read at all."""
+    """Return why something cannot be read here; raise if the file is damaged or cannot be read at all."""
     if isinstance(error, UnicodeError):
         return "a name that is not UTF-8 cannot be asked for here"
     if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG):
@@ -569,7 +569,7 @@ def _unless_damage(error: sqlite3.Error | UnicodeError) -> str:
 
 
 def _schema_problems(path: Path) -> set[str]:
-    """Return what SQLite says of a definition that it cannot read; see `_connect`."""
+    """Return SQLite's message on a definition that it cannot read; see `_connect`."""
     with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1", uri=True)) as connection:
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -585,7 +585,7 @@ def _schema_problems(path: Path) -> set[str]:
 def _quick_check(connection: sqlite3.Connection, tables: Sequence[bytes], what: str) -> set[str]:
     """Return each broken rule of content; raise `SourceError` for damage.
 
-    A CHECK or index that needs what the app alone brings ends the whole check: then each table is checked by itself.
+    A CHECK or index that needs the app's own functions stops the complete check: then each table is checked separately.
     """
     try:
         return _broken_rules(connection, "2147483647", what)
@@ -607,7 +607,7 @@ def _broken_rules(connection: sqlite3.Connection, argument: str, what: str) -> s
     found: set[str] = set()
     for (says,) in connection.execute(f"PRAGMA quick_check({argument})"):
         text = shown_name(says)
-        # a name may have line ends too: only what is said of pages comes as several lines
+        # a name may have line ends too: only messages about pages have several lines
         for line in text.split("\n")[1:] if text.startswith("*** in database") else [text]:
             if line == "ok":
                 continue
@@ -643,7 +643,7 @@ def _collations(connection: sqlite3.Connection, table: bytes) -> set[str]:
 
 
 def _fingerprint(connection: sqlite3.Connection, table: bytes) -> TableFingerprint:
-    """Hash each row by itself and add: the sum does not depend on their order. Computed columns are not read."""
+    """Hash each row separately and add: the sum does not depend on their order. Computed columns are not read."""
     quoted = _quoted(_name(table))
     columns = [
         (_name(name), hidden)
@@ -653,13 +653,13 @@ def _fingerprint(connection: sqlite3.Connection, table: bytes) -> TableFingerpri
     stored = [f"t.{_quoted(name)}" for name, hidden in columns if hidden != 2]
     rows = f"main.{quoted} AS t"
     if not _is_utf8("".join(name for name, _ in columns)):
-        # a name that is not UTF-8 cannot be asked for: all are given others
+        # a name that is not UTF-8 cannot be used in a query: all columns are renamed
         stored = [f"t.c{number}" for number in range(len(columns))]
         rows = f"(WITH t({', '.join(f'c{number}' for number in range(len(columns)))}) AS (SELECT * FROM {rows}) "  # noqa: S608  # quoted names
         rows += "SELECT * FROM t) AS t"
     wide = str(_pragma(connection, "encoding")) != "UTF-8" and len(stored) <= 1000  # SQLite's limit of columns is 2000
     if wide:
-        # the bytes of the text, and not what they become in UTF-8, where ill-formed text is mended
+        # the bytes of the text, not their conversion to UTF-8, which repairs ill-formed text
         stored = [f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END" for name in stored] + [
             f"typeof({name}) = 'text'" for name in stored
         ]
@@ -678,7 +678,7 @@ def _fingerprint(connection: sqlite3.Connection, table: bytes) -> TableFingerpri
 
 
 def _encoded(row: tuple[Any, ...]) -> bytes:
-    """Write a row so that no two different ones are the same bytes."""
+    """Encode a row so that different rows have different bytes."""
     parts: list[bytes] = []
     for value in row:
         if value is None:

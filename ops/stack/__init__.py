@@ -1,1 +1,1 @@
-"""What a stack says: its outputs, its droplet by SSH, the cloud's API; beginning and recovering one."""
+"""Access a stack: its outputs, its droplet by SSH, the cloud's API; create and recover one."""

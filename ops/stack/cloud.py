@@ -1,4 +1,4 @@
-"""The few questions `ops` asks of the DigitalOcean API. Token and address come by environment, as for the provider."""
+"""Call the DigitalOcean API. Token and address come from the environment, as for the provider."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ TOO_MANY_REQUESTS = 429
 NOT_IMPLEMENTED = 501
 REAL_API = "https://api.digitalocean.com"
 PAGE_SIZE = 200
-"""The most that one page may have."""
+"""The most items that one page may have."""
 
 
 class NoAnswerError(CloudError):
-    """Nobody knows whether what was asked for was done."""
+    """It is unknown whether the request was carried out."""
 
 
 class _BusyError(Exception):
-    """429 or a server error: asking again may help."""
+    """429 or a server error: a retry may help."""
 
 
 class Cloud:
-    """A client of the API. Reading is repeated on 429 and 5xx; nothing else is."""
+    """A client of the API. Only reads are retried, on 429 and 5xx."""
 
     def __init__(self, token: str, address: str = REAL_API, *, transport: httpx.BaseTransport | None = None) -> None:
         self.address = address.rstrip("/")
@@ -42,7 +42,7 @@ class Cloud:
 
     @property
     def is_real(self) -> bool:
-        """Whether this is DigitalOcean itself and not a sandbox."""
+        """Return True if this is DigitalOcean itself and not a sandbox."""
         return (urlsplit(self.address).hostname or "").endswith("digitalocean.com")
 
     def get(self, path: str) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ class Cloud:
         return response.json()
 
     def items(self, path: str, key: str) -> list[dict[str, Any]]:
-        """Return every item of a collection, page by page; a collection that is not there is empty.
+        """Return every item of a collection, page by page; a missing collection is empty.
 
         Raises:
             CloudError: no answer, or a refusal.
@@ -79,7 +79,7 @@ class Cloud:
             page += 1
 
     def delete(self, path: str) -> None:
-        """Delete what is at a path; nothing there is no error.
+        """Delete the resource at a path; a missing one is no error.
 
         Raises:
             CloudError: no answer, or a refusal.
@@ -92,10 +92,10 @@ class Cloud:
             self._refuse(response, "DELETE", path)
 
     def send(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Make or change what is at a path, once; return the answer's object.
+        """Create or change the resource at a path, once; return the answer's object.
 
         Raises:
-            NoAnswerError: no answer, or one of a server in trouble.
+            NoAnswerError: no answer, or a server error.
             CloudError: a refusal.
         """
         try:
@@ -115,7 +115,7 @@ class Cloud:
         """
         document = self.get("/v2/account") or {}
         account = document.get("account") or {}
-        # `uuid` is the person's; what holds the resources is the team.
+        # `uuid` is the person's; resources belong to the team.
         return str((account.get("team") or account).get("uuid", ""))
 
     @retry(
@@ -142,7 +142,7 @@ class Cloud:
 
 
 def cloud_from_environment() -> Cloud:
-    """Return a client by DIGITALOCEAN_TOKEN and DIGITALOCEAN_API_URL.
+    """Create a client from DIGITALOCEAN_TOKEN and DIGITALOCEAN_API_URL.
 
     Raises:
         CloudError: there is no token.
@@ -154,5 +154,5 @@ def cloud_from_environment() -> Cloud:
 
 
 def _goes_out(address: str) -> bool:
-    """Say whether proxy variables apply: to this machine's own addresses they never do."""
+    """Return True if proxy variables apply: they never do for this computer's own addresses."""
     return urlsplit(address).hostname not in ("127.0.0.1", "localhost", "::1")

@@ -1,4 +1,4 @@
-"""Beginning a stack: the keys that only it may have, and the account that it belongs to. Safe to repeat."""
+"""Initialise a stack: generate its own keys and record its account. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ KEYS = {
     "deployKey": "the key that logs in as deploy",
     "bootstrapHostKey": "the host key a droplet is born with",
     "hostKey": "the host key a droplet keeps",
-    "backupSigningKey": "what signs the manifests of backups",
+    "backupSigningKey": "the key that signs manifests of backups",
 }
 
 
 @dataclass(kw_only=True)
 class InitReport:
-    """What was made and what was there already; names, never values."""
+    """Names of the keys created and of those that existed already; never values."""
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -36,10 +36,10 @@ class InitReport:
 
 
 def init_file(path: Path) -> InitReport:
-    """Write the keys that are missing into a JSON document for `ANCLA_SECRETS` (mode 0600); what is there stays.
+    """Write missing keys into a JSON document for `ANCLA_SECRETS` (mode 0600); existing ones stay.
 
     Raises:
-        StackError: the file is there and is not such a document, or cannot be written.
+        StackError: the file exists and is not such a document, or cannot be written.
     """
     report = InitReport(written=path)
     values: dict[str, Any] = {}
@@ -65,12 +65,12 @@ def init_file(path: Path) -> InitReport:
 
 
 def init_stack(stack: str, cloud: Cloud | None, engine: Callable[..., str] = pulumi) -> InitReport:
-    """Make the stack and, encrypted in its stack file, the keys that are missing; record the account.
+    """Create the stack and, encrypted in its stack file, the missing keys; record the account.
 
     Args:
         stack: the engine's stack.
-        cloud: the API to ask for the account; None leaves it for a later run.
-        engine: runs the engine; values go by stdin.
+        cloud: the API to ask for the account; None skips it.
+        engine: runs the engine; values are passed by stdin.
 
     Raises:
         StackError: the engine refused, or the stack belongs to another account.
@@ -112,7 +112,7 @@ def _record_account(
     account = cloud.account()
     if recorded and recorded != account:
         raise StackError(
-            f"stack {stack}: belongs to the account {recorded}, the token is of {account}; "
+            f"stack {stack}: belongs to the account {recorded}, the token belongs to {account}; "
             "use the other token, or `pulumi config set ancla:account` if the stack really moved"
         )
     report.account = account

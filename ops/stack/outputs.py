@@ -1,7 +1,7 @@
-"""The stack as `ops` knows it: its `EnvironmentOutputs`, and nothing else of the state.
+"""Load the stack's `EnvironmentOutputs`, the only part of its state that `ops` reads.
 
-At a desk they come from `pulumi stack output`; on the machine, and in CI, from a file. On the machine the secret values
-are in a second file and there is no deploy key: `LoadedStack.on_machine` says so, and the database is then reached
+On a workstation they come from `pulumi stack output`; on the droplet, and in CI, from a file. On the droplet secrets
+are in a second file and there is no deploy key: `LoadedStack.on_machine` is then True, and the database is reached
 directly instead of by a tunnel.
 """
 
@@ -22,15 +22,15 @@ from ops.core.errors import StackError, ToolError
 from ops.stack.ssh import SshTarget
 
 MACHINE_OUTPUTS = Path("/etc/ancla/outputs.json")
-"""Where `host/` places the reduced outputs on a machine."""
+"""Where `host/` places the reduced outputs on a droplet."""
 
 CONVERGE_AGAIN = "`pulumi up --target-replace '**-converge-command'`"
-"""What brings a machine back to what `host/` says: a plain `pulumi up` sees no change in what it asks of it."""
+"""Applies `host/` to a droplet again; a plain `pulumi up` sees no change in the inputs of that command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedStack:
-    """A stack that can be worked on. `name` is what messages call it."""
+    """A loaded stack. `name` is used in messages."""
 
     name: str
     outputs: EnvironmentOutputs
@@ -38,13 +38,13 @@ class LoadedStack:
     on_machine: bool = False
 
     def ssh_target(self) -> SshTarget:
-        """Return how to log in to the first droplet.
+        """Return the SSH login of the first droplet.
 
         Raises:
-            StackError: the stack has no droplet, or this is the machine itself.
+            StackError: the stack has no droplet, or this is the droplet itself.
         """
         if self.on_machine or self.secrets.deploy_key is None:
-            raise StackError(f"{self.name}: no deploy key in these outputs; run this at a desk with --stack")
+            raise StackError(f"{self.name}: no deploy key in these outputs; run this on a workstation with --stack")
         if not self.outputs.droplets:
             raise StackError(f"{self.name}: the stack has no droplet; run `pulumi up`")
         access = self.outputs.access
@@ -58,10 +58,10 @@ class LoadedStack:
 
 
 def load_stack(stack: str | None = None, outputs_file: Path | None = None) -> LoadedStack:
-    """Read a stack's outputs: from `outputs_file`, else on a machine from its own file, else from the engine's stack.
+    """Read a stack's outputs: from `outputs_file`, or the droplet's own file, or the engine's stack.
 
     Raises:
-        StackError: no such stack or file, a stack that this machine is none of, nothing exported yet, a wrong
+        StackError: no such stack or file, another stack than this droplet's, nothing exported yet, a wrong
             passphrase, or another schema version.
         ToolError: the engine is not installed.
     """
@@ -70,7 +70,7 @@ def load_stack(stack: str | None = None, outputs_file: Path | None = None) -> Lo
     if MACHINE_OUTPUTS.exists():
         loaded = _from_file(MACHINE_OUTPUTS)
         if stack is not None and stack.rsplit("/", 1)[-1] != loaded.name:
-            raise StackError(f"{stack}: this is a machine of {loaded.name}, and knows no other; leave --stack out")
+            raise StackError(f"{stack}: this droplet knows only {loaded.name}; leave --stack out")
         return loaded
     raw = pulumi_json(["stack", "output", "--json", "--show-secrets"], stack=stack)
     return _parsed(stack or str(raw.get("environment", "the selected stack")), raw)
@@ -142,7 +142,7 @@ def _parsed(name: str, raw: dict[str, Any], where: Path | None = None) -> Loaded
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise StackError(f"{path}: {key}: {first['msg']}; at a desk {CONVERGE_AGAIN} writes it anew") from None
+            raise StackError(f"{path}: {key}: {first['msg']}; {CONVERGE_AGAIN} writes it again") from None
     return LoadedStack(name=outputs.environment, outputs=outputs, secrets=outputs.secrets)
 
 
@@ -152,11 +152,11 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise StackError(f"{path}: no such file; give the {what} that `pulumi stack output --json` printed") from None
     except PermissionError:
-        raise StackError(f"{path}: not readable by you; on the machine use sudo") from None
+        raise StackError(f"{path}: you may not read it; on the droplet use sudo") from None
     except OSError as error:
         raise StackError(f"{path}: cannot be read: {error.strerror}; give the file of the {what}") from None
     except UnicodeDecodeError:
-        raise StackError(f"{path}: not JSON: not even text") from None
+        raise StackError(f"{path}: not JSON: not text") from None
     except json.JSONDecodeError as error:
         raise StackError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
     if not isinstance(parsed, dict):

@@ -1,7 +1,7 @@
 """Run `ops` on the stack's droplet: show its progress here, and return its report checked against the report's model.
 
 Used for what only the droplet can do (its files, its PostgreSQL server, its containers). No content of a backup passes
-through the workstation: what comes back is a report.
+through the workstation: only a report comes back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROGRAM = ("sudo", "-n", "ops")
 PROGRESS = "--progress=json"
 """Option that makes the droplet's `ops` write its progress as JSON lines, which `console.relay` shows here."""
 NOT_FOUND = 127
-"""A shell's exit code where there is no such program."""
+"""A shell's exit code for a missing program."""
 
 Report = TypeVar("Report", bound=BaseModel)
 
@@ -36,17 +36,17 @@ def run_ops(
 ) -> Report:
     """Run one `ops` command on the first droplet as root.
 
-    Args:
+    stack: the stack whose droplet it is.
         stack: whose droplet.
         arguments: after `ops`; the command must print one JSON document on stdout.
-        model: that document's; another version of Ancla there does not fit it.
-        stdin: what the command reads; secrets go here, never in `arguments`.
-        reported: exit codes with which the command prints its report.
+        model: of that document; the report of another Ancla version may not match it.
+        stdin: input of the command; secrets go here, never in `arguments`.
+        reported: exit codes for which the command prints a report.
 
     Raises:
         VerdictError: it exited 3 without a report.
-        RemoteCommandError: it failed, with its own error line; or its report is another version's, or missing.
-        SshError: no connection, or it broke. The command may go on there.
+        RemoteCommandError: it failed, with its own error line; or its report is missing or of another version.
+        SshError: no connection, or it broke. The command may still run there.
     """
     target = stack.ssh_target()
     errors: list[str] = []
@@ -57,9 +57,9 @@ def run_ops(
         try:
             return model.model_validate(document)
         except ValidationError:
-            problem = f"{command} answers as another version of Ancla than this one does; run `pulumi up`"
+            problem = f"{command}: version mismatch between the droplet and this workstation; run `pulumi up`"
     elif done.returncode == 0:
-        problem = f"{command} succeeded and printed no report; run `pulumi up` for this version of Ancla"
+        problem = f"{command} succeeded without a report; run `pulumi up` for this version of Ancla"
     elif done.returncode == NOT_FOUND or "command not found" in done.stderr:
         problem = f"there is no `ops` on the droplet ({errors[-1] if errors else 'no message'}); run `pulumi up`"
     else:

@@ -1,7 +1,7 @@
-"""A login on the machine: OpenSSH's client, one connection, the pinned host key, nothing of the caller's configuration.
+"""Log in to the droplet with OpenSSH's client: one connection, the pinned host key, no configuration of the caller.
 
 The deploy key lives in a private folder (0700, the key 0600) for as long as the connection does. Commands and tunnels
-go over that one connection (`ControlMaster`), so a limit on new connections, such as fail2ban's, is never met by us.
+go over that one connection (`ControlMaster`), so a limit on new connections, such as fail2ban's, does not affect it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ops.core.errors import RemoteCommandError, SshError, ToolError
 from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 15
-"""How long a machine may take to answer the first packet."""
+"""Seconds that a droplet may take to answer the first packet."""
 
 FORWARD_TRIES = 3
 
@@ -34,7 +34,7 @@ _ALIAS = "ancla-pinned"
 
 @dataclass(frozen=True, kw_only=True)
 class SshTarget:
-    """Where and how to log in. `host_key` is the one line `ssh-ed25519 …`; `deploy_key` an OpenSSH private key."""
+    """Address and credentials. `host_key` is one line `ssh-ed25519 …`; `deploy_key` an OpenSSH private key."""
 
     address: str
     port: int = 22
@@ -48,7 +48,7 @@ class SshTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteResult:
-    """What a command gave back. `stdout` and `stderr` are decoded with replacement of bytes that are not UTF-8."""
+    """The result of a command. In `stdout` and `stderr`, bytes that are not UTF-8 are replaced."""
 
     returncode: int
     stdout: str
@@ -56,7 +56,7 @@ class RemoteResult:
 
 
 class SshSession:
-    """An open connection; made by `connect`."""
+    """An open connection, created by `connect`."""
 
     def __init__(self, target: SshTarget, base: list[str]) -> None:
         self.target = target
@@ -65,16 +65,16 @@ class SshSession:
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = True
     ) -> RemoteResult:
-        """Run one command on the machine; secrets go on `stdin`, never in `command`.
+        """Run one command on the droplet; secrets go on `stdin`, never in `command`.
 
         Args:
             command: a shell line, or an argument list that is quoted for the shell.
-            stdin: what the command reads.
-            timeout: seconds; None waits for ever.
+            stdin: input of the command.
+            timeout: seconds; None waits forever.
             check: raise when the command's exit code is not 0.
 
         Raises:
-            RemoteCommandError: the command failed (`check`) or took longer than `timeout`.
+            RemoteCommandError: the command failed (`check`) or exceeded `timeout`.
             SshError: the connection broke.
         """
         line = command if isinstance(command, str) else shlex.join(command)
@@ -84,7 +84,7 @@ class SshSession:
             )
         except subprocess.TimeoutExpired:
             raise RemoteCommandError(
-                f"{self.target}: no end of `{_short(line)}` after {timeout:g} s", returncode=124
+                f"{self.target}: `{_short(line)}` did not end within {timeout:g} s", returncode=124
             ) from None
         result = RemoteResult(
             returncode=done.returncode,
@@ -104,7 +104,7 @@ class SshSession:
     def follow(self, command: Sequence[str], *, stdin: bytes, line: Callable[[str], None]) -> RemoteResult:
         """Run one command and pass each line it writes to stderr to `line` as it arrives.
 
-        The caller checks the exit code. All three pipes are served at once: a command may write more than a pipe holds
+        The caller checks the exit code. All three pipes are served concurrently: a command may exceed a pipe's capacity
         to either of its outputs, in any order, before or after it has read `stdin`.
 
         Raises:
@@ -138,7 +138,7 @@ class SshSession:
         if process.returncode == 255:  # of OpenSSH itself, also when the command died of a signal
             raise SshError(
                 f"{self.target}: the connection broke, or `{_short(shlex.join(command))}` was killed there"
-                f"{f' (after: {said[-1]})' if said else ''}; run it again: it goes on from what it finds"
+                f"{f' (after: {said[-1]})' if said else ''}; run it again: it continues where it stopped"
             )
         return RemoteResult(
             returncode=process.returncode, stdout=answer.decode(errors="replace"), stderr="\n".join(said)
@@ -181,8 +181,8 @@ def connect(target: SshTarget) -> Generator[SshSession]:
 
     Raises:
         ToolError: there is no OpenSSH client here.
-        SpoolError: there is no temporary folder for the key.
-        SshError: no answer, another host key than the pinned one, or the deploy key is refused.
+        SpoolError: no temporary folder can be created for the key.
+        SshError: no answer, a host key other than the pinned one, or the deploy key is refused.
     """
     program = shutil.which("ssh")
     if program is None:
@@ -209,21 +209,21 @@ def connect(target: SshTarget) -> Generator[SshSession]:
 
 
 def explain(target: SshTarget, stderr: str) -> str:
-    """Turn what OpenSSH wrote into one line: the cause, what to do, and OpenSSH's own last lines."""
+    """Build a one-line message from OpenSSH's output: the cause, what to do, and its last lines."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip(" @\r\t")]
     said = " / ".join(lines[-3:]) or "no answer"
     # "Host key verification failed" alone is also what OpenSSH writes where it cannot read known_hosts.
     if any(words in stderr for words in ("IDENTIFICATION HAS CHANGED", "host key is known for", "HOST KEY CHANGED")):
         return (
-            f"{target}: the droplet shows another host key than the pinned output access.host_key; if it was replaced "
-            f"run `pulumi up`, otherwise do not log in: somebody may be in between (ssh: {said})"
+            f"{target}: the droplet has a host key other than the pinned output access.host_key; if it was replaced "
+            f"run `pulumi up`, otherwise do not log in: the connection may be intercepted (ssh: {said})"
         )
     if "Permission denied" in stderr:
         return (
-            f"{target}: the deploy key is refused; take the outputs of today, or put its public half back into the "
-            f"droplet's authorized_keys by the provider's console (ssh: {said})"
+            f"{target}: the deploy key is refused; use current outputs, or add its public half to the "
+            f"droplet's authorized_keys through the provider's console (ssh: {said})"
         )
-    return f"{target}: no connection: {said}; check that the droplet is on and that {target.port} is open to you"
+    return f"{target}: no connection: {said}; check that the droplet is on and port {target.port} is open to you"
 
 
 def _options(key: Path, known: Path, control: Path) -> list[str]:
@@ -244,7 +244,7 @@ def _options(key: Path, known: Path, control: Path) -> list[str]:
         "ControlPersist": "no",
         "LogLevel": "ERROR",
     }
-    # -F: the caller's ~/.ssh/config may not send us elsewhere
+    # -F: the caller's ~/.ssh/config must not redirect the connection
     return ["-F", "/dev/null", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
 
 
@@ -274,7 +274,7 @@ def _read_all(pipe: IO[bytes], into: bytearray) -> None:
 
 
 def _write_all(pipe: IO[bytes], content: bytes) -> None:
-    with suppress(BrokenPipeError), pipe:  # a command that ends before it has read says why on stderr
+    with suppress(BrokenPipeError), pipe:  # a command that ends without reading reports the reason on stderr
         pipe.write(content)
 
 

@@ -1,1 +1,1 @@
-"""From a stack to its database servers, backup sets and stores."""
+"""Map a stack to its database servers, backup sets and stores."""

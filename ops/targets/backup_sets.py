@@ -1,4 +1,4 @@
-"""From a stack to its backup sets: their names, and how each is read."""
+"""Map a stack to its backup sets: their names, and how each is read."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SourceMaker = Callable[[], Source[Any]]
 
 
 FILES = (SqliteSource, SecretsSource)
-"""Kinds that are files of the machine: they are read there, and by nobody over the network."""
+"""Kinds that are files of the droplet: they can only be read there."""
 
 
 def names(stack: LoadedStack) -> list[str]:
-    """Name all that is backed up: the cluster's databases, then the sources of the stack file."""
+    """List the backup sets: the cluster's databases, then the sources of the stack file."""
     return [*databases(stack), *(source.name for source in stack.outputs.backup.sources)]
 
 
 def chosen(stack: LoadedStack, name: str | None) -> list[str]:
-    """Return which of them to back up: the named one, or all.
+    """Return the backup sets to back up: the named one, or all.
 
     Raises:
-        StackError: nothing by that name is backed up.
+        StackError: there is no such backup set.
     """
     known = names(stack)
     if name is not None and name not in known:
@@ -41,13 +41,13 @@ def chosen(stack: LoadedStack, name: str | None) -> list[str]:
 
 
 def elsewhere(stack: LoadedStack, name: str) -> bool:
-    """Say whether it is a file of the machine, and this is not the machine."""
+    """Return True if the set is a file of the droplet, and this is not the droplet."""
     return not stack.on_machine and isinstance(setting_of(stack, name), FILES)
 
 
 @contextmanager
 def sources(stack: LoadedStack) -> Generator[dict[str, SourceMaker]]:
-    """Yield how to reach each thing that can be read from here, by name. A tunnel stays open once it was needed.
+    """Yield a maker of the source for each set that can be read from here, by name. A tunnel stays open once opened.
 
     The makers raise what `database_server` raises.
     """

@@ -1,4 +1,4 @@
-"""From a stack to its stores: the destinations of backups, and the assets bucket."""
+"""Map a stack to its stores: the destinations of backups, and the assets bucket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stores(stack: LoadedStack) -> dict[str, Store]:
         raise StackError(f"{stack.name}: backup.destinations is empty; name a bucket there and run `pulumi up`")
     buckets = [bucket.name for bucket in destinations]
     for name in sorted({name for name in buckets if buckets.count(name) > 1}):
-        raise StackError(f"{stack.name}: backup.destinations: two of them have the bucket {name}; name another one")
+        raise StackError(f"{stack.name}: backup.destinations: two of them have the bucket {name}; use another bucket")
     if len(stack.secrets.backup_keys) < len(destinations):
         raise StackError(f"{stack.name}: secrets.backup_keys: fewer key pairs than destinations; run `pulumi up`")
     return {
@@ -39,7 +39,7 @@ def stores(stack: LoadedStack) -> dict[str, Store]:
 
 
 def store(stack: LoadedStack, name: str | None = None) -> Store:
-    """Return one store: by bucket name, or the first.
+    """Return one store: by bucket name, or the first one.
 
     Raises:
         StackError: no destination by that name.

@@ -1,4 +1,4 @@
-"""The kinds of backups: how each is read, restored, and drilled. A kind is one class and one entry in `KINDS`."""
+"""Define the kinds of backups: how each is read, restored and drilled. A kind is one class and one entry in `KINDS`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from blueprint.outputs import BucketKey, BucketOutput
 from ops.core import console
 from ops.core.errors import OpsError, RestoreRefusedError
 from ops.core.messages import say
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.incremental import base_of
 from ops.repository.manifest import Manifest
 from ops.repository.records import BucketRecord, PostgresRecord, SecretsRecord, SqliteRecord
@@ -54,9 +54,9 @@ NEW_FOLDER = say("a new folder on this host")
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """Where a drill may make its scratch target. `files` are the fetched ones, `parent` the drill's own folder.
+    """Location for a drill's scratch target. `files` are the fetched ones, `parent` the drill's own folder.
 
-    `kept` is called at the end: what was restored stays if it returns True, unless it is secret.
+    `kept` is called at the end: if it returns True the restored data stays, unless it is secret.
     """
 
     files: Path
@@ -65,7 +65,7 @@ class Scratch:
 
     @contextmanager
     def folder(self, *, secret: bool = False) -> Generator[Path]:
-        """Make a folder for what is restored."""
+        """Create a folder for the restored data."""
         made = Path(tempfile.mkdtemp(prefix="ancla-scratch-", dir=self.parent))
         try:
             yield made
@@ -76,22 +76,22 @@ class Scratch:
 
 @dataclass(frozen=True, kw_only=True)
 class HandSteps:
-    """Lines of the page for restoring by hand that every kind shares: to check the objects, and to open them."""
+    """Lines of the page for restoring by hand that all kinds share: to check the objects, and to decode them."""
 
     check: str
     open: Sequence[str]
 
 
 class BackupKind(Protocol):
-    """One kind of backup. Records, sources and targets are its own; nobody else looks into them."""
+    """One kind of backup. Its records, sources and targets are opaque to other code."""
 
     unit: str
-    """What its rows are: rows, files or objects."""
+    """The unit of its rows: rows, files or objects."""
     new: str
-    """What a person who restores by hand gives as the new place."""
+    """The target that a person who restores by hand must give."""
 
     def left_out(self, record: Any) -> Sequence[str] | None:
-        """Return what was left out of a backup on purpose; None where nothing was to be."""
+        """Return what was left out of a backup on purpose; None if nothing could be."""
         ...
 
     def last_steps(self, manifest: Manifest, steps: HandSteps) -> list[str]:
@@ -99,16 +99,16 @@ class BackupKind(Protocol):
         ...
 
     def source(self, setting: Any, stack: LoadedStack, held: ExitStack) -> Source[Any]:
-        """Return the source of an entry of the stack file; connections are held open by `held`."""
+        """Return the source of an entry of the stack file; `held` keeps connections open."""
         ...
 
     def target(
         self, manifest: Manifest, into: str | None, stack: LoadedStack, tables: Sequence[str]
     ) -> AbstractContextManager[RestoreTarget[Any]]:
-        """Return the target of a restore: `into`, or a new place when None.
+        """Return the target of a restore: `into`, or a new one if None.
 
         Raises:
-            RestoreRefusedError: `into` is no such place, or the kind has no tables.
+            RestoreRefusedError: `into` is not a valid target, or the kind has no tables.
         """
         ...
 
@@ -117,7 +117,7 @@ class BackupKind(Protocol):
         ...
 
     def scratch_bytes(self, record: Any, dumped: int) -> int:
-        """Return the bytes that a scratch target takes beside the fetched files, of so many bytes."""
+        """Return the bytes that a scratch target needs in addition to the fetched files of `dumped` bytes."""
         ...
 
 
@@ -165,13 +165,13 @@ class PostgresqlKind:
         return scratch_database(record, where.files, where.parent, where.kept)
 
     def scratch_bytes(self, record: PostgresRecord, dumped: int) -> int:
-        """Return the room for data and indexes, by the bytes of the dump."""
+        """Return the bytes of data and indexes, estimated from the dump's."""
         del record
         return int(dumped * (TIMES_THE_DUMP - 1))
 
 
 def filtered(stack: LoadedStack, name: str, database: PostgresDatabase) -> PostgresDatabase:
-    """Return a database with the stack file's choice of tables."""
+    """Return a database filtered by the stack file's choice of tables."""
     tables = stack.outputs.backup.tables.get(name, TableFilter())
     return replace(database, only_tables=tables.include, without_tables=tables.exclude)
 
@@ -255,7 +255,7 @@ class _ScratchSecrets(SecretFiles, ScratchTarget[SecretsRecord]):
 
 
 class SecretsKind:
-    """Files that hold secrets. What a drill restores of them never stays."""
+    """Files with secrets. A drill never keeps what it restored of them."""
 
     unit = "files"
     new = "a folder to create for the files"
@@ -299,7 +299,7 @@ class SecretsKind:
 
 
 class _Packs(ScratchTarget[BucketRecord]):
-    """Every object read out of its pack, those of earlier backups too, and hashed: without an S3 server."""
+    """Reads and hashes every object in its pack, also in those of earlier backups, without an S3 server."""
 
     @property
     def name(self) -> str:
@@ -321,7 +321,7 @@ class _Packs(ScratchTarget[BucketRecord]):
         del record
         return TargetPlan(target=self.name)
 
-    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         del progress
         self._places = index(download.wait(), record)
         return []
@@ -331,7 +331,7 @@ class _Packs(ScratchTarget[BucketRecord]):
         return read_packs(self._places, record)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Do nothing: it is no place that stays."""
+        """Do nothing: nothing stays."""
 
     def examine(self, record: BucketRecord, skipped: Sequence[Skipped]) -> Examination:
         del skipped
@@ -367,7 +367,7 @@ class BucketKind:
             f'  [{where}, .pack, ("=" + (.key | @base64)), ($folders[.key] // 0)] | @tsv\' manifest.json |',
             "  while IFS=$'\\t' read -r d p k f; do",
             '    k=$(base64 -d <<<"${k#=}"; echo x); k=${k%x}',
-            "    # one that is no path, or is a folder of another, lies under its SHA-256",
+            "    # a key that is not a path, or is another's folder, is stored under its SHA-256",
             '    h=.ancla-keys/$(printf %s "$k" | sha256sum | cut -c1-64)',
             '    if [ "$f" = 1 ]; then mkdir -p "$NEW/.ancla-keys"',
             '      tar -xO --no-recursion -f "$d/$p" -- "$k" 2>/dev/null >"$NEW/$h" && continue',
@@ -403,7 +403,7 @@ class BucketKind:
         yield _Packs()
 
     def scratch_bytes(self, record: BucketRecord, dumped: int) -> int:
-        """Return 0: the packs are read where they lie."""
+        """Return 0: the packs are read in place."""
         del record, dumped
         return 0
 
@@ -420,7 +420,7 @@ def kind_of(manifest: Manifest) -> BackupKind:
     """Return the kind of a backup.
 
     Raises:
-        OpsError: this Ancla does not know it.
+        OpsError: this Ancla does not know the kind.
     """
     kind = KINDS.get(manifest.source.kind)
     if kind is None:
@@ -457,7 +457,7 @@ def _bucket(stack: LoadedStack, into: str) -> S3Store:
     if not key or not secret or not endpoint:
         raise RestoreRefusedError(
             f"{into}: is not the stack's bucket; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for it"
-            " (and AWS_ENDPOINT_URL where it is at another provider)"
+            " (and AWS_ENDPOINT_URL if it is at another provider)"
         )
     bucket = BucketOutput(name=name, region=os.environ.get("AWS_REGION", "auto"), endpoint=endpoint, prefix=prefix)
     return S3Store(bucket, BucketKey(access_key=key, secret_key=SecretStr(secret)))

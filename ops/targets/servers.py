@@ -1,4 +1,4 @@
-"""From a stack to its database servers: directly on the droplet, else by a tunnel."""
+"""Map a stack to its database servers: directly on the droplet, through a tunnel elsewhere."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ops.stack.outputs import LoadedStack
 
 @contextmanager
 def database_server(stack: LoadedStack) -> Generator[tuple[Endpoint, Endpoint]]:
-    """Yield how to reach the stack's PostgreSQL as (administrator, app user), on its first database.
+    """Yield the endpoints of the stack's PostgreSQL as (administrator, app user), on its first database.
 
     Raises:
         StackError: the stack has no database, or its passwords are not in the outputs.
-        SshError: the machine to tunnel over does not let us in.
+        SshError: the droplet for the tunnel refuses the login.
     """
     database = stack.outputs.database
     if database is None:
@@ -48,22 +48,22 @@ def database_server(stack: LoadedStack) -> Generator[tuple[Endpoint, Endpoint]]:
 
 
 def databases(stack: LoadedStack) -> list[str]:
-    """Name the databases of the stack's cluster; none where it has no cluster."""
+    """List the databases of the stack's cluster; empty if it has no cluster."""
     return list(stack.outputs.database.databases) if stack.outputs.database else []
 
 
 def setting_of(stack: LoadedStack, name: str) -> SourceSettings | None:
-    """Return the stack file's source of that name; None where it is not one of `backup.sources`."""
+    """Return the stack file's source of that name; None if it is not in `backup.sources`."""
     return next((setting for setting in stack.outputs.backup.sources if setting.name == name), None)
 
 
 @contextmanager
 def own_server(stack: LoadedStack, setting: PostgresqlSource) -> Generator[Endpoint]:
-    """Yield how to reach a database on a server of one's own: directly on the machine, else by a tunnel over it.
+    """Yield the endpoint of a database on a self-managed server: directly on the droplet, through a tunnel elsewhere.
 
     Raises:
         StackError: its password is not among the app's secrets.
-        SshError: the machine does not let us in.
+        SshError: the droplet refuses the login.
     """
     password = stack.secrets.app.get(setting.password)
     if password is None:
@@ -89,7 +89,7 @@ def own_server(stack: LoadedStack, setting: PostgresqlSource) -> Generator[Endpo
 
 @contextmanager
 def server_of(stack: LoadedStack, name: str) -> Generator[tuple[Endpoint, Endpoint]]:
-    """Yield how to reach the server that a database of that name is on, as (administrator, owner).
+    """Yield the endpoints of the server of a database as (administrator, owner).
 
     Raises:
         StackError, SshError: see `database_server` and `own_server`.
@@ -104,15 +104,15 @@ def server_of(stack: LoadedStack, name: str) -> Generator[tuple[Endpoint, Endpoi
 
 
 def live(stack: LoadedStack) -> tuple[str, ...]:
-    """Name every database that is live, on whatever server."""
+    """List every live database, on whatever server."""
     own = [setting.database for setting in stack.outputs.backup.sources if isinstance(setting, PostgresqlSource)]
     return (*databases(stack), *own)
 
 
 def readable_database(admin: Endpoint, owner: Endpoint, name: str) -> PostgresDatabase:
-    """Return the database as the first of the two roles that may read all of it: the administrator, else the app user.
+    """Return the database as the first of the two roles that may read all of it: the administrator, or the app user.
 
-    A managed administrator is no superuser: what the app's role owns may be closed to it.
+    A managed administrator is not a superuser: it may not read everything the app's role owns.
     """
     for endpoint in (admin, owner):
         with endpoint.on(name).connect() as connection:

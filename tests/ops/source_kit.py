@@ -12,7 +12,7 @@ import pytest
 
 from ops.backup import create as making
 from ops.backup.create import BackupJob, create
-from ops.core.progress import unseen
+from ops.core.progress import no_progress
 from ops.repository import catalog
 from ops.repository.age import make_identity, parse_recipients, read_identities, recipient_of
 from ops.restore.download import fetched
@@ -67,7 +67,7 @@ def lose(store):
 
 def filled(place, folder, record):
     """Restore into a place from a folder where all files are; return what was skipped."""
-    return place.restore(fetched(folder, place), record, unseen)
+    return place.restore(fetched(folder, place), record, no_progress)
 
 
 def by_hand_into(server, folder, name, **settings):

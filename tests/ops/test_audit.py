@@ -51,7 +51,7 @@ def test_every_change_of_the_audit_log_is_seen():
 
 def test_what_is_no_audit_log_is_not_whole(tmp_path):
     (tmp_path / "other.json").write_text('{"a": 1}\n')
-    assert audit.read(tmp_path / "other.json").problems == ["other.json: holds no line of an audit log"]
+    assert audit.read(tmp_path / "other.json").problems == ["other.json: contains no line of an audit log"]
 
 
 def test_the_audit_log_goes_on_over_rotation_and_over_a_line_that_was_torn():

@@ -280,9 +280,9 @@ def test_from_a_workstation_the_same_command_runs_on_the_droplet(droplet, capsys
     ("answer", "said", "code", "told"),
     [
         ("", [{"step": "x"}, {"error": "stanza main: gone"}], 1, "22: stanza main: gone"),
-        ("fine", [], 0, "printed no report"),
-        ('{"stanza": "main"}', [], 0, "another version of Ancla"),
-        (json.dumps(ANSWER | {"added_later": 1}), [], 0, "another version of Ancla"),
+        ("fine", [], 0, "without a report"),
+        ('{"stanza": "main"}', [], 0, "version mismatch"),
+        (json.dumps(ANSWER | {"added_later": 1}), [], 0, "version mismatch"),
         ("", [], 127, "no `ops` on the droplet"),
         ("", ["Traceback"], 1, "Traceback"),
     ],
@@ -300,7 +300,7 @@ def test_only_the_workstation_that_asked_keeps_the_evidence_of_a_drill(droplet, 
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setattr(backrest, "load_stack", lambda *given: droplet.stack)
     monkeypatch.setattr(backrest, "target", lambda stack, stanza: targets.Target(stanza="main", stack=stack))
-    monkeypatch.setattr(backrest, "judged", lambda *given: nullcontext())
+    monkeypatch.setattr(backrest, "alert_on_error", lambda *given: nullcontext())
     droplet.stack.outputs = SimpleNamespace(
         backup=SimpleNamespace(max_age_hours=26, rto_minutes=5, signers=()), environment="staging"
     )

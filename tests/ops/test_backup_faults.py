@@ -107,7 +107,7 @@ def test_two_runs_at_once_on_one_name_are_one_run(source, s3, own_runtime):
 
     def second(text):
         if text.startswith("dumped"):
-            with pytest.raises(BusyError, match="another run is at work here") as error:
+            with pytest.raises(BusyError, match="another run is in progress here") as error:
                 create(job(source, s3), silent)
             caught.append(str(error.value))
 

@@ -195,7 +195,7 @@ def test_evidence_from_the_drill_to_its_verification(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
     assert "ancla.canary" in ops("backup", "canary", "--outputs", file).stdout
     assert ops("backup", "create", "--outputs", file).returncode == 0
-    refused(ops("drill", "--outputs", file, "--signing-key", tmp_path / "stranger"), "none of backup.signers")
+    refused(ops("drill", "--outputs", file, "--signing-key", tmp_path / "stranger"), "not in backup.signers")
     drilled = ops("drill", "--outputs", file, "--pick", "random", "--seed", 7, "--signing-key", tmp_path / "runner")
     assert drilled.returncode == 0, drilled.stderr
     assert "measured" in drilled.stdout
@@ -267,7 +267,7 @@ def test_what_does_not_answer_is_one_line(ops, outputs, tmp_path):
     closed = {**outputs, "access": {**outputs["access"], "port": 9}}
     refused(ops("backup", "create", "--outputs", write(tmp_path, closed)), "127.0.0.1:9: no connection")
     other = {**outputs, "access": {**outputs["access"], "host_key": _other_host_key()}}
-    refused(ops("backup", "create", "--outputs", write(tmp_path, other)), "another host key than the pinned")
+    refused(ops("backup", "create", "--outputs", write(tmp_path, other)), "a host key other than the pinned")
     pooled = {**outputs, "database": {**outputs["database"], "pool_port": outputs["database"]["port"]}}
     refused(ops("backup", "create", "--outputs", write(tmp_path, pooled)), "a dump needs the direct port")
     full = ops("backup", "create", "--outputs", write(tmp_path, outputs), "--spool", tmp_path / "none")

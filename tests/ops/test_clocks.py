@@ -60,7 +60,7 @@ def test_a_backup_that_is_dated_to_come_is_not_taken_for_the_latest(made, folder
     assert catalog.find(folder, "shop", right.id) == right, "it can be named"
     found = freshness(folder)
     assert found.backup == right.id
-    assert f"{ahead.id} is of the future" in str(found)
+    assert f"{ahead.id} is dated in the future" in str(found)
     evidence = drill_kit.drill(folder, identity)
     assert "age" in {check.name for check in evidence.red}
     assert "h in the future: a clock" in evidence.summary()
@@ -145,7 +145,7 @@ def test_a_store_that_refuses_our_clock_is_one_line_that_names_it(s3, monkeypatc
         monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda **more: Wrong.utcnow())
     else:
         monkeypatch.setattr(botocore.auth, "datetime", SimpleNamespace(datetime=Wrong, timezone=dt.timezone))
-    with pytest.raises(StoreError, match="clock here or there is wrong by minutes"):
+    with pytest.raises(StoreError, match="clock here or at the store is wrong by minutes"):
         s3.put_bytes("b", b"")
     monkeypatch.undo()
     s3.put_bytes("b", b"")

@@ -70,7 +70,7 @@ def test_what_cannot_be_trusted_is_refused_with_its_place(raw, told):
 
 
 def test_the_manifest_of_another_backup_is_refused():
-    with pytest.raises(ManifestError, match=r"is of backup 20261122T210000Z-0a1b2c, not of the one it lies in"):
+    with pytest.raises(ManifestError, match=r"is of backup 20261122T210000Z-0a1b2c, not of the one in whose folder"):
         parse_manifest(manifest().to_bytes(), where="here", backup_id="20261122T210000Z-ffffff")
 
 

@@ -56,7 +56,7 @@ def test_who_cannot_read_a_backup_is_told_before_anything_is_fetched(ops, encryp
         (["-i", "wrong"], "is encrypted for age1"),
         (["-i", "nowhere"], "nowhere: the identity cannot be read: No such file"),
         (["-i", "/tmp"], "/tmp: the identity cannot be read: Is a directory"),
-        (["-i", file], "holds no age identity"),
+        (["-i", file], "contains no age identity"),
     ):
         done = ops("restore", "--outputs", file, *identity)
         refused(done, told)
@@ -71,7 +71,7 @@ def test_who_cannot_read_a_backup_is_told_before_anything_is_fetched(ops, encryp
 def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp_path):
     file, backup = encrypted
     for command in ("restore", "drill"):
-        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"is it {backup}?")
+        refused(ops(command, backup[:12], "--name", "shop", "--outputs", file, "-i", "right"), f"mean {backup}?")
         refused(ops(command, "yesterday", "--outputs", file, "-i", "right"), "`ops backup list` shows all")
     assert not list(Path("drills").glob("*.json")), "a mistyped id is not a red drill"
     outputs["database"]["databases"] += ["postgres"]
@@ -238,7 +238,7 @@ def test_an_interrupted_backup_says_so_and_leaves_nothing(encrypted, ops, tmp_pa
         connection.execute("CREATE TABLE public.long AS SELECT i, md5(i::text) FROM generate_series(1, 300000) i")
     code, seen = at_a_terminal(tmp_path, ["backup", "create", "--outputs", file], when="MiB/s", keys=keys)
     assert code == 130, seen
-    assert "interrupted: removing what was sent" in seen
+    assert "interrupted: removing the upload" in seen
     assert seen.rstrip().endswith("interrupted")
     assert "Traceback" not in seen
     listed = json.loads(ops("backup", "list", "--outputs", file, "--json").stdout)

@@ -17,8 +17,8 @@ from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.repository.download import Fetcher
 from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.folder import FolderStore
-from ops.repository.tail_reader import Growing
-from ops.repository.upload import MIB, PART_SIZE, Destination, Outgoing, part_size
+from ops.repository.tail_reader import TailReader
+from ops.repository.upload import MIB, PART_SIZE, Destination, UploadPipeline, part_size
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
 
@@ -33,7 +33,7 @@ def identity(tmp_path):
 
 def outgoing(*stores, recipients=(), largest=0):
     destinations = [Destination(store=store) for store in stores]
-    return Outgoing(destinations, PREFIX, recipients=recipients, level=1, largest=largest)
+    return UploadPipeline(destinations, PREFIX, recipients=recipients, level=1, largest=largest)
 
 
 def eventually(condition):
@@ -113,10 +113,10 @@ def test_a_file_that_shrinks_under_the_reader_is_an_error(tmp_path, folder):
     path, whole, cancelled = tmp_path / "1.dat", threading.Event(), threading.Event()
     path.write_bytes(b"x" * 100)
     whole.set()
-    with Growing(path, whole, cancelled) as file:
+    with TailReader(path, whole, cancelled) as file:
         assert len(file.read()) == 100
         os.truncate(path, 50)
-        with pytest.raises(SpoolError, match="100 bytes were read of a file of 50"):
+        with pytest.raises(SpoolError, match="100 bytes were read, but the file has 50"):
             file.read()
 
 
@@ -165,7 +165,7 @@ def test_another_identity_or_none_opens_nothing_and_says_so(tmp_path, folder, id
     path.write_bytes(b"secret" * 1000)
     stranger.write_text(make_identity())
     (record,) = outgoing(folder, recipients=[recipient_of(identity.read_text())]).settle({path: "a"})
-    for identities, says in ((read_identities(stranger), "no identity that was given opens it"), ((), "--identity")):
+    for identities, says in ((read_identities(stranger), "no given identity decrypts it"), ((), "--identity")):
         with pytest.raises(KeyProblemError, match=says):
             Fetcher(store=folder, prefix=PREFIX, identities=identities).one(record, tmp_path)
     Fetcher(store=folder, prefix=PREFIX, identities=read_identities(identity)).one(record, tmp_path)
@@ -247,7 +247,7 @@ def test_the_error_of_a_destination_is_its_first_and_the_others_go_on(tmp_path):
     path = tmp_path / "1.dat"
     path.write_bytes(os.urandom(5 * PART_SIZE))
     destinations = [Destination(store=bad), Destination(store=good)]
-    out = Outgoing(destinations, PREFIX, recipients=(), level=1, largest=0)
+    out = UploadPipeline(destinations, PREFIX, recipients=(), level=1, largest=0)
     (record,) = out.settle({path: ""})
     assert stored(good) == record.size
     assert destinations[1].error is None

@@ -264,7 +264,7 @@ def test_backups_for_another_recipient_or_for_nobody_hold_retention(folder):
     newest = left(folder)[-1]
     for_us(folder, newest, ("age1theirs",))
     assert list(held(folder, expected=wanted)) == [newest]
-    assert "for nobody in backup.recipients" in held(folder, expected=wanted)[newest]
+    assert "none of which is in backup.recipients" in held(folder, expected=wanted)[newest]
 
 
 def for_us(store, backup, recipients):
@@ -300,7 +300,7 @@ def test_what_a_locked_one_depends_on_stays_too(folder):
         (second, Outcome.NOT_YET),
         (first, Outcome.NOT_YET),
     ]
-    assert done[first][1] == f"{second} depends on it, and is still there"
+    assert done[first][1] == f"{second} depends on it and still exists"
     assert keys(folder) == before
     assert list(prune(folder)) == [third, second, first]
 

@@ -76,7 +76,7 @@ def test_a_component_that_was_being_registered_is_forgotten():
 
 def test_a_type_that_recover_does_not_know_stops_it():
     state = deployment(pending("digitalocean:index/volume:Volume"))
-    with pytest.raises(StackError, match="does not know where to look for it"):
+    with pytest.raises(StackError, match="does not know where to look it up"):
         plan_steps(state, state, never)
 
 

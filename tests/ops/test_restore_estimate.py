@@ -41,7 +41,7 @@ def test_without_a_drill_the_rate_is_assumed_and_says_so(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         found = asked(folder)
         assert found.seconds == 10
-        assert "40.0 MiB/s, a rate that is assumed: no drill of " in found.basis
+        assert "40.0 MiB/s, an assumed rate: no drill of " in found.basis
     assert str(found).startswith("about 10 s (400.0 MiB at ")
 
 

@@ -140,10 +140,10 @@ def test_a_stream_is_restored_in_part_too(make, job, cluster):
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ("public.order", r"is it public\.orders or public\.others\?"),
-        ("customers", r"is it public\.customers\?"),
+        ("public.order", r"did you mean public\.orders or public\.others\?"),
+        ("customers", r"did you mean public\.customers\?"),
         ("public.regions_1", r"it is a partition of public\.regions: restore that table"),
-        ("nowhere", "name it as `ops backup show` does"),
+        ("nowhere", "give its name with schema"),
     ],
 )
 def test_a_table_that_is_not_there_is_refused_with_near_names(job, admin, table, told):
@@ -157,7 +157,7 @@ def test_a_part_is_not_taken_for_whole(job, admin, app):
     target = run(job("public.big"), silent).target
     with admin.connect() as connection:
         now = connection.execute("SELECT now()").fetchone()[0]
-    with pytest.raises(RestoreRefusedError, match="rows of chosen tables alone"):
+    with pytest.raises(RestoreRefusedError, match="only the rows of chosen tables"):
         plan_promote(Cluster(admin=admin, owner=app), "shop", target, now)
     with pytest.raises(RestoreRefusedError, match="is not empty"):
         plan(job(target=target))
@@ -175,7 +175,7 @@ def test_the_command_says_what_it_will_restore_and_what_it_has(ops, outputs, tmp
     assert "public.customers" in facts["left_empty"]
     assert "time: about " in planned.stdout
     assert facts["estimated_seconds"] >= 0
-    assert "assumed: no drill of shop" in facts["estimate_basis"]
+    assert "assumed rate: no drill of shop" in facts["estimate_basis"]
     done = ops("restore", *chosen, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

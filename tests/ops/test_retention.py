@@ -124,9 +124,9 @@ def test_locked_young_and_unfinished_ones_stay_and_none_of_them_fills_a_place():
     assert kept(history, policy(keep_last=1)) == {
         "11-01": ["locked until 2026-11-23 13:00 UTC"],
         "11-21": ["last 1", "newest good"],
-        "11-22": ["incomplete, and may be in progress: younger than 24 h"],
+        "11-22": ["incomplete, may be in progress: younger than 24 h"],
     }
-    assert gone(history, NOTHING) == {"11-02": "no rule keeps it", "11-20": "incomplete, and older than 24 h"}
+    assert gone(history, NOTHING) == {"11-02": "no rule keeps it", "11-20": "incomplete and older than 24 h"}
     assert kept(daily("11-20", "11-23"), policy(minimum_age_hours=36))["11-22"] == ["younger than 36 h"]
 
 
@@ -179,7 +179,7 @@ def test_while_something_is_wrong_nothing_goes_until_a_person_has_looked(facts, 
     assert all(decision.keep for decision in decisions.values())
     assert decisions["11-22"].warnings == (warning,)
     assert decisions["11-22"].holds
-    assert "look at it, then --accept 11-22" in decisions["11-22"].reasons
+    assert "check it, then --accept 11-22" in decisions["11-22"].reasons
     assert decisions["10-10"].reasons == ("held: 11-22 has a problem",)
     assert {"10-10", "broken off later"} <= set(
         gone([*history, replace(newest, accepted=True)], NOTHING)
@@ -246,7 +246,7 @@ def test_a_damaged_one_that_was_looked_at_goes_and_is_never_taken_for_good():
     history.append(backup("11-23", accepted=True))
     decisions = {d.id: d for d in decide(history, NOTHING, NOW)}
     assert "newest good" in decisions["11-23"].reasons
-    assert decisions["11-22"].reasons == ("not good, and a person has looked at it",)
+    assert decisions["11-22"].reasons == ("not good, and checked by a person",)
 
 
 CHANGED = {"signed with a former key": {"changes": ("not signed",)}, "in a bucket that was copied": {"stored_at": NOW}}

@@ -200,7 +200,7 @@ def test_a_drill_on_the_droplet_leaves_its_evidence_to_the_workstation(tmp_path,
 
     monkeypatch.setattr(backrest, "_target", lambda *_: Target(stanza="main", stack=make_stack(on_machine=False)))
     monkeypatch.setattr(backrest, "_on_droplet", there)
-    monkeypatch.setattr(backrest, "judged", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(backrest, "alert_on_error", lambda *_: contextlib.nullcontext())
     (tmp_path / "key").write_text(KEY.get_secret_value())
     local = CliRunner().invoke(ops_app, ["backrest", "drill", "--signing-key", "key"])
     assert local.exit_code == 0, local.exception

@@ -101,7 +101,7 @@ def test_one_changed_character_of_a_signature_or_of_what_it_covers_is_refused():
         assert problem, (at, bytes(changed))
     for signature, told in {
         None: "not signed",
-        b"": "changed: its signature is not one of OpenSSH's",
+        b"": "changed: its signature is not in OpenSSH's format",
         b"\xff": "changed: its signature",
         b"x" * 20000: "changed: its signature",
         OTHER.sign(b"content", Namespace.MANIFEST): "signed by a key that is not trusted: ssh-ed25519",

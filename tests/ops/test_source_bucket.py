@@ -203,7 +203,7 @@ def test_full_again_when_the_count_is_full_when_a_store_lacks_the_base_and_when_
     kinds = [backup(incremental_source(assets, folder, full_every=3), folder).source.generation for _ in range(4)]
     assert kinds == [0, 1, 2, 0]
     source = incremental_source(assets, folder, other)
-    assert "no backup before is in every store" in source.plan().details["kind"]
+    assert "no earlier backup is in every store" in source.plan().details["kind"]
     both = backup(source, folder, other)
     assert (both.source.generation, both.depends_on) == (0, ())
     assert backup(incremental_source(assets, folder, other), folder, other).depends_on == (both.id,)

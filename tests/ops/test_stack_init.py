@@ -71,7 +71,7 @@ def test_a_key_that_is_missing_is_made_and_the_others_stay():
 def test_another_account_is_refused():
     engine = Engine()
     init_stack("prod", Account("a-1"), engine)
-    with pytest.raises(StackError, match="belongs to the account a-1, the token is of a-2"):
+    with pytest.raises(StackError, match="belongs to the account a-1, the token belongs to a-2"):
         init_stack("prod", Account("a-2"), engine)
 
 

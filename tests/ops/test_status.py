@@ -59,7 +59,7 @@ def test_every_set_is_asked_for_in_every_store(backups):
 def test_a_backup_of_the_future_is_none(backups):
     (_, state, detail), _ = backups(-48)
     assert state is State.DOWN
-    assert "of the future" in detail
+    assert "dated in the future" in detail
 
 
 def test_a_store_that_is_silent_does_not_hide_the_others(backups, tmp_path):

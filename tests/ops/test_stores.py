@@ -139,7 +139,7 @@ def test_a_folder_on_a_disk_that_takes_a_piece_only_holds_all_of_it_or_nothing(f
 
 
 def test_a_key_may_not_lead_out_of_a_folder(folder):
-    with pytest.raises(StoreError, match="leads out of the folder"):
+    with pytest.raises(StoreError, match="leads outside the folder"):
         folder.put_bytes("../outside", b"")
 
 

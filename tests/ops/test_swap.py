@@ -97,7 +97,7 @@ def test_a_copy_of_another_database_is_refused(cluster_ways, copy, admin):
 
     assert swap.plan_promote(cluster_ways, "shop", copy, NOW).live == "shop"
     mark(" (logs)")
-    with pytest.raises(RestoreRefusedError, match="is of logs, and may not take the place of shop"):
+    with pytest.raises(RestoreRefusedError, match="is a copy of logs and must not replace shop"):
         swap.plan_promote(cluster_ways, "shop", copy, NOW)
 
 
@@ -119,7 +119,7 @@ def test_when_the_second_rename_is_refused_the_first_is_taken_back(monkeypatch, 
             held.append(cluster.on(copy).connect())
             held[-1].__enter__()
 
-    with pytest.raises(RestoreError, match="shop is what it was"):
+    with pytest.raises(RestoreError, match="shop is unchanged"):
         swap.run(cluster_ways, planned, report)
     held[0].__exit__(None, None, None)
     assert names(cluster) == {"shop", copy}

@@ -223,7 +223,7 @@ def test_a_manifest_that_was_lost_is_named_at_once_and_stays_named(store, keys):
     run(store)
     store.delete([manifest])
     for _ in range(2):
-        assert run(store, everything=True).problems == [f"{store.name}/{manifest}: missing, but RESTORE.md is there"]
+        assert run(store, everything=True).problems == [f"{store.name}/{manifest}: missing, but RESTORE.md exists"]
     store.delete([item.key for item in store.list("ledger/")])
     assert run(store).problems == [], "nobody has seen it complete: it may be in progress"
     later = max(entry.stored_at for entry in entries(store)) + timedelta(hours=25)
@@ -264,7 +264,7 @@ def test_what_is_missing_short_or_of_another_hand_is_named(store, keys):
     manifest.write_bytes(manifest.read_bytes().replace(b'"staging"', b'"stagimg"'))
     told = "\n".join(run(store).problems)
     assert f"{keys[0]} (table public.t0): missing" in told
-    assert f"{keys[1]} (table public.t1): 5 bytes, 3001 were written" in told
+    assert f"{keys[1]} (table public.t1): 5 bytes, but 3001 were written" in told
     assert "cccccc/: not signed with the environment's key" in told
     assert "dddddd/: not signed with the environment's key" in told
     assert "needs 20261101T030000Z-eeeeee, which is gone" in told

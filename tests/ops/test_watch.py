@@ -119,9 +119,9 @@ def succeeds(stack, name=None, *made):
 def at(stack, moment, text=None, runbook="backup-missing"):
     with watching(stack, clock=lambda: moment) as watch:
         if text is None:
-            watch.fine("fresh/notes")
+            watch.clear("fresh/notes")
         else:
-            watch.wrong("fresh/notes", text, runbook)
+            watch.raise_alert("fresh/notes", text, runbook)
 
 
 def test_the_first_failure_is_told_and_the_recovery_and_nothing_between(receiver):
@@ -287,7 +287,7 @@ def test_a_disk_that_refuses_and_a_state_that_is_broken_fail_nothing(receiver, m
     home_of(stack).mkdir(parents=True)
     (home_of(stack) / "watch.json").write_text("{")
     succeeds(stack)
-    assert "begins anew" in capsys.readouterr().err
+    assert "starts with an empty state" in capsys.readouterr().err
     (tmp_path / "file").touch()
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "file"))
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "file" / "audit.jsonl"))
@@ -392,7 +392,7 @@ def test_freshness_is_of_the_newest_backup_that_can_be_trusted(folder):
 def test_a_backup_of_the_future_or_of_another_hand_is_not_fresh(folder):
     ours, other = Signer(make_key()), Signer(make_key())
     put(folder, "20271123T010000Z-bbbbbb", NOW + timedelta(days=365), ours)
-    assert "of the future" in newest(folder).passed_over[0]
+    assert "dated in the future" in newest(folder).passed_over[0]
     assert not newest(folder).fresh
     put(folder, "20261123T010000Z-aaaaaa", NOW - timedelta(hours=2), other)
     assert newest(folder).fresh
@@ -410,7 +410,7 @@ def test_a_backup_that_nobody_of_the_stack_can_decrypt_is_not_fresh(folder):
     assert newest(folder, **asked).backup == "20261122T010000Z-aaaaaa"
     told = newest(folder, **asked).passed_over
     assert "not encrypted, though backup.recipients" in told[0]
-    assert "encrypted for age1theirs, and for nobody in backup.recipients" in told[1]
+    assert "encrypted for age1theirs, none of which is in backup.recipients" in told[1]
     assert newest(folder, signer=ours.public).backup == "20261123T020000Z-cccccc", "the control"
     assert find(folder, "notes", expected=Expected(**asked)).id == "20261122T010000Z-aaaaaa"
 

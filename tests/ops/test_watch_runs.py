@@ -134,7 +134,7 @@ def test_what_the_stack_does_not_have_any_more_leaves_no_alert_and_no_figure(rec
 def test_a_set_that_another_run_is_at_raises_no_alert_and_counts_no_failure(receiver, monkeypatch):
     stack = make_stack(receiver)
     monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: stack)
-    fails(stack, BusyError("another run is at work here"))
+    fails(stack, BusyError("another run is in progress here"))
     watch_failed("ancla-backup.service")
     assert receiver.seen == []
     with watching(stack) as watch:
@@ -142,5 +142,5 @@ def test_a_set_that_another_run_is_at_raises_no_alert_and_counts_no_failure(rece
         watch.state.busy_at -= timedelta(minutes=11)
     watch_failed("ancla-backup.service")  # of another night
     assert "ancla-backup.service failed" in receiver.titles()[0]
-    fails(stack, BusyError("another run is at work here"))
+    fails(stack, BusyError("another run is in progress here"))
     assert len(receiver.titles()) == 1, "that one is still wrong: nothing was made"

@@ -49,7 +49,7 @@ def test_a_machine_knows_its_own_environment_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(stacks, "MACHINE_OUTPUTS", file)
     name = load_stack().name
     assert load_stack(f"acme/shop/{name}").name == load_stack(name).name == name
-    with pytest.raises(StackError, match=f"this is a machine of {name}"):
+    with pytest.raises(StackError, match=f"this droplet knows only {name}"):
         load_stack("another")
 
 

@@ -90,7 +90,7 @@ def test_a_failed_release_leaves_the_former_one(machine: FakeMachine, step: str)
     apply(make_plan("1.0.0"), machine)
     failures = [failing_at(step)]
     machine.before["any"] = lambda call: failures.pop()(call) if failures and call == step else None
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("2.0.0"), machine)
     assert_whole(machine, make_plan("1.0.0"))
 
@@ -100,7 +100,7 @@ def test_a_service_that_keeps_ending_is_named_with_its_last_words_and_no_secret(
     machine.broken.add("2.0.0")
     with pytest.raises(ReleaseError) as found:
         apply(make_plan("2.0.0"), machine)
-    assert "web 2.0.0: its container ends again and again" in str(found.value)
+    assert "web 2.0.0: its container exits repeatedly" in str(found.value)
     text = "\n".join((str(found.value), *found.value.log))
     assert "cannot reach postgresql with [secret]" in text
     assert CANARY not in text
@@ -115,7 +115,7 @@ def test_a_secret_with_carriage_returns_is_unchanged_and_comes_back_as_it_was(ma
     assert b"\r\n" in written
     assert apply(plan, machine).result == "unchanged"
     machine.broken.add("2.0.0")
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("2.0.0"), machine)
     assert (machine.layout.app / ".env").read_bytes() == written
 
@@ -142,8 +142,8 @@ def test_a_full_disk_is_one_line_with_the_file_and_what_runs(
     assert f"{machine.layout.app / name}: cannot be written: No space left on device" in str(found.value)
     left = {
         "former.new/compose.yaml": "",
-        ".env": "; the former release is back",
-        "release.json": "the new release runs, and is not recorded: make room, and run `ops deploy` again",
+        ".env": "; the former release runs again",
+        "release.json": "the new release runs but is not recorded: free some disk space, and run `ops deploy` again",
     }
     assert str(found.value).endswith(left[name])
     assert not [path for path in machine.layout.app.rglob(".*") if path.name != ".env"], "it would fill the disk"
@@ -208,7 +208,7 @@ def test_killed_and_then_failed_goes_back_to_the_last_proven_one(machine: FakeMa
         machine.before.clear()
     assert machine.up_with["compose.yaml"] == make_plan("2.0.0").compose  # half-way, as the kill left it
     machine.broken.add("3.0.0")
-    with pytest.raises(ReleaseError, match="the former release is back"):
+    with pytest.raises(ReleaseError, match="the former release runs again"):
         apply(make_plan("3.0.0"), machine)
     assert_whole(machine, make_plan("1.0.0"))
 
@@ -230,7 +230,7 @@ def test_the_login_is_kept_nowhere(machine: FakeMachine):
 
 def test_a_second_release_at_the_same_time_is_refused_with_the_first_ones_name(tmp_path: Any):
     machine = Machine(layout=Layout(lock=tmp_path / "lock"))
-    refused = pytest.raises(ReleaseError, match=r"under way \(release abc of staging, pid \d+")
+    refused = pytest.raises(ReleaseError, match=r"in progress \(release abc of staging, pid \d+")
     with machine.locked("release abc of staging"), refused, machine.locked("other"):
         pass
     with machine.locked("afterwards"):

@@ -85,7 +85,7 @@ def test_a_failed_release_is_an_error_with_the_apps_last_words(answer: Any, stac
         ),
         ("", "", "failed without a message"),
         ("", "Traceback:\nMemoryError", r": MemoryError$"),
-        ('{"result": "released", "new_field": 1}', "", "another version of Ancla"),
+        ('{"result": "released", "new_field": 1}', "", "version mismatch"),
     ],
 )
 def test_a_machine_that_is_not_ready_is_said_so(

@@ -87,8 +87,8 @@ def test_what_the_stack_lacks_is_not_in_the_environment():
     ("change", "complaint"),
     [
         ({"secrets": ["ABSENT"]}, r"services.web.secrets: ABSENT is not in secrets.app; .*pulumi config set"),
-        ({"secrets": ["COMPOSE_FILE"]}, "COMPOSE_FILE: compose reads this name itself"),
-        ({"replicas": 2}, "services.web.replicas: 2 is understood, and not built yet"),
+        ({"secrets": ["COMPOSE_FILE"]}, "COMPOSE_FILE: compose itself reads this name"),
+        ({"replicas": 2}, "services.web.replicas: 2 is valid, but not supported yet"),
     ],
 )
 def test_what_cannot_be_released_is_refused_at_the_desk(change: dict[str, object], complaint: str):

@@ -68,8 +68,8 @@ def test_the_login_is_not_sent_elsewhere(realm: str):
     [
         (httpx.Response(404), "acme/web:1.0.0: there is no such image"),
         (httpx.Response(403), r"refuses \(403\)"),
-        (httpx.Response(200), "gave no digest"),
-        (httpx.Response(200, headers={"Docker-Content-Digest": "sha256:short"}), "gave no digest"),
+        (httpx.Response(200), "returned no digest"),
+        (httpx.Response(200, headers={"Docker-Content-Digest": "sha256:short"}), "returned no digest"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_without_the_login(response: httpx.Response, complaint: str):

@@ -17,7 +17,7 @@ import psycopg
 
 from ops.core.errors import CloudError, OpsError, SourceError, SshError
 from ops.core.messages import say
-from ops.core.signals import held_back
+from ops.core.signals import defer_interrupts
 from ops.drill.context import Asked
 from ops.drill.evidence.document import Questions, Status
 from ops.drill.kinds.provider_fork_evidence import QUESTIONS, ForkedDatabase, ForkEvidence, IdentityFacts
@@ -122,7 +122,7 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
     )
     begun, refused = time.monotonic(), False
     try:
-        with held_back(report, "the fork that was asked for has to be known"), found.phase("fork"):
+        with defer_interrupts(report, "the fork that was asked for has to be known"), found.phase("fork"):
             try:
                 found.fork = forks.create_fork(job.cloud, planned.live, planned.name, planned.moment, planned.droplets)
             except NoAnswerError:
@@ -146,7 +146,7 @@ def run(job: ForkDrill, report: Report) -> ForkEvidence:
                 found.rto_seconds = round(time.monotonic() - begun, 3)
     finally:
         if not refused:
-            with held_back(report, "the fork is destroyed"), found.phase("destroy"):
+            with defer_interrupts(report, "the fork is destroyed"), found.phase("destroy"):
                 report(f"destroying {planned.name}")
                 patience = Patience(seconds=DESTROY_SECONDS, pause=job.pause)
                 gone = forks.destroy_fork(job.cloud, planned.live, planned.name, found.fork, patience)

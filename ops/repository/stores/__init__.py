@@ -1,1 +1,1 @@
-"""Where backups lie: one module a kind."""
+"""Store objects: one module per kind of store."""

@@ -1,4 +1,4 @@
-"""What a place for backups must be able to do. Keys are paths with `/`, relative to the store's own prefix."""
+"""Define the interface of a backup store. Keys are paths with `/`, relative to the store's own prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """An object as a listing shows it. `size` in bytes."""
+    """An object in a listing. `size` in bytes."""
 
     key: str
     size: int
@@ -19,31 +19,31 @@ class StoredObject:
 
 
 class Upload(Protocol):
-    """An object on its way, in parts of one size, the last one alone shorter. Parts may come from several threads."""
+    """An upload in parts of one size; only the last part may be shorter. Parts may come from several threads."""
 
     def put(self, number: int, part: bytes) -> None:
-        """Store part `number`, counted from 1. Asked again with the same part, it is stored again."""
+        """Store part `number`, counted from 1. Calling it again with the same part is safe."""
         ...
 
     def complete(self) -> None:
-        """Make the object be there; all its parts are stored."""
+        """Make the object visible; all its parts are stored."""
         ...
 
     def abort(self) -> None:
-        """Leave nothing. Never raises."""
+        """Discard the upload. Never raises."""
         ...
 
 
 class Store(Protocol):
-    """A place for backups. Every method may raise `StoreError`; an object is there completely, or not at all."""
+    """A store for backups. Every method may raise `StoreError`; an object exists completely or not at all."""
 
     @property
     def name(self) -> str:
-        """What messages call it, such as s3://bucket/prefix."""
+        """Return its name in messages, such as s3://bucket/prefix."""
         ...
 
     def upload(self, key: str) -> Upload:
-        """Begin to store an object in parts."""
+        """Start to store an object in parts."""
         ...
 
     def put_bytes(self, key: str, content: bytes) -> None:
@@ -51,7 +51,7 @@ class Store(Protocol):
         ...
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Read an object as a stream. Raises `ObjectMissingError` when it is not there."""
+        """Read an object as a stream. Raises `ObjectMissingError` if it does not exist."""
         ...
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -59,9 +59,9 @@ class Store(Protocol):
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects; a missing one is no error."""
         ...
 
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
-        """End uploads under `prefix` that were begun and never completed; return how many."""
+        """Abort unfinished uploads under `prefix`; return their number."""
         ...

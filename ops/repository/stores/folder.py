@@ -1,4 +1,4 @@
-"""A folder as a store: for copies that are damaged on purpose, and for a disk that is carried away."""
+"""Use a folder as a store: for copies that are damaged on purpose, and for removable disks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.repository.stores.base import StoredObject
 class _FolderUpload:
     def __init__(self, path: Path) -> None:
         self._path, self._partial = path, path.with_name(path.name + ".partial")
-        self._size = 0  # of every part but the last
+        self._size = 0  # of every part except the last
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self._partial, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
@@ -27,7 +27,7 @@ class _FolderUpload:
             self._size = len(part)
         with _explained(self._path):
             left, offset = memoryview(part), (number - 1) * self._size
-            while left:  # a disk that is nearly full takes a piece, and then says that it is full
+            while left:  # a nearly full disk accepts a part of it before it fails
                 written = os.pwrite(self._file, left, offset)
                 left, offset = left[written:], offset + written
 
@@ -52,18 +52,18 @@ def _explained(path: Path) -> Generator[None]:
 
 
 class FolderStore:
-    """Objects are files under `root`. A file gets its name when it is complete."""
+    """Keeps objects as files under `root`. A file gets its final name when it is complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @property
     def name(self) -> str:
-        """The folder's path."""
+        """Return the folder's path."""
         return str(self.root)
 
     def upload(self, key: str) -> _FolderUpload:
-        """Write the parts into a file beside its place, then rename."""
+        """Write the parts into a temporary file beside the final one, then rename."""
         return _FolderUpload(self._path(key))
 
     def put_bytes(self, key: str, content: bytes) -> None:
@@ -99,7 +99,7 @@ class FolderStore:
                 yield StoredObject(key=key, size=status.st_size, modified=datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Unlink files, and folders left empty."""
+        """Unlink files, and remove folders left empty."""
         for key in keys:
             path = self._path(key)
             try:
@@ -112,12 +112,12 @@ class FolderStore:
                 raise StoreError(f"{path}: cannot be deleted: {error.strerror}") from None
 
     def abort_uploads(self, prefix: str, *, older_than_hours: float = 0) -> int:
-        """Nothing to do: an unfinished file is unlinked by the one who wrote it."""
+        """Do nothing: an unfinished file is unlinked by its writer."""
         del prefix, older_than_hours
         return 0
 
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
         if not path.is_relative_to(self.root.resolve()):
-            raise StoreError(f"{self.name}: the key {key} leads out of the folder")
+            raise StoreError(f"{self.name}: the key {key} leads outside the folder")
         return path

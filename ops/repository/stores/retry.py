@@ -1,6 +1,6 @@
-"""How long a store is asked again, and when: one request at a time, with full jitter, for a bounded time.
+"""Retry requests to a store: one request at a time, with full jitter, for a limited time.
 
-It hooks into botocore, so that it holds for every request of a client. botocore's own retries know no `Retry-After`,
+It hooks into botocore, so it applies to every request of a client. botocore's own retries know no `Retry-After`,
 count attempts and not time, and give up on a 429 without a body.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 BROKEN = (HTTPClientError, NoConnectionError, IncompleteReadError)
-"""Errors of the network, which may pass."""
+"""Network errors, which may be temporary."""
 
 BUSY = {408, 429, 500, 502, 503, 504}
 BUSY_CODES = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "TooManyRequests", "Throttling"}
@@ -30,9 +30,9 @@ _SINCE = "ancla_failing_since"
 
 @dataclass(kw_only=True)
 class Patience:
-    """Seconds from the first failure of a request until it is given up: `at_first` before the store ever answered.
+    """Seconds from the first failure of a request until giving up; `at_first` applies before the store ever answered.
 
-    `pause` is the longest pause but for a `Retry-After`, which is obeyed where it fits into the time.
+    `pause` is the longest pause, except for a `Retry-After` that fits into the time.
     """
 
     at_first: float = 5
@@ -41,17 +41,17 @@ class Patience:
     answered: bool = False
 
     def watch(self, client: S3Client) -> None:
-        """Be asked after each request of this client."""
-        handler = cast("Any", self._needs_retry)  # the stubs know only of handlers that return nothing
+        """Register for every request of this client."""
+        handler = cast("Any", self._needs_retry)  # the stubs only allow handlers that return nothing
         client.meta.events.register("needs-retry.s3", handler, unique_id="ancla-patience")
 
     def next_pause(self, since: float, tries: int, asked: float = 0) -> float | None:
-        """Return how long to wait before the next try; None to give up.
+        """Return the seconds to wait before the next try; None to give up.
 
         Args:
             since: `time.monotonic()` of the first failure.
-            tries: how many failed.
-            asked: what `Retry-After` asked for.
+            tries: number of failures.
+            asked: the value of `Retry-After`.
         """
         left = since + (self.later if self.answered else self.at_first) - time.monotonic()
         wanted = max(asked, random.uniform(0, min(self.pause, 0.1 * 2.0 ** min(tries, 16))))  # noqa: S311  # no secret
@@ -79,13 +79,13 @@ class Patience:
 
 
 def is_busy(parsed: Mapping[str, Any]) -> bool:
-    """Return True if an answer says that the store is busy, so that the same request may pass later."""
+    """Return True if an answer says that the store is busy, so that the request may succeed later."""
     status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in BUSY or parsed.get("Error", {}).get("Code", "") in BUSY_CODES
 
 
 def _asked(parsed: dict[str, Any]) -> float | None:
-    """Return the seconds that a busy store asks us to wait; None where it is not busy."""
+    """Return the `Retry-After` seconds of a busy store; None if it is not busy."""
     if not is_busy(parsed):
         return None
     header = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", "")

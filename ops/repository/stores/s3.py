@@ -1,11 +1,11 @@
-"""An S3-compatible bucket as a store: Spaces, R2, or the sandbox's own.
+"""Use an S3-compatible bucket as a store: Spaces, R2, or the sandbox's own.
 
-Checksums that other stores than AWS refuse are turned off (`when_required`); our own SHA-256 is in the manifest.
-The proxy and the certificate authorities come by `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
-One request is retried, so one part and never the whole object: see `ops.repository.stores.retry`.
+Checksums that stores other than AWS refuse are turned off (`when_required`); our own SHA-256 is in the manifest.
+The proxy and the certificate authorities come from `HTTPS_PROXY` and `AWS_CA_BUNDLE`, as for every S3 client.
+A retry repeats one request, so one part and never the complete object: see `ops.repository.stores.retry`.
 
 s3transfer is not used: it cannot send one part to two stores, sends no Content-MD5 with a part, pushes a download
-where age pulls it, and takes a completed upload whose answer was lost for a failure.
+where age pulls it, and treats a completed upload whose answer was lost as a failure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 CONCURRENCY = 4
-logging.getLogger("botocore.handlers").setLevel(logging.ERROR)  # it warns of each `Expires` that is no date
+logging.getLogger("botocore.handlers").setLevel(logging.ERROR)  # it warns about each `Expires` that is not a date
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden", "403", "401", "Unauthorized"}
 BAD_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
 MISSING = {"NoSuchKey", "404", "NotFound"}
@@ -45,19 +45,19 @@ UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "AccessControlListNotSuppor
 
 _BYTES_SIGNER = "ancla-s3v4-bytes"
 _HEADERS = "AnclaHeaders"
-"""The extra parameter that carries headers, which botocore sends as they are: a character for each byte."""
+"""The extra parameter with headers that botocore sends unchanged: a character for each byte."""
 
 
 class _BytesSigner(botocore.auth.S3SigV4Auth):
     """Signature Version 4 over the bytes of the header values that are sent.
 
-    botocore would send and sign them as UTF-8; it also takes more characters for blanks than S3 does.
+    botocore would send and sign them as UTF-8; it also treats more characters as blanks than S3 does.
     """
 
     def add_auth(self, request: AWSRequest) -> None:
         super().add_auth(request)
         for name, value in request.headers.items():
-            if not value.isascii():  # bytes are sent as they are
+            if not value.isascii():  # bytes are sent unchanged
                 request.headers.replace_header(name, cast("Any", value.encode("latin-1")))
 
     def _header_value(self, value: str) -> str:
@@ -73,7 +73,7 @@ cast("dict[str, Any]", botocore.auth.AUTH_TYPE_MAPS)[_BYTES_SIGNER] = _BytesSign
 
 
 class S3Store:
-    """The objects of `bucket` under its prefix. `timeout` is how many seconds it may be silent within one request."""
+    """The objects of `bucket` under its prefix. `timeout` is the maximum silence within one request, in seconds."""
 
     def __init__(
         self, bucket: BucketOutput, key: BucketKey, *, patience: Patience | None = None, timeout: float = 60
@@ -92,7 +92,7 @@ class S3Store:
             config=Config(
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                retries={"mode": "standard", "total_max_attempts": 1},  # `patience` it is, that asks again
+                retries={"mode": "standard", "total_max_attempts": 1},  # retries are up to `patience`
                 connect_timeout=min(10, timeout),
                 read_timeout=timeout,
                 max_pool_connections=CONCURRENCY * 4,
@@ -107,26 +107,26 @@ class S3Store:
 
     @property
     def name(self) -> str:
-        """The address, such as s3://bucket/prefix."""
+        """Return the address, such as s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def upload(self, key: str, headers: Mapping[str, str] | None = None) -> _S3Upload:
-        """Begin a multipart upload; an object of one part becomes one request instead.
+        """Start a multipart upload; an object of one part becomes one request instead.
 
-        `headers` are sent with the object as they are, with a character for each byte (ISO-8859-1).
+        `headers` are sent with the object unchanged, with a character for each byte (ISO-8859-1).
         """
         return _S3Upload(self, key, headers or {})
 
     def put_bytes(self, key: str, content: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Put a small object in one request; `headers` as in `upload`."""
+        """Store a small object in one request; `headers` as in `upload`."""
         with self.explained(key):
             address: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + key}
             self.send(self._client.put_object, content, **address, **{_HEADERS: headers or {}})
 
     def send(self, request: Callable[..., Answer], body: bytes, **address: Any) -> Answer:
-        """Send a request with a body, and with its MD5 once the bucket has asked for one (Object Lock of AWS and B2).
+        """Send a request with a body, and with its MD5 once the bucket has demanded one (Object Lock of AWS and B2).
 
-        The MD5 costs a second of CPU time for each GB, and our own SHA-256 is in the manifest.
+        The MD5 costs a second of CPU time per GB, and our own SHA-256 is in the manifest.
         """
         if not self._wants_md5:
             try:
@@ -140,7 +140,7 @@ class S3Store:
 
     @contextmanager
     def open(self, key: str) -> Generator[BinaryIO]:
-        """Stream the object; where the connection breaks, it is read on from there."""
+        """Stream the object; if the connection breaks, continue from there."""
         with self.explained(key):
             body = _Body(self, key)
             try:
@@ -149,7 +149,7 @@ class S3Store:
                 body.close()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """List page by page."""
+        """List the objects page by page."""
         with self.explained(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
@@ -163,7 +163,7 @@ class S3Store:
                     )
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete one by one: batch deletes need a Content-MD5 that not every store asks for in the same way."""
+        """Delete one by one: batch deletes need a Content-MD5, which stores require in different ways."""
         for key in keys:
             with self.explained(key):
                 try:
@@ -175,7 +175,7 @@ class S3Store:
                     raise DeleteRefusedError(f"{self.name}/{key}: not deleted: {text}") from None
 
     def locked_until(self, key: str) -> datetime | None:
-        """Return when the object's lock ends, where the store says so (not of R2's bucket locks)."""
+        """Return when the object's lock ends, if the store reports it (R2's bucket locks are not reported)."""
         with self.explained(key):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
         return head.get("ObjectLockRetainUntilDate")
@@ -199,21 +199,21 @@ class S3Store:
         try:
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload)
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":  # it went since it was listed
+            if error.response.get("Error", {}).get("Code") != "NoSuchUpload":  # it ended after it was listed
                 raise
 
     @property
     def client(self) -> S3Client:
-        """The client, for requests that only this kind of store has."""
+        """Return the client, for requests that only this kind of store has."""
         return self._client
 
     def address(self, key: str) -> tuple[str, str]:
-        """Return bucket and key as requests name them."""
+        """Return bucket and key for a request."""
         return self._bucket, self._prefix + key
 
     @contextmanager
     def explained(self, key: str) -> Generator[None]:
-        """Turn the client's exceptions into ours, with the object's address."""
+        """Translate the client's exceptions into ours, with the object's address."""
         where = f"s3://{self._bucket}/{one_line(self._prefix + key)} at {self._endpoint}"
         try:
             yield
@@ -227,18 +227,18 @@ class S3Store:
                 ) from None
             if code in REFUSED:
                 raise StoreUnreachableError(
-                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up --refresh` makes another"
+                    f"{where}: the key pair is refused ({code}); was it revoked? `pulumi up --refresh` creates another"
                 ) from None
             if code == "RequestTimeTooSkewed":
                 raise StoreError(
-                    f"{where}: the clock here or there is wrong by minutes; set it (timedatectl)"
+                    f"{where}: the clock here or at the store is wrong by minutes; set it (timedatectl)"
                 ) from None
             raise StoreError(f"{where}: {code or 'refused'}") from None
         except BROKEN as error:
             raise StoreUnreachableError(
                 f"{where}: no answer: {error}; check endpoint, proxy and certificates"
             ) from None
-        except BotoCoreError as error:  # nothing was sent: the server is not to blame
+        except BotoCoreError as error:  # nothing was sent: it is not the server's fault
             said = " ".join(str(error).split())
             raise StoreError(f"{where}: the request cannot be made: {said}") from None
 
@@ -256,7 +256,7 @@ def _choose_signer(context: dict[str, Any], **_: object) -> str | None:
 
 
 def why_refused(error: ClientError) -> str | None:
-    """Return the store's code where it refuses one object and not the key pair, the bucket or everything; else None."""
+    """Return the error code if the store refuses only this object, not the key pair, the bucket or everything."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")
     everything = code in BAD_KEY or code in {"NoSuchBucket", "QuotaExceeded"} or is_busy(error.response)
@@ -264,18 +264,18 @@ def why_refused(error: ClientError) -> str | None:
 
 
 def is_unsupported(error: ClientError) -> bool:
-    """Return True if the store does not have this kind of request at all."""
+    """Return True if the store does not support this request at all."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status in (405, 501) or error.response.get("Error", {}).get("Code", "") in UNSUPPORTED
 
 
 def one_line(key: str) -> str:
-    """Return a key as messages show it: characters that would break the line or the terminal are escaped."""
+    """Return a key for messages: characters that would break the line or the terminal are escaped."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in key)
 
 
 def _keeps(error: ClientError) -> bool:
-    """Return True if the store refuses to delete a locked object: each store has another code for it."""
+    """Return True if the store refuses to delete a locked object: the code differs between stores."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in (403, 405, 409) and error.response.get("Error", {}).get("Code") not in BAD_KEY
 
@@ -287,7 +287,7 @@ def _asks_for_md5(error: ClientError) -> bool:
 
 
 class _Body:
-    """An object's bytes, from wherever the connection broke, as long as it is the same object."""
+    """Reads an object; a broken connection is resumed as long as it is the same object."""
 
     def __init__(self, store: S3Store, key: str) -> None:
         self._store, self._address = store, store.address(key)
@@ -297,7 +297,7 @@ class _Body:
         self._etag, self._body = first["ETag"], first["Body"]
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes, fewer than `size` at the end alone: a connection that breaks gives what it had."""
+        """Return the next bytes, fewer than `size` only at the end or where the connection breaks."""
         blocks: list[bytes] = []
         missing = size
         while True:
@@ -315,7 +315,7 @@ class _Body:
                 return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._body.close()
 
     def _wait(self, error: Exception) -> None:
@@ -335,7 +335,7 @@ class _Body:
 
 
 class _S3Upload:
-    """The first part waits for a second one: most objects have none, and cost one request then."""
+    """Delays the first part until a second one comes: most objects have only one and need one request."""
 
     def __init__(self, store: S3Store, key: str, headers: Mapping[str, str]) -> None:
         self._store, self._key, self._headers = store, key, headers
@@ -387,7 +387,7 @@ class _S3Upload:
                         "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
                     },
                 )
-            except ClientError as error:  # asked again, because the first answer was lost: it may be done already
+            except ClientError as error:  # a retry after a lost answer: it may be done already
                 if error.response.get("Error", {}).get("Code") != "NoSuchUpload" or not self._is_there():
                     raise
 

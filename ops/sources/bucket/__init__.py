@@ -1,1 +1,1 @@
-"""The objects of a bucket as a source and as a target."""
+"""Back up and restore the objects of a bucket."""

@@ -1,6 +1,6 @@
-"""Reading a bucket's objects: listing, headers, bodies with their SHA-256, tags, and the ACL where the store has one.
+"""Read a bucket's objects: listing, headers, bodies with their SHA-256, tags, and the ACL if the store has one.
 
-Headers are taken from the wire as they are, a character for each byte: botocore would parse dates and lower case.
+Headers are taken unchanged from the wire, a character for each byte: botocore would parse dates and lower case.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ WORKERS = 8
 BLOCK = 1 << 20
 TRIES = 4
 NO_DIGEST = "0" * 64
-"""Stands for a SHA-256 that is not known yet; it never gets into a manifest."""
+"""Placeholder for a SHA-256 that is not known yet; it is never stored in a manifest."""
 
 METADATA = "x-amz-meta-"
 KEPT = (
     "content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires",
     "x-amz-website-redirect-location",
 )  # fmt: skip
-"""Headers that are put back, beside the user's metadata."""
+"""Headers that are restored, in addition to the user's metadata."""
 
 _OF_THE_ANSWER = (
     "x-amz-request-id", "x-amz-id-2", "x-amz-cf-id", "x-amz-cf-pop", "x-amz-bucket-region", "x-amz-tagging-count",
     "x-amz-request-charged", "x-amz-delete-marker", "x-amz-content-sha256",
 )  # fmt: skip
-"""Headers that are not of the object, or are read elsewhere. Every other `x-amz-` header is named as not kept."""
+"""Headers that do not belong to the object, or are read elsewhere. Every other `x-amz-` header is named as not kept."""
 
 _USUAL = {("x-amz-storage-class", "STANDARD"), ("x-amz-server-side-encryption", "AES256")}
-"""What an object has that nobody has asked for; the target's own default takes its place."""
+"""Properties of an object that nobody has set; the target's own default replaces them."""
 
 _ANYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 _EXAMPLES = 3
@@ -50,7 +50,7 @@ _PLAIN = re.compile(r"[\w./+@=,~-]+")
 
 
 class UnreadableError(StoreError):
-    """One object cannot be read, though the store answers: it is refused, or its length is not what was stated."""
+    """One object cannot be read, though the store answers: it is refused, or its length differs from the stated one."""
 
     def __init__(self, key: str, why: str) -> None:
         super().__init__(f"{one_line(key)}: {why}")
@@ -58,12 +58,12 @@ class UnreadableError(StoreError):
 
 
 class _WrongLengthError(Exception):
-    """An object's body had another length than its answer stated."""
+    """An object's body has a different length than its answer stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """An object as a listing shows it. `key` is relative to the prefix."""
+    """An object in a listing. `key` is relative to the prefix."""
 
     key: str
     size: int
@@ -77,9 +77,9 @@ class Facts:
 
 
 class Body:
-    """An object's bytes as they come, counted into a SHA-256. `facts` are what the store said with them.
+    """Reads an object's bytes, counting and hashing them. `facts` are the store's answer.
 
-    `stated` is the length that the answer gave, None where it gave none.
+    `stated` is the length in the answer, or None.
     """
 
     def __init__(self, stream: IO[bytes], facts: BucketObject, stated: int | None) -> None:
@@ -87,14 +87,14 @@ class Body:
         self._digest, self._size = hashlib.sha256(), 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes; raises a botocore error when the line breaks, or ends early."""
+        """Return the next bytes; raises a botocore error if the connection breaks or ends early."""
         block = self._stream.read(size)
         self._digest.update(block)
         self._size += len(block)
         return block
 
     def described(self) -> BucketObject:
-        """Read to the end; return the facts with size and digest of what was read."""
+        """Read to the end; return the facts with the size and digest of the bytes read."""
         while self.read(BLOCK):
             pass
         if self.stated not in (None, self._size):
@@ -111,7 +111,7 @@ class Reader:
 
     @property
     def has_more_than_headers(self) -> bool:
-        """Whether objects may have tags or ACLs, which change without a trace in the listing."""
+        """Return True if objects may have tags or ACLs, whose changes do not show in the listing."""
         return any(self._has.values())
 
     def listed(self) -> list[Facts]:
@@ -136,7 +136,7 @@ class Reader:
 
     @contextmanager
     def open(self, key: str) -> Generator[Body | None]:
-        """Yield the object's body, or None when it is gone.
+        """Yield the object's body, or None if it is gone.
 
         Raises:
             UnreadableError: the store refuses this object.
@@ -157,7 +157,7 @@ class Reader:
             answer["Body"].close()
 
     def read(self, key: str) -> BucketObject | None:
-        """Read an object for its digest alone; None when it is gone."""
+        """Read an object only for its digest; None if it is gone."""
 
         def attempt() -> BucketObject | None:
             with self.open(key) as body:
@@ -166,7 +166,7 @@ class Reader:
         return again(attempt, key)
 
     def head(self, item: BucketObject) -> BucketObject | None:
-        """Return an object's facts as they are now, in the pack it is in; None when it is gone.
+        """Return an object's current facts, with the pack it is in; None if it is gone.
 
         Raises:
             UnreadableError: the store refuses this object.
@@ -180,7 +180,7 @@ class Reader:
         return found.model_copy(update={"size": size, "pack": item.pack, "backup": item.backup})
 
     def probe(self, key: str) -> None:
-        """Ask for an object without its bytes.
+        """Request an object without its bytes.
 
         Raises:
             UnreadableError: the store refuses this object.
@@ -189,7 +189,7 @@ class Reader:
             self._ask(self._store.client.head_object, key)
 
     def refreshed(self, item: BucketObject) -> BucketObject | None:
-        """Return an unchanged object with its tags and ACL as they are now; None when it is gone."""
+        """Return an unchanged object with its current tags and ACL; None if it is gone."""
         if not self.has_more_than_headers:
             return item
         kept = [text for text in item.not_kept if not text.startswith(("tags:", "ACL:"))]
@@ -234,9 +234,9 @@ class Reader:
 
     def _facts(self, key: str, answer: Mapping[str, Any]) -> BucketObject:
         wire: Mapping[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        named: Mapping[str, str] = answer.get("Metadata", {})  # with the case of the names as it is on the wire
+        named: Mapping[str, str] = answer.get("Metadata", {})  # with the names' case as on the wire
         headers = {name: wire[name] for name in KEPT if name in wire}
-        if "ExpiresString" in answer:  # botocore takes one that is no date out of the headers
+        if "ExpiresString" in answer:  # botocore removes one that is not a date from the headers
             headers["expires"] = answer["ExpiresString"]
         headers |= {METADATA + name: value for name, value in sorted(named.items())}
         return BucketObject(
@@ -251,7 +251,7 @@ class Reader:
         )
 
     def _beside(self, key: str, not_kept: Iterable[str]) -> dict[str, Any]:
-        """Read what no header says: tags and ACL."""
+        """Read the tags and the ACL, which are in no header."""
         more = list(not_kept)
         tags, public = None, None
         if (answer := self._ask_beside(self._store.client.get_object_tagging, key, "tags", more)) is not None:
@@ -263,7 +263,7 @@ class Reader:
     def _ask_beside(
         self, request: Callable[..., Any], key: str, what: str, not_kept: list[str]
     ) -> Mapping[str, Any] | None:
-        """Ask for tags or an ACL; None where the store has none at all, or refuses those of this object."""
+        """Request tags or an ACL; None if the store has none at all, or refuses those of this object."""
         if not self._has[what]:
             return None
         bucket, name = self._store.address(key)
@@ -287,7 +287,7 @@ class Reader:
 
 
 def not_kept_of(wire: Mapping[str, str]) -> list[str]:
-    """Name what the headers of an answer tell of an object that a backup does not keep."""
+    """List the properties in an answer's headers that a backup does not keep."""
     found: list[str] = []
     for name, value in sorted(wire.items()):
         of_store = name.startswith("x-amz-") and not name.startswith(METADATA)
@@ -303,7 +303,7 @@ def not_kept_of(wire: Mapping[str, str]) -> list[str]:
 
 
 def _reads_public(answer: Mapping[str, Any], not_kept: list[str]) -> bool:
-    """Return True if everybody may read it; name every other grant that is not the owner's own."""
+    """Return True if everybody may read it; list every other grant that is not the owner's own."""
     owner, public = answer.get("Owner", {}).get("ID"), False
     for grant in answer.get("Grants", []):
         grantee, permission = grant.get("Grantee", {}), grant.get("Permission", "")
@@ -317,7 +317,7 @@ def _reads_public(answer: Mapping[str, Any], not_kept: list[str]) -> bool:
 
 
 def summed_up(not_kept: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return a line for each kind of thing that is not kept, from pairs of key and text."""
+    """Return one line per kind of property that is not kept, from pairs of key and text."""
     kinds: dict[str, dict[str, str]] = {}
     for key, text in not_kept:
         kinds.setdefault(text.partition(":")[0], {})[key] = text
@@ -331,15 +331,15 @@ def summed_up(not_kept: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def named(key: str) -> str:
-    """Return a key as reports name it: as it is, or quoted where it could be taken for something else."""
+    """Return a key for reports: unchanged, or quoted if it could be mistaken for something else."""
     return key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=not key.isprintable())
 
 
 def again(attempt: Callable[[], BucketObject | None], key: str) -> BucketObject | None:
-    """Read an object once more when the line breaks while its bytes come: the client retries requests only.
+    """Retry reading an object when the connection breaks while its bytes arrive: the client only retries requests.
 
     Raises:
-        UnreadableError: it broke every time, or its length was never what was stated.
+        UnreadableError: it broke every time, or its length always differed.
     """
     for left in range(TRIES - 1, -1, -1):
         try:
@@ -347,7 +347,7 @@ def again(attempt: Callable[[], BucketObject | None], key: str) -> BucketObject 
         except ObjectMissingError:
             return None
         except (BotoCoreError, tarfile.TarError, OSError, _WrongLengthError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of our own disk
+            if isinstance(error, OSError) and error.errno is not None:  # an error of our own disk
                 raise
             if not left:
                 raise UnreadableError(key, f"cannot be read in full, tried {TRIES} times: {error}") from None
@@ -355,13 +355,13 @@ def again(attempt: Callable[[], BucketObject | None], key: str) -> BucketObject 
 
 
 def member_name(key: str) -> str:
-    """Return the name of an object in its pack: its key, where that is a path that every tar extracts.
+    """Return the name of an object in its pack: its key, if that is a path that every tar extracts.
 
-    Any other (`a//b`, `../a`, a folder's marker `a/`) is `.ancla-keys/` and the SHA-256 of the key.
+    Any other key (`a//b`, `../a`, a folder's marker `a/`) becomes `.ancla-keys/` and the SHA-256 of the key.
     """
     parts = key.split("/")
     plain = all(part not in ("", ".", "..") and len(part.encode()) < 256 and part.isprintable() for part in parts)
-    plain = plain and "\\" not in key  # which tar takes for the beginning of another character
+    plain = plain and "\\" not in key  # which tar treats as the start of an escape
     if plain and parts[0] != ".ancla-keys":
         return key
     return f".ancla-keys/{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,6 +1,6 @@
-"""Putting a bucket's objects back into an empty bucket or prefix, with their headers and tags, several at a time.
+"""Restore a bucket's objects into an empty bucket or prefix, with their headers and tags, several at a time.
 
-What the target refuses of one object, or takes and does not keep, is skipped and named; the rest is restored.
+Objects or properties that the target refuses or does not keep are skipped and named; the rest is restored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ops.sources.base import Difference, Skipped
 from ops.sources.bucket.reader import BLOCK, METADATA, WORKERS, Reader, UnreadableError, member_name, named
 
 MARK = ".ancla-restore-unfinished"
-"""An object that stands beside the others until all of them are verified."""
+"""Object that exists beside the others until all of them are verified."""
 
 _VARIOUS = ("expires", "content-language", "x-amz-website-redirect-location", "x-amz-tagging", "x-amz-acl")
 """Headers that not every store has."""
@@ -33,7 +33,7 @@ _NO_TYPE = ("binary/octet-stream", "application/octet-stream")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where an object's bytes are: in a tar, from `begin` on."""
+    """Location of an object's bytes in a tar, starting at `begin`."""
 
     pack: Path
     begin: int
@@ -41,7 +41,7 @@ class Place:
 
 
 def refuse_used(store: S3Store) -> None:
-    """Refuse a bucket or prefix that has an object.
+    """Refuse a bucket or prefix that is not empty.
 
     Raises:
         RestoreRefusedError: it has one.
@@ -54,10 +54,10 @@ def refuse_used(store: S3Store) -> None:
 
 
 def index(folder: Path, record: BucketRecord) -> dict[str, Place]:
-    """Find every object of a record in the packs under `folder`; those of earlier backups lie in folders of their ids.
+    """Find every object of a record in the packs under `folder`; those of earlier backups are in folders named by id.
 
     Raises:
-        RestoreError: a pack is missing or is no tar, or an object is not in its pack with its size.
+        RestoreError: a pack is missing or is not a tar, or an object is not in its pack with its size.
     """
     wanted: dict[Path, list[BucketObject]] = {}
     for item in record.objects:
@@ -79,7 +79,7 @@ def index(folder: Path, record: BucketRecord) -> dict[str, Place]:
 
 
 def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]:
-    """Put every object, after the mark that says "not finished"; return what the store refuses or does not keep.
+    """Put every object, after the mark that means "not finished"; return what the store refuses or does not keep.
 
     Raises:
         RestoreError: a pack cannot be read, the store does not answer, or it refuses every object.
@@ -104,7 +104,7 @@ def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]
 
 
 def read_packs(places: Mapping[str, Place], record: BucketRecord) -> list[Difference]:
-    """Hash every object where it lies in its pack, and name each that has other bytes than were read.
+    """Hash every object in its pack, and list each whose bytes differ from the record.
 
     Raises:
         RestoreError: a pack cannot be read.
@@ -130,7 +130,7 @@ def read_packs(places: Mapping[str, Place], record: BucketRecord) -> list[Differ
 
 
 def differences(found: BucketRecord, expected: BucketRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
-    """Name each object that is not as it was recorded: missing, too many, other bytes, headers, tags or ACL."""
+    """List each object that differs from the record: missing, too many, other bytes, headers, tags or ACL."""
     have = {item.key: item for item in found.objects}
     want = {item.key: item for item in expected.objects}
     left_out = {each.what for each in skipped}
@@ -151,7 +151,7 @@ def differences(found: BucketRecord, expected: BucketRecord, skipped: Sequence[S
 
 
 def _unequal(found: BucketObject, expected: BucketObject) -> dict[str, tuple[object, object]]:
-    """Return what differs, by name: what is there and what was recorded."""
+    """Return the differences by name: the found and the recorded value."""
     pairs: dict[str, tuple[object, object]] = {
         "size": (found.size, expected.size),
         "sha256": (found.sha256, expected.sha256),
@@ -166,7 +166,7 @@ def _unequal(found: BucketObject, expected: BucketObject) -> dict[str, tuple[obj
 
 
 def _headers_of(item: BucketObject) -> dict[str, str]:
-    """Return headers as they are compared: names have no case, and a type that nobody gave is the store's own."""
+    """Return headers for comparison: names ignore case, and a type that nobody set is the store's own."""
     headers = {name.lower(): value for name, value in item.headers.items()}
     if headers.get("content-type") in _NO_TYPE:
         del headers["content-type"]
@@ -178,7 +178,7 @@ def _metadata_of(key: str) -> str:
 
 
 def _put(store: S3Store, reader: Reader, place: Place, item: BucketObject) -> list[Skipped]:
-    """Put one object, without those of its headers that the store refuses; return what is not there in the end."""
+    """Put one object, without the headers that the store refuses; return what is missing in the end."""
     if not store.address(item.key)[1]:
         why = "its key is the prefix itself, and the target has none"
         return [Skipped(what=named(item.key), why=why, mend="restore into a prefix")]
@@ -225,7 +225,7 @@ def _attempt(store: S3Store, place: Place, item: BucketObject, headers: Mapping[
 
 
 def _refusal(error: ClientError, headers: Mapping[str, str]) -> str | None:
-    """Return the store's words where it refuses this object, or what comes with it, and nothing else."""
+    """Return the store's message if it refuses only this object or its properties."""
     code = error.response.get("Error", {}).get("Code", "")
     odd = code == "SignatureDoesNotMatch" and not all(value.isascii() for value in headers.values())
     if odd or is_unsupported(error) or why_refused(error) is not None:
@@ -235,10 +235,10 @@ def _refusal(error: ClientError, headers: Mapping[str, str]) -> str | None:
 
 
 def _not_kept_by(reader: Reader, item: BucketObject, refused: Collection[str]) -> dict[str, str]:
-    """Ask what an object has now; return what the store has taken and not kept as it is."""
+    """Read an object's current properties; return those that the store accepted and did not keep unchanged."""
     try:
         found = reader.head(item)
-    except UnreadableError:  # the comparison will say so
+    except UnreadableError:  # the comparison will report it
         return {}
     if found is None:
         return {}
@@ -253,13 +253,13 @@ def _not_kept_by(reader: Reader, item: BucketObject, refused: Collection[str]) -
 
 
 def _part_of(header: str) -> str:
-    """Return what a header belongs to: the user's metadata stands or falls as one."""
+    """Return the group that a header belongs to: the user's metadata is one group."""
     if header.lower().startswith(METADATA):
         return "user metadata"
     return {"x-amz-acl": "public", "x-amz-tagging": "tags"}.get(header, header)
 
 
 def _is_unusual(name: str, value: str) -> bool:
-    """Return True for a header that stores differ in: they may answer 200 and not keep it."""
+    """Return True for a header that stores handle differently: they may answer 200 and not keep it."""
     plain = value.isascii() and value.isprintable() and "  " not in value and not value.startswith("=?")
     return not plain or name in _VARIOUS

@@ -1,8 +1,8 @@
-"""The objects of a bucket as a source and as a target: what changed goes into packs, the rest stays where it was.
+"""Back up the objects of a bucket, and restore them: changed objects go into packs, the rest stays in earlier ones.
 
-An object is taken as unchanged when its key, size, ETag and time of change are those of the backup before. A few of
-these are read again all the same, so that a store that changes bytes behind its ETags is found out. A bucket has no
-snapshot: each object is of the moment it was read, and a record says which version that was.
+An object counts as unchanged if its key, size, ETag and modification time are those of the previous backup. A few of
+these are read again nevertheless, to detect a store that changes bytes without changing the ETag. A bucket has no
+snapshot: each object is from the moment it was read, and the record names that version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ops.core.errors import SourceError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.core.workers import run_all
 from ops.repository.incremental import Base
 from ops.repository.records import BucketObject, BucketRecord
@@ -31,27 +31,27 @@ from ops.sources.bucket.reader import WORKERS, Facts, Reader, UnreadableError, a
 
 MIB = 1 << 20
 PACK_BYTES = 64 * MIB
-MEMBER_BYTES = 2048  # of tar's own, for each object
+MEMBER_BYTES = 2048  # tar's overhead per object
 PACK_OBJECTS = 256
-"""A pack is read by one worker from its first object to its last: small objects are spread over several."""
+"""A pack is read by one worker from its first object to its last: small objects are distributed over several."""
 
 FULL_EVERY = 30
 SAMPLE_SHARE = 0.01
 SAMPLE_LEAST = 5
 MOST_OBJECTS = 50_000
-"""Each is named in the manifest, which must stay small enough to be read at once."""
+"""Maximum objects: each is listed in the manifest, which must stay small enough to be read at once."""
 
 IN_MEMORY = 1 * MIB
 UNKNOWN = "\ufffd"
-"""Stands in a listing for a character that the store could not write into it."""
+"""Placeholder in a listing for a character that the store could not write into it."""
 
 PROBES = 3
-"""Objects that a plan asks for, to see whether they can be read."""
+"""Number of objects that a plan requests, to check that they can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """A listing compared with the base. `touched` may have other metadata, and the same bytes."""
+    """A listing compared with the base. `touched` may have other metadata but the same bytes."""
 
     taken: list[Facts]
     touched: list[BucketObject]
@@ -65,7 +65,7 @@ def _unheard(text: str) -> None:
 
 @dataclass(kw_only=True)
 class Bucket(RestoreTarget[BucketRecord]):
-    """The objects of `store` under its prefix. `base` finds the backup to build on; `say` tells what is unexpected."""
+    """The objects of `store` under its prefix. `base` finds the backup to build on; `say` reports surprises."""
 
     store: S3Store
     base: Callable[[], Base] = field(default=lambda: Base(why="there is no backup before"))
@@ -74,19 +74,19 @@ class Bucket(RestoreTarget[BucketRecord]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
         return self.store.name
 
     @property
     def partial(self) -> str:
-        """Where a restore that did not finish has left what it made."""
+        """Return where an unfinished restore has left its content."""
         return f"{self.store.name} (marked by the object {restore.MARK})"
 
     def plan(self) -> SourcePlan:
         """List the objects; return what would be read.
 
         Raises:
-            SourceError: too many objects for one source, or the key pair may list and not read them.
+            SourceError: too many objects for one source, or the key pair may list but not read them.
             StoreError: the bucket does not answer.
         """
         listed = self._reader.listed()
@@ -106,9 +106,9 @@ class Bucket(RestoreTarget[BucketRecord]):
         )
 
     def dump(self, folder: Path, outbox: Outbox) -> Dump[BucketRecord]:
-        """Read what changed into packs, and a sample of what did not.
+        """Read changed objects into packs, and a sample of the others.
 
-        An object that cannot be read is named in the record and costs the others nothing.
+        An object that cannot be read is named in the record; the others are backed up.
 
         Raises:
             SourceError: no object can be read.
@@ -121,7 +121,7 @@ class Bucket(RestoreTarget[BucketRecord]):
         changes = compare(listed, base.record)
         kept = self._keep(changes, base)
         packs = {folder / f"pack-{n:05}.tar": part for n, part in enumerate(cut([*changes.taken, *kept.again]), 1)}
-        if not packs:  # a backup is never without an object, so that there is something to check
+        if not packs:  # a backup always has an object, so that there is something to check
             packs = {folder / "pack-00000.tar": []}
         fill = _Filler(self._reader, outbox)
         done = run_all(lambda pack: fill.pack(*pack), packs.items(), workers=WORKERS, name="bucket", stop=fill.failed)
@@ -131,8 +131,8 @@ class Bucket(RestoreTarget[BucketRecord]):
         if fill.unread and not objects:
             key, why = min(fill.unread.items())
             raise SourceError(f"{self.name}: no object can be read: {named(key)}: {why}")
-        gone = set(by_key) - {item.key for item in objects} - fill.unread.keys()  # between the listing and reading
-        for key in [key for key in gone if UNKNOWN in key]:  # listed, and not found under that name
+        gone = set(by_key) - {item.key for item in objects} - fill.unread.keys()  # removed between listing and reading
+        for key in [key for key in gone if UNKNOWN in key]:  # listed, but not found under that name
             fill.unread[key] = "the store's listing does not give its key, which has characters that XML has not"
             gone.discard(key)
         bucket, prefix = self.store.address("")
@@ -168,13 +168,13 @@ class Bucket(RestoreTarget[BucketRecord]):
         restore.refuse_used(self.store)
         return TargetPlan(target=self.name)
 
-    def restore(self, download: Download, record: BucketRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         """Put every object from its pack, with its headers and tags. See `ops.sources.bucket.restore`."""
         del progress
         return restore.put_all(self.store, download.wait(), record)
 
     def fingerprint(self) -> BucketRecord:
-        """Read every object. The packs are empty names: nothing was written."""
+        """Read every object. The packs' names are empty, as nothing is written."""
         found, unread = self._reader.read_all()
         bucket, prefix = self.store.address("")
         return BucketRecord(
@@ -186,7 +186,7 @@ class Bucket(RestoreTarget[BucketRecord]):
         return restore.differences(self.fingerprint(), record, skipped)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Take the mark of an unfinished restore away."""
+        """Remove the mark of an unfinished restore."""
         del skipped
         self.store.delete([restore.MARK])
 
@@ -206,7 +206,7 @@ class Bucket(RestoreTarget[BucketRecord]):
         return base
 
     def _require_readable(self, taken: Sequence[Facts]) -> None:
-        """Ask for a few objects, so that a key pair that may list and not read is refused before anything is stored.
+        """Request a few objects, to refuse a key pair that may list but not read before anything is stored.
 
         Raises:
             SourceError: all of the few are refused.
@@ -223,7 +223,7 @@ class Bucket(RestoreTarget[BucketRecord]):
             )
 
     def _keep(self, changes: Changes, base: Base) -> _Kept:
-        """Look at what did not change, and read a sample of it."""
+        """Check the unchanged objects, and read a sample of them."""
         sample = choose_sample(changes.unchanged)
         sampled = {item.key for item in sample}
         kept = _Kept(rehashed=len(sample))
@@ -231,7 +231,7 @@ class Bucket(RestoreTarget[BucketRecord]):
         def ask(look: Callable[[BucketObject], BucketObject | None], item: BucketObject) -> BucketObject | None:
             try:
                 return look(item)
-            except UnreadableError as error:  # its bytes are in the base, and the listing says that they are the same
+            except UnreadableError as error:  # its bytes are in the base, and are unchanged by the listing
                 text = f"headers as of now: {error.why}"
                 return item.model_copy(update={"not_kept": (*item.not_kept, text)})
 
@@ -262,7 +262,7 @@ class Bucket(RestoreTarget[BucketRecord]):
 
 @dataclass(kw_only=True)
 class _Kept:
-    """Objects that stay in their packs, that must be read again though the listing did not say so, and that differ."""
+    """Objects that stay in their packs, that must be read again despite an unchanged listing, and that differ."""
 
     objects: list[BucketObject] = field(default_factory=list[BucketObject])
     again: list[Facts] = field(default_factory=list[Facts])
@@ -271,7 +271,7 @@ class _Kept:
 
 
 class _Filler:
-    """Writes packs. When one fails the others stop. `unread` are the objects that could not be read, and why."""
+    """Writes packs. When one fails the others stop. `unread` are the objects that could not be read, with reasons."""
 
     def __init__(self, reader: Reader, outbox: Outbox) -> None:
         self._reader, self._outbox = reader, outbox
@@ -279,7 +279,7 @@ class _Filler:
         self.unread: dict[str, str] = {}
 
     def pack(self, path: Path, listed: Sequence[Facts]) -> list[BucketObject]:
-        """Read objects into a tar, and send it on when it is complete; what is gone meanwhile is left out."""
+        """Read objects into a tar, and upload it when it is complete; objects deleted meanwhile are left out."""
         self._outbox.check()
         if len(listed) == 1 and listed[0].size > PACK_BYTES:
             taken = self._large(path, listed[0])
@@ -323,7 +323,7 @@ class _Filler:
 
     def _large(self, path: Path, item: Facts) -> list[BucketObject]:
         def attempt() -> BucketObject | None:
-            with _new_tar(path) as tar, self._reader.open(item.key) as body:  # each try begins the file again
+            with _new_tar(path) as tar, self._reader.open(item.key) as body:  # each try restarts the file
                 if body is None:
                     return None
                 if body.stated is not None:
@@ -337,12 +337,12 @@ class _Filler:
 
         found = self._read(attempt, item.key)
         if found is None:
-            _new_tar(path).close()  # nothing of an object that could not be read
+            _new_tar(path).close()  # discards an object that could not be read
         return [found.model_copy(update={"pack": path.name})] if found else []
 
 
 def _compared(item: BucketObject, listed: Mapping[str, Facts]) -> BucketObject:
-    """Name it where the store lists another size than the same version of an object had when it was read."""
+    """Note an object whose listed size differs from the size read for the same version."""
     seen = listed.get(item.key)
     if seen is None or seen.etag != item.etag or seen.size == item.size:
         return item
@@ -351,7 +351,7 @@ def _compared(item: BucketObject, listed: Mapping[str, Facts]) -> BucketObject:
 
 
 def compare(listed: Iterable[Facts], base: BucketRecord | None) -> Changes:
-    """Compare a listing with the backup before."""
+    """Compare a listing with the previous backup."""
     known = {item.key: item for item in base.objects} if base else {}
     changes = Changes(taken=[], touched=[], unchanged=[], deleted=[])
     for item in listed:
@@ -367,7 +367,7 @@ def compare(listed: Iterable[Facts], base: BucketRecord | None) -> Changes:
 
 
 def cut(listed: Iterable[Facts]) -> list[list[Facts]]:
-    """Divide objects, by key, into packs of at most `PACK_BYTES` and `PACK_OBJECTS`; a larger one is alone in its."""
+    """Divide objects, by key, into packs of at most `PACK_BYTES` and `PACK_OBJECTS`; a larger one gets its own pack."""
     packs: list[list[Facts]] = []
     size = 0
     for item in sorted(listed, key=lambda item: item.key):
@@ -380,7 +380,7 @@ def cut(listed: Iterable[Facts]) -> list[list[Facts]]:
 
 
 def choose_sample(unchanged: Sequence[BucketObject]) -> list[BucketObject]:
-    """Choose what is read again although nothing says that it changed."""
+    """Choose unchanged objects to read again."""
     count = max(SAMPLE_LEAST, math.ceil(len(unchanged) * SAMPLE_SHARE))
     return random.SystemRandom().sample(unchanged, min(count, len(unchanged)))
 

@@ -1,1 +1,1 @@
-"""PostgreSQL databases as sources and as targets, by PostgreSQL's own tools."""
+"""Back up and restore PostgreSQL databases with PostgreSQL's own tools."""

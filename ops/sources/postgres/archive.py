@@ -1,4 +1,4 @@
-"""The list of a pg_dump archive: its entries, what each needs, and the order in which a restore takes them."""
+"""Read the list of a pg_dump archive: its entries, their dependencies, and their order in a restore."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PARTS = frozenset({
     "ACL", "COMMENT", "DEFAULT", "DEFAULT ACL", "INDEX ATTACH", "ROW SECURITY", "SECURITY LABEL", "SEQUENCE OWNED BY",
     "SEQUENCE SET", "STATISTICS DATA", "TABLE ATTACH", "TABLE DATA",
 })  # fmt: skip
-"""Kinds of entries that are a part of another object: not named beside it."""
+"""Kinds of entries that are part of another object, so they are not named separately."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An entry: its line in the list, its number, its kind, and the numbers of those it needs."""
+    """An entry: its line in the list, its number, its kind, and the numbers of the entries it needs."""
 
     line: str
     number: int
@@ -45,26 +45,26 @@ class Entry:
 
     @property
     def what(self) -> str:
-        """The kind with its names, as the list has them."""
+        """Return the kind with its names, as in the list."""
         return f"{self.kind} {self.name}"
 
     @property
     def has_rows(self) -> bool:
-        """True for the rows of one table, or of large objects."""
+        """Return True for the rows of one table, or of large objects."""
         return self.kind in _ROWS
 
     @property
     def is_first(self) -> bool:
-        """True for what goes first: a role can be given a table only where it may create in the schema."""
+        """Return True for what must come first: a role can only be given a table if it may create in the schema."""
         return self.kind in ("SCHEMA", "EXTENSION") or self.what.startswith("ACL - SCHEMA ")
 
     def owner(self, roles: Collection[str]) -> str:
-        """Return its owner: one of `roles`, the longest that fits, for a name may have spaces; or the last word."""
+        """Return its owner: one of `roles`, the longest that matches, as a name may have spaces; or the last word."""
         fitting = [role for role in roles if self.line.endswith(f" {role}")]
         return max(fitting, key=len) if fitting else self.line.rsplit(" ", 1)[-1]
 
     def title(self, roles: Collection[str]) -> str:
-        """Return what people call it, such as `index public.people_handle_idx`."""
+        """Return its name for people, such as `index public.people_handle_idx`."""
         owner = self.owner(roles)
         name = self.name.removesuffix(f" {owner}") if owner else self.name.rstrip()
         schema, _, rest = name.partition(" ")
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """Entries in the order a restore takes them, as pg_restore does in its passes."""
+    """Entries in the order of a restore, as in pg_restore's passes."""
 
     first: list[Entry] = field(default_factory=list[Entry])
     definitions: list[Entry] = field(default_factory=list[Entry])
@@ -111,7 +111,7 @@ def stages(entries: Sequence[Entry]) -> Stages:
 
 
 def archive_in(folder: Path) -> Path:
-    """Return the archive in a folder of fetched files: the one that went out as a stream, or the folder itself."""
+    """Return the archive in a folder of fetched files: the streamed file, or the folder itself."""
     stream = folder / STREAM_FILE
     return stream if stream.exists() else folder
 
@@ -131,7 +131,7 @@ def list_archive(
 
 
 def parse(lines: Iterable[str]) -> list[Entry]:
-    """Return the entries of a list that pg_restore has printed."""
+    """Parse the entries of a list printed by pg_restore."""
     found: list[Entry] = []
     for line in lines:
         if match := _ENTRY.match(line):

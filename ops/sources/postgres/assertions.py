@@ -1,4 +1,4 @@
-"""What the app says of its own data, asked of the restored copy: SQL queries, each of which must return true."""
+"""Check the app's assertions on the restored copy: SQL queries, each of which must return true."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import psycopg
 from ops.sources.postgres.tools import Connection, one_line
 
 SECONDS = 300
-"""How long one may take."""
+"""Seconds that one query may take."""
 
 
 def ask(connection: Connection, assertions: Sequence[str]) -> list[str]:
-    """Ask each one, in a transaction that reads only; return what is not true, named by the query."""
+    """Run each query in a read-only transaction; return those that are not true, named by the query."""
     problems: list[str] = []
     connection.execute("SELECT pg_catalog.set_config('statement_timeout', %s, false)", [f"{SECONDS}s"])
     for query in assertions:

@@ -1,6 +1,6 @@
-"""The canary: one row with a time, written on purpose into a live database, so that a drill can measure what is lost.
+"""Write and read the canary: one row with a time in a live database, by which a drill measures the data lost.
 
-A snapshot's time says what should be in a backup; the canary's time, read in the restored copy, says what is. It is
+A snapshot's time tells what should be in a backup; the canary's time in the restored copy tells what is. It is
 off until somebody (a timer, a person) runs `ops backup canary`.
 """
 
@@ -31,14 +31,14 @@ _WRITE = (
 
 
 def write_canary(database: Endpoint, reader: str) -> datetime:
-    """Write the row, and make its table where there is none; returns its time.
+    """Write the row, creating its table if needed; returns its time.
 
     Args:
-        database: a role that may make a schema there.
+        database: a role that may create a schema there.
         reader: the app's role, which dumps the database and must be able to read all of it.
 
     Raises:
-        SourceError: no connection, or no right.
+        SourceError: no connection, or no permission.
     """
     role = sql.Identifier(reader)
     with database.connect(autocommit=False) as connection:
@@ -56,7 +56,7 @@ def write_canary(database: Endpoint, reader: str) -> datetime:
 
 
 def read_canary(connection: Connection) -> datetime | None:
-    """Return the row's time; None where there is none."""
+    """Return the row's time; None if there is none."""
     if connection.execute("SELECT pg_catalog.to_regclass(%s)", [TABLE]).fetchone() == (None,):
         return None
     row = connection.execute("SELECT max(written_at) FROM ancla.canary").fetchone()

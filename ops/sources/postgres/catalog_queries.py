@@ -25,7 +25,7 @@ SET row_security = off; SET lock_timeout = '60s'; SET timezone = 'UTC'; SET date
 SET intervalstyle = 'postgres'; SET extra_float_digits = 1; SET bytea_output = 'hex'; SET xmloption = 'content';
 SET quote_all_identifiers = off
 """
-"""Settings of the sessions that read, beside the timeouts."""
+"""Settings of sessions that read, in addition to the timeouts."""
 
 HASHABLE = (
     "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name", "char", "uuid",
@@ -70,9 +70,9 @@ _CATALOGS: tuple[tuple[LiteralString, LiteralString, LiteralString, LiteralStrin
     ("pg_statistic_ext", "stxowner", "NULL", "false"),
     ("pg_publication", "pubowner", "NULL", "true"),
 )
-"""Where the server keeps what pg_dump gives an owner: catalogue, owner, grants, and of which a restore can do without.
+"""Where the server stores objects with owners: catalogue, owner, grants, and which a restore can do without.
 
-These last are what often only a superuser may make: nobody's rows depend on a publication or on a foreign server.
+Only a superuser can often make these: no rows depend on a publication or on a foreign server.
 """
 
 _OBJECTS: LiteralString = " UNION ALL ".join(
@@ -85,7 +85,7 @@ _MADE_BY_USERS = (
     "o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
     " WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))"
 )
-"""Neither the server's own, nor an extension's (whose owner is often another), nor a part of something else."""
+"""Objects made by users: not the server's, an extension's (whose owner often differs), or a part of another object."""
 
 _OWNERS: LiteralString = f"""
 SELECT r.rolname::text AS name, bool_and(o.special) AS special,
@@ -164,7 +164,7 @@ WHERE {_OWN_SCHEMA} AND c.relpersistence <> 't' AND c.relkind IN ('r', 'p', 'S')
                              ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
 ORDER BY c.relkind DESC, n.nspname, c.relname
 """  # noqa: S608  # made of constants of this module
-"""Tables that pg_dump locks and reads, those that an extension marks for dumps too, and sequences, closed to us."""
+"""Tables that pg_dump locks and reads, also those that an extension marks for dumps, and sequences, we may not read."""
 
 _LARGE_OBJECTS: LiteralString = """
 SELECT count(*), coalesce(sum(hashtextextended(oid::text || md5(lo_get(oid)), 0)), 0)::text
@@ -172,10 +172,10 @@ FROM pg_catalog.pg_largeobject_metadata
 """
 
 WHOLE_BYTES = 0x3FFFFFFF - 4
-"""How large a value of PostgreSQL may be: lo_get refuses to read a larger object at once."""
+"""Largest value of PostgreSQL in bytes: lo_get refuses to read a larger object at once."""
 
 PIECE_BYTES = 1 << 26
-"""In what pieces such an object is read."""
+"""Bytes of the pieces in which such an object is read."""
 
 _HUGE_OBJECTS: LiteralString = """
 SELECT count(*), coalesce(sum(hashtextextended(oid::text || CASE
@@ -189,19 +189,19 @@ FROM pg_catalog.pg_largeobject_metadata m
 
 
 def full_name(schema: str, name: str) -> str:
-    """Return a name with its schema; a part with a dot or a quote in it is quoted, so that no two names are one."""
+    """Return a name with its schema; a part with a dot or a quote in it is quoted, so that all names differ."""
     return ".".join(
         '"' + part.replace('"', '""') + '"' if "." in part or '"' in part else part for part in (schema, name)
     )
 
 
 def plain_name(name: str) -> str:
-    """Return what `full_name` returned without the quotes: as pg_restore lists it."""
+    """Return the name without the quotes of `full_name`: as pg_restore lists it."""
     return ".".join(name_parts(name))
 
 
 def name_parts(name: str) -> tuple[str, str]:
-    """Return schema and name of what `full_name` returned."""
+    """Split a name from `full_name` into schema and name."""
     parts = _PARTS.fullmatch(name)
     assert parts is not None  # noqa: S101  # it fits any text
     schema, table = parts["quoted"] or parts["plain"], parts["name"]
@@ -239,7 +239,7 @@ class Table:
 
 
 def prepare_session(connection: Connection) -> None:
-    """Set what a session needs that reads: fixed formats of values, no timeout, no rows hidden by policies."""
+    """Prepare a session for reading: fixed formats of values, no timeout, no rows hidden by policies."""
     for name in timeouts(connection):
         connection.execute("SELECT pg_catalog.set_config(%s, '0', false)", [name])
     connection.execute(SESSION)
@@ -267,7 +267,7 @@ def fingerprint(connection: Connection, table: Table, *, as_record: bool) -> Tab
     query = sql.SQL(
         "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum({hash}), 0)::pg_catalog.text FROM ONLY {table} AS {row}"
     ).format(hash=expression, table=sql.Identifier(table.schema, table.table), row=row)
-    with connection.transaction(force_rollback=True):  # in a transaction: gives back the locks, and keeps the snapshot
+    with connection.transaction(force_rollback=True):  # in a subtransaction: releases the locks, but keeps the snapshot
         counted = connection.execute(query).fetchone()
     assert counted is not None  # noqa: S101  # an aggregate always gives a row
     return TableFingerprint(
@@ -276,9 +276,9 @@ def fingerprint(connection: Connection, table: Table, *, as_record: bool) -> Tab
 
 
 def large_objects(connection: Connection) -> TableFingerprint | None:
-    """Count and hash the large objects; None when there are none.
+    """Count and hash the large objects; None if there are none.
 
-    The hash of one is of its MD5; where it is too large to be read at once, of the MD5 of the MD5s of its pieces.
+    Each is hashed by its MD5 or, if it is too large to be read at once, by the MD5 of the MD5s of its pieces.
     """
     try:
         with connection.transaction():
@@ -291,7 +291,7 @@ def large_objects(connection: Connection) -> TableFingerprint | None:
 
 
 def sequences(connection: Connection) -> list[SequenceState]:
-    """Read the sequences of the users. Each stays locked to the end of the transaction, so read them outside of one."""
+    """Read the sequences of the users. Each stays locked until the transaction ends, so call it outside of one."""
     query: LiteralString = f"""
     SELECT n.nspname, c.relname, s.seqincrement AS increment,
            pg_catalog.pg_sequence_last_value(c.oid) AS last
@@ -308,7 +308,7 @@ def sequences(connection: Connection) -> list[SequenceState]:
 
 
 def sequence_names(connection: Connection) -> set[str]:
-    """Return the names of all sequences that the transaction sees."""
+    """Return the names of all sequences visible to the transaction."""
     query: LiteralString = """
     SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'
@@ -317,7 +317,7 @@ def sequence_names(connection: Connection) -> set[str]:
 
 
 def unreadable(connection: Connection) -> dict[str, str]:
-    """Name what pg_dump reads or locks and this role may not, each with the statement that would help."""
+    """List what pg_dump reads or locks and this role may not, each with the statement that would help."""
     query: LiteralString = """
     SELECT 'large object ' || l.oid AS name, 'GRANT SELECT ON LARGE OBJECT ' || l.oid || ' TO ' AS mend, l.oid AS object
     FROM pg_catalog.pg_largeobject_metadata l
@@ -329,7 +329,7 @@ def unreadable(connection: Connection) -> dict[str, str]:
     user = next(rows_as_dicts(connection, "SELECT pg_catalog.quote_ident(current_user) AS name"))["name"]
     found = {row["name"]: f"{row['mend']}{user}" for row in rows_as_dicts(connection, _CLOSED)}
     suspects = list(rows_as_dicts(connection, query))
-    if suspects and not _may_open(connection, suspects[0]["object"]):  # the server may be set to let everybody
+    if suspects and not _may_open(connection, suspects[0]["object"]):  # the server may allow everybody
         found |= {row["name"]: f"{row['mend']}{user}" for row in suspects}
     return found
 
@@ -352,10 +352,10 @@ class Owners(NamedTuple):
 
 
 def owners(connection: Connection) -> Owners:
-    """Return the roles that objects of this database name; PostgreSQL's own roles are left out.
+    """Return the roles that objects of this database name, except PostgreSQL's own roles.
 
-    PostgreSQL records who depends on a role, but not on the one that made the cluster, so the objects are asked too;
-    but for the schema `public`, which is that one's where nobody has changed it.
+    PostgreSQL records who depends on a role, except on the cluster's creator, so the objects are queried too,;
+    except the schema `public`, which belongs to that role unless somebody has changed it.
     """
     found = list(rows_as_dicts(connection, _OWNERS))
     return Owners(
@@ -366,13 +366,13 @@ def owners(connection: Connection) -> Owners:
 
 
 def extensions(connection: Connection) -> tuple[str, ...]:
-    """Name the extensions beside plpgsql."""
+    """List the extensions except plpgsql."""
     query: LiteralString = "SELECT extname AS name FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql' ORDER BY 1"
     return tuple(row["name"] for row in rows_as_dicts(connection, query))
 
 
 def unsound(connection: Connection) -> tuple[str, ...]:
-    """Name constraints that were never validated, and indexes that are not valid."""
+    """List constraints that were never validated, and invalid indexes."""
     query: LiteralString = f"""
     SELECT 'constraint ' || n.nspname || '.' || c.relname || '.' || k.conname || ' is not validated' AS name
     FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
@@ -386,7 +386,7 @@ def unsound(connection: Connection) -> tuple[str, ...]:
 
 
 def never_restored(connection: Connection) -> tuple[str, ...]:
-    """Name what is not in a dump, or never restored from it."""
+    """List what is not in a dump, or never restored from it."""
     query: LiteralString = """
     SELECT 'event trigger ' || t.evtname || ': it needs a superuser, and would fire meanwhile' AS name
     FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (
@@ -420,7 +420,7 @@ def never_restored(connection: Connection) -> tuple[str, ...]:
 
 
 def never_compared(connection: Connection) -> tuple[str, ...]:
-    """Name the extensions' tables whose rows an extension lets pg_dump dump: they are restored, and not compared."""
+    """List the extensions' tables whose rows pg_dump dumps: they are restored, but not compared."""
     query: LiteralString = """
     SELECT pg_catalog.format('%s.%s: rows of a table of the extension %s', n.nspname, c.relname, e.extname) AS name
     FROM pg_catalog.pg_extension e, unnest(e.extconfig) t JOIN pg_catalog.pg_class c ON c.oid = t
@@ -430,7 +430,7 @@ def never_compared(connection: Connection) -> tuple[str, ...]:
 
 
 def free_connections(connection: Connection) -> tuple[int, int]:
-    """Return how many more connections this role may open to this database, and how many the server allows in all."""
+    """Return how many more connections this role may open to this database, and the server's maximum."""
     query: LiteralString = """
     SELECT pg_catalog.current_setting('max_connections')::int AS most,
            least(
@@ -451,7 +451,7 @@ def free_connections(connection: Connection) -> tuple[int, int]:
 
 
 def is_empty(connection: Connection) -> bool:
-    """Say whether the database holds no table, view, sequence, function, type or schema of a user."""
+    """Return True if the database has no table, view, sequence, function, type or schema of a user."""
     query: LiteralString = f"""
     SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                        WHERE {_OWN_SCHEMA} AND {_NOT_OF_EXTENSION})
@@ -467,6 +467,6 @@ def is_empty(connection: Connection) -> bool:
 def rows_as_dicts(
     connection: Connection, query: LiteralString, parameters: dict[str, Any] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Ask, and yield each row by its columns' names."""
+    """Run a query, and yield each row by its columns' names."""
     with connection.cursor(row_factory=dict_row) as cursor:
         yield from cast("Iterator[dict[str, Any]]", cursor.execute(query, parameters))

@@ -1,8 +1,8 @@
-"""Rows that go from the store straight into their table: no file between, and nothing stays unless all of it is right.
+"""Copy rows from the store directly into their tables, without a file in between, and only if all bytes are right.
 
-Each table is one transaction, committed when its bytes have been found to be what was dumped. An empty table is
-truncated in it first, so that PostgreSQL may take its rows as frozen: no later read has to write its pages again.
-pg_restore, asked for the script of an archive whose files are empty, gives the statement of each table.
+Each table is one transaction, committed once its bytes have been verified against the dump. An empty table is
+truncated in it first, so that PostgreSQL can load its rows frozen: no later read has to rewrite its pages.
+For an archive whose files are empty, pg_restore prints the COPY statement of each table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ops.repository.tail_reader import CancelledError
 from ops.sources.base import Pour
 from ops.sources.postgres.catalog_queries import full_name, plain_name, unquoted
 from ops.sources.postgres.mending import stops_everything
-from ops.sources.postgres.tools import Connection, Endpoint, Tool, dying_with_us, one_line, script, timeouts
+from ops.sources.postgres.tools import Connection, Endpoint, Tool, one_line, script, timeouts, with_parent_death_signal
 
 plain = plain_name
 
@@ -42,18 +42,18 @@ _COPY = re.compile(
     rf"^COPY (?P<table>{_NAME}\.{_NAME}) (?P<columns>(?:\(.*\) )?)FROM stdin;$", re.MULTILINE | re.DOTALL
 )
 FROM_ENTRY = re.compile(r"from TOC entry (\d+);")
-"""How pg_restore names the entry that it could not restore."""
+"""Matches pg_restore's name of the entry that it could not restore."""
 _ENCODING = re.compile(r"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 
 _SESSION = "SET row_security = off; SET search_path = ''; SET xmloption = content; SET client_min_messages = warning"
-"""What pg_restore's own sessions have set, and no more: a CHECK may depend on the database's time zone."""
+"""The settings of pg_restore's own sessions, and no more: a CHECK may depend on the database's time zone."""
 
 _IS_TABLE = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::text::regclass"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The rows of one table on their way. `table` and `columns` are quoted as SQL wants them."""
+    """The rows of one table to be copied. `table` and `columns` are quoted for SQL."""
 
     table: str
     columns: str
@@ -62,13 +62,13 @@ class Rows:
 
 
 def rows_of(tool: Tool, archive: Path, pours: Mapping[str, Pour], variables: Mapping[str, str]) -> dict[str, Rows]:
-    """Return the rows that can go straight into their table, by file, in the order of `pours`.
+    """Return the rows that can be copied directly into their tables, by file, in the order of `pours`.
 
     Args:
         tool: pg_restore.
         archive: the folder with the list of the archive.
-        pours: what has the bytes of each file.
-        variables: of the environment.
+        pours: streams of the files' bytes.
+        variables: environment variables.
 
     Raises:
         RestoreError: pg_restore cannot read the archive.
@@ -118,7 +118,7 @@ def _script_of(tool: Tool, archive: Path, line: str, variables: Mapping[str, str
     with private_folder() as temporary:
         chosen = temporary / "list"
         chosen.write_text(f"{line}\n")
-        command = [*dying_with_us(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
+        command = [*with_parent_death_signal(), tool.path, "--data-only", f"--use-list={chosen}", "--file=-", archive]
         with subprocess.Popen(
             command, env=dict(variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         ) as process:
@@ -129,7 +129,7 @@ def _script_of(tool: Tool, archive: Path, line: str, variables: Mapping[str, str
 
 
 def _head(lines: Iterator[bytes]) -> str:
-    """Read up to the first row; a name in the statement may have a line break."""
+    """Read up to the first row; a name in the statement may contain a line break."""
     head = b""
     for line in lines:
         head += line
@@ -140,13 +140,13 @@ def _head(lines: Iterator[bytes]) -> str:
 
 @dataclass(kw_only=True)
 class Pouring:
-    """Tables that are being filled. `refused` are those whose rows the server did not take: they are empty again."""
+    """Tables being filled. `refused` are those whose rows the server refused: they are empty again."""
 
     futures: list[Future[None]] = field(default_factory=list[Future[None]])
     refused: list[Rows] = field(default_factory=list[Rows])
 
     def check(self) -> None:
-        """Raise the error of a table that has failed for another reason."""
+        """Raise the error of a table that failed for another reason."""
         for future in self.futures:
             if future.done():
                 future.result()
@@ -154,19 +154,19 @@ class Pouring:
 
 @contextmanager
 def pouring(endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Mapping[str, str]) -> Generator[Pouring]:
-    """Fill tables while the block works, and wait for all of them at its end.
+    """Fill tables while the block runs, and wait for all of them at its end.
 
-    When anything fails but the server's check of a row, what is on its way is given up.
+    On any error except the server's check of a row, the copies in progress are aborted.
 
     Args:
         endpoint: the database, and the role that may fill them.
-        rows: of different tables, in the order to begin with.
-        jobs: how many at once, each over a connection of its own.
+        rows: of different tables, in the order to start.
+        jobs: how many at once, each over its own connection.
         session: settings of those connections.
 
     Raises:
-        RestoreError: the server or the connection gave up.
-        OpsError: what `Rows.pour` raises.
+        RestoreError: the server or the connection failed.
+        OpsError: errors of `Rows.pour`.
     """
     stop, result = threading.Event(), Pouring()
 
@@ -186,7 +186,7 @@ def pouring(endpoint: Endpoint, rows: Iterable[Rows], *, jobs: int, session: Map
 
 
 def prepare(connection: Connection) -> None:
-    """Make a session like pg_restore's own; no timeout ends it, whatever it is called on that server."""
+    """Prepare a session like pg_restore's own, without any timeout, whatever its name on that server."""
     connection.execute(_SESSION)
     for name in timeouts(connection):
         connection.execute("SELECT pg_catalog.set_config(%s, '0', false)", [name])
@@ -230,7 +230,7 @@ def copy(connection: Connection, rows: Rows, *, path: str = "", stop: threading.
 
 
 def recorded_name(table: str) -> str:
-    """Return the name of a table as manifests have it, of one that SQL quotes."""
+    """Return the name of a table as in manifests, from its quoted SQL name."""
     match = re.fullmatch(rf"({_NAME})\.({_NAME})", table)
     return full_name(unquoted(match[1]), unquoted(match[2])) if match else table
 

@@ -1,6 +1,6 @@
-"""The database itself, which pg_dump leaves out without --create: locale, owner, grants, limit and options.
+"""Record and restore the database itself, which pg_dump omits without --create: locale, owner, grants, limit, options.
 
-What the restoring role may not give back, or the server does not have, is left out and named, never passed over.
+Properties that the restoring role may not set, or the server does not support, are left out and named.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ops.sources.postgres.tools import Connection, Endpoint, one_line
 _PRIVILEGES: dict[str, LiteralString] = {name: name for name in ("CONNECT", "CREATE", "TEMPORARY")}
 
 _LISTS = frozenset({"search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"})
-"""Options whose value is a list of quoted names; pg_dump's `variable_is_guc_list_quote` has those of a server too."""
+"""Options whose value is a list of quoted names; pg_dump's `variable_is_guc_list_quote` lists those of a server too."""
 
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
@@ -30,7 +30,7 @@ _NO_LOCALE = (
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.FeatureNotSupported,
 )
-"""What a server says of a locale that it does not have, or of a provider."""
+"""Server messages for an unknown locale or locale provider."""
 
 _FACTS: LiteralString = """
 SELECT pg_catalog.pg_encoding_to_char(d.encoding) AS encoding,
@@ -76,14 +76,14 @@ WHERE v.superuser AND NOT v.trusted AND e.extname <> 'plpgsql'
 
 
 def database_facts(connection: Connection) -> dict[str, Any]:
-    """Read it, by the names of the fields of a `PostgresRecord`."""
+    """Read its properties, by the names of the fields of a `PostgresRecord`."""
     facts = next(rows_as_dicts(connection, _FACTS))
     more: dict[str, Any] = facts.pop("more")
     facts["locale_provider"] = _PROVIDERS.get(more.get("datlocprovider", "c"))
     facts["locale"] = more.get("datlocale") or more.get("daticulocale")  # the former since 17
     facts["icu_rules"] = more.get("daticurules")
     if (facts["comment"] or "").startswith("ancla: "):
-        facts["comment"] = None  # what a restore or a swap has said of it
+        facts["comment"] = None  # written by a restore or a swap
     facts["grants"] = tuple(
         Grant(grantee=row["grantee"], privileges=tuple(row["privileges"])) for row in rows_as_dicts(connection, _GRANTS)
     )
@@ -100,13 +100,13 @@ def database_facts(connection: Connection) -> dict[str, Any]:
 
 
 def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_locale: bool = False) -> list[str]:
-    """Create an empty database with the encoding and locale of the source; returns what it is not like.
+    """Create an empty database with the encoding and locale of the source; returns the differences.
 
     Args:
         admin: a role that may create databases.
         name: the new database.
-        record: what the source was like.
-        any_locale: take another locale where the server lacks the source's (a scratch server).
+        record: describes the source.
+        any_locale: use another locale if the server lacks the source's (a scratch server).
 
     Raises:
         RestoreError: the server refused.
@@ -134,7 +134,7 @@ def create_database(admin: Endpoint, name: str, record: PostgresRecord, *, any_l
 
 
 def unavailable_extensions(connection: Connection, record: PostgresRecord) -> list[Skipped]:
-    """Name the extensions that this server does not have, or that the connected role may not create."""
+    """List the extensions that this server does not have, or that the connected role may not create."""
     query = (
         "SELECT wanted, a.name IS NOT NULL, coalesce(bool_or(NOT v.superuser OR v.trusted), false)"
         " OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
@@ -158,7 +158,7 @@ def unavailable_extensions(connection: Connection, record: PostgresRecord) -> li
 
 
 def unlike(connection: Connection, record: PostgresRecord) -> list[str]:
-    """Say in what a database that was there before is not like the source, and cannot be made so."""
+    """Return how an existing database differs from the source in ways that cannot be changed."""
     facts = database_facts(connection)
     found = record.model_copy(update={name: facts[name] for name in ("collate", "ctype", "locale_provider", "locale")})
     result: list[str] = []
@@ -170,7 +170,7 @@ def unlike(connection: Connection, record: PostgresRecord) -> list[str]:
 
 
 def left_out(connection: Connection, record: PostgresRecord) -> list[str]:
-    """Say what of the database itself cannot be given back by the connected role on this server."""
+    """Return the properties of the database that the connected role cannot restore on this server."""
     user, result = connection.info.user, list[str]()
     if record.owner and not _may_give(connection, record.owner):
         result.append(
@@ -188,7 +188,7 @@ def left_out(connection: Connection, record: PostgresRecord) -> list[str]:
 
 
 def not_in_scratch(record: PostgresRecord) -> list[str]:
-    """Say what a drill does not give back to its scratch database, which belongs to the drill."""
+    """Return what a drill does not restore in its scratch database, which belongs to the drill."""
     of_database = f"owner {record.owner} of the database, and its limit of connections: the scratch one is the drill's"
     lacking = sorted({option.role for option in record.role_options} - {*record.named_roles})
     of_roles = [f"options of role {role} in the database: the scratch server has no such role" for role in lacking]
@@ -197,13 +197,13 @@ def not_in_scratch(record: PostgresRecord) -> list[str]:
 
 
 def keeps_tablespaces(connection: Connection, record: PostgresRecord) -> bool:
-    """Say whether this server has the tablespaces of the source; an older manifest does not name them."""
+    """Return True if this server has the tablespaces of the source; an older manifest does not name them."""
     query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_')"
     return connection.execute(query).fetchone() == (True,) and not missing_tablespaces(connection, record)
 
 
 def missing_tablespaces(connection: Connection, record: PostgresRecord) -> list[str]:
-    """Name the source's tablespaces that this server lacks, or the connected role may not use."""
+    """List the source's tablespaces that this server lacks, or the connected role may not use."""
     query = (
         "SELECT name FROM unnest(%s::text[]) name LEFT JOIN pg_catalog.pg_tablespace t ON t.spcname = name"
         " WHERE t.oid IS NULL OR NOT pg_catalog.has_tablespace_privilege(t.oid, 'CREATE') ORDER BY 1"
@@ -212,15 +212,15 @@ def missing_tablespaces(connection: Connection, record: PostgresRecord) -> list[
 
 
 def missing_roles(connection: Connection, names: set[str]) -> list[str]:
-    """Name those of these roles that the server does not have."""
+    """List those of these roles that the server does not have."""
     query = "SELECT name FROM unnest(%s::text[]) name WHERE name NOT IN (SELECT rolname FROM pg_catalog.pg_roles)"
     return sorted(row[0] for row in connection.execute(query, [list(names)]))
 
 
 def grants(database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()) -> list[sql.Composed]:
-    """Return the statements that give a new database the grants of the source, but those to `absent` roles.
+    """Return the statements that grant the source's privileges on a new database, except those for `absent` roles.
 
-    Privileges that no database has are left out.
+    Unknown database privileges are left out.
     """
     result = [sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database)]
     for grant in record.grants:
@@ -236,13 +236,13 @@ def grants(database: sql.Composable, record: PostgresRecord, absent: Container[s
 def options(
     database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
 ) -> Iterator[tuple[str, list[sql.Composed]]]:
-    """Yield each option of the source, by a name for people, with the statements, of one transaction, that set it."""
+    """Yield each option of the source with a name for people and the statements, for one transaction, that set it."""
     yield from database_options(database, record)
     yield from role_options(database, record, absent)
 
 
 def database_options(database: sql.Composable, record: PostgresRecord) -> Iterator[tuple[str, list[sql.Composed]]]:
-    """Yield those of the database itself, which its owner may set."""
+    """Yield the options of the database, which its owner may set."""
     for option in record.options:
         name, _, value = option.partition("=")
         yield f"option {name}", _setting(sql.SQL("ALTER DATABASE {}").format(database), name, value)
@@ -251,7 +251,7 @@ def database_options(database: sql.Composable, record: PostgresRecord) -> Iterat
 def role_options(
     database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
 ) -> Iterator[tuple[str, list[sql.Composed]]]:
-    """Yield those of roles in the database, which who may create roles may set."""
+    """Yield the options of roles in the database; setting them needs the right to create roles."""
     for role, option in ((one.role, one.option) for one in record.role_options if one.role not in absent):
         name, _, value = option.partition("=")
         alter = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
@@ -262,22 +262,22 @@ def _setting(alter: sql.Composed, name: str, value: str) -> list[sql.Composed]:
     setting = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
     if name not in _LISTS:
         return [alter + sql.SQL(" SET {} TO {}").format(setting, sql.Literal(value))]
-    # only the server takes such a value apart
+    # only the server can parse such a value
     local = sql.SQL("SELECT pg_catalog.set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
     return [local, alter + sql.SQL(" SET {} FROM CURRENT").format(setting)]
 
 
 def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint | None = None) -> list[Skipped]:
-    """Give the database its own settings, before its rows: a CHECK or a generated column may depend on them.
+    """Set the database's own settings before its rows: a CHECK or a generated column may depend on them.
 
     Args:
         target: the database.
-        record: what the source was like.
+        record: describes the source.
         by: a superuser of a scratch server, whose login may not alter roles as the role of a restore may. It sets the
             database's own options only where a superuser dumped it, and so may restore it.
 
     Returns:
-        What the server refused, each with its words.
+        The settings that the server refused, each with its message.
     """
     database, result = sql.Identifier(target.database), list[Skipped]()
     own = by if by is not None and record.dumped_as in record.superusers else target
@@ -292,10 +292,10 @@ def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint |
 
 
 def restore_grants(target: Endpoint, record: PostgresRecord) -> list[Skipped]:
-    """Give back the grants on the database, and its owner: after the rows, for they may lock the restoring role out.
+    """Restore the grants on the database, and its owner; after the rows, because they may lock out the restoring role.
 
     Returns:
-        What the server refused, each with its words, beside what `left_out` says.
+        What the server refused, each with its message, in addition to `left_out`.
     """
     database, result = sql.Identifier(target.database), list[Skipped]()
     with target.connect() as connection:
@@ -309,7 +309,7 @@ def restore_grants(target: Endpoint, record: PostgresRecord) -> list[Skipped]:
 
 
 def restore_limit(target: Endpoint, record: PostgresRecord) -> None:
-    """Give back how many may be connected: last, for the comparison needs connections too.
+    """Restore the connection limit; last, because the comparison needs connections too.
 
     Raises:
         RestoreError: the server refused.
@@ -341,7 +341,7 @@ def _attempt(connection: Connection, name: str, statements: list[sql.Composed]) 
 
 
 def _may_give(connection: Connection, owner: str) -> bool:
-    """Say whether the connected role may give its database to `owner`, and still work on it then."""
+    """Return True if the connected role may give its database to `owner`, and still work on it afterwards."""
     query = (
         "SELECT pg_catalog.pg_has_role(o.oid, 'USAGE') AND pg_catalog.pg_has_role(o.oid, 'MEMBER')"
         " AND (u.rolsuper OR u.rolcreatedb) FROM pg_catalog.pg_roles o, pg_catalog.pg_roles u"
@@ -355,9 +355,9 @@ def _exists(connection: Connection, role: str) -> bool:
 
 
 def _provider(connection: Connection, record: PostgresRecord | None) -> sql.Composed:
-    """Return the provider of the locale as CREATE DATABASE takes it; the C library's where there is no record.
+    """Return the provider of the locale for CREATE DATABASE; the C library's if there is no record.
 
-    Nothing for an older manifest, which does not say it, and for a server that knows none.
+    Return nothing for an older manifest, which does not name it, and for a server that has none.
     """
     provider = record.locale_provider if record else "libc"
     if provider is None or connection.info.server_version < 150000:

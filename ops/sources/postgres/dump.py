@@ -1,7 +1,7 @@
-"""Running pg_dump, and handing out each of its files from the moment it appears until its writer has closed it.
+"""Run pg_dump, and upload each of its files from the moment it appears until its writer has closed it.
 
-Which file is still being written is read from /proc: pg_dump opens each data file once. Where there is no /proc the
-files go out after the dump. As a stream nothing lies on the disk, and one connection dumps all.
+/proc shows which file is still being written: pg_dump opens each data file once. Without /proc the
+files are uploaded after the dump. A stream uses no disk, and one connection dumps everything.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ops.core.workdir import full
 from ops.repository.records import LISTING, STREAM_FILE
 from ops.sources.base import Outbox
 from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
-from ops.sources.postgres.tools import Endpoint, Tool, dying_with_us, find_tool, run_tool, tool_message
+from ops.sources.postgres.tools import Endpoint, Tool, find_tool, run_tool, tool_message, with_parent_death_signal
 
 TICK_SECONDS = 0.1
 HELD = 64
-"""How many files that went out stay open, to see that nobody writes to them any more."""
+"""How many uploaded files stay open, to check that nobody writes to them any more."""
 COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
 
 
 class Running:
-    """A pg_dump at work. `look` until it says no more, then `conclude`."""
+    """A running pg_dump. Call `look` until it returns False, then `conclude`."""
 
     def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
         self._process, self._endpoint, self._folder = process, endpoint, folder
@@ -39,9 +39,9 @@ class Running:
         self._listener.start()
 
     def close(self) -> None:
-        """End it where it still runs, and read its last message."""
+        """Terminate it if it still runs, and read its last message."""
         if self._process.poll() is None:
-            self._process.terminate()  # and not kill: it then cancels what its workers ask of the server
+            self._process.terminate()  # not kill: it then cancels its workers' queries
         self._process.wait()
         self._listener.join()
 
@@ -51,7 +51,7 @@ class Running:
         Raises:
             SourceError: it failed.
             SpoolError: it found the disk full.
-            OpsError: the outbox failed, and the rest of the dump would be for nothing.
+            OpsError: the outbox failed, so the rest of the dump would be useless.
         """
         outbox.check()
         if self._process.poll() is None:
@@ -76,7 +76,7 @@ class Running:
 
 
 class RunningStream(Running):
-    """Into a pipe, which is complete only when pg_dump has ended well."""
+    """A pg_dump into a pipe, which is complete only when pg_dump has succeeded."""
 
     spool_bytes = 0
 
@@ -88,13 +88,13 @@ class RunningStream(Running):
         return False
 
     def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
-        """Return the one file with what it holds. What it lists can be read when it is fetched."""
+        """Return the only file with its content; its list of entries is read when it is fetched."""
         del tool, variables
         return {self._folder / STREAM_FILE: "the whole dump"}
 
 
 class RunningDump(Running):
-    """Into a folder. `spool_bytes` is the most that lay there at once."""
+    """A pg_dump into a folder. `spool_bytes` is the maximum in it at once."""
 
     def __init__(self, process: subprocess.Popen[str], endpoint: Endpoint, folder: Path) -> None:
         super().__init__(process, endpoint, folder)
@@ -105,17 +105,17 @@ class RunningDump(Running):
         self.spool_bytes = 0
 
     def close(self) -> None:
-        """End it where it still runs, and close the files that are held open."""
+        """Terminate it if it still runs, and close the files that are held open."""
         super().close()
         for file, _ in self._held.values():
             os.close(file)
         self._held.clear()
 
     def look(self, outbox: Outbox) -> bool:
-        """Hand out files that are new or finished since the last look; return True if pg_dump still runs.
+        """Start to upload new files and finish complete ones; return True if pg_dump still runs.
 
         Raises:
-            SourceError: pg_dump failed, or wrote to a file after it had gone out; see also `runs`.
+            SourceError: pg_dump failed, or wrote to a file after its upload; see also `runs`.
         """
         running = self.runs(outbox)
         sizes = self._data_files()
@@ -131,7 +131,7 @@ class RunningDump(Running):
                 outbox.finish(path)
             closed = [path for path in sizes if str(path) not in still_open]
             if len(closed) >= MOST or sum(sizes[path] for path in closed) >= PACK:
-                # by their size now: some may have grown since it was read
+                # by their current size: some may have grown since the first look
                 small = [path for path in closed if path.stat().st_size < SMALL]
                 for path in small:
                     self._hold(path)
@@ -144,14 +144,14 @@ class RunningDump(Running):
         return running
 
     def _hold(self, path: Path) -> None:
-        """Keep a file that goes out open, with the size that it has now."""
+        """Keep an uploaded file open, with its current size."""
         while len(self._held) >= HELD:
             self._release(next(iter(self._held)))
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._held[path.name] = (file, os.fstat(file).st_size)
 
     def _release(self, name: str) -> None:
-        """Close a file that went out.
+        """Close an uploaded file.
 
         Raises:
             SourceError: it has grown since.
@@ -170,7 +170,7 @@ class RunningDump(Running):
         outbox.begin(path)
 
     def conclude(self, tool: Tool, variables: Mapping[str, str]) -> dict[Path, str]:
-        """Return every file of the dump with what it holds, handed out or not.
+        """Return every file of the dump with its content, uploaded or not.
 
         Raises:
             SourceError: the table of contents cannot be read, or names data that no file has.
@@ -193,7 +193,7 @@ class RunningDump(Running):
         return {path: self._packer.holds(path, held) if path in packs else held[path.name] for path in sorted(files)}
 
     def _data_files(self) -> dict[Path, int]:
-        """Return the files of data that were not handed out yet, with their sizes in bytes."""
+        """Return the data files that were not uploaded yet, with their sizes in bytes."""
         found, used = dict[Path, int](), 0
         with os.scandir(self._folder) as entries:
             for entry in entries:
@@ -213,9 +213,9 @@ class RunningDump(Running):
 def dumping(
     tool: Tool, endpoint: Endpoint, variables: Mapping[str, str], folder: Path, options: list[str]
 ) -> Generator[RunningDump]:
-    """Start pg_dump in directory format, uncompressed, into `folder`; it ends with the block at the latest."""
+    """Start pg_dump in directory format, uncompressed, into `folder`; the end of the block ends it."""
     folder.mkdir(mode=0o700)
-    folder = folder.resolve()  # as /proc names it
+    folder = folder.resolve()  # as in /proc
     command = [str(tool.path), "--format=directory", f"--file={folder}", "--no-sync", *COMMON, *options]
     with contextlib.closing(RunningDump(_start(command, variables, subprocess.DEVNULL), endpoint, folder)) as running:
         yield running
@@ -234,13 +234,13 @@ def streaming(  # noqa: PLR0913, PLR0917  # as `dumping`, and where to
     try:
         process = _start([str(tool.path), "--format=custom", *COMMON, *options], variables, end)
     finally:
-        os.close(end)  # its own copy is pg_dump's
+        os.close(end)  # pg_dump has its own copy
     with contextlib.closing(RunningStream(process, endpoint, folder)) as running:
         yield running
 
 
 def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
-    """Open the pipe for writing once it is read: what is written before would be lost with its last closing."""
+    """Open the pipe for writing once a reader has opened it: data written before that would be lost."""
     while True:
         outbox.check()
         try:
@@ -256,7 +256,7 @@ def _reader_has_come(pipe: Path, outbox: Outbox) -> int:
 
 def _start(command: list[str], variables: Mapping[str, str], stdout: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*dying_with_us(), *command],
+        [*with_parent_death_signal(), *command],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -268,7 +268,7 @@ def _start(command: list[str], variables: Mapping[str, str], stdout: int) -> sub
 
 
 def table_files(listing: str) -> dict[str, str]:
-    """Return, of what `pg_restore --list` says, each table's data file with what it holds."""
+    """Return each table's data file with its content, from the output of `pg_restore --list`."""
     held: dict[str, str] = {}
     for line in listing.splitlines():
         identifier, _, rest = line.partition("; ")
@@ -279,11 +279,11 @@ def table_files(listing: str) -> dict[str, str]:
 
 
 def _open_files(pid: int) -> set[str] | None:
-    """Return the files that a process and its children hold open; None where this cannot be known.
+    """Return the files that a process and its children hold open; None if this is unknown.
 
-    A worker is forked before it opens a file: a file that was seen before the question, and is not in the answer, is
+    A worker is forked before it opens a file: a file that was seen before the call, and is not in the result, is
     closed. Only "no such file" and "no such process" mean that a process or a file is gone; any other error means that
-    nothing is known.
+    the result is unknown.
     """
     found = set[str]()
     try:

@@ -1,7 +1,7 @@
 """Fingerprint all tables over several connections that share one snapshot, largest first, in the background.
 
-A partition is read by itself, and the sums of a tree's partitions are those of the table: so a large table is read by
-several connections, and no query locks a whole tree.
+Each partition is read separately, and the sums of a tree's partitions are the table's: so a large table is read by
+several connections, and no query locks a complete tree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ops.sources.postgres.tools import Connection
 
 
 class Fingerprints:
-    """Begins at once; the connections are its own until `result` has returned.
+    """Starts at once; it owns the connections until `result` has returned.
 
     `as_record` chooses the hash of a table by its root's name.
     """
@@ -37,7 +37,7 @@ class Fingerprints:
         self._connections, self._as_record = connections, as_record
         self._todo = queue.SimpleQueue[catalog_queries.Table | None]()
         if large_objects:
-            self._todo.put(None)  # first, because no catalogue says their size
+            self._todo.put(None)  # first, because no catalogue has their size
         for table in sorted((table for table in tables if table.kind == "r"), key=lambda table: -table.bytes):
             self._todo.put(table)
         self._lock = threading.Lock()
@@ -58,18 +58,18 @@ class Fingerprints:
     def __exit__(self, *error: object) -> None:
         for future, connection in zip(self._futures, self._connections, strict=True):
             if not future.done():
-                with contextlib.suppress(psycopg.Error):  # it ends with its connection then
+                with contextlib.suppress(psycopg.Error):  # it then ends with its connection
                     connection.cancel_safe(timeout=5)
         self._pool.shutdown()
 
     def check(self) -> None:
-        """Raise what went wrong so far: `psycopg.Error`."""
+        """Raise the first error so far: `psycopg.Error`."""
         for future in self._futures:
             if future.done():
                 future.result()
 
     def result(self) -> tuple[tuple[TableFingerprint, ...], TableFingerprint | None]:
-        """Wait, and return the tables by name, and the large objects where there are any."""
+        """Wait, and return the tables by name, and the large objects if there are any."""
         wait(self._futures, return_when="FIRST_EXCEPTION")
         self.check()
         return tuple(self._done[name] for name in sorted(self._done)), self._large_objects

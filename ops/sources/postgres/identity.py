@@ -1,4 +1,4 @@
-"""Which server this is, and what its databases look like: a fork is the live server's data, and not that server."""
+"""Identify a server, and describe its databases: a fork has the live server's data, but is another server."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Identity:
 
 
 def identity(connection: Connection) -> Identity:
-    """Ask a server who it is.
+    """Read a server's identity.
 
     Raises:
-        SourceError: the role may not ask.
+        SourceError: the role may not read it.
     """
     query: LiteralString = (
         "SELECT system_identifier::text, pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())"
@@ -40,9 +40,9 @@ def identity(connection: Connection) -> Identity:
 
 @contextmanager
 def marked(connection: Connection) -> Generator[Callable[[Connection], bool]]:
-    """Mark a running server by an advisory lock that nobody else takes; yields how to see whether another is the same.
+    """Mark a running server by an advisory lock with a random key; yields a function that detects the mark.
 
-    Nothing is written, and the mark is gone with the block. A timeline would not tell: live and an old fork may both be
+    Nothing is written, and the mark is gone with the block. A timeline is no proof: live and an old fork may both be
     the second of the first.
     """
     mark = (secrets.randbelow(2**31), secrets.randbelow(2**31))
@@ -84,7 +84,7 @@ def schema(connection: Connection) -> dict[str, str]:
 
 
 def schema_differences(live: dict[str, str], fork: dict[str, str]) -> list[str]:
-    """Name what is in one and not in the other, or is another."""
+    """List what is missing on one side, or differs."""
     found: list[str] = []
     for name in sorted(live.keys() | fork.keys()):
         if name not in fork:

@@ -1,7 +1,7 @@
 """Find what a restore may fail to make: functions in columns, indexes and checks that work in the live database only.
 
-pg_restore has an empty `search_path`, and loads tables in any order. A function that calls another by its bare name is
-then not found in the way it was, and a check that reads another table may find it empty.
+pg_restore has an empty `search_path`, and loads tables in any order. A function that calls another by its bare name
+then fails to find it, and a check that reads another table may find it empty.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _READ = re.compile(
 
 
 class _Function:
-    """A function of a user, with what its text names: only what the catalogue and plain words tell."""
+    """A user's function and the names in its text, as far as the catalogue and plain words show them."""
 
     def __init__(self, row: tuple[object, ...]) -> None:
         self.schema, self.name, self.signature = str(row[1]), str(row[2]), str(row[3])
@@ -68,9 +68,9 @@ class _Function:
 
 
 def load_warnings(connection: Connection) -> tuple[str, ...]:
-    """Name generated columns, indexes and constraints that a restore may fail to make, with what would mend each.
+    """List generated columns, indexes and constraints that a restore may fail to make, each with its fix.
 
-    It is what the catalogue and the functions' text tell: what a function builds at run time stays unknown.
+    It uses the catalogue and the functions' text: statements that a function builds at run time stay unknown.
     """
     uses = connection.execute(_USES).fetchall()
     functions = {row[0]: _Function(row) for row in connection.execute(_FUNCTIONS).fetchall()} if uses else {}
@@ -97,7 +97,7 @@ def load_warnings(connection: Connection) -> tuple[str, ...]:
 
 
 def _called(functions: dict[int, _Function], first: _Function) -> list[_Function]:
-    """Return a function and all that it calls, as far as their text tells."""
+    """Return a function and all functions it calls, as far as their text shows."""
     found, todo = list[_Function](), [first]
     while todo:
         function = todo.pop()

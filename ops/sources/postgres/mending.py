@@ -1,4 +1,4 @@
-"""What a server's refusal of one object means: whether it stops everything, and what would mend it."""
+"""Interpret a server's refusal of one object: whether it stops everything, and what would fix it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import re
 import psycopg
 
 SCRIPT_NOISE = ("--", "SET ", "SELECT pg_catalog.set_config(", "\\restrict", "\\unrestrict")
-"""How lines of pg_restore's script begin that are not of the object itself."""
+"""Prefixes of lines in pg_restore's script that are not part of the object itself."""
 
 _FUNCTION = re.compile(r'(?:PL/pgSQL function|SQL function) "?(?P<name>[^"\s(]+(?:\([^)]*\))?)')
 _NOT_FOUND = ("does not exist",)
 _SUPERUSER = ("must be superuser", "superuser", "permission denied", "must be owner", "must be member")
 LONGEST = 300
-"""Characters of a statement that is shown."""
+"""Maximum characters of a statement in a message."""
 
 
 def stops_everything(error: psycopg.Error) -> bool:
-    """Return True if the connection, the server or its resources gave up, not one object."""
+    """Return True if the connection, the server or its resources failed, rather than one object."""
     code = error.sqlstate or ""
     return not code or code[:2] in ("08", "53", "57", "58")
 
 
 def is_there(error: psycopg.Error) -> bool:
-    """Return True if the object exists already, so that what has failed before was only a part of its entry."""
+    """Return True if the object exists already, so only a part of its entry failed before."""
     return isinstance(
         error,
         psycopg.errors.DuplicateTable
@@ -34,12 +34,12 @@ def is_there(error: psycopg.Error) -> bool:
 
 
 def is_violation(error: psycopg.Error) -> bool:
-    """Return True if rows break the constraint that is added."""
+    """Return True if rows violate the constraint that is added."""
     return isinstance(error, psycopg.errors.CheckViolation | psycopg.errors.ForeignKeyViolation)
 
 
 def advice(why: str, statement: str) -> str:
-    """Return the statement or action that would mend what the server has refused with the words `why`."""
+    """Return the statement or action that would fix what the server refused with the message `why`."""
     called = _FUNCTION.search(why)
     if called and any(words in why for words in _NOT_FOUND):
         name = called["name"]

@@ -1,16 +1,16 @@
-"""Fill an empty database from a dump, as whoever may do it, with the owners and grants of the source.
+"""Fill an empty database from a dump, with the owners and grants of the source.
 
 Three ways, tried in this order:
 
 1. The role may act as every owner (it is a superuser, or a member of them): owners and grants as recorded.
-2. What it may not make belongs to one other role whose endpoint is given (`owner`): each role restores its own objects,
-   in the order of the archive.
-3. Neither: refused before anything is made, with the GRANT that would help.
+2. The objects that it may not make belong to one other role with a given endpoint (`owner`): each role restores its
+   own objects, in the order of the archive.
+3. Neither: refused before anything is made; the message has the GRANT that would help.
 
-One object that cannot be made never costs the rest. pg_restore goes on after an error; what has failed is tried again
-by itself when everything else of its stage is there, first as pg_restore does, then with the search path of the
+An object that cannot be made does not stop the rest. pg_restore continues after an error; failed entries are retried
+one by one when the rest of their stage exists, first as pg_restore does, then with the search path of the
 database (a function may name others without their schema). Rows that a CHECK refuses are loaded without it, and it is
-added after all rows. Whatever still fails is skipped and named, with what depends on it. So the outcome does not depend
+added after all rows. Entries that still fail are skipped and named, with dependents. So the result does not depend
 on which of two parallel workers was faster.
 """
 
@@ -41,19 +41,19 @@ from ops.sources.postgres.table_subset import Part
 from ops.sources.postgres.tools import Connection, Endpoint, Tool, find_tool, one_line, run_tool, script, tool_message
 
 SESSION = {
-    "synchronous_commit": "off",  # what a crash of the server would lose, the comparison after the restore would miss
+    "synchronous_commit": "off",  # the comparison after the restore would detect rows lost in a crash
     "maintenance_work_mem": "256MB",  # for each of the two jobs; indexes are sorted in it
     "default_transaction_read_only": "off",
 }
-"""Settings of the sessions that load, which any role may set."""
+"""Settings of the sessions that load data, which any role may set."""
 
 _NEVER = ("COMMENT - EXTENSION", "COMMENT - SCHEMA public", "SUBSCRIPTION", "EVENT TRIGGER")
 _IGNORED = "errors ignored on restore"
-"""What pg_restore says last when it has gone on to the end; without it, something stopped it."""
+"""pg_restore's last message when it has continued to the end; without it, something stopped it."""
 
 
 def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
-    """Name the owners in the dump that the connected role may not act as; a role that does not exist is one of them."""
+    """List the owners in the dump that the connected role may not act as, including roles that do not exist."""
     right = "SET" if connection.info.server_version >= 160000 else "MEMBER"
     query = (
         "SELECT owner FROM unnest(%s::text[]) owner LEFT JOIN pg_catalog.pg_roles r ON r.rolname = owner"
@@ -63,10 +63,10 @@ def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
 
 
 def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) -> Endpoint:
-    """Return the role that restores what the target's role may not make: the target's own when there is nothing.
+    """Return the role for objects that the target's role may not make; the target's own role if there are none.
 
     Raises:
-        RestoreRefusedError: nobody that is known may restore all of it.
+        RestoreRefusedError: no known role may restore all of it.
     """
     if not foreign:
         return target
@@ -90,23 +90,23 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
     prepare: Callable[[list[Entry]], list[Entry]] | None = None,
     clock: Callable[[str], AbstractContextManager[None]],
 ) -> list[Skipped]:
-    """Restore a dump into `target`; return what could not be made, with what would mend it.
+    """Restore a dump into `target`; return what could not be made, with what would fix it.
 
     Args:
         target: an empty database.
-        download: brings the files; the list of the archive is in its folder already.
-        record: what the manifest says of it.
+        download: fetches the files; the list of the archive is in its folder already.
+        record: the manifest's record of it.
         jobs: parallel workers.
-        owner: the app's own role there, for what belongs to it.
-        part: the tables whose rows are restored, where it is not all; it notes what is left out with the others.
-        prepare: called with all entries, once the schemas are made; returns what is restored.
+        owner: the app's own role there, for the objects it owns.
+        part: the tables whose rows are restored, if not all; it records what is left out with the others.
+        prepare: called with all entries, once the schemas exist; returns the entries to restore.
         clock: measures the stages `load` and `index`.
 
     Raises:
         RestoreRefusedError: no role may restore all of it.
         IntegrityError: the archive has no rows of a table of `part`.
-        RestoreError: nothing could be restored, or the server or its disk gave up.
-        ToolError: no pg_restore that reads the archive.
+        RestoreError: nothing could be restored, or the server or its disk failed.
+        ToolError: there is no pg_restore that can read the archive.
     """
     with target.connect() as connection:
         foreign = foreign_owners(connection, record)
@@ -131,9 +131,9 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
             entries = [entry for entry in prepare(entries) if entry not in schemas]
         parts = stages(entries)
         with clock("load"):
-            with work.lent(schemas=False):  # the grants on schemas are among the first: nothing of them is taken back
+            with work.lent(schemas=False):  # the grants on schemas come first: none of them is revoked
                 work.run(parts.first, others_first=True)
-            with work.lent():  # in the schemas that are there now
+            with work.lent():  # in the schemas that exist now
                 work.run(parts.definitions)
                 work.load(parts.rows)
         with clock("index"):
@@ -145,13 +145,13 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
 
 
 def _is_public_of_another(entry: Entry, record: PostgresRecord) -> bool:
-    """Return True for the schema `public` of who made the cluster, as in the clusters before 15: not recorded."""
+    """Return True for the schema `public` of the cluster's creator, as in clusters before 15: not recorded."""
     return entry.what.startswith("SCHEMA - public ") and entry.owner(record.owners) not in record.owners
 
 
 @dataclass(kw_only=True)
 class _Restoration:
-    """One restore at work: as whom, from what, and what could not be made so far."""
+    """A restore in progress: its role, its source, and what could not be made so far."""
 
     target: Endpoint
     runner: Endpoint
@@ -162,7 +162,7 @@ class _Restoration:
     download: Download
     skipped: list[Skipped] = field(default_factory=list[Skipped])
     gone: set[int] = field(default_factory=set[int])
-    """Numbers of the entries that were not made, and of those that need them."""
+    """Numbers of the entries that were not made, and of their dependents."""
     rows: Mapping[str, Rows] = field(default_factory=dict[str, Rows])
 
     @property
@@ -175,23 +175,23 @@ class _Restoration:
 
     @contextmanager
     def opened(self) -> Generator[None]:
-        """Find which rows go straight into their table."""
+        """Find which rows can be copied directly into their table."""
         if self.download.pours:
             with self.target.environment() as variables:
                 self.rows = copy_in.rows_of(self.tool, self.archive, self.download.pours, variables)
-            for file in self.download.pours.keys() - self.rows.keys():  # their names are too odd for that
+            for file in self.download.pours.keys() - self.rows.keys():  # their names do not allow that
                 if not (self.download.folder / file).exists():
                     with (self.download.folder / file).open("wb") as written:
                         self.download.pours[file](written.write)
         yield
 
     def run(self, entries: Iterable[Entry], *, parallel: bool = False, others_first: bool = False) -> None:
-        """Restore entries; what fails is tried again by itself, and skipped when that fails too.
+        """Restore entries; retry each failed one separately, and skip it if that fails too.
 
         Args:
             entries: in the order of the archive.
             parallel: with several workers.
-            others_first: what is not the runner's before what is, whatever the order.
+            others_first: entries of other roles before the runner's, whatever the order.
         """
         entries = self._possible(entries)
         failed: list[tuple[Entry, str]] = []
@@ -200,13 +200,13 @@ class _Restoration:
         self._try_again(failed)
 
     def load(self, entries: Iterable[Entry]) -> None:
-        """Load rows: those of larger tables straight from the download, the rest by pg_restore, several at once."""
+        """Load rows: those of larger tables directly from the download, the rest by pg_restore, concurrently."""
         entries = self._possible(entries)
         failed: list[Entry] = []
         self.download.wait() if not self.rows else None
         for role, group in self._by_role(entries):
             straight = {file: entry for entry in group if (file := _file_of(entry)) and file in self.rows}
-            # one more at once than processors are counted on: the table that is last is then seldom left alone
+            # one more job than expected processors: the last table then seldom runs alone
             pours = [rows for file, rows in self.rows.items() if file in straight]
             with copy_in.pouring(role, pours, jobs=self.jobs + 1, session=SESSION) as pouring:
                 self.download.wait(pouring.check)
@@ -217,12 +217,12 @@ class _Restoration:
 
     @contextmanager
     def lent(self, *, schemas: bool = True) -> Generator[None]:
-        """Give the owners the rights to own objects where they go, and take back what they did not have before.
+        """Grant the owners the rights to own objects in their schemas; revoke afterwards what they did not have before.
 
-        Without `schemas` it is the right to make schemas alone.
+        Without `schemas`, only the right to create schemas is granted.
 
-        A role that is no superuser can give a table only to a role that may create in its schema, which the recorded
-        owner may not any more.
+        A non-superuser can give a table only to a role that may create in its schema, which the recorded
+        owner may no longer be allowed to do.
         """
         with self.target.connect() as connection:
             given = _lend(connection, self.target, {*self.record.owners, self.runner.user}, schemas=schemas)
@@ -232,7 +232,7 @@ class _Restoration:
                 connection.execute(sql.SQL("REVOKE {} FROM {}").format(right, sql.Identifier(role)))
 
     def _possible(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Leave out what needs something that was not made, and name it unless it is a part of that."""
+        """Leave out entries that need one that was not made, and name them unless they are a part of it."""
         result: list[Entry] = []
         for entry in entries:
             if self.gone.isdisjoint(entry.needs):
@@ -258,7 +258,7 @@ class _Restoration:
         ]
 
     def _is_runners(self, entry: Entry) -> bool:
-        """Return True if the runner restores it. Before 17 the content of large objects has no owner in the list."""
+        """Return True if the runner restores it. Before 17, large objects' content has no owner in the list."""
         return entry.owner(self.roles) == self.runner.user or " BLOBS - BLOBS " in entry.line
 
     @property
@@ -268,11 +268,11 @@ class _Restoration:
     def _pg_restore(
         self, role: Endpoint, entries: list[Entry], *, parallel: bool, check: Callable[[], None] | None = None
     ) -> list[tuple[Entry, str]]:
-        """Run pg_restore over entries; return those that it could not restore, with its words.
+        """Run pg_restore over entries; return those that it could not restore, with its messages.
 
         Raises:
             RestoreError: it was stopped.
-            SpoolError: this machine's disk is full.
+            SpoolError: this computer's disk is full.
         """
         if not entries:
             return []
@@ -296,7 +296,7 @@ class _Restoration:
         return _failures(done.stderr, entries)
 
     def _try_again(self, failed: list[tuple[Entry, str]]) -> None:
-        """Try each failed entry by itself, again while that helps: one may have needed another."""
+        """Retry each failed entry separately, and repeat while that helps: one may have needed another."""
         why: dict[int, str] = {}
         while failed:
             still: list[tuple[Entry, str]] = []
@@ -310,14 +310,14 @@ class _Restoration:
             failed = still
         for entry, text in failed:
             problem = why[entry.number]
-            if problem is text:  # made, but for its owner or the like
+            if problem is text:  # made, except its owner or similar
                 self._skip(entry, text, "", whole=False)
             else:
                 self._skip(entry, problem, advice(problem, self._statement(entry)))
                 self.gone.add(entry.number)
 
     def _once_more(self, entry: Entry, text: str) -> str | None:
-        """Restore one entry by its own script; return why that fails, or `text` where only a part of it is missing."""
+        """Restore one entry by its own script; return why it fails, or `text` if only a part of it is missing."""
         role = self.runner if self._is_runners(entry) else self.target
         statement = self._statement(entry)
         first: psycopg.Error | None = None
@@ -342,7 +342,7 @@ class _Restoration:
         return one_line(first)
 
     def _add_not_valid(self, connection: Connection, entry: Entry, statement: str, why: psycopg.Error) -> None:
-        """Add a constraint that rows break, for new rows alone; it is named."""
+        """Add a constraint that rows violate, for new rows only, and record it."""
         changed = statement.strip().removesuffix(";")
         with connection.transaction():
             _set_path(connection, "")
@@ -359,7 +359,7 @@ class _Restoration:
         return "\n".join(line for line in text.splitlines() if line and not line.startswith(SCRIPT_NOISE))
 
     def _load_again(self, failed: Sequence[Entry]) -> None:
-        """Load each table whose rows failed, by itself, now that all other tables have theirs."""
+        """Reload each table whose rows failed, separately, now that all other tables have theirs."""
         left: list[Entry] = list(failed)
         refused: dict[int, psycopg.Error] = {}
         while left:
@@ -373,7 +373,7 @@ class _Restoration:
                 left.remove(entry)
         for entry in left:
             self._skip(entry, one_line(refused[entry.number]), advice(one_line(refused[entry.number]), ""))
-        for role, table, name, why in checks:  # of rows that are all there by now
+        for role, table, name, why in checks:  # of rows that are all loaded by now
             self._validate(role, table, name, why)
 
     def _rows_of(self, entry: Entry) -> Rows:
@@ -408,7 +408,7 @@ class _Restoration:
     def _rows_without_checks(
         self, entry: Entry, refused: Mapping[int, psycopg.Error], checks: list[tuple[Endpoint, str, str, str]]
     ) -> bool:
-        """Load rows without the CHECK constraints that refuse them; return True if they are in."""
+        """Load rows without the CHECK constraints that refuse them; return True if they were loaded."""
         error, role = refused[entry.number], self.runner if self._is_runners(entry) else self.target
         dropped: list[tuple[str, str]] = []
         if entry.kind != "TABLE DATA":
@@ -467,14 +467,14 @@ class _Restoration:
         self.skipped.append(Skipped(what=title if whole else f"a part of {title}", why=why, mend=mend))
 
     def _recorded(self, entry: Entry) -> str:
-        """Return the name of a table or sequence as the manifest has it."""
+        """Return the name of a table or sequence as in the manifest."""
         listed = entry.title(self.roles).removeprefix(f"{entry.kind.lower()} ")
         known = [*(t.table for t in self.record.tables), *(s.sequence for s in self.record.sequences)]
         return next((name for name in known if copy_in.plain(name) == listed), listed)
 
 
 def _failures(stderr: str, entries: list[Entry]) -> list[tuple[Entry, str]]:
-    """Return the entries that pg_restore could not restore, in their order, with its words on each."""
+    """Return the entries that pg_restore could not restore, in order, with its message on each."""
     words: dict[int, str] = {}
     current = 0
     for line in stderr.splitlines():
@@ -487,12 +487,12 @@ def _failures(stderr: str, entries: list[Entry]) -> list[tuple[Entry, str]]:
 
 
 def _file_of(entry: Entry) -> str | None:
-    """Return the name of the file of a table's rows; None for what is in several or in none."""
+    """Return the name of the file of a table's rows; None for rows in several files or in none."""
     return f"{entry.number}.dat" if entry.kind == "TABLE DATA" else None
 
 
 def _paths(connection: Connection) -> list[str]:
-    """Return the search paths to try, in this order: pg_restore's, the database's, and that with all its schemas."""
+    """Return the search paths to try, in order: pg_restore's, the database's, and the latter with all its schemas."""
     row = connection.execute(
         "SELECT setting, (SELECT string_agg(pg_catalog.quote_ident(nspname), ', ' ORDER BY nspname)"
         " FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')"
@@ -521,7 +521,7 @@ def _check_definition(connection: Connection, table: str, name: str) -> str | No
 
 
 def _stop_if_lost(role: Endpoint, error: psycopg.Error) -> None:
-    """Raise where the server, its disk or the connection gave up: then nothing is wrong with the one object."""
+    """Raise if the server, its disk or the connection failed: then the one object is not at fault."""
     if stops_everything(error):
         raise RestoreError(f"{role}: {one_line(error)}") from None
 
@@ -529,7 +529,7 @@ def _stop_if_lost(role: Endpoint, error: psycopg.Error) -> None:
 def _lend(
     connection: Connection, target: Endpoint, roles: set[str], *, schemas: bool
 ) -> list[tuple[sql.Composed, str]]:
-    """Grant to each role what it lacks to own objects here, where the connected role may; return what was granted."""
+    """Grant each role the rights it lacks to own objects here, if the connected role may; return the grants."""
     database = sql.Identifier(target.database)
     query = (
         "SELECT r.rolname, n.nspname, right_ FROM pg_catalog.pg_roles r, pg_catalog.pg_namespace n,"
@@ -555,7 +555,7 @@ def _lend(
     for right, role in lacking:
         try:
             connection.execute(sql.SQL("GRANT {} TO {}").format(right, sql.Identifier(role)))
-        except psycopg.Error:  # then pg_restore says what it could not make without it
+        except psycopg.Error:  # pg_restore then reports what it could not make without it
             continue
         given.append((right, role))
     return given

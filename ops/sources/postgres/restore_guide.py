@@ -1,4 +1,4 @@
-"""The last lines of a PostgreSQL backup's page: what createdb, pg_restore and psql are given."""
+"""Write the last lines of a PostgreSQL backup's page: the calls of createdb, pg_restore and psql."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ops.sources.postgres import database
 from ops.sources.postgres.small_file_batches import is_pack
 
 _DATABASE = sql.SQL(':"new"')
-"""What psql puts the quoted name of the new database in place of."""
+"""Placeholder that psql replaces by the quoted name of the new database."""
 
 
 _AGAIN = """\
@@ -30,11 +30,11 @@ done"""
 
 
 def last_steps(record: PostgresRecord, files: Sequence[str]) -> list[str]:
-    """Return them, in the order of `ops restore`: settings, definitions and rows, what failed again, grants.
+    """Return the lines in the order of `ops restore`: settings, definitions and rows, retries, grants.
 
     Args:
-        record: what the source was like. Its names and values are text of whoever could write them in the database:
-            they stand in the script quoted, or not at all.
+        record: describes the source. Its names and values are text of anyone who could write them in the database:
+            they are quoted in the script, or left out.
         files: of the dump.
     """
     stream = next((file for file in files if file == STREAM_FILE), None)
@@ -61,7 +61,7 @@ def last_steps(record: PostgresRecord, files: Sequence[str]) -> list[str]:
 
 
 def _psql(lines: Iterable[str]) -> list[str]:
-    """Return the call of psql with these statements; none of it without one."""
+    """Return the call of psql with these statements; nothing without a statement."""
     found = list(lines)
     if not found:
         return []

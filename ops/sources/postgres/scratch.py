@@ -1,4 +1,4 @@
-"""A scratch PostgreSQL as the target of a drill: the restore's own code, on a server that has the recorded roles."""
+"""Provide a scratch PostgreSQL as the target of a drill: the restore's own code, on a server with recorded roles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psycopg
 from ops.core.errors import SpoolError
 from ops.core.files import reports_full_disk
 from ops.core.messages import say
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.core.workdir import full
 from ops.repository.records import PostgresRecord
 from ops.sources.base import Difference, Download, Examination, ScratchFacts, Skipped, TargetPlan
@@ -31,13 +31,13 @@ from ops.sources.postgres.tools import Connection, Endpoint, find_tool
 
 DATABASE = "drill"
 TIMES_THE_DUMP = 2.5
-"""How much room the data and the indexes take on a scratch server, by the bytes of the dump: docs/benchmarks/backup.md
+"""Bytes of data and indexes on a scratch server per byte of the dump: docs/benchmarks/backup.md
 has 5,645 MiB of drill for a dump of 2,420 MiB, the dump itself included."""
 
 
 @dataclass(kw_only=True)
 class ScratchDatabase(DatabaseTarget):
-    """A database of a scratch server. `not_compared` is what it leaves out because it is one."""
+    """A database of a scratch server. `not_compared` lists what is not compared because it is one."""
 
     server: Endpoint
     nonce: str
@@ -48,12 +48,12 @@ class ScratchDatabase(DatabaseTarget):
     _loader: Loader | None = None
 
     def facts(self) -> ScratchFacts:
-        """Describe it."""
+        """Describe the scratch database."""
         folders = [Path(self.server.host)]
         return ScratchFacts(profile=PROFILE, look=self.look, folders=folders, not_compared=self.not_compared)
 
     def identity(self) -> tuple[str, list[str]]:
-        """Ask the server for the nonce it was started with; return the answer, and what is wrong with it."""
+        """Ask the server for the nonce it was started with; return the answer, and its problems."""
         with self.server.connect() as connection:
             row = connection.execute("SHOW cluster_name").fetchone()
         found, expected = str(row[0]) if row else "", f"ancla-{self.nonce}"
@@ -66,22 +66,22 @@ class ScratchDatabase(DatabaseTarget):
 
     @property
     def loader(self) -> Loader:
-        """The login that restores."""
+        """Return the login that restores."""
         assert self._loader is not None  # noqa: S101  # the plan makes it
         return self._loader
 
     def plan_restore(self, record: PostgresRecord) -> TargetPlan:
-        """Make the recorded roles on the server, which is known to be the new one by now, and plan as a restore."""
+        """Create the recorded roles on the server, which is proved to be the new one by now, and plan as a restore."""
         self._loader = make_loader(self.server, DATABASE, record)
         self.admin, self.owner = self.loader.endpoint, self.loader.owner
         return super().plan_restore(record)
 
-    def restore(self, download: Download, record: PostgresRecord, progress: Meter) -> list[Skipped]:
+    def restore(self, download: Download, record: PostgresRecord, progress: ProgressFactory) -> list[Skipped]:
         """Restore as `ops restore` does; see `DatabaseTarget`."""
         try:
             skipped = super().restore(download, record, progress)
         except Exception as error:
-            if reports_full_disk(str(error), 0):  # of the scratch server: that says nothing of the backup
+            if reports_full_disk(str(error), 0):  # the scratch server's disk: this proves nothing about the backup
                 raise SpoolError(full(self.folder)) from None
             raise
         finally:
@@ -91,13 +91,13 @@ class ScratchDatabase(DatabaseTarget):
         return [replace(each, mend=ADVICE) if any(limit in each.why for limit in LIMITS) else each for each in skipped]
 
     def compare(self, record: PostgresRecord, skipped: Sequence[Skipped]) -> list[Difference]:
-        """Compare, and keep what was found for `examine`."""
+        """Compare, and keep the result for `examine`."""
         self._found = self.copy().fingerprint(record)
         skipped_names = self.names(skipped)
         return [each for each in differences(self._found, record) if each.what not in skipped_names]
 
     def examine(self, record: PostgresRecord, skipped: Sequence[Skipped]) -> Examination:
-        """Report what a drill asks of the copy beside `compare`."""
+        """Report the drill's further checks of the copy."""
         found = self._found or self.copy().fingerprint(record)
         known = [*record.unsound, *(f"{each.what} is not validated" for each in skipped)]
         pg_restore = find_tool("pg_restore", at_least=record.readable_from)
@@ -122,8 +122,8 @@ class ScratchDatabase(DatabaseTarget):
         )
 
     def ask(self, assertions: Sequence[str]) -> list[str]:
-        """Ask the app's assertions of the copy; return what is not true."""
-        with self.copy().endpoint.connect(own_search_path=True) as connection:  # they are the app's
+        """Run the app's assertions on the copy; return those that are not true."""
+        with self.copy().endpoint.connect(own_search_path=True) as connection:  # they belong to the app
             return ask(connection, assertions)
 
     def newest_row(self) -> datetime | None:
@@ -167,7 +167,7 @@ class ScratchDatabase(DatabaseTarget):
         return [entry for entry in entries if entry.line in set(kept)]
 
     def _limit(self) -> None:
-        """A drill needs connections after the comparison too."""
+        """Do nothing: a drill needs connections after the comparison too."""
 
 
 @contextmanager
@@ -178,8 +178,8 @@ def scratch_database(
 
     Args:
         record: of the backup.
-        files: where the backup's files are.
-        parent: where the server's folder is made.
+        files: folder of the backup's files.
+        parent: parent of the server's folder.
         kept: called at the end; the server's folder stays if it returns True.
 
     Raises:

@@ -1,9 +1,9 @@
-"""The roles of a scratch server: the recorded ones with their memberships, and a login that restores as theirs.
+"""Create the roles of a scratch server: the recorded ones with memberships, and a login that restores like theirs.
 
-A backup brings code that runs while it is loaded: a CHECK, an index or a trigger calls functions that any role of the
-live database wrote. So no login here is a superuser, is in a role that reaches files or programs of this machine, or
-has CREATEROLE, which before 16 could join those. The superuser makes extensions, where nothing of the backup is there
-but empty schemas; from then on it does not connect to that database.
+A backup contains code that runs while it is loaded: a CHECK, an index or a trigger calls functions that any role of the
+live database wrote. So no login here is a superuser, is in a role with access to files or programs of this computer, or
+has CREATEROLE, which before 16 could join those. The superuser creates extensions, while nothing of the backup exists
+except empty schemas; after that it does not connect to that database.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
 
 LOADER = "ancla_drill_loader"
 MAKERS = "ancla_drill_makers"
-"""Members may make objects in every schema: who is no superuser gives nothing to an owner who has lost that right."""
+"""Role whose members may create in every schema: a non-superuser can only give objects to an owner with that right."""
 
 LIMITS = ("must be superuser", "only superuser", "permission denied for language", "permission denied to ")
-"""What PostgreSQL says where only a superuser may make something."""
+"""PostgreSQL's messages where only a superuser may make something."""
 ADVICE = "a drill runs nothing of a backup as superuser: restore this one into a server of its own, and look there"
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s"(.;]+)'
@@ -43,9 +43,9 @@ _GRANTED = re.compile(
 )
 _LEFT_OUT = re.compile(r"EXTENSION |PUBLICATION |COMMENT PUBLICATION ")
 _OF_OTHERS = {"ACL", "DEFAULT ACL", "COMMENT", "EXTENSION", "TABLE DATA", "SEQUENCE SET", "SECURITY LABEL"}
-"""Kinds of entries that may be of an object that is not in the archive."""
+"""Kinds of entries that may belong to an object that is not in the archive."""
 _PUBLIC = {("-", "public")}
-"""In every database, and in an archive only where it is another's than a new database's."""
+"""It is in every database, and in an archive only if it differs from a new database's."""
 
 _SCHEMAS = "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 _CONFIGURATION = (
@@ -56,7 +56,7 @@ _CONFIGURATION = (
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """`server` is the superuser's way to a database that holds nothing, `endpoint` the loader's to what is loaded."""
+    """`server` is the superuser's endpoint of an empty database, `endpoint` the loader's of the one being loaded."""
 
     server: Endpoint
     endpoint: Endpoint
@@ -66,7 +66,7 @@ class Loader:
     makers: str | None
 
     def take(self) -> None:
-        """Give the new, empty database to the loader."""
+        """Make the loader the owner of the new, empty database."""
         database, name = sql.Identifier(self.endpoint.database), sql.Identifier(self.name)
         with _session(self.server) as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, name))
@@ -74,17 +74,17 @@ class Loader:
                 give = sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}")
                 connection.execute(give.format(database, sql.Identifier(self.makers)))
         with _session(self.server.on(self.endpoint.database)) as connection:
-            if connection.info.server_version < 150000:  # the database's owner has it since
+            if connection.info.server_version < 150000:  # the database's owner has had it since
                 connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(name))
 
     def prepare(self, script: str, names: Iterable[str]) -> None:
-        """Make the extensions, as superuser; where a superuser dumped, let the recorded roles make what it could.
+        """Create the extensions as superuser; if a superuser dumped, let the recorded roles make what it could.
 
-        An extension that cannot be made here is left to the restore, which names it.
+        An extension that cannot be created here is left to the restore, which names it.
 
         Args:
-            script: pg_restore's for the extensions, which has their schemas.
-            names: the extensions that the role that restores may make; no other is made.
+            script: pg_restore's script for the extensions, which has their schemas.
+            names: the extensions that the restoring role may create; no other is created.
         """
         wanted = set(names)
         found = [(unquoted(name), unquoted(schema)) for name, schema in _EXTENSION.findall(script)]
@@ -108,7 +108,7 @@ class Loader:
                 connection.execute(give.format(sql.Identifier(*table), loader))
 
     def close(self) -> None:
-        """Take back what the recorded roles did not have."""
+        """Revoke the rights that the recorded roles did not have."""
         with _session(self.server) as connection:
             for role in self.roles if self.makers else ():
                 take = sql.SQL("REVOKE {} FROM {}")
@@ -116,11 +116,11 @@ class Loader:
 
 
 def make_loader(server: Endpoint, database: str, record: PostgresRecord) -> Loader:
-    """Make the recorded roles and the login, of a password that nobody else knows, on a new scratch server.
+    """Create the recorded roles and the login, with a password that nobody else knows, on a new scratch server.
 
     Where a superuser dumped, one restores too: the login is a member of all recorded roles, and makes what they may
-    not any more. Otherwise it stands for the role that owned the database, with the memberships that one had, and
-    what it may not make is the app's own role's, as in a restore.
+    no longer make. Otherwise it acts for the role that owned the database, with the memberships of that role, and
+    objects it may not make are made by the app's own role, as in a restore.
     """
     names = {*record.named_roles, record.owner or record.dumped_as, record.dumped_as}
     names |= {one.role for one in record.memberships if one.member in names}
@@ -150,7 +150,7 @@ def make_loader(server: Endpoint, database: str, record: PostgresRecord) -> Load
                 *((r, makers) for r in recorded),
             ]:
                 connection.execute(join.format(sql.Identifier(group), sql.Identifier(member)))
-            if connection.info.server_version >= 140000:  # what an owner has taken from himself is compared too
+            if connection.info.server_version >= 140000:  # what an owner revoked from himself is compared too
                 connection.execute(join.format(sql.Identifier("pg_read_all_data"), me))
             foreign = list[str]()
         else:
@@ -181,17 +181,17 @@ def _session(endpoint: Endpoint) -> Generator[Connection]:
 
 
 def restorable(lines: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the lines of an archive's list that the loader restores, and in words what is not restored.
+    """Return the lines of an archive's list that the loader restores, and descriptions of what is not restored.
 
-    That is what a superuser may make and the loader not, and what holds no rows: publications, and grants on what is
-    not in the archive, so on PostgreSQL's own objects and those of extensions. Extensions are there already.
+    The latter are entries without rows that only a superuser may make: publications, and grants on objects
+    outside the archive, that is, PostgreSQL's own and those of extensions. Extensions already exist.
     """
     entries = [(line, _ENTRY.match(line)) for line in lines]
     there = {
         (entry["schema"], name)
         for _, entry in entries
         if entry and entry["kind"] not in _OF_OTHERS
-        for name in (entry["name"], entry["name"].partition("(")[0])  # a function's has its arguments
+        for name in (entry["name"], entry["name"].partition("(")[0])  # a function's name includes its arguments
     }
     kept: list[str] = []
     left_out: list[str] = []
@@ -212,7 +212,7 @@ def script_of(archive: Path, record: PostgresRecord, lines: Iterable[str]) -> st
 
     Raises:
         RestoreError: pg_restore cannot read the archive.
-        ToolError: no pg_restore that reads the archive.
+        ToolError: there is no pg_restore that can read the archive.
     """
     tool = find_tool("pg_restore", at_least=record.readable_from)
     extensions = [line for line in lines if _kind(line) == "EXTENSION"]

@@ -1,6 +1,6 @@
-"""A PostgreSQL of our own for the length of a drill: a unix socket in a private folder, no network, removed always.
+"""Run a PostgreSQL server for the duration of a drill: a unix socket in a private folder, no network, always removed.
 
-It is tuned to be thrown away (no fsync, no WAL to speak of), so its times are those of the profile `fast-scratch` and
+It is tuned for throw-away data (no fsync, hardly any WAL), so its times are those of the profile `fast-scratch` and
 not of a production server. It never runs as root; PostgreSQL refuses that.
 """
 
@@ -27,7 +27,7 @@ PROFILE = "fast-scratch"
 START_SECONDS = 60
 SUPERUSER = "ancla_drill"
 SOCKET_LENGTH = 90
-"""A socket's path may have 107 bytes; its name takes some of them."""
+"""A socket's path may have 107 bytes; its file name needs some of them."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -42,7 +42,7 @@ SETTINGS = {
     "maintenance_work_mem": "128MB",
     "logging_collector": "off",
     "max_locks_per_transaction": "256",  # a statement may lock a table with thousands of partitions and their indexes
-    "lo_compat_privileges": "on",  # large objects are read whoever may: they are loaded and compared by no superuser
+    "lo_compat_privileges": "on",  # large objects are readable by everybody: a non-superuser loads and compares them
 }
 
 
@@ -56,18 +56,18 @@ def scratch_server(  # noqa: PLR0913  # all but one have names at every call
     kept: Callable[[], bool] = lambda: False,
     nonce: str = "",
 ) -> Generator[Endpoint]:
-    """Run a new PostgreSQL of at least `version`; yields its superuser's way to the database `postgres`.
+    """Run a new PostgreSQL of at least `version`; yields its superuser's endpoint of the database `postgres`.
 
     Args:
-        version: of the server the backup is of; the lowest installed one that fits is taken.
-        roles: names to create (no login), so that owners and grants can be restored.
-        taken: names of roles that the superuser may not have, beside `roles`.
-        parent: where its folder is made; the system's temporary folder when None.
+        version: of the backup's server; the lowest suitable installed one is used.
+        roles: roles to create (no login), so that owners and grants can be restored.
+        taken: names of roles that the superuser must not have, in addition to `roles`.
+        parent: parent of its folder; the system's temporary folder if None.
         kept: called at the end; the server's folder stays if it returns True.
         nonce: the server's `cluster_name` is `ancla-<nonce>`, which proves that it is this one.
 
     Raises:
-        ToolError: no server programs here, or no user to run them as.
+        ToolError: there are no server programs here, or no user to run them as.
         SourceError: the server did not start; its log's last line is in the message.
     """
     initdb, postgres = find_tool("initdb", at_least=version), find_tool("postgres", at_least=version)
@@ -91,7 +91,7 @@ def scratch_server(  # noqa: PLR0913  # all but one have names at every call
             stderr=log,
             cwd=folder,
             env=bare_environment(folder),
-            start_new_session=True,  # Ctrl-C is for us; we end the server
+            start_new_session=True,  # Ctrl-C interrupts us; we end the server
         )
         stack.callback(_stop, process)
         endpoint = Endpoint(host=str(folder), port=5432, user=superuser, password=password, database="postgres")
@@ -103,7 +103,7 @@ def scratch_server(  # noqa: PLR0913  # all but one have names at every call
 
 
 def how_to_look(server: Endpoint, version: str, database: str) -> str:
-    """Say how a person looks into what a scratch server has left, without its password."""
+    """Return a command to inspect a scratch server's remaining data, without its password."""
     account = _account()
     program = find_tool("postgres", at_least=version).path
     become = f"setpriv --reuid={account.pw_uid} --regid={account.pw_gid} --clear-groups -- " if account else ""
@@ -140,7 +140,7 @@ def _initialize(
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Return the user to become, or None to stay who we are."""
+    """Return the user to run as, or None for the current one."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -161,17 +161,17 @@ def _as(account: pwd.struct_passwd | None, *, dies_with_us: bool = False) -> lis
     if account is not None:
         command += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
     if dies_with_us:
-        command.append("--pdeathsig=QUIT")  # PostgreSQL's immediate shutdown: nothing stays after a kill -9 of ours
+        command.append("--pdeathsig=QUIT")  # PostgreSQL's immediate shutdown: no remains after a kill -9 of ours
     return [*command, "--"] if len(command) > 1 else []
 
 
 def free_name(name: str, roles: Collection[str]) -> str:
-    """Return a name for a role of ours that no recorded role has."""
+    """Return a name for our role that no recorded role has."""
     return f"{name}_{secrets.token_hex(4)}" if name in roles else name
 
 
 def bare_environment(home: Path) -> dict[str, str]:
-    """Return what a server's process may see of our environment, which has keys and tokens."""
+    """Return the environment variables that a server's process may see; ours has keys and tokens."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
     return kept | {"LC_ALL": "C", "HOME": str(home)}
 
@@ -192,7 +192,7 @@ def _wait(endpoint: Endpoint, process: subprocess.Popen[bytes], log: Path) -> No
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
-    process.send_signal(3)  # SIGQUIT: immediate shutdown, the data is thrown away
+    process.send_signal(3)  # SIGQUIT: immediate shutdown, the data is discarded
     try:
         process.wait(timeout=15)
     except subprocess.TimeoutExpired:

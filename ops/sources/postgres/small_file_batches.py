@@ -1,4 +1,4 @@
-"""Small files of a dump, together in one object: a database of many small tables would else cost a request for each."""
+"""Combine small files of a dump into one object: otherwise a database of many small tables needs a request for each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ops.core.errors import IntegrityError
 from ops.repository.records import FILE_NAME
 
 SMALL = 1 << 20
-"""Bytes from which on a file goes out by itself, while it still grows."""
+"""Files of at least this size are uploaded individually, while pg_dump still writes them."""
 PACK = 16 << 20
-"""Bytes of small files that are sent on while the dump still runs."""
+"""Bytes of small files that are uploaded together while the dump still runs."""
 MOST = 1000
-"""So many small files are sent on too, however few their bytes: each look at the dump asks for the size of all."""
+"""Flush a batch at this many files even if small: every poll stats all pending files."""
 
 NAMED = 10
 
 
 class Packer:
-    """Puts whole files of `folder` into tar files there, each `small-<number>.tar`."""
+    """Puts complete files of `folder` into tar files there, each `small-<number>.tar`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.packs: dict[Path, list[str]] = {}
-        """Each pack with the names of the files in it."""
+        """Packs with the names of their files."""
 
     def pack(self, files: Iterable[Path]) -> Path:
         """Move files into a new pack."""
@@ -41,22 +41,22 @@ class Packer:
         return made
 
     def holds(self, pack: Path, held: dict[str, str]) -> str:
-        """Say what is in a pack, by what each file holds."""
+        """Describe a pack by the content of its files."""
         what = [held[name] for name in self.packs[pack]]
         more = f" and {len(what) - NAMED} more" if len(what) > NAMED else ""
         return f"{', '.join(what[:NAMED])}{more}"
 
 
 def is_pack(file: str) -> bool:
-    """Say whether a file of a dump is a pack, by its name."""
+    """Return True if a dump's file is a pack, by its name."""
     return file.startswith("small-") and file.endswith(".tar")
 
 
 def unpack(folder: Path) -> None:
-    """Replace the packs in a folder of fetched files by the files in them.
+    """Replace the packs in a folder of fetched files by their files.
 
     Raises:
-        IntegrityError: a pack is no tar, or holds what is no file of a dump.
+        IntegrityError: a pack is not a tar, or contains a file that is not a dump's.
     """
     for pack in sorted(path for path in folder.iterdir() if is_pack(path.name)):
         try:

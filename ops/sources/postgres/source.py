@@ -1,6 +1,6 @@
-"""A PostgreSQL database as a source and as a target. PostgreSQL's own tools dump and restore; this module orchestrates.
+"""Back up a PostgreSQL database. PostgreSQL's own tools dump and restore; this module orchestrates.
 
-The dump and the fingerprints are of one exported snapshot, so that a copy must be equal, without any tolerance.
+The dump and the fingerprints use one exported snapshot, so a copy must be equal, without any tolerance.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ops.sources.postgres.load_warnings import load_warnings
 from ops.sources.postgres.tools import SESSION_PID, Connection, Endpoint, Tool, find_tool
 
 JOBS = 2
-"""Parallel workers of pg_dump and pg_restore, where the server has connections for them: a dump holds JOBS + 3."""
+"""Parallel workers of pg_dump and pg_restore, if the server has connections for them: a dump uses JOBS + 3."""
 
 _NOT_COMPARED = {
     "m": "materialized view, filled again by a restore",
     "f": "foreign table, its rows are elsewhere",
 }
-"""What differs by nature is named, so that nobody takes it for compared."""
+"""Differences by nature are named, so that nobody takes them for compared."""
 
 DUMP_LOCK = 0x616E636C61
-"""The key of the advisory lock of a dump: "ancla"."""
+"""Key of a dump's advisory lock: "ancla"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresDatabase:
-    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of what belongs to it.
+    """One database, reached by `endpoint`. `owner` is the app's own role there, for a restore of the objects it owns.
 
     `only_tables` and `without_tables` are patterns of tables whose rows are dumped, or not; `stream` dumps over one
     connection with no spool.
@@ -51,7 +51,7 @@ class PostgresDatabase:
     stream: bool = False
 
     def plan(self) -> SourcePlan:
-        """Look at versions, rights and size.
+        """Check versions, rights and size.
 
         Raises:
             SourceError: no connection, a pooler answers, or the role cannot read something that pg_dump reads.
@@ -89,7 +89,7 @@ class PostgresDatabase:
             major, version = server_version(connection)
             tool = find_tool("pg_dump", at_least=version)
             _lock(connection, self.endpoint)
-            # before pg_dump reads them: they stand outside of snapshots, and a copy must not be behind what is recorded
+            # before pg_dump reads them: they are not part of snapshots, and a copy must not be behind the record
             sequences = catalog_queries.sequences(connection)
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             snapshot, snapshot_at = _export(connection)
@@ -130,7 +130,7 @@ class PostgresDatabase:
         return table_filters.taken(connection, self.endpoint, found, self.only_tables, self.without_tables)
 
     def fingerprint(self, like: PostgresRecord | None = None) -> PostgresRecord:
-        """Describe what is in it now, hashed as in the record that it is to be compared with."""
+        """Describe the current content, hashed as in the record it will be compared with."""
         with self._session() as connection:
             major, _ = server_version(connection)
             sequences = catalog_queries.sequences(connection)
@@ -144,12 +144,12 @@ class PostgresDatabase:
 
     def check(self, expected: PostgresRecord, skipped: Sequence[Skipped] = ()) -> list[Difference]:
         """Compare tables, rows, hashes, sequences and large objects with `expected`."""
-        del skipped  # this kind skips nothing yet
+        del skipped  # nothing is skipped here yet
         return differences(self.fingerprint(expected), expected)
 
     @contextlib.contextmanager
     def _session(self, snapshot: str | None = None) -> Generator[Connection]:
-        """Connect, into a transaction on an exported snapshot where one is given."""
+        """Connect, in a transaction on an exported snapshot if one is given."""
         with self.endpoint.connect(read_only=True) as connection:
             refuse_pooler(connection, self.endpoint)
             catalog_queries.prepare_session(connection)
@@ -219,10 +219,10 @@ def server_version(connection: Connection) -> tuple[int, str]:
 
 
 def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
-    """Refuse PgBouncer: behind it each transaction may be on another backend, and a snapshot cannot be shared.
+    """Refuse PgBouncer: it may run each transaction on another backend, and a snapshot cannot be shared.
 
-    A pooler makes up the process id that it gives to its client; a server gives its own. So this holds through a
-    tunnel as well, where the port says nothing.
+    A pooler invents the process id that it gives to its client; a server gives its own. So this works through a
+    tunnel as well, where the port proves nothing.
     """
     real = connection.execute(SESSION_PID).fetchone()
     if real is None or real[0] != connection.info.backend_pid:
@@ -234,20 +234,20 @@ def refuse_pooler(connection: Connection, endpoint: Endpoint) -> None:
 def _as_record(
     found: list[catalog_queries.Table], major: int, like: PostgresRecord | None = None
 ) -> Callable[[str], bool]:
-    """Choose how a table is hashed: hash_record_extended came with 14, and a comparison needs one way."""
+    """Choose a table's hash: hash_record_extended exists since 14, and both sides of a comparison need the same."""
     texts = {table.table for table in like.tables if table.method == "text"} if like else set[str]()
     texts |= {table.root for table in found if table.kind == "r" and not table.hashable}
     return lambda root: major >= 14 and root not in texts
 
 
 def _left_out(left: list[catalog_queries.Table], taken: list[catalog_queries.Table]) -> set[str]:
-    """Return the tables without rows in the dump; of a table that has some of its partitions, the others."""
+    """Return the tables without rows in the dump; for a partly dumped table, its other partitions."""
     partly = {table.root for table in taken}
     return {table.name if table.root in partly else table.root for table in left}
 
 
 def differences(found: PostgresRecord, expected: PostgresRecord) -> list[Difference]:
-    """Name each table, partition, sequence or large object that is not as it was recorded."""
+    """List each table, partition, sequence or large object that differs from the record."""
     result: list[Difference] = []
     have = {table.table: table for table in found.tables}
     want = {table.table: table for table in expected.tables}
@@ -301,17 +301,17 @@ def _sequence_difference(found: SequenceState | None, expected: SequenceState) -
 
 
 def _lock(connection: Connection, endpoint: Endpoint) -> None:
-    """Take the lock on dumps of this database, which is the session's and ends with it."""
+    """Take the lock on dumps of this database, which ends with the session."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [DUMP_LOCK]).fetchone()
     if row is None or not row[0]:
         raise BusyError(f"{endpoint}: another backup of this database is running, maybe on another machine")
 
 
 def _jobs(connection: Connection, endpoint: Endpoint) -> tuple[int, int]:
-    """Return how many workers pg_dump gets and how many sessions help to fingerprint, as the server has room.
+    """Return the number of pg_dump's workers and of fingerprinting sessions that the server's connections allow.
 
     Raises:
-        SourceError: not even for one.
+        SourceError: there is not even one.
     """
     free, most = catalog_queries.free_connections(connection)
     if free < 1:

@@ -1,7 +1,7 @@
 """Choose the tables whose rows are dumped, by the patterns of a stack file. All definitions are dumped.
 
-So a copy can always be made with the tools alone, and it has every table, type, view and index; those left out are
-empty in it. That is true while no row that is dumped refers to one that is not: such patterns are refused.
+So a copy can always be made with stock tools only, and has every table, type, view and index; those left out are
+empty in it. This requires that no dumped row refers to a row that is not dumped: other patterns are refused.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SELECT k.conrelid, k.confrelid, k.conname FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class t ON t.oid = k.conrelid JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
 WHERE k.contype = 'f' AND k.convalidated AND t.relkind = 'r' AND r.relkind = 'r' ORDER BY 1, 2
 """
-"""Foreign keys as (table, table it refers to, name), of partitions each by itself."""
+"""Foreign keys as (table, table it refers to, name), each partition separately."""
 
 
 def is_taken(table: Table, only: Sequence[str], without: Sequence[str]) -> bool:
-    """Return True if the rows of a table or partition are dumped: a pattern may fit it or its root."""
+    """Return True if the rows of a table or partition are dumped: a pattern may match it or its root."""
     names = (table.name, table.root)
     return (not only or any(takes(name, only, ()) for name in names)) and all(
         takes(name, (), without) for name in names
@@ -38,7 +38,7 @@ def taken(
     """Return the tables and partitions whose rows are dumped; see `ops.repository.records.takes`.
 
     Raises:
-        SourceError: a pattern of `only` fits no table, or a table refers to one whose rows stay out.
+        SourceError: a pattern of `only` matches no table, or a table refers to one whose rows are left out.
     """
     tables = [table for table in found if table.kind == "r"]
     for pattern in only:
@@ -60,7 +60,7 @@ def taken(
 
 
 def options(left: Sequence[Table], only: Sequence[str]) -> list[str]:
-    """Return what tells pg_dump to dump no rows of these tables, and no large objects where `only` names tables."""
+    """Return pg_dump's options to omit the rows of these tables, and large objects if `only` names tables."""
     return [f"--exclude-table-data={Identifier(table.schema, table.table).as_string()}" for table in left] + (
         ["--no-blobs"] if only else []
     )

@@ -1,7 +1,7 @@
-"""Chosen tables of an archive: all that is defined there, and the rows of these tables alone.
+"""Select chosen tables of an archive: all definitions, and only the rows of these tables.
 
-A foreign key of a chosen table to one that stays empty could not be made; it is left out, and named. Which those are is
-known from the archive's list: its entries name what each depends on.
+A foreign key of a chosen table to an empty one cannot be made; it is left out and named. These are
+found in the archive's list: its entries name their dependencies.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _NEVER = re.compile(
     r"TABLE DATA |BLOBS? |BLOB METADATA |(ACL|COMMENT|SECURITY LABEL) - LARGE OBJECTS? "
     r"|MATERIALIZED VIEW DATA "  # it would be filled from tables that are empty
 )
-"""What holds rows. Those of the chosen tables are kept."""
+"""Kinds of entries with rows. Those of the chosen tables are kept."""
 _LINK = "FK CONSTRAINT "
 
 
 @dataclass(kw_only=True)
 class Part:
-    """The chosen tables, as fingerprints name them. `left_out` are the foreign keys that could not be made."""
+    """The chosen tables, as in fingerprints. `left_out` are the foreign keys that could not be made."""
 
     tables: tuple[str, ...]
     left_out: list[str] = field(default_factory=list[str])
 
     def of(self, entries: Sequence[Entry], tool: Tool, archive: Path, variables: Mapping[str, str]) -> list[Entry]:
-        """Return those entries that make this part, and note what is left out.
+        """Return the entries of this part, and record what is left out.
 
         Args:
-            entries: of the archive's list, with what each needs.
+            entries: of the archive's list, with their dependencies.
             tool: pg_restore.
             archive: the archive; its list is enough.
-            variables: of the environment.
+            variables: environment variables.
 
         Raises:
             IntegrityError: the archive has no rows of a chosen table.
@@ -56,7 +56,7 @@ class Part:
         ]
 
     def _rows(self, tool: Tool, archive: Path, variables: Mapping[str, str]) -> set[int]:
-        """Ask pg_restore, who knows each name as it is, for the entries of the chosen tables' rows."""
+        """Ask pg_restore, which knows each exact name, for the entries of the chosen tables' rows."""
         schemas: dict[str, list[str]] = {}
         for name in self.tables:
             schema, table = name_parts(name)
@@ -91,7 +91,7 @@ def _to_empty(entries: Mapping[int, Entry], rows: set[int]) -> set[int]:
         return with_partitions(these | below) if below else these
 
     def referenced(number: int) -> set[int]:
-        """Return the tables whose keys it needs: it needs them by their index."""
+        """Return the tables whose keys it needs: it depends on their indexes."""
         found = set[int]()
         for needed in set(entries[number].needs) - tables:
             if needed in entries:

@@ -1,4 +1,4 @@
-"""A new database of a PostgreSQL server as the target of a restore: made, marked, filled, compared."""
+"""Restore into a new database of a PostgreSQL server: create it, mark it, fill it, compare it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ops.core.errors import OpsError, RestoreError, RestoreRefusedError
-from ops.core.progress import Meter
+from ops.core.progress import ProgressFactory
 from ops.repository.records import LISTING, ROWS_FILE, STREAM_FILE, PostgresRecord
 from ops.sources.base import Difference, Download, RestoreTarget, Skipped, TargetPlan, never
 from ops.sources.postgres import catalog_queries, database
@@ -25,28 +25,28 @@ from ops.sources.postgres.table_subset import Part
 from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
 
 LEAVING_SECONDS = 5
-"""How long a session that was ended may take to be gone; PostgreSQL waits as long before it renames or drops."""
+"""Seconds for a terminated session to end; PostgreSQL waits as long before it renames or drops."""
 NAME_LENGTH = 63
-"""Bytes; PostgreSQL cuts longer names without a word."""
+"""Bytes; PostgreSQL truncates longer names silently."""
 MARK_LENGTH = 2000
-"""Characters of a database's comment that say what was skipped."""
+"""Maximum characters of a database's comment that list what was skipped."""
 
 
 def cut(name: str, ending: str) -> str:
-    """Return a name with an ending, within PostgreSQL's length; a character is never cut."""
+    """Return a name with an ending, within PostgreSQL's length; a character is never split."""
     kept = name.encode()[: NAME_LENGTH - len(ending.encode())].decode(errors="ignore")
     return kept + ending
 
 
 def default_target(name: str, now: datetime, taken: Container[str] = ()) -> str:
-    """Return `<database>_restore_<time>`, within PostgreSQL's length, or that and a number where it is `taken`."""
+    """Return `<database>_restore_<time>`, within PostgreSQL's length, or that with a number if it is `taken`."""
     suffix = f"_restore_{now:%Y%m%d%H%M%S}"
     endings = (suffix, *(f"{suffix}_{number}" for number in range(2, 100)))
     return next(new for end in endings if (new := cut(name, end)) not in taken)
 
 
 def refuse_name(name: str) -> None:
-    """Refuse what PostgreSQL does not take for a name.
+    """Refuse an invalid database name.
 
     Raises:
         RestoreRefusedError: it is empty, has a zero byte, or is longer than 63 bytes.
@@ -57,9 +57,9 @@ def refuse_name(name: str) -> None:
 
 @dataclass(kw_only=True)
 class DatabaseTarget(RestoreTarget[PostgresRecord]):
-    """A new database, made by `admin`; `owner` is the app's own role, for what belongs to it.
+    """A new database, made by `admin`; `owner` is the app's own role, for the objects it owns.
 
-    `backup` and `of` are the ids of what is restored, for the database's comment. `into` is its name (None: a new one).
+    `backup` and `of` identify the backup and source, for the comment. `into` is its name (None: a new one).
     `live` are databases that are never touched. `tables` are those whose rows are restored (none: all); `complete` is
     then the record of the complete backup.
     """
@@ -81,21 +81,21 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return its name in messages."""
         return self.into or "a new database"
 
     @property
     def partial(self) -> str:
-        """Where a restore that did not finish has left what it made."""
+        """Return where an unfinished restore has left its content."""
         return f"the database {self.name}"
 
     @property
     def endpoint(self) -> Endpoint:
-        """The administrator's way to the database."""
+        """Return the administrator's endpoint of the database."""
         return self.admin.on(self.into or "")
 
     def streams(self, file: str) -> bool:
-        """Return True for the rows of one table, which go straight into it."""
+        """Return True for the rows of one table, which are copied directly into it."""
         return ROWS_FILE.fullmatch(file) is not None
 
     def needs_first(self, file: str) -> bool:
@@ -103,12 +103,12 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         return file in (LISTING, STREAM_FILE)
 
     def plan_restore(self, record: PostgresRecord) -> TargetPlan:
-        """Look and refuse; change nothing.
+        """Check all preconditions and plan; change nothing.
 
         Raises:
             RestoreRefusedError: the target is live or not empty, the server is older than the dump or lacks a role, or
-                nobody may restore.
-            ToolError: no fitting pg_restore here.
+                no role may restore it.
+            ToolError: there is no suitable pg_restore here.
         """
         if self.into is not None:
             refuse_name(self.into)
@@ -147,8 +147,8 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         complete = not_in_part(self.complete or record) if self.tables else ()
         return TargetPlan(target=self.into, left_out=(*complete, *lost), skipped=tuple(skipped), facts=facts)
 
-    def restore(self, download: Download, record: PostgresRecord, progress: Meter) -> list[Skipped]:
-        """Make the database, give it its settings, fill it; see `ops.sources.postgres.restore`."""
+    def restore(self, download: Download, record: PostgresRecord, progress: ProgressFactory) -> list[Skipped]:
+        """Create the database, apply its settings, fill it; see `ops.sources.postgres.restore`."""
         del progress
         self._record = record
         part = Part(tables=record.leaves_of(self.tables)) if self.tables else None
@@ -178,11 +178,11 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
     @staticmethod
     def names(skipped: Sequence[Skipped]) -> set[str]:
-        """Return the tables and sequences that were skipped, as the manifest names them."""
+        """Return the skipped tables and sequences, as named in the manifest."""
         return {each.what.removeprefix(kind) for each in skipped for kind in ("rows of ", "table ", "sequence ")}
 
     def copy(self) -> PostgresDatabase:
-        """Return the restored database, reached by a role that may read all of it."""
+        """Return the restored database, through a role that may read all of it."""
         with self.endpoint.connect() as connection:
             unreadable = catalog_queries.unreadable(connection)
         if unreadable and self.owner is not None and self.into is not None:
@@ -190,7 +190,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         return PostgresDatabase(endpoint=self.endpoint, owner=self.owner)
 
     def commit(self, skipped: Sequence[Skipped]) -> None:
-        """Give back the limit of connections, and say in the database's comment that it is verified, or in part."""
+        """Restore the connection limit, and mark the database's comment as verified, or as verified in part."""
         self._limit()
         if self.tables:
             self.mark(f"verified in part: rows of {', '.join(self.tables)} alone")
@@ -201,12 +201,12 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
             self.mark("verified")
 
     def mark(self, state: str) -> None:
-        """Write into the database's comment what the restore has come to."""
+        """Write the restore's state into the database's comment."""
         if self.into is not None and self._begun:
             comment(self.admin, self.into, f"{self._begun}, {state}")
 
     def discard(self) -> bool:
-        """Drop the database that this restore has made; return True if nothing is left."""
+        """Drop the database that this restore has created; return True if nothing is left."""
         if self._exists:
             return False
         try:
@@ -218,7 +218,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
     @property
     def _superuser(self) -> Endpoint | None:
-        """A superuser's way to another database of the server; only a scratch server's is known."""
+        """Return a superuser's endpoint of another database of the server; known only for a scratch server."""
         return None
 
     def _connected(self) -> contextlib.AbstractContextManager[Connection]:
@@ -244,7 +244,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
     @property
     def record(self) -> PostgresRecord:
-        """What is restored."""
+        """Return the record of the restored part."""
         assert self._record is not None  # noqa: S101  # `restore` comes first
         return self._record
 
@@ -257,7 +257,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
             self.stages[stage] = self.stages.get(stage, 0) + time.monotonic() - begun
 
     def _refuse_lacking(self, connection: Connection, record: PostgresRecord) -> None:
-        """Refuse where a role is missing that grants name; the owner of the database may be missing, which is said."""
+        """Refuse if a role named in grants is missing; a missing owner of the database is only reported."""
         lacking = database.missing_roles(connection, {*record.named_roles} - ({record.owner} - {*record.roles}))
         if lacking:
             raise RestoreRefusedError(
@@ -267,7 +267,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
 
 
 class _Unpacked:
-    """A download whose small files come in packs."""
+    """A download that unpacks the packs of small files."""
 
     def __init__(self, download: Download) -> None:
         self._download = download
@@ -283,14 +283,14 @@ class _Unpacked:
 
 
 def left_empty(record: PostgresRecord, tables: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the tables that get no rows: others than the chosen ones, and those whose rows are not in the backup."""
+    """List the tables that get no rows: those not chosen, and those whose rows are not in the backup."""
     missing = set(record.left_out)
     empty = [t.table for t in record.tables if t.table in missing or (tables and t.table not in tables)]
     return (*empty, *sorted(missing - {t.table for t in record.tables}))  # partitions of tables that have others
 
 
 def not_in_part(record: PostgresRecord) -> tuple[str, ...]:
-    """Name what is not in a part of a database, whatever its tables; of foreign keys see `table_subset`."""
+    """List what is not in a part of a database, whatever its tables; for foreign keys see `table_subset`."""
     return (
         *(["large objects"] if record.large_objects else []),
         *(f"rows of {view.partition(': ')[0]}" for view in record.not_compared if "materialized view" in view),
@@ -298,13 +298,13 @@ def not_in_part(record: PostgresRecord) -> tuple[str, ...]:
 
 
 def comment(admin: Endpoint, name: str, text: str, *, via: str | None = None) -> None:
-    """Write a comment on a database, so that a person who finds it knows what it is; an empty text takes it away.
+    """Set the comment of a database, which tells a person what it is; an empty text removes it.
 
     Args:
         admin: its owner, or a member of that role.
         name: the database.
         text: the comment.
-        via: another database to do it from, where nobody may connect to that one.
+        via: another database to connect to, if nobody may connect to that one.
 
     Raises:
         RestoreError: the server refused.
@@ -318,7 +318,7 @@ def comment(admin: Endpoint, name: str, text: str, *, via: str | None = None) ->
 
 
 def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
-    """Say whether there is a database of that name.
+    """Return True if a database of that name exists.
 
     Raises:
         RestoreRefusedError: it is the server's own, or somebody else's.
@@ -340,7 +340,7 @@ def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
 
 
 def _refuse_used(target: Endpoint, record: PostgresRecord) -> list[str]:
-    """Refuse unless it is empty and nobody's; return in what it cannot be like the source."""
+    """Refuse unless it is empty and unused; return its differences to the source."""
     with target.connect() as connection:
         mark = _mark(connection)
         if mark:  # though it may be empty: another restore may be at work in it
@@ -356,7 +356,7 @@ def _refuse_used(target: Endpoint, record: PostgresRecord) -> list[str]:
 
 
 def _mark(connection: Connection) -> str:
-    """Return what a restore that came to no good end has written on the database."""
+    """Return the mark that an unsuccessful restore has left on the database."""
     query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
     row = connection.execute(query).fetchone()
     text = str(row[0]) if row else ""

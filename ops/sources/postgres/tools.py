@@ -1,6 +1,6 @@
-"""Sessions of PostgreSQL, and its own programs, which get their address by environment and files, never by argv.
+"""Open sessions of PostgreSQL and run its programs, whose address is passed by environment and files, never by argv.
 
-`Endpoint.connect` is the one place that opens a session.
+`Endpoint.connect` is the only place that opens a session.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 PINNED: LiteralString = "SET search_path = pg_catalog, pg_temp"
-"""No session of ours finds a function or operator of a user by its bare name, whatever the database's own path is."""
+"""Prevents our sessions from finding a user's function or operator by its bare name, whatever the database's path."""
 
 _TIMEOUTS: LiteralString = """
 SELECT name FROM pg_catalog.pg_settings
@@ -37,15 +37,15 @@ WHERE name ~ '_timeout$' AND name !~ '^wal_|[.]' AND context = 'user' AND settin
 """
 
 _KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-"""What pg_dump and pg_restore see of our environment, which has tokens and passphrases."""
+"""Environment variables that pg_dump and pg_restore get; ours also has tokens and passphrases."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """How to reach one database as one role.
+    """Address and credentials of one database as one role.
 
-    `host` is the name the certificate carries, or the folder of a unix socket; `hostaddr` the address to dial when it
-    is another one (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified;
+    `host` is the name in the certificate, or the folder of a unix socket; `hostaddr` the address to connect to if it
+    differs (a tunnel's end). With `ca_certificate` (PEM) the server's name and certificate are verified;
     without one the connection must be encrypted, unless `host` is this computer or `sslmode` is set.
     """
 
@@ -62,12 +62,12 @@ class Endpoint:
         return f"{self.user}@{self.host}:{self.port}/{self.database}"
 
     def on(self, database: str) -> Endpoint:
-        """Return the same way to another database of the same server."""
+        """Return the endpoint of another database of the same server."""
         return replace(self, database=database)
 
     @property
     def ssl(self) -> str:
-        """The sslmode of libpq."""
+        """Return the sslmode of libpq."""
         if self.ca_certificate is not None:
             return "verify-full"
         return self.sslmode or ("prefer" if _is_local(self.host) else "require")
@@ -106,7 +106,7 @@ class Endpoint:
             settings: further settings of these sessions, without spaces.
 
         Raises:
-            DatabaseError: the server cannot be asked which timeouts there are.
+            DatabaseError: the server's timeouts cannot be read.
         """
         with self.connect() as connection:
             off = dict.fromkeys(timeouts(connection), "0")
@@ -123,7 +123,7 @@ class Endpoint:
         Args:
             autocommit: each statement is a transaction.
             read_only: refuse whatever writes.
-            own_search_path: keep the path that the database or the role has set, for statements that others wrote.
+            own_search_path: keep the path set by the database or the role, for statements that others wrote.
 
         Raises:
             DatabaseUnreachableError: no answer, a wrong password, an unverified certificate, or no such database.
@@ -143,7 +143,7 @@ class Endpoint:
                     sslrootcert=certificate,
                     connect_timeout=CONNECT_SECONDS,
                     application_name="ancla",
-                    client_encoding="UTF8",  # of a SQL_ASCII database, text would come as bytes
+                    client_encoding="UTF8",  # text of a SQL_ASCII database would otherwise come as bytes
                     autocommit=True,
                 )
             except psycopg.Error as error:
@@ -155,7 +155,7 @@ class Endpoint:
                 with connection:  # inside: a query is cancelled by a new connection, which needs the certificate again
                     if not own_search_path:
                         connection.execute(PINNED)
-                    # a default for others; not by the parameter `options`: old poolers refuse that, in their own words
+                    # not by the parameter `options`: old poolers refuse that with their own message
                     connection.execute(f"SET default_transaction_read_only = {'on' if read_only else 'off'}".encode())
                     connection.autocommit = autocommit
                     yield connection
@@ -183,36 +183,36 @@ def _is_local(host: str) -> bool:
 
 
 def timeouts(connection: Connection) -> list[str]:
-    """Return the names of the timeouts that would end something in this session, whatever release the server is."""
+    """Return the names of the timeouts active in this session, whatever the server's release."""
     return [name for (name,) in connection.execute(_TIMEOUTS).fetchall()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """A program of PostgreSQL, with the version it gives."""
+    """A program of PostgreSQL and its version."""
 
     path: Path
     version: str
 
     @property
     def major(self) -> int:
-        """The major version, such as 15."""
+        """Return the major version, such as 15."""
         return numbers(self.version)[0]
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return a version such as 15.20 as numbers, to compare."""
+    """Return a version such as 15.20 as numbers for comparison."""
     return tuple(int(part) for part in version.split("."))
 
 
 def find_tool(name: str, *, at_least: str) -> Tool:
-    """Find the program of the lowest major version that is `at_least` this one: archives of a newer one may not load.
+    """Find the program of the lowest major version of `at_least` this one: archives of a newer one may not load.
 
-    The minor version counts too. A server may keep in its catalogue what only the programs of its own release know to
-    leave out of a dump: 15.20 has column options that a pg_dump 15.18 writes down and a server 15.18 refuses.
+    The minor version counts too. A server's catalogue may contain things that only the programs of its own release
+    leave out of a dump: 15.20 has column options that a pg_dump 15.18 writes and a server 15.18 refuses.
 
     Raises:
-        ToolError: none fits; the message says what to install.
+        ToolError: there is none; the message says what to install.
     """
     found = _tools(name)
     fitting = [tool for tool in found if numbers(tool.version) >= numbers(at_least)]
@@ -252,7 +252,7 @@ def run_tool(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; the caller reads `returncode` and `stderr`."""
     return subprocess.run(
-        [*dying_with_us(), tool.path, *arguments],
+        [*with_parent_death_signal(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         input=stdin,
         capture_output=True,
@@ -265,10 +265,10 @@ def run_tool(
 def watch_tool(
     tool: Tool, arguments: list[str], variables: Mapping[str, str], on_line: Callable[[str], None]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end as `run_tool` does, and hand over each line of its stderr when it is written."""
+    """Run a program to its end as `run_tool` does, and pass on each line of its stderr as it is written."""
     lines: list[str] = []
     with subprocess.Popen(
-        [*dying_with_us(), tool.path, *arguments],
+        [*with_parent_death_signal(), tool.path, *arguments],
         env=dict(variables) | {"LC_MESSAGES": "C"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -280,14 +280,14 @@ def watch_tool(
             for line in process.stderr or ():
                 lines.append(line)
                 on_line(line)
-        except BaseException:  # an interrupt: nobody waits for the rest
+        except BaseException:  # on an interrupt, do not wait for the rest
             process.kill()
             raise
     return subprocess.CompletedProcess(process.args, process.returncode, "", "".join(lines))
 
 
-def dying_with_us() -> list[str]:
-    """Return what to begin a command with, so that a kill -9 of ours ends it too: TERM, and it cancels its queries."""
+def with_parent_death_signal() -> list[str]:
+    """Return a command prefix that terminates the program if we are killed: on TERM it cancels its queries."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig=TERM", "--"] if setpriv else []
 
@@ -295,7 +295,7 @@ def dying_with_us() -> list[str]:
 def script(
     tool: Tool, archive: Path, lines: Iterable[str], options: Sequence[str], variables: Mapping[str, str]
 ) -> str:
-    """Return the SQL that pg_restore (`tool`) has for some lines of an archive's list.
+    """Return the SQL of some lines of an archive's list, from pg_restore (`tool`).
 
     Raises:
         RestoreError: it cannot read the archive.
@@ -315,7 +315,7 @@ def one_line(error: BaseException | str) -> str:
 
 
 def tool_message(stderr: str) -> str:
-    """Return the line of a tool's output that says what went wrong."""
+    """Return the line of a tool's output that describes the failure."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     telling = [line for line in lines if "error:" in line or "FATAL" in line or "ERROR" in line]
     return one_line((telling or lines or ["no message"])[0])

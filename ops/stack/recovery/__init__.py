@@ -1,1 +1,1 @@
-"""Recovering a stack whose engine was killed."""
+"""Recover a stack whose engine was killed."""

@@ -1,7 +1,7 @@
-"""Finding in the cloud what a killed engine asked for and never wrote down: one row for each type of resource.
+"""Find cloud resources that a killed engine created and did not record: one row per type of resource.
 
-A row says where such things are listed, which of them is the one that was asked for, and what id the official provider
-gives it (read in its `SetId` calls, v2.x). What is in the state already is never taken for an orphan.
+A row defines where the type is listed, how to recognise the resource that was requested, and the id that the provider
+gives it (read in its `SetId` calls, v2.x). A resource in the state is never taken for an orphan.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Finder:
-    """How to find one type.
+    """How to find resources of one type.
 
     `path` is the collection, with inputs in braces; `key` its name in the answer; `matches` compares an item with the
-    inputs; `id` builds the provider's id; `settled` says when it is ready to be read (a droplet that still boots has no
+    inputs; `id` builds the provider's id; `settled` returns True once it can be read (a droplet that still boots has no
     address yet).
     """
 
@@ -36,7 +36,7 @@ class Finder:
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
-    """What was found: the provider's id, how a person knows it, and whether it can be read already."""
+    """A resource that was found: the provider's id, its label for people, and whether it can be read already."""
 
     id: str
     label: str
@@ -44,11 +44,11 @@ class Orphan:
 
 
 class AmbiguousError(CloudError):
-    """More than one thing could be it; nobody can tell which."""
+    """Several resources match; none can be chosen safely."""
 
 
 def _same(*names: str) -> Callable[[Values, Values], bool]:
-    """Compare fields that are called the same in the inputs and in the API (camelCase and snake_case apart)."""
+    """Compare fields of the same name in the inputs and in the API (apart from camelCase and snake_case)."""
     return lambda item, inputs: all(_text(item.get(_snake(name))) == _text(inputs.get(name)) for name in names)
 
 
@@ -85,7 +85,7 @@ def _assigned(item: Values, inputs: Values) -> bool:
 
 
 def _assignment_id(item: Values, inputs: Values) -> str:
-    # the provider's id is this prefix and anything unique; only its own uniqueness counts
+    # the provider's id is this prefix and any unique suffix
     return f"{_text(inputs.get('dropletId'))}-{item['ip']}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"
 
 
@@ -166,32 +166,32 @@ FINDERS: dict[str, Finder] = {
         id=_assignment_id,
     ),
 }
-"""What is adopted. Each can be read again by its id alone and the inputs it was asked for with."""
+"""Types that are adopted. Each can be read again by its id and the inputs it was requested with."""
 
 REPEATABLE = {
-    "digitalocean:index/databaseFirewall:DatabaseFirewall": "the whole list is written anew",
+    "digitalocean:index/databaseFirewall:DatabaseFirewall": "the complete list is written again",
     "digitalocean:index/projectResources:ProjectResources": "assigning twice is assigning once",
-    "digitalocean:index/spacesBucketPolicy:SpacesBucketPolicy": "the policy is written anew",
-    "digitalocean:index/spacesBucketCorsConfiguration:SpacesBucketCorsConfiguration": "the rules are written anew",
+    "digitalocean:index/spacesBucketPolicy:SpacesBucketPolicy": "the policy is written again",
+    "digitalocean:index/spacesBucketCorsConfiguration:SpacesBucketCorsConfiguration": "the rules are written again",
     "command:local:Command": "the command finds what it did already",
 }
-"""What needs no adopting: the next `pulumi up` does it again, with the same end."""
+"""Types that need no adopting: the next `pulumi up` repeats the operation with the same result."""
 
 SPACES_KEY = "digitalocean:index/spacesKey:SpacesKey"
 BUCKET = "digitalocean:index/spacesBucket:SpacesBucket"
 
 
 def find(cloud: Cloud, token: str, inputs: Values, known: Collection[str]) -> Orphan | None:
-    """Find what was asked for by these inputs; None when it was never made.
+    """Find the resource that was requested with these inputs; None if it was never created.
 
     Args:
         cloud: the API.
         token: the resource's type token, one of `FINDERS`.
-        inputs: in clear.
-        known: ids of this type that are in the state.
+        inputs: unencrypted.
+        known: ids of this type in the state.
 
     Raises:
-        AmbiguousError: several things fit.
+        AmbiguousError: several resources match.
         CloudError: the API refuses, or does not answer.
     """
     finder = FINDERS[token]
@@ -204,14 +204,14 @@ def find(cloud: Cloud, token: str, inputs: Values, known: Collection[str]) -> Or
     ]
     if len(orphans) > 1:
         raise AmbiguousError(
-            f"{token.rsplit(':', 1)[-1]}: {', '.join(f'{o.label} ({o.id})' for o in orphans)} could each be what was "
-            "asked for; delete those that nobody needs, or bring the right one in with `pulumi import`"
+            f"{token.rsplit(':', 1)[-1]}: {', '.join(f'{o.label} ({o.id})' for o in orphans)} could each be what "
+            "was requested; delete those that nobody needs, or import the right one with `pulumi import`"
         )
     return orphans[0] if orphans else None
 
 
 def spaces_keys(cloud: Cloud, name: str, known: Collection[str]) -> list[str]:
-    """Return the access keys by this name that are not in the state: their secret half was told once, to nobody."""
+    """Return the access keys with this name that are not in the state: their secret half is lost."""
     keys = cloud.items("/v2/spaces/keys", "keys")
     return [str(key["access_key"]) for key in keys if key.get("name") == name and key.get("access_key") not in known]
 
@@ -225,7 +225,7 @@ def _snake(name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return numbers as the API and the engine both write them: 7 and 7.0 are the same."""
+    """Return a number as text, the same for 7 and 7.0."""
     return (
         str(int(value)) if isinstance(value, float) and value.is_integer() else str(value if value is not None else "")
     )

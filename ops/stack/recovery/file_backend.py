@@ -1,4 +1,4 @@
-"""The engine's file backend from outside: who holds its lock, and what a killed engine left half written there."""
+"""Inspect the engine's file backend: who holds its lock, and which files a killed engine left incomplete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.stack.outputs import pulumi_json
 
 @dataclass(frozen=True, kw_only=True)
 class Lock:
-    """A lock of the file backend: who holds it, and whether that process still lives here."""
+    """A lock of the file backend: its holder, and whether that process still runs here."""
 
     path: Path
     pid: int
@@ -28,7 +28,7 @@ class Lock:
 
 @dataclass(frozen=True, kw_only=True)
 class FileBackend:
-    """The engine's file backend, as one stack sees it. Other backends keep their own locks and write whole files."""
+    """The engine's file backend for one stack. Other backends manage their own locks and write complete files."""
 
     root: Path
     project: str
@@ -40,10 +40,10 @@ class FileBackend:
         return [_lock(file) for file in sorted(folder.glob("*.json"))]
 
     def torn(self) -> list[Path]:
-        """Return the sidecar files (`*.attrs`: content type and MD5) that a killed engine left half written.
+        """Return the sidecar files (`*.attrs`: content type and MD5) that a killed engine left incomplete.
 
-        The backend writes a file whole, under another name first, but its sidecar in place; with a torn one it can
-        read nothing any more ("failed to load checkpoint: EOF"). Without one it reads on: what is in it is not needed.
+        The backend writes a file under another name and renames it, but its sidecar in place; with a torn one it can
+        read nothing any more ("failed to load checkpoint: EOF"). Without a sidecar it works: its content is not needed.
         """
         patterns = (
             f"stacks/{self.project}/{self.stack}.json*.attrs",
@@ -54,10 +54,10 @@ class FileBackend:
 
 
 def file_backend(stack: str) -> FileBackend | None:
-    """Return the file backend that the engine uses here; None for another kind.
+    """Return the file backend that the engine uses here; None for another type of backend.
 
     Raises:
-        StackError: the engine does not say where its backend is, or there is no project here.
+        StackError: the engine does not report its backend, or there is no project here.
     """
     url = str(pulumi_json(["whoami", "--verbose", "--json"], stack=None).get("url", ""))
     if not url.startswith("file://"):
@@ -70,7 +70,7 @@ def file_backend(stack: str) -> FileBackend | None:
 
 
 def project_name(folder: Path) -> str | None:
-    """Return the name in the nearest Pulumi.yaml, upwards."""
+    """Return the project name from the nearest Pulumi.yaml, searching upwards."""
     for parent in (folder, *folder.parents):
         path = parent / "Pulumi.yaml"
         if path.exists():
@@ -80,7 +80,7 @@ def project_name(folder: Path) -> str | None:
 
 
 def is_running(pid: int) -> bool:
-    """Say whether a process lives here and may be an engine; another program got the number of a dead one."""
+    """Return True if the process runs here and may be an engine; the number of a dead one may have been reused."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -90,7 +90,7 @@ def is_running(pid: int) -> bool:
     try:
         return "pulumi" in Path(f"/proc/{pid}/comm").read_text()
     except OSError:
-        return True  # no /proc here: believe the lock
+        return True  # no /proc here: trust the lock
 
 
 def _lock(path: Path) -> Lock:
@@ -98,7 +98,7 @@ def _lock(path: Path) -> Lock:
         document: Any = json.loads(path.read_text())
         pid, host = int(document["pid"]), str(document["hostname"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Lock(path=path, pid=0, host="?", held=False)  # written half: its writer was killed
+        return Lock(path=path, pid=0, host="?", held=False)  # incomplete: its writer was killed
     return Lock(path=path, pid=pid, host=host, held=host != socket.gethostname() or is_running(pid))
 
 

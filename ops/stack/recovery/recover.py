@@ -1,12 +1,12 @@
-"""After a `kill -9` of the engine: what it had asked for and not written down is found again and adopted.
+"""Recover after a `kill -9` of the engine: find the resources it requested and did not record, and adopt them.
 
 The engine notes each operation before it begins it. A killed one leaves those notes (`pending_operations`) and, with a
-file backend, its lock. Here each note becomes a step of a plan; then the plan is printed, and done:
+file backend, its lock. Each note becomes a step of a plan, which is printed and then executed:
 
-- creating: the thing is looked for in the cloud and added to the state, or was never made and the note is dropped;
-- updating, deleting, reading, importing: the note is dropped, and `pulumi refresh` finds out how far it came.
+- creating: the resource is looked up in the cloud and added to the state; if it was never created, the note is dropped;
+- updating, deleting, reading, importing: the note is dropped, and `pulumi refresh` reads the resulting state.
 
-Nothing that holds data is ever deleted. The one thing that is, is a Spaces key whose secret half nobody knows.
+Nothing that holds data is ever deleted. The only exception is a Spaces key whose secret half is lost.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from ops.stack.recovery.file_backend import Lock, file_backend
 
 SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105  # the engine's mark of a secret value, not a secret
 SETTLE_SECONDS = 1800
-"""How long a droplet or a cluster may take to be ready; the provider itself waits as long."""
+"""How long a droplet or a cluster may take to become ready; the same as the provider's own limit."""
 
 
 class Action(StrEnum):
-    """What a step does to the state."""
+    """The effect of a step on the state."""
 
     ADOPT = "adopt"
     FORGET = "forget"
@@ -47,7 +47,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What is done about one pending operation. `index` is its place in the deployment's list."""
+    """The step for one pending operation. `index` is its place in the deployment's list."""
 
     index: int
     urn: str
@@ -59,14 +59,14 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Type and name, as the engine prints them."""
+        """Return type and name, as the engine prints them."""
         parts = self.urn.split("::")
         return f"{parts[2].rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {parts[-1]}" if len(parts) > 3 else self.urn
 
 
 @dataclass(kw_only=True)
 class RecoverPlan:
-    """All that will be done, before anything is."""
+    """The steps to execute; nothing has been changed yet."""
 
     stack: str
     deployment: dict[str, Any] = field(repr=False)
@@ -76,17 +76,17 @@ class RecoverPlan:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Return True if there is nothing to do."""
         return not self.steps and not self.locks
 
 
 Lookup = Callable[[str, Values, frozenset[str]], "Found"]
-"""(type token, inputs in clear, ids of that type in the state) → what is in the cloud."""
+"""(type token, unencrypted inputs, ids of that type in the state) → the resource in the cloud."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a look into the cloud gave. `keys` are Spaces keys that only deleting helps."""
+    """The result of a lookup in the cloud. `keys` are Spaces keys that can only be deleted."""
 
     id: str | None = None
     label: str = ""
@@ -95,12 +95,12 @@ class Found:
 
 
 def plan_steps(deployment: dict[str, Any], in_clear: dict[str, Any], lookup: Lookup) -> list[Step]:
-    """Turn each pending operation into a step; asks only through `lookup`, changes nothing.
+    """Turn each pending operation into a step; read the cloud only through `lookup`, change nothing.
 
     Args:
         deployment: of `pulumi stack export`.
         in_clear: the same with `--show-secrets`; only the inputs of pending operations are read.
-        lookup: looks for a thing in the cloud.
+        lookup: looks for a resource in the cloud.
     """
     steps: list[Step] = []
     resources: list[Values] = deployment.get("resources") or []
@@ -114,7 +114,7 @@ def plan_steps(deployment: dict[str, Any], in_clear: dict[str, Any], lookup: Loo
             steps.append(Step(index=index, urn=urn, action=Action.FORGET, reason=f"{kind}; refresh finds out"))
         elif token in REPEATABLE or token.startswith("pulumi:providers:"):
             steps.append(
-                Step(index=index, urn=urn, action=Action.FORGET, reason=REPEATABLE.get(token, "is made anew each time"))
+                Step(index=index, urn=urn, action=Action.FORGET, reason=REPEATABLE.get(token, "is made each time"))
             )
         elif token in FINDERS or token in (BUCKET, SPACES_KEY):
             known = frozenset(str(other.get("id")) for other in resources if other.get("type") == token)
@@ -122,14 +122,14 @@ def plan_steps(deployment: dict[str, Any], in_clear: dict[str, Any], lookup: Loo
             steps.append(_creating(index, urn, token, lookup(token, inputs, known)))
         else:
             raise StackError(
-                f"{urn}: {token} was being created, and recover does not know where to look for it; "
-                "look for it by hand, then `pulumi refresh --import-pending-creates`"
+                f"{urn}: {token} was being created, and recover does not know where to look it up; "
+                "look it up by hand, then `pulumi refresh --import-pending-creates`"
             )
     return steps
 
 
 def apply_steps(deployment: dict[str, Any], steps: list[Step], now: datetime) -> dict[str, Any]:
-    """Return the deployment with every step done: adopted resources added, pending operations gone."""
+    """Return the deployment with every step applied: adopted resources added, pending operations gone."""
     result = copy.deepcopy(deployment)
     operations: list[Values] = result.get("pending_operations") or []
     resources: list[Values] = result.setdefault("resources", [])
@@ -161,13 +161,13 @@ def plain(value: Any) -> Any:
 
 
 def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan:
-    """Read the stack and its lock, look into the cloud, and plan.
+    """Read the stack and its lock, look up the cloud, and plan.
 
-    Changes nothing, but that sidecar files which keep the state from being read are removed (not in a dry run).
+    Changes nothing, except that torn sidecar files, which make the state unreadable, are removed (not in a dry run).
 
     Raises:
-        StackError: no such stack, or another engine is at work on it.
-        CloudError: the API does not answer, or several things could be the one that was asked for.
+        StackError: no such stack, or another engine is working on it.
+        CloudError: the API does not answer, or several resources match a request.
     """
     backend = file_backend(stack)
     locks = backend.locks() if backend else []
@@ -175,12 +175,12 @@ def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan
         if lock.held:
             raise StackError(
                 f"stack {stack}: is locked by process {lock.pid} on {lock.host}, which may still run; "
-                "wait for it, or end it, or `pulumi cancel` if you know that it is gone"
+                "wait for it, or end it, or run `pulumi cancel` if you know that it is gone"
             )
     torn = backend.torn() if backend else []
     for path in torn:
         if dry_run:
-            raise StackError(f"{path}: was left half written, so the state cannot be read; run without --dry-run")
+            raise StackError(f"{path}: is incomplete, so the state cannot be read; run without --dry-run to remove it")
         path.unlink()
     exported = pulumi_json(["stack", "export"], stack=stack)
     deployment: dict[str, Any] = exported.get("deployment") or {}
@@ -193,11 +193,11 @@ def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan
 
 
 def execute(plan: RecoverPlan, cloud: Cloud, report: Callable[[str], None]) -> None:
-    """Do what the plan says, then let the engine read the cloud.
+    """Execute the plan, then let the engine refresh the state from the cloud.
 
     Raises:
-        StackError: the engine refused; the state is as it was, and recover can be run again.
-        CloudError: something adopted did not become ready.
+        StackError: the engine refused; the state is as it was; run recover again.
+        CloudError: an adopted resource did not become ready.
     """
     if plan.locks:
         pulumi(["cancel", "--yes"], stack=plan.stack)
@@ -219,7 +219,7 @@ def execute(plan: RecoverPlan, cloud: Cloud, report: Callable[[str], None]) -> N
 
 
 def look(cloud: Cloud, token: str, inputs: Values, known: frozenset[str]) -> Found:
-    """Look for one thing in the cloud.
+    """Look for one resource in the cloud.
 
     Raises:
         CloudError: see `ops.stack.recovery.cloud_lookup.find`.
@@ -234,7 +234,7 @@ def look(cloud: Cloud, token: str, inputs: Values, known: frozenset[str]) -> Fou
 
 
 def bucket_is_ours(name: str, region: str) -> bool:
-    """Ask Spaces, with the account's key pair, whether the bucket is there and is ours.
+    """Return True if the bucket exists and belongs to the account's key pair.
 
     Raises:
         CloudError: no key pair, no answer, or somebody else's bucket.
@@ -265,7 +265,7 @@ def bucket_is_ours(name: str, region: str) -> bool:
 
 
 def _refuse_elsewhere(stack: str, deployment: dict[str, Any], cloud: Cloud) -> None:
-    """Refuse to look for the things of one account in another: the state says where the stack was built."""
+    """Refuse to look for resources of one account in another; the state records where the stack was built."""
     for resource in deployment.get("resources") or []:
         built_at = (resource.get("inputs") or {}).get("apiEndpoint")
         is_provider = resource.get("type") == "pulumi:providers:digitalocean" and built_at is not None
@@ -283,7 +283,7 @@ def _refuse_elsewhere(stack: str, deployment: dict[str, Any], cloud: Cloud) -> N
 def _creating(index: int, urn: str, token: str, found: Found) -> Step:
     if token == SPACES_KEY:
         action = Action.REPLACE_KEY if found.keys else Action.FORGET
-        reason = "its secret half was told once, to nobody" if found.keys else "was never made"
+        reason = "its secret half was shown once and is lost" if found.keys else "was never made"
         return Step(index=index, urn=urn, action=action, reason=reason, delete=found.keys)
     if found.id is None:
         return Step(index=index, urn=urn, action=Action.FORGET, reason="was never made")
@@ -292,7 +292,7 @@ def _creating(index: int, urn: str, token: str, found: Found) -> Step:
 
 
 def _make_room(resources: list[Values], urn: str) -> None:
-    """Do what the engine would have done with the old half of a replacement, had it lived to see the new one."""
+    """Do what the engine would have done with the old half of a replacement."""
     for other in [item for item in resources if item.get("urn") == urn and not item.get("delete")]:
         if other.get("pendingReplacement"):
             resources.remove(other)
@@ -301,7 +301,7 @@ def _make_room(resources: list[Values], urn: str) -> None:
 
 
 def _seed(inputs: Any) -> Any:
-    """Return inputs as the first outputs: what the API does not give back (user_data, ssh_keys) stays known."""
+    """Return inputs as first outputs: values that the API does not return (user_data, ssh_keys) stay known."""
     if isinstance(inputs, dict):
         return {key: _seed(value) for key, value in inputs.items() if key != "__defaults"}
     if isinstance(inputs, list):
