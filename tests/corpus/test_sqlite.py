@@ -114,7 +114,7 @@ def through(path, tmp_path):
     assert state(path) == before, "the live files were touched"
     evidence = drill(store, tmp_path)
     red = (
-        "" if made.source.rows else "rows: the backup holds no row"
+        "" if made.source.rows else "rows: the backup contains no rows"
     )  # a drill's own rule: an empty copy proves nothing
     assert evidence.summary() == red
     back = tmp_path / "back.db"

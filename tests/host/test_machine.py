@@ -58,7 +58,7 @@ def test_every_image_of_the_settings_is_known(image: str):
 
 
 def test_an_unknown_distribution_is_refused_by_name():
-    with pytest.raises(ConvergeError, match=r"runs fedora 41; Ancla knows ubuntu 22.04, "):
+    with pytest.raises(ConvergeError, match=r"runs fedora 41; Ancla supports ubuntu 22.04, "):
         distribution("fedora", "41")
 
 

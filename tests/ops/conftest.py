@@ -13,6 +13,7 @@ import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import boto3
 import paramiko
@@ -204,7 +205,7 @@ KEY = BucketKey(access_key="AKIATEST", secret_key=SecretStr("secret-of-the-test"
 @pytest.fixture
 def bucket(s3_endpoint, request):
     """A new bucket's output, with a prefix."""
-    name = f"backups-{abs(hash(request.node.nodeid)) % 10**9}"
+    name = f"backups-{uuid4().hex[:12]}"
     client = boto3.client(
         "s3",
         endpoint_url=s3_endpoint,

@@ -232,7 +232,7 @@ def test_a_drill_of_all_that_is_backed_up_is_red_where_one_is(ops, outputs, tmp_
     assert len(list(Path("drills").glob("drill-*.html"))) == 1, "one page of all"
     assert ops("drill", "--outputs", file, "--name", "shop", "--lang", "es").returncode == 0
     assert "Simulacro" in max(Path("drills").glob("drill-*.html")).read_text()
-    refused(ops("drill", "20260101T000000Z-000000", "--outputs", file), "is not there")
+    refused(ops("drill", "20260101T000000Z-000000", "--outputs", file), "does not exist")
     assert ops("drill", "--outputs", file, "--keep-failed", "soon").returncode == 2
     refused(ops("evidence", "verify", "drills", "--outputs", file), "backup.signers is empty")
 
@@ -253,7 +253,7 @@ def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
     refused(ops("drill", "--outputs", file), "no complete backup of shop", code=3)
     refused(ops("restore", "--outputs", file), "no complete backup of shop")
-    refused(ops("backup", "show", "20260101T000000Z-000000", "--outputs", file), "is not there")
+    refused(ops("backup", "show", "20260101T000000Z-000000", "--outputs", file), "does not exist")
     refused(ops("backup", "create", "--outputs", file, "--name", "none"), "no none is backed up; there are: shop")
     refused(ops("backup", "list", "--outputs", file, "--store", "none"), "no backup destination none")
     refused(ops("restore", "--outputs", file, "--into", "shop"), "no complete backup")

@@ -76,7 +76,7 @@ def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp
     assert not list(Path("drills").glob("*.json")), "a mistyped id is not a red drill"
     outputs["database"]["databases"] += ["postgres"]
     more = write(tmp_path, outputs, "more.json")
-    refused(ops("restore", backup, "--name", "postgres", "--outputs", more), "it is of shop: give --name shop")
+    refused(ops("restore", backup, "--name", "postgres", "--outputs", more), "it belongs to shop: give --name shop")
     unusable(ops("restore", "--at", "yesterday", "--outputs", file), "No such option: --at")
 
 

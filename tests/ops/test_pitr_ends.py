@@ -154,7 +154,7 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     api.delete(f"/v2/tags/{TAG}")
     api.delete(f"/v2/databases/{next(c['id'] for c in api.get('/v2/databases')['databases'] if c['name'] == like)}")
     code, stdout, _ = done(ops("sweep", "--older-than", "0"))
-    assert (code, stdout.strip()) == (0, "shop-db: no fork is left")
+    assert (code, stdout.strip()) == (0, "shop-db: no fork to destroy")
     told = [("pitr sweep", "red", []), ("pitr sweep", "red", [fork]), ("pitr sweep", "done", [])]
     assert audit(tmp_path) == told, "a dry run is no line"
 

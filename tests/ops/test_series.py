@@ -179,7 +179,7 @@ def test_ops_evidence_list_lists_drills_of_every_kind_and_one_document(drills, t
     names = [name for _, name, _, _ in listed(drills)[0]]
     assert (names[0], sorted(names[1:3]), names[3:]) == (fork_document().cluster_name, ["main", "shop"], ["main"] * 2)
     (tmp_path / "other.json").write_text("{}")
-    for place, why in {tmp_path / "none": "no such folder", tmp_path / "other.json": "no evidence there"}.items():
+    for place, why in {tmp_path / "none": "no such folder", tmp_path / "other.json": "no evidence; run"}.items():
         assert why in str(listed(place)[1].exception)
 
 
