@@ -11,7 +11,7 @@ from bench.backup.chart import draw
 from bench.backup.data import MIB
 from bench.backup.figures import compared_with, cpu_floor, figures, floor_shares, losses
 from bench.backup.results import Results, RowResult, Run
-from bench.backup.rows import ROWS, Phase
+from bench.backup.rows import RESTORE_FLOOR, ROWS, Phase
 
 _COLUMNS: tuple[tuple[str, Callable[[Run], float], float], ...] = (
     ("cpu", lambda run: run.cpu, 1),
@@ -48,6 +48,8 @@ def write_page(results: Results, folder: Path) -> Path:
             figures=figures(results),
             floor=cpu_floor(results),
             shares=floor_shares(results),
+            restore_floor=cpu_floor(results, RESTORE_FLOOR),
+            restore_shares=floor_shares(results, RESTORE_FLOOR),
             losses=losses(results),
             disturbed=results.disturbed(),
             rows=sorted(results.rows.values(), key=lambda row: order[row.id]),

@@ -263,6 +263,27 @@ _RESTORES = (
         headline=True,
         note="restores into a scratch PostgreSQL of its own, which counts as disk and CPU of the tool",
     ),
+    Row(
+        id="R-age",
+        phase=Phase.RESTORE,
+        title="age -d of the bytes of B, output thrown away",
+        command='age -d -i "$IDENTITY" "$LAST_B" >/dev/null',
+        tools=("age",),
+        source="B",
+        single=True,
+        headline=True,
+    ),
+    Row(
+        id="R-zstd",
+        phase=Phase.RESTORE,
+        title="zstd -d of the dump of B, one thread, output thrown away",
+        prepare='age -d -i "$IDENTITY" -o "$SPOOL/dump" "$LAST_B"',
+        command='zstd -qdc -T1 "$SPOOL/dump" >/dev/null',
+        tools=_S,
+        source="B",
+        single=True,
+        headline=True,
+    ),
 )
 
 _HELD = (
@@ -345,3 +366,6 @@ ROWS: tuple[Row, ...] = (*_BACKUPS, *_RESTORES, *_HELD, *_PHYSICAL, *_CHANGED, *
 
 FLOOR = ("bare-memory", "fingerprints", "sha256", "zstd", "age", "ceiling")
 """Whose CPU seconds, each measured alone, are the least that such a backup costs; not the S3 server's."""
+
+RESTORE_FLOOR = ("R-local", "R-age", "R-zstd", "fingerprints")
+"""The same of a restore to verified: load, decrypt, decompress, and the hashes of every table."""

@@ -16,7 +16,7 @@ from bench.backup.figures import cpu_floor, figures, losses
 from bench.backup.measure import Command, CommandFailedError, measure
 from bench.backup.page import write_page
 from bench.backup.results import Results, RowResult, Run, read, write
-from bench.backup.rows import FLOOR, OURS, ROWS
+from bench.backup.rows import FLOOR, OURS, RESTORE_FLOOR, ROWS
 
 MIB = 1 << 20
 QUIET = Run(
@@ -45,11 +45,11 @@ def test_a_row_without_a_number_says_why_and_no_figure_is_made_of_it(results, tm
     assert "| backup ÷ the best simple stream (B) | not measured |" in text
 
 
-@pytest.mark.parametrize("step", FLOOR)
-def test_a_floor_with_a_step_left_out_is_no_floor(results, step):
-    assert cpu_floor(results) == len(FLOOR) * 12 / 2
+@pytest.mark.parametrize(("floor", "step"), [(floor, step) for floor in (FLOOR, RESTORE_FLOOR) for step in floor])
+def test_a_floor_with_a_step_left_out_is_no_floor(results, floor, step):
+    assert cpu_floor(results, floor) == len(floor) * 12 / 2
     results.rows[step].runs = []
-    assert cpu_floor(results) is None
+    assert cpu_floor(results, floor) is None
 
 
 def test_what_is_worse_is_told(results, tmp_path):
