@@ -157,11 +157,11 @@ class DnsZone(pulumi.ComponentResource):
         # No `ip_address`: it makes an apex record that no resource owns.
         zone = digitalocean.Domain(f"{name}-zone", name=args.domain, opts=args.lifecycle.options(self, Kind.ZONE))
         hosts: dict[str, digitalocean.DnsRecord] = {}
-        # Hosts first: what comes to a name where a CNAME was waits until that one has gone.
+        # Hosts first: whatever comes to a name where a CNAME was waits until that one has gone.
         for key, former, record in sorted(
-            build_resources(build_records(args)), key=lambda item: not item[0].startswith("host-")
+            build_resources(build_records(args)), key=lambda item: item[2].host_key not in (item[0], *item[1])
         ):
-            is_host = key == record.host_key
+            is_host = record.host_key in (key, *former)
             made = digitalocean.DnsRecord(
                 f"{name}-{key}",
                 domain=zone.name,
