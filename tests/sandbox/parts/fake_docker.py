@@ -65,6 +65,7 @@ class FakeDocker:
     def __init__(self) -> None:
         self.things: dict[str, dict[str, Thing]] = {"container": {}, "network": {}, "volume": {}}
         self.lines: list[str] = []
+        self.limits: dict[str, float] = {}  # the longest of each command, by its line
         self.fail_at = 0
         self.after = self.killed = False
         self.mute: set[str] = set()  # verbs that never succeed
@@ -78,6 +79,7 @@ class FakeDocker:
     def __call__(self, command: list[str], stdin: bytes | None, timeout: float) -> subprocess.CompletedProcess[bytes]:
         with self._lock:
             self.lines.append(" ".join(command[1:4]))
+            self.limits[" ".join(command[1:])] = timeout
             over = len(self.lines) == self.fail_at
             if over and not self.after:
                 return self._fail(command)

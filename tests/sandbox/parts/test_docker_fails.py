@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sandbox.parts import container_spec
+from sandbox.parts.authority import RENEW_DAYS, Authority
 from sandbox.parts.base import ClusterSpec, DatabaseUser, DnsRecord, DropletSpec, PartError, VpcSpec, World
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import Docker
@@ -192,6 +196,66 @@ def test_a_reset_that_fails_anywhere_says_so_or_removes_all(tmp_path: Path) -> N
             assert not any(stand.docker.things.values())
             if not reached:
                 break
+
+
+def test_a_container_whose_certificate_is_about_to_end_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand(tmp_path)
+    up(stand)
+    before = stand.marks()
+    made = stand.docker.things["container"]
+    kept = {name: thing.files for name, thing in made.items()}
+    day = container_spec.today() + dt.timedelta(days=RENEW_DAYS + 1)
+    monkeypatch.setattr(container_spec, "today", lambda: day)
+    up(stand)
+    again = {name for name, thing in made.items() if thing.files is not kept[name]}
+    assert again == {f"{NAME}edge", f"{NAME}database-c"}
+    for name, file in ((f"{NAME}edge", "/etc/edge/tls/cert.pem"), (f"{NAME}database-c", "/etc/cluster/tls/cert.pem")):
+        assert made[name].files[file] != kept[name][file]
+    assert stand.marks() == before
+
+
+def test_every_exec_has_a_limit_of_its_own_and_a_probe_that_hangs_is_a_no(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    up(stand)
+    limits = {line: limit for line, limit in stand.docker.limits.items() if line.startswith("exec ")}
+    assert {limit for line, limit in limits.items() if "pg_isready" in line or " nc " in line} == {15}
+    assert {limit for line, limit in limits.items() if "knotc" in line or "nginx" in line} == {60}
+
+    def hang(command: list[str], _: bytes | None, timeout: float) -> subprocess.CompletedProcess[bytes]:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    assert not Docker(hang).probe("any", "pg_isready")
+
+
+def test_images_of_earlier_versions_go_when_nothing_is_made_of_them(tmp_path: Path) -> None:
+    """The newest stay: another checkout on this computer may be at another version."""
+    old, new = "2020-01-01T00:00:00.5Z", dt.datetime.now(dt.UTC).isoformat()
+    images = {
+        "ancla-sandbox-parts:old": old,
+        "ancla-sandbox-parts:used": old,
+        "ancla-sandbox-parts:new": new,
+        "ancla-sandbox-base:bookworm": old,
+    }
+    removed: list[str] = []
+
+    def program(command: list[str], _: bytes | None, __: float) -> subprocess.CompletedProcess[bytes]:
+        out, code = "", 0
+        match command[1:]:
+            case ["image", "ls", *_]:
+                out = "\n".join(images)
+            case ["inspect", *_, name]:
+                out = json.dumps([{"Created": images[name]}])
+            case ["image", "rm", name]:
+                code = int(name.endswith(":used"))
+                removed.append(name)
+        return subprocess.CompletedProcess(command, code, out.encode(), b"conflict: a container is using it")
+
+    said: list[str] = []
+    Images(Docker(program), Authority(tmp_path), said.append).remove_old()
+    assert removed == ["ancla-sandbox-parts:old", "ancla-sandbox-parts:used"]
+    assert said == ["ancla-sandbox-parts:old: removed, it is of an earlier version"]
 
 
 def test_one_vpc_that_cannot_be_made_is_named_and_the_rest_starts(tmp_path: Path) -> None:
