@@ -145,13 +145,18 @@ class Supervisor:
             PartError: Docker or a part refuses.
         """
         self.parts.docker.ping()
-        self._prepare_home()
+        self._make_home()
         with self._lock():
+            moved = _read_json(self.home / "instance.json").get("port") not in (None, self.instance.port)
+            if moved:
+                self._end_api()
             alive = self.running_pid() is not None
             if not alive:
-                self._check_ports()
+                self._check_ports(moved=moved)
+            self._write_settings()
             images = self.parts.images.ensure()
             self.say(f"images are there: {', '.join(images.values())}")
+            self.parts.images.remove_old()
             made = self.parts.start()
             if alive and made:
                 self.say("parts were missing: the API starts again to set them up")
@@ -159,18 +164,14 @@ class Supervisor:
                 alive = False
             self._wait_ready(None if alive else self._spawn())
 
-    def _prepare_home(self) -> None:
+    def _make_home(self) -> None:
         try:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.home.chmod(0o700)
         except OSError as error:
             raise SandboxError(f"home {self.home}: {error.strerror}") from None
-        kept = _read_json(self.home / "instance.json")
-        if kept.get("port") not in (None, self.instance.port):
-            # Published ports are part of a container: those that have one are made again.
-            self._end_api()
-            for name in (self.parts.edge.container, self.parts.proxy.container):
-                self.parts.docker.remove(name)
+
+    def _write_settings(self) -> None:
         write_private(self.home / "instance.json", json.dumps({"name": self.instance.name, "port": self.instance.port}))
         write_private(self.bundle, self.parts.authority.bundle())
 
@@ -181,8 +182,9 @@ class Supervisor:
         fcntl.flock(file, fcntl.LOCK_EX)
         return file
 
-    def _check_ports(self) -> None:
-        running = self.parts.docker.names("container", self.instance.label, everything=False)
+    def _check_ports(self, *, moved: bool) -> None:
+        """Check that the ports are free, or ours already; `moved` from others, none of them is ours."""
+        running = set[str]() if moved else self.parts.docker.names("container", self.instance.label, everything=False)
         wanted = {
             self.instance.port: None,
             self.instance.proxy_port: self.parts.proxy.container,
@@ -216,10 +218,11 @@ class Supervisor:
 
     def _wait_ready(self, process: subprocess.Popen[bytes] | None) -> None:
         end = time.monotonic() + READY_SECONDS
-        state = "starting"
+        state, problems = "starting", {}
         while time.monotonic() < end:
             try:
-                state = str(self.ask("health", timeout=5).body.get("status"))
+                health = self.ask("health", timeout=5).body
+                state, problems = str(health.get("status")), health.get("problems") or {}
             except NotRunningError:
                 ended = self.running_pid() is None if process is None else process.poll() is not None
                 if ended:
@@ -227,6 +230,8 @@ class Supervisor:
                         f"the API ended: {self._last_log_line()} (log: {self.home / 'serve.log'})"
                     ) from None
             if state == "ready":
+                for what, reason in problems.items():
+                    self.say(f"problem: {what}: {reason}")
                 return
             if state.startswith("failed"):
                 raise SandboxError(f"the API {state} (log: {self.home / 'serve.log'})")
@@ -261,7 +266,11 @@ class Supervisor:
         self.parts.stop()
 
     def reset(self) -> None:
-        """Remove everything of this instance: containers, networks, volumes, and its own files in the home."""
+        """Remove everything of this instance: containers, networks, volumes, and its own files in the home.
+
+        Raises:
+            PartError: something could not be removed. The files stay, so that it can be tried again.
+        """
         self._end_api()
         self.parts.reset()
         for name in OWN_FILES:
@@ -299,8 +308,9 @@ class Supervisor:
 
         from sandbox.api.app import create_app  # noqa: PLC0415
 
-        self._prepare_home()
+        self._make_home()
         with self._pid_file():
+            self._write_settings()
             app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
             uvicorn.run(
                 app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False

@@ -11,12 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-from sandbox.parts.base import PartError
-from sandbox.parts.containers import ContainerParts
-from sandbox.parts.docker import Docker
-from sandbox.parts.instance import LABEL, Instance
+from tests.leftovers import remove_leftovers
 
 PROGRAMS = ("age", "jq", "zstd", "pgbackrest")
 """Programs, and Debian packages, that tests alone use; without them those tests are skipped and name the program."""
@@ -35,41 +31,6 @@ def install_programs() -> None:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         )
-
-
-def alive(pid: int) -> bool:
-    """Whether a test run may have this process id: some Python has it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().startswith(("py", "Py"))
-    except ProcessLookupError:
-        return False  # it has ended since
-    except FileNotFoundError:
-        return not Path("/proc/self/comm").exists()  # Linux alone has it; elsewhere the id has to do
-
-
-def killed_runs(docker: Docker) -> list[str]:
-    """Names of the sandboxes of test runs (`test-…-PROCESS`) whose process is gone."""
-    names: set[str] = set()
-    for listing in (("ps", "--all"), ("network", "ls"), ("volume", "ls")):
-        shown = docker.run(*listing, "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}')
-        names.update(name for name in shown.split() if name.startswith("test-"))
-    return sorted(name for name in names if (pid := name.rpartition("-")[2]).isdigit() and not alive(int(pid)))
-
-
-def remove_leftovers() -> None:
-    """Remove the sandboxes of killed runs, and name them."""
-    try:
-        for name in killed_runs(Docker()):
-            print(f"tests: removing the sandbox {name} of a run that was killed")
-            ContainerParts(Instance(name=name, home=Path(os.devnull))).reset()
-    except PartError as error:
-        print(f"tests: leftovers of killed runs stay: {error}")
 
 
 def main() -> None:

@@ -318,15 +318,20 @@ def _start(api: Api) -> None:
     try:
         with cloud.store.transaction():
             wanted = world(cloud)
-        cloud.parts.reconcile(wanted)
+        problems = cloud.parts.reconcile(wanted)
     except Exception as error:
         # The reason has to be seen by whoever waits for health, whatever a part raised.
         log.exception("reconcile")
         api.state = f"failed to start its parts: {error}"
         return
-    cloud.applied |= {f"firewall:{ident}": rules for ident, rules in wanted.firewalls.items()}
-    cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters}
+    cloud.jobs.problems |= problems
+    up = {ident: rules for ident, rules in wanted.firewalls.items() if f"start of droplet {ident}" not in problems}
+    cloud.applied |= {f"firewall:{ident}": rules for ident, rules in up.items()}
+    cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters if f"cluster:{spec.id}" not in problems}
     with cloud.change():
+        for vpc in wanted.vpcs:
+            if f"vpc:{vpc.id}" in problems:
+                cloud.touch(f"vpc:{vpc.id}")
         for droplet in cloud.store.list("droplet"):
             cloud.touch(f"droplet:{droplet['id']}")
         for database in cloud.store.list("database"):

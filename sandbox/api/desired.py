@@ -200,17 +200,12 @@ def _dotted(name: str) -> str:
     return name if name.endswith(".") else name + "."
 
 
-def _authority(zone: str, serial: int) -> DnsRecord:
-    data = f"{NAME_SERVERS[0]}. hostmaster.{zone}. {serial} 10800 3600 604800 1800"
-    return DnsRecord(name=_dotted(zone), type="SOA", data=data, ttl=1800)
-
-
-def _zone(store: Store, name: str, serial: int) -> tuple[DnsRecord, ...]:
+def _zone(store: Store, name: str) -> tuple[DnsRecord, ...]:
     """Return a domain's records for its zone. One that a zone file cannot have is left out: it would cost the rest."""
-    records = [_authority(name, serial)]
+    records: list[DnsRecord] = []
     for record in store.list("record", parent=name):
         if record["type"] == "SOA":
-            continue  # its answer is computed above
+            continue  # the name server makes its own
         owner = name if record["name"] == "@" else f"{record['name']}.{name}"
         try:
             data = zone_data(record, name)
@@ -223,9 +218,8 @@ def _zone(store: Store, name: str, serial: int) -> tuple[DnsRecord, ...]:
 
 def zones(store: Store) -> dict[str, tuple[DnsRecord, ...]]:
     """Return every zone: the account's domains and that of the database hosts. Owner names end with a dot."""
-    serial = int(time.time())
-    found = {domain["name"]: _zone(store, domain["name"], serial) for domain in store.list("domain")}
-    hosts = [_authority(DATABASE_ZONE, serial)]
+    found = {domain["name"]: _zone(store, domain["name"]) for domain in store.list("domain")}
+    hosts: list[DnsRecord] = []
     for database in store.list("database", deleting=False):
         for host, address in ((database["host"], "public_ip"), (f"private-{database['host']}", "private_ip")):
             hosts.append(DnsRecord(name=_dotted(host), type="A", data=database[address], ttl=60))
@@ -238,6 +232,9 @@ def world(cloud: Cloud) -> World:
     store = cloud.store
     droplets = living(store)
     return World(
+        leaving_droplets=frozenset(droplet["id"] for droplet in store.list("droplet", deleting=True))
+        | frozenset(int(ident) for ident, _ in store.items("failed_droplet")),
+        leaving_clusters=frozenset(database["id"] for database in store.list("database", deleting=True)),
         vpcs=tuple(vpc_spec(vpc) for vpc in store.list("vpc")),
         droplets=tuple(droplet_spec(store, droplet) for droplet in droplets),
         firewalls={droplet["id"]: firewall_rules(store, droplet) for droplet in droplets},

@@ -18,11 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sandbox.parts.base import PartError
+from sandbox.parts.docker import File
 from sandbox.parts.instance import write_private
 
 YEARS = 10
 LEAF_DAYS = 397
 """As public authorities: a client may refuse longer ones (CA/Browser Forum, baseline requirements 6.3.2)."""
+RENEW_DAYS = 300
+"""A container with a certificate is made again after so long, with a new one."""
 
 MACHINE_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -88,6 +91,11 @@ class Authority:
             .sign(authority_key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM).decode() + self.certificate, _private_pem(key)
+
+    def files(self, folder: str, names: tuple[str, ...]) -> list[File]:
+        """Sign a certificate and return it and its key as files of a folder."""
+        chain, key = self.issue(names)
+        return [File(path=f"{folder}/cert.pem", text=chain), File(path=f"{folder}/key.pem", text=key, mode=0o600)]
 
     def bundle(self) -> str:
         """This machine's trusted certificates and the authority's, PEM: what SSL_CERT_FILE may point at."""

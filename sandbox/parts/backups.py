@@ -16,6 +16,7 @@ DATA = "/var/lib/postgresql"
 BASE = f"{DATA}/backups/base"
 RESTORE = f"{DATA}/restore"
 ARCHIVED_SECONDS = 60
+COPY_SECONDS = 900
 
 # At the lowest priority: a backup is the provider's business, not the customer's. Prints size and end.
 TAKE = f"""
@@ -62,13 +63,13 @@ class Backups:
         """Take a base backup of a running cluster; None when the cluster keeps no WAL."""
         if self.query(container, "postgres", "SHOW archive_mode;") != "on":
             return None
-        said = self.docker.execute(container, "sh", "-c", TAKE, "take", name, user="postgres")
+        said = self.docker.execute(container, "sh", "-c", TAKE, "take", name, user="postgres", timeout=COPY_SECONDS)
         size, finished = said.split()
         return BaseBackup(name=name, finished=float(finished), size=int(size))
 
     def keep(self, container: str, names: tuple[str, ...]) -> None:
         """Remove every backup but these (oldest first), and the WAL that only those needed."""
-        self.docker.execute(container, "sh", "-c", KEEP, "keep", *names, user="postgres")
+        self.docker.execute(container, "sh", "-c", KEEP, "keep", *names, user="postgres", timeout=COPY_SECONDS)
 
     def archive_all(self, container: str) -> None:
         """See that all WAL up to now is in the archive, a commit last: replay up to a time stops at the next commit."""
@@ -76,8 +77,7 @@ class Backups:
         segment = self.query(container, "postgres", "SELECT pg_walfile_name(pg_switch_wal());")
 
         def there() -> bool:
-            file = f"{sql.WAL_ARCHIVE}/{segment}.gz"
-            return bool(self.docker.execute(container, "sh", "-c", f"test -e {file} && echo yes", check=False))
+            return self.docker.probe(container, "test", "-e", f"{sql.WAL_ARCHIVE}/{segment}.gz")
 
         eventually(there, what=f"{container}: WAL segment {segment}", seconds=ARCHIVED_SECONDS)
 
@@ -89,5 +89,5 @@ class Backups:
             "run", "--rm", "--interactive", "--name", worker, "--network", "none", "--user", "postgres",
             *label_options(labels), "--volume", f"{volume}:{DATA}", "--volume", f"{source}:/source:ro",
             "--entrypoint", "sh", image, "-c", FILL, "fill", restore.backup,
-            stdin=sql.recovery_conf(RESTORE, restore.time).encode(),
+            stdin=sql.recovery_conf(RESTORE, restore.time).encode(), timeout=COPY_SECONDS,
         )  # fmt: skip

@@ -29,6 +29,10 @@ class VpcSpec:
     name: str
     ip_range: str
 
+    def interface(self, address: str) -> str:
+        """Return an address with the prefix length of the range, as an interface is given it."""
+        return f"{address}/{self.ip_range.partition('/')[2]}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DropletSpec:
@@ -187,8 +191,13 @@ class DnsRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Everything that should exist, for `Parts.reconcile`."""
+    """Everything that should exist, for `Parts.reconcile`.
 
+    `leaving_droplets` and `leaving_clusters` are being deleted: a job removes what is there of them.
+    """
+
+    leaving_droplets: frozenset[int] = frozenset()
+    leaving_clusters: frozenset[str] = frozenset()
     vpcs: tuple[VpcSpec, ...] = ()
     droplets: tuple[DropletSpec, ...] = ()
     firewalls: dict[int, FirewallRules | None] = field(default_factory=dict)
@@ -207,19 +216,11 @@ class Parts(Protocol):
         ...
 
     def free_vpc_range(self, taken: frozenset[str]) -> str:
-        """Return an unused /20 inside 10.0.0.0/8 that no route of this machine overlaps."""
-        ...
-
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        """Return why the range cannot be used on this machine, or None."""
+        """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
         ...
 
     def create_vpc(self, vpc: VpcSpec) -> None:
-        """Make the network.
-
-        Raises:
-            RangeTakenError: it cannot have this range.
-        """
+        """Make the network if it is not there. Any range will do, whatever this machine has."""
         ...
 
     def delete_vpc(self, vpc_id: str) -> None:
@@ -314,8 +315,15 @@ class Parts(Protocol):
         """Answer for exactly these zones."""
         ...
 
-    def reconcile(self, world: World) -> None:
-        """Bring every part to this world: make what is missing, start what is stopped, remove what is not in it."""
+    def reconcile(self, world: World) -> dict[str, str]:
+        """Bring every part to this world: make what is missing, start what is stopped, remove what is not in it.
+
+        What holds data and is not in the world is set aside, not removed. Returns what is set aside and what could
+        not be brought up, each with its reason; the rest is up.
+
+        Raises:
+            PartError: what all share (Docker, DNS, the edge) is not up.
+        """
         ...
 
     def leaks(self, world: World) -> list[str]:

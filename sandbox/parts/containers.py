@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,9 +26,11 @@ from sandbox.parts.base import (
     VpcSpec,
     World,
 )
+from sandbox.parts.container_spec import is_draft
 from sandbox.parts.databases import Databases
 from sandbox.parts.dns import Dns
 from sandbox.parts.docker import Docker
+from sandbox.parts.droplets import LABEL as DROPLET_LABEL
 from sandbox.parts.droplets import Droplets
 from sandbox.parts.edge import Edge
 from sandbox.parts.images import Images
@@ -36,7 +40,12 @@ from sandbox.parts.proxy import Proxy
 from sandbox.parts.registry import Registry
 from sandbox.parts.spaces import Spaces
 
+log = logging.getLogger(__name__)
 AT_ONCE = 6
+KINDS = ("container", "network", "volume")
+
+
+_ASIDE = "the state of the sandbox does not know it; it is stopped and kept, since there may be data on it"
 
 
 def _quiet(_: str) -> None:
@@ -48,8 +57,10 @@ class ContainerParts:
 
     postgres_versions = ("15",)
 
-    def __init__(self, instance: Instance, say: Callable[[str], None] = _quiet) -> None:
-        docker = Docker()
+    def __init__(
+        self, instance: Instance, say: Callable[[str], None] = _quiet, *, docker: Docker | None = None
+    ) -> None:
+        docker = docker or Docker()
         self.instance, self.docker, self.authority = instance, docker, Authority()
         self.images = Images(docker, self.authority, say)
         self.networks = Networks(instance, docker)
@@ -61,6 +72,8 @@ class ContainerParts:
         self.edge = Edge(instance, docker, self.images, self.networks, self.authority)
         self.proxy = Proxy(instance, docker, self.images, self.networks)
         self._reserved: dict[int, tuple[str, ...]] = {}
+        self._published: str | None = None
+        self._pages = threading.Lock()
 
     # What is there before any resource is.
 
@@ -73,16 +86,22 @@ class ContainerParts:
     def stop(self) -> None:
         """Stop every container of the instance; disks and data stay."""
         names = sorted(self.docker.names("container", self.instance.label, everything=False))
-        _all(lambda name=name: self.docker.run("stop", "--time", "20", name) for name in names)
+        _all(lambda name=name: self.docker.stop(name) for name in names)
 
     def reset(self) -> None:
-        """Remove everything that carries the instance's label: containers, networks, volumes."""
-        label = self.instance.label
-        _all(lambda name=name: self.docker.remove(name) for name in self.docker.names("container", label))
-        for name in self.docker.names("network", label):
-            self.docker.remove_network(name)
-        for name in self.docker.names("volume", label):
-            self.docker.remove_volume(name)
+        """Remove everything that carries the instance's label: containers, networks, volumes.
+
+        Raises:
+            PartError: some of it could not be removed; all the rest is.
+        """
+        problems: dict[str, str] = {}
+        for kind in KINDS:
+            names = self.docker.names(kind, self.instance.label)
+            problems |= _try_all(
+                {f"{kind} {name}": lambda kind=kind, name=name: self._remove(kind, name) for name in sorted(names)}
+            )
+        if problems:
+            raise PartError(f"not removed: {'; '.join(f'{what} ({why})' for what, why in problems.items())}")
 
     def containers(self) -> list[dict[str, str]]:
         """Every container of the instance: name, state, addresses."""
@@ -103,9 +122,6 @@ class ContainerParts:
 
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         return self.networks.free_vpc_range(taken)
-
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        return self.networks.check_vpc_range(ip_range)
 
     def create_vpc(self, vpc: VpcSpec) -> None:
         self.networks.create_vpc(vpc)
@@ -137,14 +153,16 @@ class ContainerParts:
         self._note_reserved(droplet.id, droplet.reserved_ips)
 
     def _note_reserved(self, droplet_id: int, addresses: tuple[str, ...]) -> None:
-        """The first reserved IP's page is published on loopback."""
-        before = self._page()
-        self._reserved[droplet_id] = addresses
-        if self._page() != before:
-            self.edge.set_page(self._page())
+        with self._pages:
+            self._reserved[droplet_id] = addresses
+            self._publish()
 
-    def _page(self) -> str | None:
-        return next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
+    def _publish(self) -> None:
+        """Publish the page of the first reserved IP on loopback."""
+        page = next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
+        if page != self._published:
+            self.edge.set_page(page)
+            self._published = page
 
     # Databases.
 
@@ -202,35 +220,70 @@ class ContainerParts:
 
     # The whole.
 
-    def reconcile(self, world: World) -> None:
+    def reconcile(self, world: World) -> dict[str, str]:
         self.start()
-        for kind, name in self._unexplained(world):
-            if kind == "container":
-                self.docker.remove(name)
-        for vpc in world.vpcs:
-            self.networks.create_vpc(vpc)
-        for kind, name in self._unexplained(world):
-            self.docker.remove_network(name) if kind == "network" else self.docker.remove_volume(name)
-        self._reserved = {droplet.id: droplet.reserved_ips for droplet in world.droplets}
-        _all(
-            [
-                lambda: self.set_zones(world.zones),
-                lambda: self.set_spaces_keys(world.spaces_keys),
-                lambda: self._reconcile_edge(world),
-                # One that waits for its data needs its source up, and may take long: its own job goes on with it.
-                *(
-                    lambda cluster=cluster: self.apply_cluster(cluster)
-                    for cluster in world.clusters
-                    if not cluster.restore
-                ),
-                *(lambda droplet=droplet: self._reconcile_droplet(droplet, world) for droplet in world.droplets),
-            ]
+        problems = self._clear_away(world)
+        problems |= _try_all({f"vpc:{vpc.id}": lambda vpc=vpc: self.create_vpc(vpc) for vpc in world.vpcs})
+        shared = (
+            lambda: self.set_zones(world.zones),
+            lambda: self.set_spaces_keys(world.spaces_keys),
+            lambda: self._reconcile_edge(world),
         )
+        _all(shared)
+        # A cluster that waits for its data needs its source up, and may take long: its own job goes on with it.
+        clusters = [cluster for cluster in world.clusters if not cluster.restore]
+        problems |= _try_all(
+            {f"cluster:{cluster.id}": lambda cluster=cluster: self.apply_cluster(cluster) for cluster in clusters}
+            | {
+                f"start of droplet {droplet.id}": lambda droplet=droplet: self._reconcile_droplet(droplet, world)
+                for droplet in world.droplets
+            }
+        )
+        for what, reason in problems.items():
+            log.warning("%s: %s", what, reason)
+        return problems
+
+    def _clear_away(self, world: World) -> dict[str, str]:
+        """Remove what the world does not explain. What holds data is stopped, kept and named, unless it was deleted.
+
+        The disk of a droplet is its container. Everything else keeps its data in volumes.
+        """
+        droplets, clusters = world.leaving_droplets, world.leaving_clusters
+        deleted = {*map(self.droplets.container, droplets), *map(self.droplets.volume, droplets)}
+        deleted |= {*map(self.databases.container, clusters), *map(self.databases.volume, clusters)}
+        problems: dict[str, str] = {}
+        aside: set[str] = set()
+        for kind, names in self._unexplained(world).items():
+            disks = self._disks(names) if kind == "container" else names if kind == "volume" else set[str]()
+            kept = disks - deleted
+            steps = {f"{kind} {name}": lambda kind=kind, name=name: self._remove(kind, name) for name in names - kept}
+            if kind == "container":
+                steps |= {f"{kind} {name}": lambda name=name: self.docker.stop(name) for name in kept}
+            problems |= {f"{kind} {name}": _ASIDE for name in kept} | _try_all(steps)
+            aside |= kept
+        self.droplets.aside = frozenset(aside)
+        return problems
+
+    def _disks(self, containers: set[str]) -> set[str]:
+        """Return those that are droplets. A draft was never started, so nothing is on it."""
+        return {name for name in self.docker.names("container", DROPLET_LABEL) & containers if not is_draft(name)}
+
+    def _remove(self, kind: str, name: str) -> None:
+        match kind:
+            case "container":
+                self.docker.remove(name)
+            case "network":
+                self.docker.remove_network(name)
+            case _:
+                self.docker.remove_volume(name)
 
     def _reconcile_edge(self, world: World) -> None:
         self.edge.set_registry_logins(world.registry_logins)
         self.edge.set_cdns(world.cdns)
-        self.edge.set_page(self._page())
+        with self._pages:
+            self._reserved = {droplet.id: droplet.reserved_ips for droplet in world.droplets}
+            self._published = ""  # what the edge has from before is not known
+            self._publish()
 
     def _reconcile_droplet(self, droplet: DropletSpec, world: World) -> None:
         # Made but not booted, then closed, then booted: no moment without its firewall.
@@ -245,14 +298,17 @@ class ContainerParts:
             self.droplets.power(droplet, "shutdown")
 
     def _expected(self, world: World) -> dict[str, set[str]]:
-        infrastructure = (self.dns.nameserver, self.dns.resolver, self.edge.container, self.spaces.container)
+        droplets, clusters = [item.id for item in world.droplets], [item.id for item in world.clusters]
         return {
             "container": {
-                *infrastructure,
+                self.dns.nameserver,
+                self.dns.resolver,
+                self.edge.container,
+                self.spaces.container,
                 self.registry.container,
                 self.proxy.container,
-                *(self.droplets.container(droplet.id) for droplet in world.droplets),
-                *(self.databases.container(cluster.id) for cluster in world.clusters),
+                *map(self.droplets.container, droplets),
+                *map(self.databases.container, clusters),
             },
             "network": {
                 self.networks.public,
@@ -262,21 +318,19 @@ class ContainerParts:
             "volume": {
                 self.spaces.volume,
                 self.registry.volume,
-                *(self.droplets.volume(droplet.id) for droplet in world.droplets),
-                *(self.databases.volume(cluster.id) for cluster in world.clusters),
+                *map(self.droplets.volume, droplets),
+                *map(self.databases.volume, clusters),
             },
         }
 
-    def _unexplained(self, world: World) -> list[tuple[str, str]]:
-        return [
-            (kind, name)
-            for kind, expected in self._expected(world).items()
-            for name in sorted(self.docker.names(kind, self.instance.label) - expected)
-        ]
+    def _unexplained(self, world: World) -> dict[str, set[str]]:
+        """Return the names of all that is not in the world, by kind; containers first."""
+        expected = self._expected(world)
+        return {kind: self.docker.names(kind, self.instance.label) - expected[kind] for kind in KINDS}
 
     def leaks(self, world: World) -> list[str]:
         """As `Parts.leaks`. What explains a bucket is a key granted on it, or a CDN before it."""
-        found = [f"{kind} {name}" for kind, name in self._unexplained(world)]
+        found = [f"{kind} {name}" for kind, names in self._unexplained(world).items() for name in sorted(names)]
         granted = {bucket for key in world.spaces_keys for bucket, _ in key.grants if bucket}
         origins = {cdn.origin.split(".")[0] for cdn in world.cdns}
         found += [f"bucket {region}/{bucket}" for region, bucket in self.buckets() if bucket not in granted | origins]
@@ -294,3 +348,14 @@ def _all(steps: Iterable[Callable[[], Any]]) -> list[Any]:
     for error in errors:
         raise error if isinstance(error, PartError) else PartError(f"{type(error).__name__}: {error}")
     return [future.result() for future in futures]
+
+
+def _try_all(steps: dict[str, Callable[[], Any]]) -> dict[str, str]:
+    """Run named steps side by side; return the reason of each that failed."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        futures = {name: pool.submit(step) for name, step in steps.items()}
+    failed = {name: error for name, future in futures.items() if (error := future.exception()) is not None}
+    return {
+        name: str(error) if isinstance(error, PartError) else f"{type(error).__name__}: {error}"
+        for name, error in failed.items()
+    }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from sandbox.parts import sql
-from sandbox.parts.authority import Authority
+from sandbox.parts.authority import RENEW_DAYS, Authority
 from sandbox.parts.backups import RESTORE, Backups
-from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError
-from sandbox.parts.docker import Docker, File, eventually, label_options
+from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError, RestoreSpec
+from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make
+from sandbox.parts.docker import Docker, File, eventually
 from sandbox.parts.firewall import trusted_sources
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
@@ -20,6 +21,8 @@ READY_SECONDS = 300
 """Seconds. After a kill the server first syncs every file it has, on a disk that others may be busy with."""
 
 REPLAY_SECONDS = 900
+SQL_SECONDS = 300
+LABEL = "ancla.sandbox.database"
 
 
 class Databases:
@@ -41,13 +44,19 @@ class Databases:
         return self.instance.thing("database", cluster_id, "data")
 
     def apply(self, cluster: ClusterSpec) -> None:
-        """Create the cluster or bring it to the spec; returns once it takes connections."""
-        name = self.container(cluster.id)
-        if self.docker.inspect("container", name) is None:
-            self._make(cluster)
-        else:
+        """Create the cluster or bring it to the spec; returns once it takes connections.
+
+        Where its image or the settings that it starts with have changed, its container is made again over its data.
+        """
+        name, spec = self.container(cluster.id), self._spec(cluster)
+        found = self.docker.inspect("container", name)
+        if is_current(spec, found):
             self.docker.run("update", *self._limits(cluster), name)
             self.docker.put(name, [self._trusted(cluster)])
+        else:
+            self.networks.create_vpc(cluster.vpc)
+            restore = None if found else cluster.restore
+            make(self.docker, spec, fill=(lambda: self._fill(cluster.id, restore)) if restore else None)
         if self.docker.running(name):
             # Closed before anything else changes.
             self.docker.execute(name, "nft", "-f", f"{SETTINGS}/trusted.nft")
@@ -63,49 +72,45 @@ class Databases:
         self.docker.execute(name, "pkill", "-HUP", "-x", "pgbouncer", check=False)
         self._wait(name, READY_SECONDS, host="127.0.0.1", port=sql.POOL_PORT)
 
-    def _make(self, cluster: ClusterSpec) -> None:
-        name = self.container(cluster.id)
-        self.networks.create_vpc(cluster.vpc)
-        self.docker.ensure_volume(self.volume(cluster.id), self.instance.labels)
-        draft = f"{name}-draft"
-        self.docker.create(
-            draft,
-            self.images.image("parts"),
-            [
-                *label_options({**self.instance.labels, "ancla.sandbox.database": cluster.id}),
-                *self._limits(cluster),
+    def _spec(self, cluster: ClusterSpec) -> ContainerSpec:
+        names = (cluster.host, cluster.private_host)
+        return ContainerSpec(
+            name=self.container(cluster.id),
+            image=self.images.image("parts"),
+            labels={**self.instance.labels, LABEL: cluster.id},
+            options=(
                 "--cap-add", "NET_ADMIN", "--hostname", cluster.host.split(".")[0][:63], "--restart", "unless-stopped",
                 "--shm-size", "256m", "--network", self.networks.public, "--ip", cluster.public_ip,
                 "--volume", f"{self.volume(cluster.id)}:{DATA}",
-            ],
-            ["cluster"],
-        )  # fmt: skip
-        self.docker.run("network", "connect", "--ip", cluster.private_ip, self.networks.vpc(cluster.vpc.id), draft)
-        chain, key = self.authority.issue((cluster.host, cluster.private_host))
-        self.docker.put(
-            draft,
-            [
-                File(path=f"{SETTINGS}/tls/cert.pem", text=chain),
-                File(path=f"{SETTINGS}/tls/key.pem", text=key, mode=0o600),
+            ),
+            command=("cluster",),
+            networks=((self.networks.vpc(cluster.vpc.id), None),),
+            volumes=(self.volume(cluster.id),),
+            files=(
+                File(path=f"{SETTINGS}/vpc_address", text=f"{cluster.vpc.interface(cluster.private_ip)}\n"),
                 File(path=f"{SETTINGS}/postgresql.conf", text=sql.postgresql_conf(cluster)),
                 File(path=f"{SETTINGS}/pg_hba.conf", text=sql.PG_HBA),
+            ),
+            limits=tuple(self._limits(cluster)),
+            first_files=lambda: [
+                *self.authority.files(f"{SETTINGS}/tls", names),
                 self._trusted(cluster),
                 *self._pools(cluster),
             ],
+            renew_days=RENEW_DAYS,
+        )  # fmt: skip
+
+    def _fill(self, cluster_id: str, restore: RestoreSpec) -> None:
+        source = self.container(restore.source)
+        self._wait(source, READY_SECONDS)
+        self.backups.archive_all(source)
+        self.backups.fill(
+            restore,
+            source=self.volume(restore.source),
+            volume=self.volume(cluster_id),
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
         )
-        if cluster.restore:
-            source = self.container(cluster.restore.source)
-            self._wait(source, READY_SECONDS)
-            self.backups.archive_all(source)
-            self.backups.fill(
-                cluster.restore,
-                source=self.volume(cluster.restore.source),
-                volume=self.volume(cluster.id),
-                image=self.images.image("parts"),
-                labels=self.instance.labels,
-            )
-        # Named when whole: one interrupted in the making stays a draft, and is made again.
-        self.docker.run("rename", draft, name)
 
     @staticmethod
     def _trusted(cluster: ClusterSpec) -> File:
@@ -127,9 +132,7 @@ class Databases:
             if not self.docker.running(name):
                 logs = self.docker.run("logs", "--tail", "1", name, check=False)
                 raise PartError(f"{name}: the server ended: {logs}")
-            return "accepting" in self.docker.execute(
-                name, "pg_isready", "--host", host, "--port", str(port), check=False
-            )
+            return self.docker.probe(name, "pg_isready", "--host", host, "--port", str(port))
 
         try:
             eventually(ready, what=name, seconds=seconds, pause=0.2)
@@ -142,14 +145,14 @@ class Databases:
         return self.docker.execute(
             name, "psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1",
             "--set", "VERBOSITY=terse", "--host", sql.SOCKET, "--port", str(sql.PORT), "--dbname", database,
-            user="postgres", stdin=text,
+            user="postgres", stdin=text, timeout=SQL_SECONDS,
         )  # fmt: skip
 
     def delete(self, cluster_id: str) -> None:
         """Remove the cluster and its data."""
         name = self.container(cluster_id)
         self.docker.remove(name)
-        self.docker.remove(f"{name}-draft")
+        self.docker.remove(draft_of(name))
         self.docker.remove(f"{self.volume(cluster_id)}-fill")
         self.docker.remove_volume(self.volume(cluster_id))
 

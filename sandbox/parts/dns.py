@@ -6,11 +6,14 @@ cache, so that a changed record is seen at once.
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 from sandbox.parts.base import DnsRecord
-from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.container_spec import ContainerSpec, ensure
+from sandbox.parts.docker import Docker, File
 from sandbox.parts.edge import REGIONS, SPACES_DOMAIN
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
@@ -20,6 +23,7 @@ CONF = "/etc/knot/knot.conf"
 ZONES = "/var/lib/knot/zones"
 INFRASTRUCTURE_TTL = 60
 NAMESERVERS = tuple(f"ns{number}.digitalocean.com." for number in (1, 2, 3))
+_SERIAL = re.compile(r"( IN SOA \S+ \S+) (\d+) ")
 
 
 def machine_resolvers() -> list[str]:
@@ -37,14 +41,28 @@ def machine_resolvers() -> list[str]:
 
 
 def zone_text(zone: str, records: tuple[DnsRecord, ...], serial: int) -> str:
-    """A zone file. SOA and NS are DigitalOcean's own unless the records bring them."""
-    lines = [f"$ORIGIN {zone}."]
-    if not any(record.type == "SOA" for record in records):
-        lines.append(f"@ 1800 IN SOA {NAMESERVERS[0]} hostmaster.{zone}. {serial} 10800 3600 604800 1800")
+    """A zone file. The SOA record is DigitalOcean's own, and so are the NS records unless there are others."""
+    lines = [f"$ORIGIN {zone}.", f"@ 1800 IN SOA {NAMESERVERS[0]} hostmaster.{zone}. {serial} 10800 3600 604800 1800"]
     if not any(record.type == "NS" and record.name.rstrip(".") == zone for record in records):
         lines += [f"@ 1800 IN NS {name}" for name in NAMESERVERS]
     lines += [f"{record.name.rstrip('.')}. {record.ttl} IN {record.type} {record.data}" for record in records]
     return "\n".join(lines) + "\n"
+
+
+def serial_of(text: str) -> int:
+    """Return the serial of a zone file; 0 when it has none."""
+    found = _SERIAL.search(text)
+    return int(found[2]) if found else 0
+
+
+def changed_zones(zones: dict[str, tuple[DnsRecord, ...]], served: dict[str, str], now: int) -> dict[str, str]:
+    """Return the text of each zone whose records differ from the served text. Only its serial goes up."""
+    texts: dict[str, str] = {}
+    for zone, records in zones.items():
+        old = served.get(zone, "")
+        if zone_text(zone, records, serial_of(old)) != old:
+            texts[zone] = zone_text(zone, records, max(serial_of(old) + 1, now))
+    return texts
 
 
 def knot_conf(zones: list[str], upstream: list[str]) -> str:
@@ -82,8 +100,6 @@ class Dns:
 
     def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
         self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
-        self._zones: dict[str, tuple[DnsRecord, ...]] = {}
-        self._serial = 0
 
     @property
     def nameserver(self) -> str:
@@ -98,21 +114,25 @@ class Dns:
     def ensure(self) -> bool:
         """Create and start both if they are not there; False when they ran."""
         plan = self.instance.plan
-        made = self._ensure(self.nameserver, plan.infrastructure("nameserver"), ["knotd", "-c", CONF], self._files({}))
-        conf = File(path="/etc/unbound/sandbox.conf", text=unbound_conf(plan.infrastructure("nameserver")))
-        command = ["unbound", "-d", "-p", "-c", "/etc/unbound/sandbox.conf"]
-        return self._ensure(self.resolver, plan.infrastructure("resolver"), command, [conf]) or made
+        nameserver = plan.infrastructure("nameserver")
+        conf = File(path="/etc/unbound/sandbox.conf", text=unbound_conf(nameserver))
+        unbound = ("unbound", "-d", "-p", "-c", conf.path)
+        specs = (
+            self._spec(self.nameserver, nameserver, ("knotd", "-c", CONF), first_files=lambda: self._files({}, {})),
+            self._spec(self.resolver, plan.infrastructure("resolver"), unbound, files=(conf,)),
+        )
+        made = [ensure(self.docker, spec) for spec in specs]
+        return any(made)
 
-    def _ensure(self, name: str, address: str, command: list[str], files: list[File]) -> bool:
-        if self.docker.running(name):
-            return False
-        if self.docker.inspect("container", name) is None:
-            options = [*label_options(self.instance.labels), "--network", self.networks.public, "--ip", address]
-            options += ["--restart", "unless-stopped"]
-            self.docker.create(name, self.images.image("parts"), options, command)
-            self.docker.put(name, files)
-        self.docker.start(name)
-        return True
+    def _spec(self, name: str, address: str, command: tuple[str, ...], **files: Any) -> ContainerSpec:
+        return ContainerSpec(
+            name=name,
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
+            options=("--network", self.networks.public, "--ip", address, "--restart", "unless-stopped"),
+            command=command,
+            **files,
+        )
 
     def _infrastructure(self) -> dict[str, tuple[DnsRecord, ...]]:
         """DigitalOcean's own names, as far as the sandbox has them; the real ones are out of reach from inside."""
@@ -135,23 +155,19 @@ class Dns:
             ),
         }
 
-    def _files(self, zones: dict[str, tuple[DnsRecord, ...]]) -> list[File]:
+    def _files(self, zones: dict[str, tuple[DnsRecord, ...]], served: dict[str, str]) -> list[File]:
         everything = {**zones, **self._infrastructure()}
-        self._serial = max(self._serial + 1, int(time.time()))
+        changed = changed_zones(everything, served, int(time.time()))
         return [
             File(path=CONF, text=knot_conf(sorted(everything), machine_resolvers())),
-            *(
-                File(path=f"{ZONES}/{zone}.zone", text=zone_text(zone, records, self._serial))
-                for zone, records in everything.items()
-                if self._zones.get(zone) != records
-            ),
+            *(File(path=f"{ZONES}/{zone}.zone", text=text) for zone, text in changed.items()),
         ]
 
     def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
         """Serve exactly these zones beside the infrastructure's; queries are answered throughout."""
-        self.docker.put(self.nameserver, self._files(zones))
+        served = {file.removesuffix(".zone"): text for file, text in self.docker.get(self.nameserver, ZONES).items()}
+        self.docker.put(self.nameserver, self._files(zones, served))
         if self.docker.running(self.nameserver):
             self.docker.execute(self.nameserver, "knotc", "-c", CONF, "reload")
             # A plain reload passes over a zone file that was written twice in one second; `-b` waits for the end.
             self.docker.execute(self.nameserver, "knotc", "-c", CONF, "-b", "zone-reload")
-        self._zones = dict(zones)

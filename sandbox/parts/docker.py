@@ -8,15 +8,43 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.parts.base import PartError
+
+COMMAND_SECONDS = 180
+"""How long a command may take unless told otherwise. A machine whose disk is busy takes long to make a container."""
+EXEC_SECONDS = 60
+PROBE_SECONDS = 15
+STOP_SECONDS = 20
+
+_ABSENT = re.compile(r"no such (container|object|network|volume|image)|network \S+ not found", re.IGNORECASE)
+"""Docker's own words for "it is not there", by all versions since 20.10. Nothing else means that."""
+
+
+class AbsentError(PartError):
+    """Docker says that the thing is not there. Any other failure means that it could not be asked."""
+
+
+Program = Callable[[list[str], bytes | None, float], "subprocess.CompletedProcess[bytes]"]
+
+
+def _spawn(command: list[str], stdin: bytes | None, timeout: float) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        check=False,
+        timeout=timeout,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,31 +72,36 @@ def archive(files: Iterable[File]) -> bytes:
 
 
 class Docker:
-    """Runs `docker`. Every failure is a `PartError` with Docker's own last line."""
+    """Runs `docker`. Every failure is a `PartError` with Docker's own last line. `program` runs a command line."""
 
-    def run(self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float = 600) -> str:
+    def __init__(self, program: Program = _spawn) -> None:
+        self._program = program
+
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float = COMMAND_SECONDS
+    ) -> str:
         """Run `docker ARGUMENTS` and return what it printed, stripped.
 
         Raises:
+            AbsentError: (with `check`) Docker says that what it was asked about is not there.
             PartError: docker is missing, does not answer in `timeout` seconds, or (with `check`) fails.
         """
+        return self._output(*arguments, stdin=stdin, check=check, timeout=timeout).decode(errors="replace").strip()
+
+    def _output(
+        self, *arguments: str, stdin: bytes | None = None, check: bool = True, timeout: float = COMMAND_SECONDS
+    ) -> bytes:
         try:
-            done = subprocess.run(
-                ["docker", *arguments],
-                input=stdin,
-                stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
-                check=False,
-                timeout=timeout,
-            )
+            done = self._program(["docker", *arguments], stdin, timeout)
         except FileNotFoundError:
             raise PartError("docker: command not found; install Docker and start its daemon") from None
         except subprocess.TimeoutExpired:
             raise PartError(f"docker {arguments[0]}: no end after {timeout:g} s") from None
         if check and done.returncode != 0:
-            lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-            raise PartError(f"docker {arguments[0]}: {lines[-1] if lines else f'exit code {done.returncode}'}")
-        return done.stdout.decode(errors="replace").strip()
+            text = (done.stderr or done.stdout).decode(errors="replace").strip()
+            last = text.splitlines()[-1] if text else f"exit code {done.returncode}"
+            raise (AbsentError if _ABSENT.search(text) else PartError)(f"docker {arguments[0]}: {last}")
+        return done.stdout
 
     def ping(self) -> None:
         """Raise `PartError` in one clear line when no daemon answers."""
@@ -88,50 +121,117 @@ class Docker:
         return set(self.run(*options, "--filter", f"label={label}").split())
 
     def inspect(self, kind: str, name: str) -> dict[str, Any] | None:
-        """What Docker knows of a thing, or None when there is no such thing."""
-        text = self.run("inspect", "--type", kind, name, check=False)
-        found: list[dict[str, Any]] = json.loads(text or "[]")
-        return found[0] if found else None
+        """Return the description of a thing, or None where Docker says that there is no such thing."""
+        try:
+            found: list[dict[str, Any]] = json.loads(self.run("inspect", "--type", kind, name))
+        except AbsentError:
+            return None
+        return found[0]
 
     def running(self, name: str) -> bool:
         """Say whether the container runs."""
-        return self.run("inspect", "--type", "container", "--format", "{{.State.Running}}", name, check=False) == "true"
-
-    def create(self, name: str, image: str, options: Sequence[str], command: Sequence[str] = ()) -> None:
-        """Create a container without starting it; one left by an earlier, interrupted try is replaced."""
-        self.remove(name)
-        self.run("create", "--name", name, *options, image, *command)
+        found = self.inspect("container", name)
+        return found is not None and bool(found["State"]["Running"])
 
     def start(self, name: str) -> None:
         """Start a container; one that runs stays as it is."""
         self.run("start", name)
 
+    def stop(self, name: str, *, seconds: int = STOP_SECONDS) -> None:
+        """Stop a container if it is there; the restart policy learns that it is meant."""
+        try:
+            self.run("stop", "--time", str(seconds), name, timeout=seconds + COMMAND_SECONDS)
+        except AbsentError:
+            return
+
     def remove(self, name: str) -> None:
-        """Remove a container, its anonymous volumes too, if it is there."""
-        self.run("rm", "--force", "--volumes", name, check=False)
+        """Remove a container, its anonymous volumes too, if it is there.
+
+        Raises:
+            PartError: it may still be there.
+        """
+        try:
+            self.run("rm", "--force", "--volumes", name)
+        except AbsentError:
+            return
+        except PartError as error:
+            if "already in progress" not in str(error):
+                raise
+            eventually(
+                lambda: self.inspect("container", name) is None, what=f"removal of {name}", seconds=COMMAND_SECONDS
+            )
 
     def put(self, name: str, files: Iterable[File]) -> None:
         """Place files in a container, running or not."""
         self.run("cp", "-", f"{name}:/", stdin=archive(files))
 
+    def get(self, name: str, folder: str) -> dict[str, str]:
+        """Return the files directly in a folder of a container by name; none when there is no such folder."""
+        try:
+            packed = self._output("cp", f"{name}:{folder}/.", "-")
+        except PartError as error:
+            if "could not find the file" in str(error).lower():
+                return {}
+            raise
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            files = [member for member in tar if member.isfile()]
+            return {file.name.removeprefix("./"): _text(tar, file) for file in files}
+
     def execute(
-        self, name: str, *command: str, stdin: str | None = None, user: str | None = None, check: bool = True
+        self,
+        name: str,
+        *command: str,
+        stdin: str | None = None,
+        user: str | None = None,
+        check: bool = True,
+        timeout: float = EXEC_SECONDS,
     ) -> str:
         """Run a command in a running container and return what it printed."""
         options = (*(("--interactive",) if stdin is not None else ()), *(("--user", user) if user else ()))
-        return self.run("exec", *options, name, *command, stdin=None if stdin is None else stdin.encode(), check=check)
+        data = None if stdin is None else stdin.encode()
+        return self.run("exec", *options, name, *command, stdin=data, check=check, timeout=timeout)
+
+    def probe(self, name: str, *command: str) -> bool:
+        """Say whether a command in a container succeeds within `PROBE_SECONDS`.
+
+        An exec into a container that has just started may hang for ever: that is no, and the caller asks again.
+        """
+        try:
+            self.execute(name, *command, timeout=PROBE_SECONDS)
+        except PartError:
+            return False
+        return True
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Create a volume if it is not there."""
         self.run("volume", "create", *label_options(labels), name)
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume if it is there."""
-        self.run("volume", "rm", "--force", name, check=False)
+        """Remove a volume with its data if it is there.
+
+        Raises:
+            PartError: it may still be there.
+        """
+        try:
+            self.run("volume", "rm", "--force", name)
+        except AbsentError:
+            return
 
     def remove_network(self, name: str) -> None:
-        """Remove a network if it is there and nobody is on it."""
-        self.run("network", "rm", name, check=False)
+        """Remove a network if it is there.
+
+        Raises:
+            PartError: it may still be there, since somebody is on it, say.
+        """
+        try:
+            self.run("network", "rm", name)
+        except AbsentError:
+            return
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = tar.extractfile(member)
+    return file.read().decode(errors="replace") if file else ""
 
 
 def label_options(labels: Mapping[str, str]) -> tuple[str, ...]:
@@ -139,7 +239,7 @@ def label_options(labels: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(part for key, value in labels.items() for part in ("--label", f"{key}={value}"))
 
 
-def eventually(check: Any, *, what: str, seconds: float, pause: float = 0.1) -> None:
+def eventually(check: Callable[[], bool], *, what: str, seconds: float, pause: float = 0.1) -> None:
     """Call `check` until it is true.
 
     Raises:

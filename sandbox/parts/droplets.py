@@ -7,15 +7,16 @@ import os
 from pathlib import Path
 
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError
-from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.container_spec import ContainerSpec, draft_of, make
+from sandbox.parts.docker import STOP_SECONDS, Docker, File
 from sandbox.parts.firewall import cloud_firewall
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 
+LABEL = "ancla.sandbox.droplet"
 STATE = "/var/lib/droplet"
 SEED = "/var/lib/cloud/seed/nocloud"
-STOP_SECONDS = 20
 PROCESSES = 8192
 CAPABILITIES = (
     *(
@@ -100,6 +101,8 @@ class Droplets:
 
     def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
         self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+        # Names of containers and volumes that an earlier state of the account made and this one does not know.
+        self.aside: frozenset[str] = frozenset()
 
     def container(self, droplet_id: int) -> str:
         """Return the name of the droplet's container."""
@@ -110,47 +113,44 @@ class Droplets:
         return self.instance.thing("droplet", droplet_id, "docker")
 
     def create(self, droplet: DropletSpec, rules: FirewallRules | None = None) -> None:
-        """Make the droplet, or finish one that was interrupted in the making, and boot it if it is to be powered."""
+        """Make the droplet if it is not there, and boot it if it is to be powered.
+
+        One that is there stays as it is, whatever image it was made of: its container is its disk.
+        """
         name = self.container(droplet.id)
-        if self.docker.inspect("container", name) is None or not self._complete(droplet):
-            self._make(droplet, rules)
+        if taken := self.aside & {name, self.volume(droplet.id)}:
+            # A new droplet would get the disk of another one.
+            raise PartError(f"droplet {droplet.id}: the disk of an earlier one has its name, {' and '.join(taken)}")
+        if self.docker.inspect("container", name) is None:
+            self.networks.create_vpc(droplet.vpc)
+            make(self.docker, self._spec(droplet, rules))
         if droplet.powered:
             self.docker.start(name)
 
-    def _make(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
-        name = self.container(droplet.id)
-        self.networks.create_vpc(droplet.vpc)
-        self.docker.ensure_volume(self.volume(droplet.id), self.instance.labels)
-        self.docker.create(
-            name,
-            self.images.image("droplet"),
-            [
-                *label_options({**self.instance.labels, "ancla.sandbox.droplet": str(droplet.id)}),
+    def _spec(self, droplet: DropletSpec, rules: FirewallRules | None) -> ContainerSpec:
+        resolver = self.instance.plan.infrastructure("resolver")
+        return ContainerSpec(
+            name=self.container(droplet.id),
+            image=self.images.image("droplet"),
+            labels={**self.instance.labels, LABEL: str(droplet.id)},
+            options=(
                 *container_options(),
-                *self._limits(droplet),
                 "--hostname", droplet.name,
                 "--restart", "unless-stopped",
+                # Always eth0, on every start: libnetwork joins the container's network mode first.
                 "--network", self.networks.public, "--ip", droplet.public_ip,
                 "--volume", f"{self.volume(droplet.id)}:/var/lib/docker",
-            ],
-        )  # fmt: skip
-        # The first network is always eth0, on every start (libnetwork joins the container's network mode first).
-        self.docker.run("network", "connect", "--ip", droplet.private_ip, self.networks.vpc(droplet.vpc.id), name)
-        resolver = self.instance.plan.infrastructure("resolver")
-        self.docker.put(
-            name,
-            [
+            ),
+            networks=((self.networks.vpc(droplet.vpc.id), None),),
+            volumes=(self.volume(droplet.id),),
+            limits=tuple(self._limits(droplet)),
+            files=(
                 *seed(droplet),
                 File(path=f"{STATE}/resolv.conf", text=f"nameserver {resolver}\n"),
+                File(path=f"{STATE}/vpc_address", text=f"{droplet.vpc.interface(droplet.private_ip)}\n"),
                 *self._state(droplet, rules),
-                # Last: a container without it was interrupted in the making, and is made again.
-                File(path=f"{STATE}/made", text=f"{droplet.id}\n"),
-            ],
-        )
-
-    def _complete(self, droplet: DropletSpec) -> bool:
-        """Whether an earlier, perhaps interrupted, `create` went all the way."""
-        return bool(self.docker.run("cp", f"{self.container(droplet.id)}:{STATE}/made", "-", check=False))
+            ),
+        )  # fmt: skip
 
     @staticmethod
     def _state(droplet: DropletSpec, rules: FirewallRules | None) -> list[File]:
@@ -170,10 +170,13 @@ class Droplets:
     def delete(self, droplet_id: int) -> None:
         """Remove the droplet with its disk."""
         name = self.container(droplet_id)
+        if self.aside & {name, self.volume(droplet_id)}:
+            return  # it never got further than its number
         if self.docker.running(name):
             # On cgroup v1 an inner container's cgroup is the machine's: ended by its own Docker, it leaves nothing.
             script = "command -v docker >/dev/null && docker ps --quiet | xargs --no-run-if-empty docker kill"
-            self.docker.execute(name, "timeout", "10", "sh", "-c", script, check=False)
+            self.docker.probe(name, "timeout", "10", "sh", "-c", script)
+        self.docker.remove(draft_of(name))
         self.docker.remove(name)
         self.docker.remove_volume(self.volume(droplet_id))
 
@@ -184,20 +187,15 @@ class Droplets:
             case "power_on":
                 self.docker.start(name)
             case "power_off":
-                self.docker.run("kill", name, check=False)
-                self._stopped(name)
+                self.docker.stop(name, seconds=0)
             case "shutdown":
-                self._stopped(name)
+                self.docker.stop(name)
             case "reboot":
                 self.docker.run("restart", "--time", str(STOP_SECONDS), name)
             case "power_cycle":
                 self.docker.run("restart", "--time", "0", name)
             case _:
                 raise PartError(f"droplet {droplet.id}: no power operation {operation}")
-
-    def _stopped(self, name: str) -> None:
-        """`stop` also tells the restart policy that it is meant."""
-        self.docker.run("stop", "--time", str(STOP_SECONDS), name)
 
     def resize(self, droplet: DropletSpec) -> None:
         """Give the droplet the CPUs and memory of its size, running or not."""

@@ -9,9 +9,10 @@ import re
 import time
 from collections.abc import Iterable
 
-from sandbox.parts.authority import Authority
+from sandbox.parts.authority import RENEW_DAYS, Authority
 from sandbox.parts.base import CdnSpec, PartError, RegistryLogin
-from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.container_spec import ContainerSpec, ensure
+from sandbox.parts.docker import Docker, File
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
@@ -153,37 +154,29 @@ class Edge:
 
     def ensure(self) -> bool:
         """Create and start the edge if it is not there; False when it ran."""
-        if self.docker.running(self.container):
-            return False
-        if self.docker.inspect("container", self.container) is None:
-            plan, labels = self.instance.plan, label_options(self.instance.labels)
-            self.docker.create(
-                self.container,
-                self.images.image("parts"),
-                [
-                    *labels, "--restart", "unless-stopped",
-                    "--network", self.networks.public, "--ip", plan.infrastructure("edge"),
-                    "--publish", f"127.0.0.1:{self.instance.page_port}:{PAGE_PORT}",
-                ],
-                ["nginx", "-c", "/etc/sandbox/nginx.conf"],
-            )  # fmt: skip
-            self.docker.run("network", "connect", "--ip", plan.inner("edge"), self.networks.backbone, self.container)
-            chain, key = self.authority.issue(names())
-            self.docker.put(
-                self.container,
-                [
-                    File(path=f"{CONF}/tls/cert.pem", text=chain),
-                    File(path=f"{CONF}/tls/key.pem", text=key, mode=0o600),
-                    File(path=f"{CONF}/http.d/spaces.conf", text=spaces_server(plan.inner("spaces"))),
-                    File(path=f"{CONF}/http.d/registry.conf", text=registry_server(plan.inner("registry"))),
-                    File(path=f"{CONF}/http.d/cdn.conf", text=""),
-                    File(path=f"{CONF}/registry.htpasswd", text=""),
-                    File(path=f"{CONF}/stream.d/page.conf", text=""),
-                    File(path=f"{CACHE}/.keep", text=""),
-                ],
-            )
-        self.docker.start(self.container)
-        return True
+        plan = self.instance.plan
+        spec = ContainerSpec(
+            name=self.container,
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
+            options=(
+                "--restart", "unless-stopped", "--network", self.networks.public, "--ip", plan.infrastructure("edge"),
+                "--publish", f"127.0.0.1:{self.instance.page_port}:{PAGE_PORT}",
+            ),
+            command=("nginx", "-c", "/etc/sandbox/nginx.conf"),
+            networks=((self.networks.backbone, plan.inner("edge")),),
+            files=(
+                File(path=f"{CONF}/http.d/spaces.conf", text=spaces_server(plan.inner("spaces"))),
+                File(path=f"{CONF}/http.d/registry.conf", text=registry_server(plan.inner("registry"))),
+                File(path=f"{CONF}/http.d/cdn.conf", text=""),
+                File(path=f"{CONF}/registry.htpasswd", text=""),
+                File(path=f"{CONF}/stream.d/page.conf", text=""),
+                File(path=f"{CACHE}/.keep", text=""),
+            ),
+            first_files=lambda: self.authority.files(f"{CONF}/tls", names()),
+            renew_days=RENEW_DAYS,
+        )  # fmt: skip
+        return ensure(self.docker, spec)
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         """Serve exactly these CDN endpoints."""

@@ -7,6 +7,8 @@ images can be pulled; where they cannot, debootstrap makes this machine's own re
 from __future__ import annotations
 
 import configparser
+import contextlib
+import datetime as dt
 import hashlib
 import os
 import platform
@@ -27,6 +29,7 @@ IMAGE_LABEL = "ancla.sandbox.image"
 OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
+OLD_DAYS = 7
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "no-index")
 
 
@@ -126,6 +129,22 @@ class Images:
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
         """Build what is missing; returns the name of each image by its kind."""
         return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL}
+
+    def remove_old(self) -> None:
+        """Remove images of earlier versions, unless a container is made of one.
+
+        Only when they are some days old: another checkout on this computer may be at another version.
+        """
+        label = f"label={IMAGE_LABEL}"
+        names = self.docker.run("image", "ls", "--filter", label, "--format", "{{.Repository}}:{{.Tag}}").split()
+        newest = dt.datetime.now(dt.UTC) - dt.timedelta(days=OLD_DAYS)
+        ours = {name for name in names if name.partition(":")[0] in {f"ancla-sandbox-{kind}" for kind in OFFICIAL}}
+        for name in sorted(ours - set(self._tags.values())):
+            found = self.docker.inspect("image", name)
+            if found and found["Created"][:19] < newest.strftime("%Y-%m-%dT%H:%M:%S"):
+                with contextlib.suppress(PartError):  # a droplet keeps the image it was made of
+                    self.docker.run("image", "rm", name)
+                    self.say(f"{name}: removed, it is of an earlier version")
 
     def image(self, kind: str, *, rebuild: bool = False) -> str:
         """The image's name, built first if it is not there."""

@@ -11,12 +11,13 @@ import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from sandbox.parts.base import PartError
 from sandbox.parts.docker import Docker
 
 LABEL = "ancla.sandbox"
+OWNER_LABEL = "ancla.sandbox.owner"
 BENCHMARK = ipaddress.IPv4Network("198.18.0.0/15")
 """RFC 2544: never routed on the internet, and no private range a firewall or VPN would claim."""
 
@@ -26,7 +27,8 @@ class Plan:
     """The addresses of one instance, all in one /20.
 
     The first /21 is the public network: infrastructure at its start, then droplets and clusters; the upper half of it
-    is for reserved IPs, which no container ever gets. The backbone joins edge, Spaces and registry alone.
+    is for reserved IPs, which no container ever gets. The backbone joins edge, Spaces and registry alone. The rest is
+    for the networks of VPCs: Docker wants a range for each, and its members set the addresses of the VPC themselves.
     """
 
     block: ipaddress.IPv4Network
@@ -53,6 +55,12 @@ class Plan:
         """The network behind the edge."""
         return ipaddress.IPv4Network((int(self.block.network_address) + 2048, 24))
 
+    @property
+    def vpcs(self) -> list[ipaddress.IPv4Network]:
+        """What Docker may number the members of VPCs with; nobody sees these addresses."""
+        first = int(self.backbone.broadcast_address) + 1
+        return [network for network in self.block.subnets(new_prefix=26) if int(network.network_address) >= first]
+
     def infrastructure(self, part: str) -> str:
         """The public address of the nameserver, resolver, edge or proxy."""
         return str(self.public[{"nameserver": 2, "resolver": 3, "edge": 4, "proxy": 5}[part]])
@@ -72,8 +80,9 @@ class Instance:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What every thing of this instance carries."""
-        return {LABEL: self.name}
+        """Labels of every thing of this instance; with `$ANCLA_SANDBOX_OWNER`, the process whose end is its end too."""
+        owner = os.environ.get("ANCLA_SANDBOX_OWNER")
+        return {LABEL: self.name} | ({OWNER_LABEL: owner} if owner else {})
 
     @property
     def label(self) -> str:
@@ -141,24 +150,26 @@ def instance_name(home: Path) -> str:
     return f"{slug}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
+def routes() -> list[ipaddress.IPv4Network]:
+    """Every IPv4 network that this machine has a route for, in any table: VPNs keep tables of their own."""
+    command = ["ip", "-json", "-4", "route", "show", "table", "all"]
+    try:
+        text = subprocess.run(command, capture_output=True, check=True).stdout
+        shown = cast("list[dict[str, str]]", json.loads(text or "[]"))
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return []  # no `ip` here (not Linux): Docker's own check still refuses an overlap
+    found = [ipaddress.IPv4Network(route["dst"], strict=False) for route in shown if route["dst"] != "default"]
+    return [network for network in found if network.prefixlen > 1]  # halves of everything are a default route
+
+
 def networks_in_use() -> list[ipaddress.IPv4Network]:
     """Every IPv4 network this machine has a route for, or Docker has given away (its bridge may be down)."""
-    found: list[ipaddress.IPv4Network] = []
-    try:
-        text = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, check=True).stdout
-        routes = cast("list[dict[str, str]]", json.loads(text or "[]"))
-        found += [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route["dst"] != "default"]
-    except (OSError, subprocess.CalledProcessError, ValueError):
-        pass  # no `ip` here (not Linux): Docker's own check still refuses an overlap
     docker = Docker()
-    ids = docker.run("network", "ls", "--quiet").split()
-    if ids:
-        networks = cast("list[dict[str, Any]]", json.loads(docker.run("network", "inspect", *ids)))
-        for network in networks:
-            for pool in network["IPAM"]["Config"] or ():
-                subnet = pool.get("Subnet", "")
-                if "." in subnet:
-                    found.append(ipaddress.IPv4Network(subnet, strict=False))
+    found = routes()
+    for ident in docker.run("network", "ls", "--quiet").split():
+        network = docker.inspect("network", ident) or {"IPAM": {}}  # it may have gone since
+        subnets = [pool.get("Subnet", "") for pool in network["IPAM"].get("Config") or ()]
+        found += [ipaddress.IPv4Network(subnet, strict=False) for subnet in subnets if "." in subnet]
     return found
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 
 from sandbox.parts.base import PartError, RangeTakenError, VpcSpec
 from sandbox.parts.docker import Docker, label_options
-from sandbox.parts.instance import BENCHMARK, Instance, networks_in_use
+from sandbox.parts.instance import Instance, routes
 
 VPC_POOL = ipaddress.IPv4Network("10.100.0.0/14")
 """Where ranges are picked from: inside 10.0.0.0/8, away from the low ones that offices and Docker use."""
+_BRIDGE = "com.docker.network.bridge"
+VPC_OPTIONS = ("--opt", f"{_BRIDGE}.inhibit_ipv4=true", "--opt", f"{_BRIDGE}.enable_ip_masquerade=false")
+"""A wire and no more: this machine is not on it and sends nothing on. Not `--internal`: that drops all traffic that is
+not of Docker's own range, and the members have the addresses of the VPC."""
 
 
 class Networks:
@@ -17,6 +22,8 @@ class Networks:
 
     def __init__(self, instance: Instance, docker: Docker) -> None:
         self.instance, self.docker = instance, docker
+        # Several jobs may want the same network at once.
+        self._making = threading.Lock()
 
     @property
     def public(self) -> str:
@@ -36,36 +43,52 @@ class Networks:
         """Create the public network and the backbone if they are not there."""
         kept = self.instance.planned
         try:
-            self._ensure(self.public, str(self.instance.plan.public), internal=False)
+            self._ensure(self.public, str(self.instance.plan.public))
         except RangeTakenError:
             if kept:
                 raise
             # Another sandbox that starts at this moment has chosen the same block, and was the first to take it.
             self.instance.choose_again()
-            self._ensure(self.public, str(self.instance.plan.public), internal=False)
-        self._ensure(self.backbone, str(self.instance.plan.backbone), internal=True)
+            self._ensure(self.public, str(self.instance.plan.public))
+        self._ensure(self.backbone, str(self.instance.plan.backbone), "--internal")
 
     def create_vpc(self, vpc: VpcSpec) -> None:
-        """Create a VPC's network if it is not there."""
-        # Internal: a VPC has no way out of its own; eth0 is the default route, as on a droplet.
-        self._ensure(self.vpc(vpc.id), vpc.ip_range, internal=True)
+        """Create a VPC's network if it is not there. Its range is its members' affair: any will do on any machine."""
+        name = self.vpc(vpc.id)
+        with self._making:
+            if self.docker.inspect("network", name) is not None:
+                return
+            mine = self.docker.names("network", self.instance.label)
+            taken = {subnet for other in mine for subnet in self._subnets(other)}
+            for subnet in map(str, self.instance.plan.vpcs):
+                if subnet not in taken:
+                    try:
+                        self._create(name, subnet, *VPC_OPTIONS)
+                    except RangeTakenError:
+                        continue
+                    return
+        raise PartError(f"VPC {vpc.name}: the sandbox has room for {len(self.instance.plan.vpcs)} VPCs; remove one")
 
     def delete_vpc(self, vpc_id: str) -> None:
         """Remove a VPC's network."""
         self.docker.remove_network(self.vpc(vpc_id))
-        if self.docker.inspect("network", self.vpc(vpc_id)) is not None:
-            raise PartError(f"VPC {vpc_id}: its network is still in use")
 
-    def _ensure(self, name: str, subnet: str, *, internal: bool) -> None:
+    def _subnets(self, name: str) -> list[str]:
         found = self.docker.inspect("network", name)
-        if found is not None:
-            have = found["IPAM"]["Config"][0]["Subnet"]
-            if have != subnet:
+        return [pool["Subnet"] for pool in found["IPAM"]["Config"] or ()] if found else []
+
+    def _ensure(self, name: str, subnet: str, *options: str) -> None:
+        with self._making:
+            have = self._subnets(name)
+            if not have:
+                self._create(name, subnet, *options)
+            elif have != [subnet]:
                 raise PartError(
-                    f"network {name}: has the range {have}, not {subnet}; `python -m sandbox reset` starts over"
+                    f"network {name}: it has the range {have[0]}, not {subnet}. `python -m sandbox reset` makes it "
+                    "again, and deletes all data of this sandbox"
                 )
-            return
-        options = ("--internal",) if internal else ()
+
+    def _create(self, name: str, subnet: str, *options: str) -> None:
         command = ["network", "create", "--driver", "bridge", "--subnet", subnet, *options]
         try:
             self.docker.run(*command, *label_options(self.instance.labels), name)
@@ -85,20 +108,13 @@ class Networks:
 
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         """As `Parts.free_vpc_range`."""
-        used = [*networks_in_use(), *(ipaddress.IPv4Network(cidr, strict=False) for cidr in taken)]
-        # Each sandbox begins elsewhere: Docker knows of a range only when the network is made, and two sandboxes that
-        # choose at once would choose the same.
-        pool = list(VPC_POOL.subnets(new_prefix=20))
-        start = list(BENCHMARK.subnets(new_prefix=20)).index(self.instance.plan.block) * 2 % len(pool)
-        for candidate in pool[start:] + pool[:start]:
-            if not any(candidate.overlaps(network) for network in used):
-                return str(candidate)
-        raise PartError(f"VPC: no free /20 in {VPC_POOL}")
-
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        """As `Parts.check_vpc_range`."""
-        network = ipaddress.IPv4Network(ip_range, strict=False)
-        for used in networks_in_use():
-            if used.prefixlen and network.overlaps(used):
-                return f"{ip_range} overlaps {used}, which this machine already uses"
-        return None
+        mine = [ipaddress.IPv4Network(cidr, strict=False) for cidr in taken]
+        free = [
+            network for network in VPC_POOL.subnets(new_prefix=20) if not any(network.overlaps(other) for other in mine)
+        ]
+        if not free:
+            raise PartError(f"VPC: no free /20 in {VPC_POOL}")
+        # Another one would do as well, but a droplet could not reach what this machine has under those addresses.
+        used = routes()
+        away = (network for network in free if not any(network.overlaps(other) for other in used))
+        return str(next(away, free[0]))

@@ -45,6 +45,7 @@ class NoParts:
         self.fail: dict[str, Exception] = {}
         self.gate: dict[str, threading.Event] = {}
         self.taken_ranges: set[str] = set()
+        self.problems: dict[str, str] = {}
         self.bucket_list: tuple[tuple[str, str], ...] = ()
         self.repository_list: tuple[str, ...] = ()
         self.zones: dict[str, tuple[DnsRecord, ...]] = {}
@@ -69,11 +70,6 @@ class NoParts:
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         """Return an unused /20 inside 10.0.0.0/8."""
         return _first_free(ipaddress.IPv4Network("10.100.0.0/14"), 20, taken)
-
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        """Every range can be used: there are no networks."""
-        self._note("check_vpc_range", ip_range)
-        return None
 
     def create_vpc(self, vpc: VpcSpec) -> None:
         """Note the call."""
@@ -187,13 +183,14 @@ class NoParts:
         self._note("set_zones", len(zones))
         self.zones = zones
 
-    def reconcile(self, world: World) -> None:
-        """Take the world over."""
+    def reconcile(self, world: World) -> dict[str, str]:
+        """Take the world over; return `problems`."""
         self._note("reconcile", world)
         self.droplets = {droplet.id: droplet for droplet in world.droplets}
         self.clusters = {cluster.id: cluster for cluster in world.clusters}
         self.firewalls, self.zones, self.cdns = dict(world.firewalls), world.zones, world.cdns
         self.spaces_keys, self.registry_logins = world.spaces_keys, world.registry_logins
+        return self.problems
 
     def leaks(self, world: World) -> list[str]:  # noqa: ARG002 - the contract has it
         """Nothing exists, so nothing leaks."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sandbox.parts.docker import Docker, label_options
+from sandbox.parts.container_spec import ContainerSpec, ensure
+from sandbox.parts.docker import Docker
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
@@ -23,20 +24,16 @@ class Proxy:
 
     def ensure(self) -> bool:
         """Create and start the proxy if it is not there; False when it ran."""
-        if self.docker.running(self.container):
-            return False
-        if self.docker.inspect("container", self.container) is None:
-            plan = self.instance.plan
-            self.docker.create(
-                self.container,
-                self.images.image("parts"),
-                [
-                    *label_options(self.instance.labels),
-                    "--network", self.networks.public, "--ip", plan.infrastructure("proxy"),
-                    "--dns", plan.infrastructure("resolver"), "--restart", "unless-stopped",
-                    "--publish", f"127.0.0.1:{self.instance.proxy_port}:{PORT}",
-                ],
-                ["tinyproxy", "-d", "-c", "/etc/sandbox/tinyproxy.conf"],
-            )  # fmt: skip
-        self.docker.start(self.container)
-        return True
+        plan = self.instance.plan
+        spec = ContainerSpec(
+            name=self.container,
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
+            options=(
+                "--network", self.networks.public, "--ip", plan.infrastructure("proxy"),
+                "--dns", plan.infrastructure("resolver"), "--restart", "unless-stopped",
+                "--publish", f"127.0.0.1:{self.instance.proxy_port}:{PORT}",
+            ),
+            command=("tinyproxy", "-d", "-c", "/etc/sandbox/tinyproxy.conf"),
+        )  # fmt: skip
+        return ensure(self.docker, spec)

@@ -6,7 +6,8 @@ import json
 import subprocess
 
 from sandbox.parts.base import PartError
-from sandbox.parts.docker import Docker, label_options
+from sandbox.parts.container_spec import ContainerSpec, ensure
+from sandbox.parts.docker import Docker
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
@@ -33,28 +34,36 @@ class Registry:
 
     def ensure(self) -> bool:
         """Create and start the registry if it is not there; False when it ran."""
-        if self.docker.running(self.container):
-            return False
-        if self.docker.inspect("container", self.container) is None:
-            self.docker.ensure_volume(self.volume, self.instance.labels)
-            self.docker.create(
-                self.container,
-                self.images.image("parts"),
-                [
-                    *label_options(self.instance.labels), "--network", self.networks.backbone,
-                    "--ip", self.instance.plan.inner("registry"), "--restart", "unless-stopped",
-                    "--volume", f"{self.volume}:/var/lib/registry",
-                ],
-                ["docker-registry", "serve", "/etc/sandbox/registry.yml"],
-            )  # fmt: skip
-        self.docker.start(self.container)
-        return True
-
-    def _get(self, path: str) -> str:
-        return self.docker.execute(
-            self.container, "curl", "-sf", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
-            "-H", f"Accept: {MANIFESTS}", f"{LOCAL}/{path}", check=False,
+        spec = ContainerSpec(
+            name=self.container,
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
+            options=(
+                "--network", self.networks.backbone, "--ip", self.instance.plan.inner("registry"),
+                "--restart", "unless-stopped", "--volume", f"{self.volume}:/var/lib/registry",
+            ),
+            command=("docker-registry", "serve", "/etc/sandbox/registry.yml"),
+            volumes=(self.volume,),
         )  # fmt: skip
+        return ensure(self.docker, spec)
+
+    def _get(self, path: str, *options: str) -> str:
+        """Return what the registry answers; "" when it has no such thing.
+
+        Raises:
+            PartError: it answers nothing, or with another error.
+        """
+        shown = self.docker.execute(
+            self.container, "curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1",
+            "--max-time", "30", *options, "--write-out", "\n%{http_code}", "-H", f"Accept: {MANIFESTS}",
+            f"{LOCAL}/{path}",
+        )  # fmt: skip
+        body, _, status = shown.rpartition("\n")
+        if status == "404":
+            return ""
+        if status != "200":
+            raise PartError(f"registry: {path}: status {status}")
+        return body
 
     def repositories(self) -> tuple[str, ...]:
         """Name every repository, registry name first."""
@@ -67,7 +76,10 @@ class Registry:
         Raises:
             PartError: no such image here, or the copy failed.
         """
-        local = self.docker.run("image", "inspect", "--format", "{{.Id}}", image)
+        found = self.docker.inspect("image", image)
+        if found is None:
+            raise PartError(f"push: no image {image} on this computer")
+        local = found["Id"]
         repository, _, tag = target.rpartition(":")
         if not repository:
             raise PartError(f"push: {target} has no tag; use REPOSITORY:TAG")
@@ -95,16 +107,7 @@ class Registry:
             PartError: the registry has no such image.
         """
         repository, _, tag = target.rpartition(":")
-        head = self.docker.execute(
-            self.container,
-            "curl",
-            "-sfI",
-            "-H",
-            f"Accept: {MANIFESTS}",
-            f"{LOCAL}/{repository}/manifests/{tag}",
-            check=False,
-        )
-        for line in head.splitlines():
+        for line in self._get(f"{repository}/manifests/{tag}", "--head").splitlines():
             name, _, value = line.partition(":")
             if name.lower() == "docker-content-digest":
                 return value.strip()

@@ -6,7 +6,8 @@ import json
 import secrets
 
 from sandbox.parts.base import SpacesKey
-from sandbox.parts.docker import Docker, File, eventually, label_options
+from sandbox.parts.container_spec import ContainerSpec, ensure
+from sandbox.parts.docker import Docker, File, eventually
 from sandbox.parts.edge import REGIONS
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
@@ -34,33 +35,34 @@ class Spaces:
 
     def ensure(self) -> bool:
         """Create and start the container if it is not there (its data is in a volume); False when it ran."""
-        if self.docker.running(self.container):
-            return False
-        if self.docker.inspect("container", self.container) is None:
-            address = self.instance.plan.inner("spaces")
-            self.docker.ensure_volume(self.volume, self.instance.labels)
-            self.docker.create(
-                self.container,
-                self.images.image("parts"),
-                [
-                    *label_options(self.instance.labels), "--network", self.networks.backbone, "--ip", address,
-                    "--restart", "unless-stopped", "--volume", f"{self.volume}:/data",
-                    "--env", f"SPACES_ADDRESS={address}", "--env", f"SPACES_REGIONS={','.join(REGIONS)}",
-                ],
-                ["python3", FRONT],
-            )  # fmt: skip
-            # The gateways' own administrator: known to nobody outside the container. Buckets belong to its fixed name.
-            root = {"access_key": "sandbox", "secret_key": secrets.token_urlsafe(30)}
-            self.docker.put(self.container, [File(path="/data/root.json", text=json.dumps(root), mode=0o600)])
-        self.docker.start(self.container)
-        eventually(self._answers, what="spaces", seconds=START_SECONDS)
-        return True
-
-    def _answers(self) -> bool:
         address = self.instance.plan.inner("spaces")
-        return bool(
-            self.docker.run("exec", self.container, "sh", "-c", f"nc -z {address} 7000 && echo up", check=False)
-        )
+        spec = ContainerSpec(
+            name=self.container,
+            image=self.images.image("parts"),
+            labels=self.instance.labels,
+            options=(
+                "--network", self.networks.backbone, "--ip", address,
+                "--restart", "unless-stopped", "--volume", f"{self.volume}:/data",
+                "--env", f"SPACES_ADDRESS={address}", "--env", f"SPACES_REGIONS={','.join(REGIONS)}",
+            ),
+            command=("python3", FRONT),
+            volumes=(self.volume,),
+            first_files=self._administrator,
+        )  # fmt: skip
+        made = ensure(self.docker, spec)
+        if made:
+            eventually(
+                lambda: self.docker.probe(self.container, "nc", "-z", address, "7000"),
+                what="spaces",
+                seconds=START_SECONDS,
+            )
+        return made
+
+    @staticmethod
+    def _administrator() -> list[File]:
+        """The gateways' own one: known to nobody outside the container. Buckets belong to its fixed name."""
+        root = {"access_key": "sandbox", "secret_key": secrets.token_urlsafe(30)}
+        return [File(path="/data/root.json", text=json.dumps(root), mode=0o600)]
 
     def set_keys(self, keys: tuple[SpacesKey, ...]) -> None:
         """Make these the only keys."""
@@ -69,12 +71,8 @@ class Spaces:
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """(region, bucket) of every Space."""
-        found = self.docker.execute(
-            self.container,
-            "sh",
-            "-c",
-            "cd /data/buckets 2>/dev/null && find . -mindepth 2 -maxdepth 2 -type d",
-            check=False,
-        )
+        # There is no folder before the first bucket.
+        script = "cd /data/buckets 2>/dev/null || exit 0; find . -mindepth 2 -maxdepth 2 -type d"
+        found = self.docker.execute(self.container, "sh", "-c", script)
         pairs = sorted(tuple(line.split("/")[1:3]) for line in found.splitlines())
         return tuple((region, bucket) for region, bucket in pairs if not bucket.startswith("."))

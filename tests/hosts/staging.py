@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 
 from blueprint.outputs import EnvironmentOutputs
+from tests.leftovers import owned
 from tools.environment import ROOT, Workspace, workspace
 
 CANARY_PASSWORD = 'AVNS_canary+/="&%7'
@@ -160,6 +161,7 @@ def staging_environment(home: Path, record: Path) -> Iterator[Staging]:
         "ANCLA_SANDBOX_NAME": f"test-{os.getpid()}",
         "ANCLA_SANDBOX_PORT": str(free_port_base()),
         "ANCLA_SANDBOX_RECORD": str(record),
+        **owned(),
     }
     before = {name: os.environ.get(name) for name in mine}
     os.environ.update(mine)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.leftovers import owned
 from tests.sandbox.parts.conftest import eventually, free_ports
 
 pytestmark = pytest.mark.containers
@@ -37,7 +38,7 @@ def runner(home: Path, name: str) -> Run:
         done = subprocess.run(
             [sys.executable, "-m", "sandbox", *arguments],
             cwd=ROOT, text=True, capture_output=True, check=False,
-            env={**environment, "ANCLA_SANDBOX_HOME": str(home), "ANCLA_SANDBOX_NAME": name, **more},
+            env={**environment, "ANCLA_SANDBOX_HOME": str(home), "ANCLA_SANDBOX_NAME": name, **owned(), **more},
         )  # fmt: skip
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr

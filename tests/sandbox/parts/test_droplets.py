@@ -10,6 +10,7 @@ import pytest
 
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError, PortRule, RegistryLogin, World
 from sandbox.parts.containers import ContainerParts
+from sandbox.parts.docker import label_options
 from tests.sandbox.parts.conftest import Key, Ssh, eventually, inside, scan
 
 pytestmark = pytest.mark.containers
@@ -171,19 +172,25 @@ def test_resize_changes_what_the_droplet_may_use(parts: ContainerParts, droplet:
     parts.resize_droplet(droplet)
 
 
-def test_what_the_world_does_not_explain_is_named_and_reconcile_removes_it(
+def test_what_the_world_does_not_explain_is_named_and_what_holds_no_data_goes(
     parts: ContainerParts, droplet: DropletSpec
 ) -> None:
     world = World(vpcs=(droplet.vpc,), droplets=(droplet,))
     databases = {name for name in parts.docker.names("container", parts.instance.label) if "-database-" in name}
     known = [line for line in parts.leaks(world) if "database" not in line and "bucket" not in line]
     assert known == []
-    parts.docker.ensure_volume(parts.instance.thing("stray"), parts.instance.labels)
-    assert f"volume {parts.instance.thing('stray')}" in parts.leaks(world)
-    if not databases:  # another test's cluster would go too
-        parts.reconcile(world)
-        assert f"volume {parts.instance.thing('stray')}" not in parts.leaks(world)
-    parts.docker.remove_volume(parts.instance.thing("stray"))
+    stray = parts.instance.thing("stray")
+    parts.docker.ensure_volume(stray, parts.instance.labels)
+    parts.docker.run("network", "create", "--internal", *label_options(parts.instance.labels), stray)
+    try:
+        assert {f"volume {stray}", f"network {stray}"} <= set(parts.leaks(world))
+        if not databases:  # another test's cluster would go too
+            assert f"volume {stray}" in parts.reconcile(world)
+            assert f"network {stray}" not in parts.leaks(world)
+            assert f"volume {stray}" in parts.leaks(world), "there may be data on it"
+    finally:
+        parts.docker.remove_network(stray)
+        parts.docker.remove_volume(stray)
 
 
 def test_an_image_is_pulled_from_the_registry_by_its_real_name(

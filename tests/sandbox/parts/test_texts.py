@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from sandbox.parts.base import (
     PoolSpec,
     PortRule,
     RegistryLogin,
+    VpcSpec,
 )
-from sandbox.parts.dns import zone_text
+from sandbox.parts.dns import changed_zones, serial_of, zone_text
 from sandbox.parts.docker import Docker, File, archive
 from sandbox.parts.edge import cdn_server, htpasswd
 from sandbox.parts.firewall import cloud_firewall, trusted_sources
-from sandbox.parts.instance import BENCHMARK, Instance, Plan
+from sandbox.parts.instance import Instance, Plan, routes
 from sandbox.parts.network import Networks
 from sandbox.parts.sql import literal, pgbouncer_ini, pgbouncer_users, roles_sql
 
@@ -74,7 +76,7 @@ def test_pgbouncer_files_quote_and_force_the_pools_user() -> None:
     assert "client_tls_sslmode = require" in text
 
 
-def test_a_zone_gets_soa_and_nameservers_unless_it_brings_them() -> None:
+def test_a_zone_gets_soa_and_unless_it_brings_them_nameservers() -> None:
     text = zone_text("example.org", (DnsRecord(name="www.example.org", type="A", data="192.0.2.1", ttl=30),), 5)
     assert text.count(" NS ") == 3
     assert " SOA " in text
@@ -123,12 +125,16 @@ class Racing(Docker):
     def inspect(self, kind: str, name: str) -> None:
         return None
 
+    def names(self, kind: str, label: str, *, everything: bool = True) -> set[str]:
+        return set()
+
     def run(self, *arguments: str, **_: Any) -> str:
         subnet = ipaddress.IPv4Network(arguments[arguments.index("--subnet") + 1])
         if not self.used:
             self.used.append(subnet)
         if any(subnet.overlaps(other) for other in self.used):
             raise PartError("docker network: invalid pool request: Pool overlaps with other one on this address space")
+        self.used.append(subnet)
         return ""
 
 
@@ -139,31 +145,56 @@ def test_of_two_sandboxes_that_start_at_once_the_second_takes_another_block(
     monkeypatch.setattr("sandbox.parts.instance.networks_in_use", lambda: used)
     instance = Instance(name="second", home=tmp_path)
     Networks(instance, Racing(used)).ensure_infrastructure()
-    assert [str(network) for network in used] == ["198.18.0.0/21"]
+    assert str(used[0]) == "198.18.0.0/21"
     assert instance.plan.block == ipaddress.IPv4Network("198.18.16.0/20")
     assert Instance(name="second", home=tmp_path).plan == instance.plan
     # A block that its data was made with is not left: what overlaps it has to go.
-    used.append(instance.plan.public)
     with pytest.raises(PartError, match="overlaps"):
         Networks(instance, Racing(used)).ensure_infrastructure()
 
 
-def test_two_sandboxes_that_choose_a_range_at_once_choose_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker knows of a range only when the network is made."""
-    used: list[ipaddress.IPv4Network] = []
-    monkeypatch.setattr("sandbox.parts.instance.networks_in_use", lambda: used)
-    monkeypatch.setattr("sandbox.parts.network.networks_in_use", list)
-    networks: list[Networks] = []
-    for name in ("first", "second", "third"):
-        instance = Instance(name=name, home=tmp_path / name)
-        used.append(instance.plan.block)
-        networks.append(Networks(instance, Docker()))
-    chosen = [each.free_vpc_range(frozenset()) for each in networks]
-    assert chosen == ["10.100.0.0/20", "10.100.32.0/20", "10.100.64.0/20"]
-    last = Instance(name="last", home=tmp_path / "last")
-    used += [block for block in BENCHMARK.subnets(new_prefix=20) if str(block) != "198.19.240.0/20"]
-    taken = frozenset(["10.103.224.0/20", "10.103.240.0/20"])
-    assert Networks(last, Docker()).free_vpc_range(taken) == "10.100.0.0/20", "it goes on at the start"
+def test_a_vpc_has_any_range_and_a_network_of_its_own_where_docker_has_room(tmp_path: Path) -> None:
+    used = [ipaddress.IPv4Network("10.0.0.0/8"), ipaddress.IPv4Network("198.18.9.0/26")]
+    (tmp_path / "addresses.json").write_text('{"block": "198.18.0.0/20"}')
+    networks = Networks(Instance(name="any", home=tmp_path), Racing(used))
+    for number in range(2):
+        networks.create_vpc(VpcSpec(id=f"vpc-{number}", name="same", ip_range="10.0.0.0/16"))
+    assert [str(network) for network in used[2:]] == ["198.18.9.64/26", "198.18.9.128/26"]
+    used.append(ipaddress.IPv4Network("198.18.8.0/21"))
+    with pytest.raises(PartError, match="room for 28 VPCs"):
+        networks.create_vpc(VpcSpec(id="vpc-9", name="same", ip_range="10.0.0.0/16"))
+
+
+def test_the_range_that_a_vpc_is_given_is_no_other_ones_and_away_from_what_this_machine_reaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = Networks(Instance(name="free", home=tmp_path), Docker())
+    monkeypatch.setattr("sandbox.parts.network.routes", lambda: [ipaddress.IPv4Network("10.100.16.0/24")])
+    assert networks.free_vpc_range(frozenset({"10.100.0.0/20"})) == "10.100.32.0/20"
+    monkeypatch.setattr("sandbox.parts.network.routes", lambda: [ipaddress.IPv4Network("10.0.0.0/8")])
+    assert networks.free_vpc_range(frozenset({"10.100.0.0/20"})) == "10.100.16.0/20"
+
+
+def test_routes_of_every_table_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WireGuard and Tailscale keep tables of their own, which `ip route` alone does not show."""
+    fake = tmp_path / "ip"
+    all_tables = '[{"dst":"default"},{"dst":"0.0.0.0/1"},{"dst":"100.64.0.0/10","table":"52"},{"dst":"10.8.0.1"}]'
+    fake.write_text(f"#!/bin/sh\ncase \"$*\" in *'table all'*) echo '{all_tables}' ;; *) echo '[]' ;; esac\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [str(network) for network in routes()] == ["100.64.0.0/10", "10.8.0.1/32"]
+
+
+def test_the_serial_of_a_zone_changes_with_the_zone_alone() -> None:
+    def record(address: str) -> DnsRecord:
+        return DnsRecord(name="www.example.org", type="A", data=address, ttl=30)
+
+    first = changed_zones({"example.org": (record("192.0.2.1"),), "example.net": ()}, {}, now=100)
+    assert [serial_of(text) for text in first.values()] == [100, 100]
+    second = changed_zones({"example.org": (record("192.0.2.2"),), "example.net": ()}, first, now=50)
+    assert list(second) == ["example.org"]
+    assert serial_of(second["example.org"]) == 101, "it never goes down, whatever the clock says"
+    assert changed_zones({"example.org": (record("192.0.2.2"),)}, second, now=300) == {}
 
 
 def test_files_are_packed_with_their_modes() -> None:

@@ -1,25 +1,69 @@
-"""Docker's own refusal of a range that another network has, which is how a VPC learns to take the next one."""
+"""VPCs have any range on any machine: the wire is Docker's, the addresses on it are the members' own."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from sandbox.parts.base import RangeTakenError, VpcSpec
-from sandbox.parts.docker import Docker
+from sandbox.parts.base import VpcSpec
+from sandbox.parts.containers import ContainerParts
+from sandbox.parts.docker import eventually
 from sandbox.parts.instance import Instance
-from sandbox.parts.network import VPC_POOL, Networks
+from sandbox.parts.network import Networks
+
+pytestmark = pytest.mark.containers
+RANGE = "172.17.0.0/20"
+"""In the range of Docker's own bridge, which every machine with Docker has."""
 
 
-def test_a_range_that_another_network_has_is_told_from_other_failures(tmp_path: Path):
-    networks = Networks(Instance(name=f"ranges-{os.getpid()}", home=tmp_path), Docker())
-    ranges = [str(network) for network in VPC_POOL.subnets(new_prefix=20)]
-    free = next(cidr for cidr in reversed(ranges) if networks.check_vpc_range(cidr) is None)
+class Wires:
+    """Two VPCs of one range, in two sandboxes, and members that answer by TCP at port 7000 with their own name."""
+
+    def __init__(self, parts: ContainerParts, networks: tuple[Networks, Networks]) -> None:
+        self.parts, self.docker, self.networks = parts, parts.docker, networks
+
+    def join(self, name: str, side: int, number: int) -> None:
+        vpc = VpcSpec(id=f"range-{side}", name="same", ip_range=RANGE)
+        self.networks[side].create_vpc(vpc)
+        address = vpc.interface(f"172.17.0.{number}")
+        script = f"ip -4 address flush dev eth0; ip address add {address} dev eth0; "
+        script += f"while :; do echo {name} | nc -lN 7000; done"
+        labels = [part for key, value in self.parts.instance.labels.items() for part in ("--label", f"{key}={value}")]
+        self.docker.run(
+            "run", "--detach", "--name", self.container(name), *labels, "--cap-add", "NET_ADMIN",
+            "--network", self.networks[side].vpc(vpc.id), self.parts.images.image("parts"), "sh", "-c", script,
+        )  # fmt: skip
+
+    def container(self, name: str) -> str:
+        return self.parts.instance.thing("range", name)
+
+    def heard(self, name: str, number: int) -> str:
+        """Return what a member hears from an address of its VPC."""
+        return self.docker.execute(
+            self.container(name), "timeout", "3", "nc", "-d", f"172.17.0.{number}", "7000", check=False
+        )
+
+
+@pytest.fixture
+def wires(parts: ContainerParts, tmp_path) -> Iterator[Wires]:
+    other = Instance(name=f"test-ranges-{os.getpid()}", home=tmp_path)
+    found = Wires(parts, (parts.networks, Networks(other, parts.docker)))
     try:
-        networks.create_vpc(VpcSpec(id="first", name="first", ip_range=free))
-        with pytest.raises(RangeTakenError, match=free):
-            networks.create_vpc(VpcSpec(id="second", name="second", ip_range=free))
+        yield found
     finally:
-        networks.delete_vpc("first")
+        for name in ("a", "b", "c"):
+            parts.docker.remove(found.container(name))
+        for side, networks in enumerate(found.networks):
+            networks.delete_vpc(f"range-{side}")
+
+
+def test_two_sandboxes_have_the_same_range_and_members_reach_those_of_their_own(wires: Wires) -> None:
+    wires.join("a", 0, 2)
+    wires.join("b", 0, 3)
+    wires.join("c", 1, 3)
+    eventually(lambda: wires.heard("a", 3) == "b", what="b", seconds=60)
+    wires.parts.docker.remove(wires.container("b"))
+    assert wires.heard("a", 3) == "", "the one of the other sandbox is not reached"
+    assert wires.heard("c", 2) == ""
