@@ -43,6 +43,7 @@ class Store:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._lock = threading.RLock()
         self._depth = 0
+        self._holder: int | None = None
         self._changes: Changes = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         # A commit outlives the process at once; only the machine's own death may cost the last ones.
@@ -52,6 +53,10 @@ class Store:
         """Close the file; nothing is lost, everything was committed."""
         with self._lock:
             self._db.close()
+
+    def held(self) -> bool:
+        """Return True if the calling thread is in a transaction, so that everybody else waits for it."""
+        return self._holder == threading.get_ident()
 
     @contextmanager
     def transaction(self) -> Generator[Changes]:
@@ -64,6 +69,7 @@ class Store:
             if outermost:
                 self._db.execute("begin immediate")
                 self._changes = {}
+                self._holder = threading.get_ident()
             self._depth += 1
             try:
                 yield self._changes
@@ -76,6 +82,8 @@ class Store:
                     self._db.execute("commit")
             finally:
                 self._depth -= 1
+                if outermost:
+                    self._holder = None
 
     def put(self, kind: str, ident: str | int, body: Record, *, parent: str = "") -> Record:
         """Insert the object, or replace it in its place."""

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +35,7 @@ from sandbox.api.context import (
     Operation,
     Outcome,
     ShownError,
+    Unanswered,
     load_operations,
     new_uuid,
     not_built,
@@ -192,11 +193,21 @@ class Api:
             path=unquote(request.url.path),
             params=params,
             query=dict(request.query_params),
-            body=_parse(raw),
+            body={},
         )
-        with self.cloud.change() as outcome:
-            body = handler(call)
-        return operation, body, outcome
+        try:
+            while True:
+                call.body = _parse(raw)  # a handler may change it, and starts again with what was sent
+                try:
+                    with self.cloud.change() as outcome:
+                        body = handler(call)
+                except Unanswered as open_question:
+                    call.answers[open_question.key] = _answer(open_question.question)
+                else:
+                    return operation, body, outcome
+        finally:
+            for key in call.checked_after:
+                self.cloud.jobs.submit(key)
 
     def _note(self, request: Request, found: Found | None, raw: bytes, **outcome: Any) -> None:
         try:
@@ -251,6 +262,16 @@ class _Dropped(Response):
         if transport is None:
             raise ConnectionResetError("the connection was dropped, as asked for")
         transport.abort()
+
+
+def _answer(question: Callable[[], Any]) -> Future[Any]:
+    """Ask a part; the future holds what it said, or that it could not."""
+    answer: Future[Any] = Future()
+    try:
+        answer.set_result(question())
+    except PartError as error:
+        answer.set_exception(error)
+    return answer
 
 
 def _wait_for(outcome: Outcome) -> None:

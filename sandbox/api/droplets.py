@@ -11,7 +11,7 @@ from typing import Any, cast
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
 from sandbox.api.projects import forget_urn
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
@@ -277,12 +277,16 @@ def get_droplet(call: Call) -> Body:
     """Return one droplet; it stays until its container is gone.
 
     Raises:
-        ApiError: 422, its creation failed less than half a minute ago; 404.
+        ApiError: 422, its creation failed less than half a minute ago; 503, its machine cannot be removed (it is tried
+            again all the time); 404.
     """
     failed = call.store.get("failed_droplet", call.params["droplet_id"])
     if failed and time.time() < failed["until"]:
         raise invalid(f"Droplet {failed['name']} could not be created: {failed['reason']}")
-    return {"droplet": droplet_body(call.cloud, find_droplet(call))}
+    droplet = find_droplet(call)
+    if droplet["deleting"] and (reason := call.cloud.jobs.stuck(f"droplet:{droplet['id']}")):
+        raise ApiError(503, f"Droplet {droplet['name']} is being destroyed and cannot be: {reason}")
+    return {"droplet": droplet_body(call.cloud, droplet)}
 
 
 def _destroy(call: Call, droplet: Record) -> None:

@@ -168,8 +168,9 @@ def create_cdn(call: Call) -> Body:
     origin = call.text("origin", message="origin is required").lower()
     bucket, _, rest = origin.partition(".")
     region = rest.removesuffix(".digitaloceanspaces.com")
-    spaces: tuple[tuple[str, str], ...] = call.cloud.parts.buckets()
-    if not rest.endswith(".digitaloceanspaces.com") or (region, bucket) not in spaces:
+    if not rest.endswith(".digitaloceanspaces.com") or (region, bucket) not in call.ask(
+        "buckets", call.cloud.parts.buckets
+    ):
         raise invalid("origin is not a valid Space")
     if call.store.list("cdn", origin=origin):
         raise ApiError(409, "cdn endpoint already exists for this origin")
@@ -218,7 +219,8 @@ def purge_cdn(call: Call) -> None:
     files: list[Any] = call.texts("files")
     if not files:
         raise invalid("files is required")
-    call.cloud.parts.purge_cdn(cdn_spec(call.store, cdn), tuple(files))
+    spec = cdn_spec(call.store, cdn)
+    call.ask(("purge", spec), lambda: call.cloud.parts.purge_cdn(spec, tuple(files)))
 
 
 @job("cdns")
