@@ -38,7 +38,7 @@ def find_droplet(call: Call, ident: int | None = None) -> Record:
     return droplet
 
 
-def release_droplet(cloud: Cloud, droplet: Record) -> None:
+def release_droplet(cloud: Cloud, droplet: Record, reason: str = "") -> None:
     """Take a droplet out of everything that names it: reserved IPs, volumes, firewalls and its project."""
     number: int = droplet["id"]
     for record in cloud.store.list("reserved_ip", droplet_id=number):
@@ -51,7 +51,7 @@ def release_droplet(cloud: Cloud, droplet: Record) -> None:
             ids = [ident for ident in firewall["droplet_ids"] if ident != number]
             cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
     for action in actions.pending(cloud.store, number):
-        actions.finish(cloud.store, action, "errored")
+        actions.finish(cloud.store, action, "errored", reason)
     forget_urn(cloud.store, f"do:droplet:{number}")
 
 
@@ -60,7 +60,7 @@ def fail_droplet(cloud: Cloud, droplet: Record, reason: str) -> None:
 
     Not 404 at once: the official provider takes that for a droplet that is not there yet and asks 120 times.
     """
-    release_droplet(cloud, droplet)
+    release_droplet(cloud, droplet, reason)
     cloud.store.delete("droplet", droplet["id"])
     failed = {"name": droplet["name"], "reason": reason, "until": time.time() + FAILURE_SHOWN}
     cloud.store.put("failed_droplet", droplet["id"], failed)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandbox.api.jobs import Jobs
 from sandbox.parts.base import PartError
 from sandbox.store import Store
 from tests.sandbox.conftest import TOKEN, Sandbox
@@ -159,6 +160,46 @@ def test_work_without_an_end_is_an_error_and_leaves_nothing(sandbox: Sandbox, mo
     assert sandbox.get("/v2/domains")["domains"] == []
     gate.set()
     sandbox.until(lambda: sandbox.parts.zones.keys() == {"db.ondigitalocean.com"})
+
+
+def test_an_action_that_failed_gives_its_reason_for_a_while(sandbox: Sandbox, monkeypatch):
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["power"] = PartError("the container does not stop")
+    action = sandbox.post(f"/v2/droplets/{droplet['id']}/actions", {"type": "reboot"})["action"]
+    assert sandbox.finished(action) == "errored"
+    assert _problems(sandbox) == {f"action:{action['id']}": "the container does not stop"}
+    monkeypatch.setattr("sandbox.api.actions.FAILURES_SHOWN", -1)
+    assert _problems(sandbox) == {}
+
+
+def test_leaks_are_looked_for_when_nothing_is_tried_again(sandbox: Sandbox, monkeypatch):
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.2)
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.delete(f"/v2/droplets/{droplet['id']}")
+    sandbox.until(lambda: bool(_problems(sandbox)))
+    sandbox.parts.fail.clear()
+    answer = sandbox.client.get("/_sandbox/leaks", headers={"authorization": f"Bearer {TOKEN}"}).json()
+    assert answer["objects"] == []
+
+
+def test_work_that_is_never_begun_has_an_end():
+    begun, gate = threading.Event(), threading.Event()
+
+    def run(_: str) -> None:
+        begun.set()
+        gate.wait(30)
+
+    jobs = Jobs(run)
+    jobs.submit("zones")
+    begun.wait(30)
+    later = jobs.submit("zones")
+    closing = threading.Thread(target=jobs.close)
+    closing.start()
+    with pytest.raises(PartError, match="the sandbox is being stopped"):
+        later.result(timeout=10)
+    gate.set()
+    closing.join(10)
 
 
 @pytest.mark.parametrize(
