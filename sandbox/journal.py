@@ -19,22 +19,21 @@ LARGEST = 32 * 2**20
 
 # Fields of simulated operations whose texts are shown; every other text may be a secret.
 HARMLESS = frozenset(
-    "addresses backup_created_at bucket certificate_chain certificate_id channel compare comparison"
-    " custom_domain data database_name day db description dns_names email engine entities environment files"
-    " filesystem_label filesystem_type fingerprint hour id image ip_address ip_range leaf_certificate mode name"
-    " names origin page per_page period permission plan ports private private_network_uuid project_id protocol"
-    " public_key purpose region regions resource_id resource_type resources role size slug snapshot_id ssh_keys"
-    " subscription_tier_slug tag tag_name tags target tier_slug type user uuid value version volumes vpc_uuid"
-    " weekday window".split()
+    """
+    addresses backup_created_at bucket certificate_chain certificate_id channel compare comparison custom_domain
+    data database_name day db description dns_names email engine entities environment files filesystem_label
+    filesystem_type fingerprint hour id image ip_address ip_range leaf_certificate mode name names origin page
+    per_page period permission plan ports private private_network_uuid project_id protocol public_key purpose region
+    regions resource_id resource_type resources role size slug snapshot_id ssh_keys subscription_tier_slug tag
+    tag_name tags target tier_slug type user uuid value version volumes vpc_uuid weekday window
+    """.split()  # noqa: SIM905 - one a line, they would be a page
 )
 
 
 def redact(value: Any, *, harmless: Collection[str] = HARMLESS, shown: bool = False) -> Any:
     """Return a copy of a JSON value in which `[redacted]` stands for every text, but for those of harmless fields."""
     if isinstance(value, dict):
-        return {
-            str(name): redact(inner, harmless=harmless, shown=name in harmless) for name, inner in value.items()
-        }
+        return {str(name): redact(inner, harmless=harmless, shown=name in harmless) for name, inner in value.items()}
     if isinstance(value, list):
         return [redact(inner, harmless=harmless, shown=shown) for inner in value]
     return REDACTED if isinstance(value, str) and value and not shown else value

@@ -75,8 +75,8 @@ class Store:
         if version > len(_STEPS):
             self._db.close()
             raise NewerStateError(
-                f"{path} has version {version} and this sandbox knows {len(_STEPS)}: a newer one wrote it. Use that one,"
-                " or `python -m sandbox reset`, which removes all data of this one"
+                f"{path} has version {version} and this sandbox knows {len(_STEPS)}: a newer one wrote it. Use that"
+                " one, or `python -m sandbox reset`, which removes all data of this one"
             )
         for number, step in enumerate(_STEPS[version:], version + 1):
             self._db.executescript(f"begin immediate; {step} pragma user_version = {number}; commit;")

@@ -147,7 +147,9 @@ def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandb
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    sandbox = Sandbox(f"http://127.0.0.1:{port}", parts, home, app.state.api.cloud.store, openapi.load(path) if path else None)
+    sandbox = Sandbox(
+        f"http://127.0.0.1:{port}", parts, home, app.state.api.cloud.store, openapi.load(path) if path else None
+    )
     try:
         if wait:
             sandbox.until(lambda: sandbox.client.get("/_sandbox/health").status_code == 200)

@@ -203,9 +203,10 @@ def test_a_state_of_the_first_version_is_brought_to_this_one(tmp_path: Path):
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Store(tmp_path / "state.db").close()
     broken = (*_STEPS, "insert into meta values ('half', '1'); insert into nowhere values (1);")
-    with monkeypatch.context() as patched, pytest.raises(sqlite3.OperationalError, match="nowhere"):
+    with monkeypatch.context() as patched:
         patched.setattr("sandbox.store._STEPS", broken)
-        Store(tmp_path / "state.db")
+        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+            Store(tmp_path / "state.db")
     store = Store(tmp_path / "state.db")
     assert store.get_meta("half") is None
     store.close()
