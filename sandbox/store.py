@@ -20,18 +20,33 @@ Record = dict[str, Any]
 Row = tuple[int, str]
 Changes = dict[tuple[str, str, str], tuple[Row | None, str | None]]
 
-_SCHEMA = """
-create table if not exists object (
-  seq integer primary key autoincrement,
-  kind text not null,
-  id text not null,
-  parent text not null default '',
-  body text not null,
-  unique (kind, parent, id)
-);
-create table if not exists counter (name text primary key, value integer not null);
-create table if not exists meta (name text primary key, value text not null);
-"""
+# One step a version of state.db, for what is there; a file of version N has taken the first N. Only ever add to it.
+_STEPS = (
+    """
+    create table if not exists object (
+      seq integer primary key autoincrement,
+      kind text not null,
+      id text not null,
+      parent text not null default '',
+      body text not null,
+      unique (kind, parent, id)
+    );
+    create table if not exists counter (name text primary key, value integer not null);
+    create table if not exists meta (name text primary key, value text not null);
+    """,
+    # An action says why it failed; a droplet's actions are asked for whenever the droplet is shown.
+    """
+    update object set body = json_set(body, '$.reason', '') where kind = 'action';
+    create index object_droplet on object (kind, json_extract(body, '$.droplet_id'));
+    create index object_status on object (kind, json_extract(body, '$.status'));
+    """,
+)
+# Fields that the second step indexes.
+_INDEXED = ("droplet_id", "status")
+
+
+class NewerStateError(Exception):
+    """A newer sandbox has written the file."""
 
 
 class Store:
@@ -43,15 +58,37 @@ class Store:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._lock = threading.RLock()
         self._depth = 0
+        self._holder: int | None = None
         self._changes: Changes = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         # A commit outlives the process at once; only the machine's own death may cost the last ones.
-        self._db.executescript("pragma journal_mode = wal; pragma synchronous = normal;" + _SCHEMA)
+        self._db.executescript("pragma journal_mode = wal; pragma synchronous = normal;")
+        self._migrate(path)
+
+    def _migrate(self, path: Path) -> None:
+        """Bring the file to this version, each step whole or not at all.
+
+        Raises:
+            NewerStateError: it is past this version.
+        """
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        if version > len(_STEPS):
+            self._db.close()
+            raise NewerStateError(
+                f"{path} has version {version} and this sandbox knows {len(_STEPS)}: a newer one wrote it. Use that"
+                " one, or `python -m sandbox reset`, which removes all data of this one"
+            )
+        for number, step in enumerate(_STEPS[version:], version + 1):
+            self._db.executescript(f"begin immediate; {step} pragma user_version = {number}; commit;")
 
     def close(self) -> None:
         """Close the file; nothing is lost, everything was committed."""
         with self._lock:
             self._db.close()
+
+    def held(self) -> bool:
+        """Return True if the calling thread is in a transaction, so that everybody else waits for it."""
+        return self._holder == threading.get_ident()
 
     @contextmanager
     def transaction(self) -> Generator[Changes]:
@@ -64,6 +101,7 @@ class Store:
             if outermost:
                 self._db.execute("begin immediate")
                 self._changes = {}
+                self._holder = threading.get_ident()
             self._depth += 1
             try:
                 yield self._changes
@@ -76,6 +114,8 @@ class Store:
                     self._db.execute("commit")
             finally:
                 self._depth -= 1
+                if outermost:
+                    self._holder = None
 
     def put(self, kind: str, ident: str | int, body: Record, *, parent: str = "") -> Record:
         """Insert the object, or replace it in its place."""
@@ -122,13 +162,26 @@ class Store:
 
     def list(self, kind: str, *, parent: str | None = None, **equal: Any) -> list[Record]:
         """List the objects of a kind, oldest first, of one parent or of all, whose top-level fields equal these."""
+        indexed = [name for name in _INDEXED if name in equal]
+        where = "".join(f" and json_extract(body, '$.{name}') is ?" for name in indexed)
         with self._lock:
             rows = self._db.execute(
-                "select body from object where kind = ? and (? is null or parent = ?) order by seq",
-                (kind, parent, parent),
+                f"select body from object where kind = ? and (? is null or parent = ?){where} order by seq",  # noqa: S608 - names of the code's own
+                (kind, parent, parent, *(equal[name] for name in indexed)),
             ).fetchall()
         records: list[Record] = [json.loads(body) for (body,) in rows]
         return [record for record in records if all(record.get(name) == value for name, value in equal.items())]
+
+    def prune(self, kind: str, keep: int, *, unless: Record | None = None) -> None:
+        """Forget the oldest objects of a kind, but for the newest `keep` and those whose fields equal `unless`."""
+        with self._lock:
+            past = self._db.execute(
+                "select id, parent, body from object where kind = ? order by seq desc limit -1 offset ?", (kind, keep)
+            ).fetchall()
+            for ident, parent, body in past:
+                record: Record = json.loads(body)
+                if not unless or any(record.get(name) != value for name, value in unless.items()):
+                    self.delete(kind, ident, parent=parent)
 
     def items(self, kind: str) -> list[tuple[str, Record]]:
         """List the objects of a kind with their ids, oldest first."""

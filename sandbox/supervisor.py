@@ -23,6 +23,7 @@ import httpx
 
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance, instance_name, write_private
+from sandbox.store import NewerStateError
 
 DEFAULT_PORT = 8470
 READY_SECONDS = 300
@@ -311,7 +312,10 @@ class Supervisor:
         self._make_home()
         with self._pid_file():
             self._write_settings()
-            app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
+            try:
+                app = create_app(home=self.home, parts=self.parts, base_url=self.instance.base_url, token=self.token)
+            except NewerStateError as error:
+                raise SandboxError(str(error)) from None
             uvicorn.run(
                 app, host="127.0.0.1", port=self.instance.port, http="httptools", log_level="warning", access_log=False
             )

@@ -379,12 +379,21 @@ def down() -> None:
     subprocess.run(["bash", "-c", ". tools/setup.sh; stop_docker_daemon"], cwd=ROOT, check=True)
 
 
+def _problems() -> dict[str, str]:
+    """Return what the sandbox fails at and tries again, by job; nothing where no sandbox answers."""
+    command = [sys.executable, "-m", "sandbox", "status", "--json", "--home", str(_home())]
+    done = subprocess.run(command, cwd=ROOT, text=True, check=False, capture_output=True)
+    return json.loads(done.stdout)["world"].get("problems", {}) if done.returncode == 0 else {}
+
+
 def run() -> None:
-    """Run a verb; a step that failed has said why, so only its exit code is left to give."""
+    """Run a verb; a step that failed has said why, and the sandbox may know more."""
     try:
         app()
     except StepError as error:
         console.print(f"[bold red]✗[/] {error}")
+        for job, reason in _problems().items():
+            console.print(f"The sandbox could not do this: {job}: {reason}", markup=False)
         raise SystemExit(error.code) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox import catalog
@@ -9,6 +10,10 @@ from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, not_found,
 from sandbox.store import Record, Store
 
 FIRST_ACTION = 2_410_000_001
+KEPT = 2000
+"""So many actions are remembered; DigitalOcean shows them for ever."""
+FAILURES_SHOWN = 600
+"""For so many seconds people are told why an action failed."""
 
 
 def pending(store: Store, droplet_id: int) -> list[Record]:
@@ -50,6 +55,8 @@ def begin(  # noqa: PLR0913 - an action has that many facts, all named at the ca
         "resource": resource or str(resource_id),
         "details": details,
     }
+    if number % 100 == 0:
+        cloud.store.prune("action", KEPT, unless={"status": "in-progress"})
     return cloud.store.put("action", number, action)
 
 
@@ -68,9 +75,19 @@ def begin_droplet_action(cloud: Cloud, droplet: Record, kind: str, **details: An
     )
 
 
-def finish(store: Store, action: Record, status: str = "completed") -> None:
-    """End an action, `completed` or `errored`."""
-    store.put("action", action["id"], {**action, "status": status, "completed_at": now()})
+def finish(store: Store, action: Record, status: str = "completed", reason: str = "") -> None:
+    """End an action, `completed`, or `errored` for a reason, which no answer of DigitalOcean's API has."""
+    store.put("action", action["id"], {**action, "status": status, "completed_at": now(), "reason": reason})
+
+
+def failures(store: Store) -> dict[str, str]:
+    """Return why actions failed in the last minutes, by `action:<id>`."""
+    since = (datetime.now(UTC) - timedelta(seconds=FAILURES_SHOWN)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        f"action:{action['id']}": action["reason"]
+        for action in store.list("action", status="errored")
+        if action["reason"] and action["completed_at"] > since
+    }
 
 
 def action_body(action: Record) -> Body:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.api.context import Cloud
-from sandbox.api.desired import summary, world
+from sandbox.api.desired import problems, summary, world
 from sandbox.api.faults import Faults, Rule
 from sandbox.journal import Journal
 from sandbox.store import Store
@@ -100,8 +100,8 @@ class Admin:
         return check
 
     async def _health(self, _: Request) -> Response:
-        """200 once the parts are what the store says, 503 before; `problems` are jobs that fail and are tried again."""
-        state = {"status": self._api.state, "problems": self._api.cloud.jobs.problems}
+        """200 once the parts are what the store says, 503 before; `problems` are what failed, with the reasons."""
+        state = {"status": self._api.state, "problems": await run_in_threadpool(problems, self._api.cloud)}
         return JSONResponse(state, 200 if self._api.state == "ready" else 503)
 
     async def _journal(self, request: Request) -> Response:

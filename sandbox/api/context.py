@@ -8,7 +8,7 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +46,15 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+class Unanswered(Exception):  # noqa: N818 - no failure: the handler starts again with the answer
+    """A handler needs to hear from a part first, which is asked while nobody holds the account."""
+
+    def __init__(self, key: Hashable, question: Callable[[], Any]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.question = question
 
 
 class ShownError(Exception):
@@ -120,11 +129,31 @@ class Call:
     params: dict[str, str]
     query: dict[str, str]
     body: Body
+    answers: dict[Hashable, Future[Any]] = field(default_factory=dict[Hashable, "Future[Any]"])
+    checked_after: set[str] = field(default_factory=set[str])
+    """Jobs that run after the call however it ends: it may have made something that its end does not keep."""
 
     @property
     def store(self) -> Store:
         """The cloud's store."""
         return self.cloud.store
+
+    def ask(self, key: Hashable, question: Callable[[], T]) -> T:
+        """Return what a part says. Handlers reach parts in this way alone: a part may hang, and the account must not.
+
+        Where the answer is not known yet the handler ends here and its changes are undone; the part is asked without
+        the account's lock, and the handler runs again from its beginning, on the account as it is by then.
+
+        Args:
+            key: names the question; another key is another question.
+            question: asks the part.
+
+        Raises:
+            PartError: the part's own.
+        """
+        if key not in self.answers:
+            raise Unanswered(key, question)
+        return self.answers[key].result()
 
     def number(self, name: str) -> int:
         """Return a path parameter that must be a number; anything else names nothing."""
@@ -253,8 +282,7 @@ class Cloud:
     def change(self) -> Generator[Outcome]:
         """Hold the account and change it.
 
-        When the block ends it is committed and the jobs that were scheduled inside start. They start after a failure
-        too: a handler may have used a part before it failed, and a job brings its part to what the store says.
+        When the block ends it is committed and the jobs that were scheduled inside start. No part may be used inside.
         """
         outcome = Outcome()
         touched: dict[str, bool] = {}
@@ -264,10 +292,10 @@ class Cloud:
                 yield outcome
         finally:
             self._local.touched = outer
-            for key, wait in touched.items():
-                future = self.jobs.submit(key)
-                if wait:
-                    outcome.waits[key] = future
+        for key, wait in touched.items():
+            future = self.jobs.submit(key)
+            if wait:
+                outcome.waits[key] = future
 
     def undo(self, outcome: Outcome) -> None:
         """Take a committed change back, because a part could not follow it; the parts follow the store back."""

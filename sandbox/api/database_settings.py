@@ -17,7 +17,8 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 def get_ca(call: Call) -> Body:
     """Return the certificate of the authority that signs database hosts, PEM in base64."""
     find_cluster(call)
-    return {"ca": {"certificate": base64.b64encode(call.cloud.parts.ca_certificate().encode()).decode()}}
+    certificate = call.ask("authority", call.cloud.parts.ca_certificate)
+    return {"ca": {"certificate": base64.b64encode(certificate.encode()).decode()}}
 
 
 @operation("databases_list_backups")

@@ -30,6 +30,7 @@ from sandbox.store import Record
 PORT = 25060
 POOL_PORT = 25061
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
+_EVENTS_KEPT = 1000
 _LABEL = 63
 """Characters that a label of a DNS name may have (RFC 1035)."""
 
@@ -265,6 +266,7 @@ def destroy_cluster(call: Call) -> None:
 def _note_event(call: Call, database: Record, kind: str) -> None:
     ident = random_text(8).lower()
     event = {"id": ident, "cluster_name": database["name"], "event_type": kind, "create_time": now()}
+    call.store.prune("database_event", _EVENTS_KEPT)
     call.store.put("database_event", ident, event, parent=database["id"])
 
 

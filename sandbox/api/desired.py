@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from sandbox import catalog
+from sandbox.api.actions import failures
 from sandbox.api.context import Cloud
 from sandbox.api.dns_data import zone_data
 from sandbox.api.postgres_config import postgres_settings
@@ -246,6 +247,11 @@ def world(cloud: Cloud) -> World:
     )
 
 
+def problems(cloud: Cloud) -> dict[str, str]:
+    """Return what fails and is tried again, and the actions that failed in the last minutes, with the reasons."""
+    return {**cloud.jobs.problems, **failures(cloud.store)}
+
+
 def summary(cloud: Cloud) -> dict[str, Any]:
     """Return what lives, with addresses, for people."""
     store = cloud.store
@@ -287,5 +293,5 @@ def summary(cloud: Cloud) -> dict[str, Any]:
         ],
         "registries": [registry["name"] for registry in store.list("registry")],
         "objects": {kind: count for kind, count in store.counts().items() if kind not in _UNLISTED},
-        "problems": dict(cloud.jobs.problems),
+        "problems": problems(cloud),
     }

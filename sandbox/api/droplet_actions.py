@@ -123,8 +123,7 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
                 raise
             _use_part(cloud, {**droplet, **changes}, action)  # a busy machine's hiccup is not the customer's
     except PartError as error:
-        reason = cloud.jobs.problems[f"action:{action['id']}"] = str(error)
-        outcome, changes = "errored", {}
+        outcome, changes, reason = "errored", {}, str(error)
     with cloud.change():
         current = cloud.store.get("droplet", droplet["id"])
         if current is None or current["deleting"]:
@@ -139,7 +138,7 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
             _keep_snapshot(cloud, current, action)
         if record := cloud.store.get("reserved_ip", action["resource"]):
             cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False})
-        actions.finish(cloud.store, action, outcome)
+        actions.finish(cloud.store, action, outcome, reason)
         cloud.touch("firewalls", wait=False)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
 from sandbox.api.projects import forget_urn
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
@@ -38,7 +38,7 @@ def find_droplet(call: Call, ident: int | None = None) -> Record:
     return droplet
 
 
-def release_droplet(cloud: Cloud, droplet: Record) -> None:
+def release_droplet(cloud: Cloud, droplet: Record, reason: str = "") -> None:
     """Take a droplet out of everything that names it: reserved IPs, volumes, firewalls and its project."""
     number: int = droplet["id"]
     for record in cloud.store.list("reserved_ip", droplet_id=number):
@@ -51,7 +51,7 @@ def release_droplet(cloud: Cloud, droplet: Record) -> None:
             ids = [ident for ident in firewall["droplet_ids"] if ident != number]
             cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
     for action in actions.pending(cloud.store, number):
-        actions.finish(cloud.store, action, "errored")
+        actions.finish(cloud.store, action, "errored", reason)
     forget_urn(cloud.store, f"do:droplet:{number}")
 
 
@@ -60,7 +60,7 @@ def fail_droplet(cloud: Cloud, droplet: Record, reason: str) -> None:
 
     Not 404 at once: the official provider takes that for a droplet that is not there yet and asks 120 times.
     """
-    release_droplet(cloud, droplet)
+    release_droplet(cloud, droplet, reason)
     cloud.store.delete("droplet", droplet["id"])
     failed = {"name": droplet["name"], "reason": reason, "until": time.time() + FAILURE_SHOWN}
     cloud.store.put("failed_droplet", droplet["id"], failed)
@@ -277,12 +277,16 @@ def get_droplet(call: Call) -> Body:
     """Return one droplet; it stays until its container is gone.
 
     Raises:
-        ApiError: 422, its creation failed less than half a minute ago; 404.
+        ApiError: 422, its creation failed less than half a minute ago; 503, its machine cannot be removed (it is tried
+            again all the time); 404.
     """
     failed = call.store.get("failed_droplet", call.params["droplet_id"])
     if failed and time.time() < failed["until"]:
         raise invalid(f"Droplet {failed['name']} could not be created: {failed['reason']}")
-    return {"droplet": droplet_body(call.cloud, find_droplet(call))}
+    droplet = find_droplet(call)
+    if droplet["deleting"] and (reason := call.cloud.jobs.stuck(f"droplet:{droplet['id']}")):
+        raise ApiError(503, f"Droplet {droplet['name']} is being destroyed and cannot be: {reason}")
+    return {"droplet": droplet_body(call.cloud, droplet)}
 
 
 def _destroy(call: Call, droplet: Record) -> None:

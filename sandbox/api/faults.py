@@ -17,7 +17,7 @@ class Match(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     method: str | None = None
-    path: str = ""
+    path: re.Pattern[str] = re.compile("")
     nth: int | None = Field(default=None, ge=1)
     probability: float = Field(default=1.0, ge=0, le=1)
     seed: int = 0
@@ -57,7 +57,7 @@ class Fault:
     def hits(self, method: str, path: str, when: str) -> bool:
         """Say whether the fault happens to this call, and count."""
         match = self.rule.match
-        if self.rule.when != when or match.method not in (None, method) or not re.search(match.path, path):
+        if self.rule.when != when or match.method not in (None, method) or not match.path.search(path):
             return False
         self.seen += 1
         hit = self.seen == match.nth if match.nth else self.chance.random() < match.probability
@@ -66,7 +66,7 @@ class Fault:
 
     def describe(self) -> dict[str, Any]:
         """Return the fault as JSON."""
-        return {"id": self.id, "seen": self.seen, "applied": self.applied, **self.rule.model_dump()}
+        return {"id": self.id, "seen": self.seen, "applied": self.applied, **self.rule.model_dump(mode="json")}
 
 
 class Faults:

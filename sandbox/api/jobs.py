@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from sandbox.parts.base import PartError
+
 log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 1.0  # seconds, doubled up to
 _LAST_RETRY = 30.0
+_STOPPED = "the sandbox is being stopped"
 
 
 class Jobs:
@@ -34,13 +37,13 @@ class Jobs:
         self._failures: dict[str, int] = {}
 
     def submit(self, key: str) -> Future[None]:
-        """Ask for a run that starts after now; the future ends with it, well or not."""
+        """Ask for a run that starts after now; the future ends with it, well or not, or with `close`."""
         with self._lock:
             if key in self._queued:
                 return self._queued[key]
             future: Future[None] = Future()
             if self._closed:
-                future.cancel()
+                future.set_exception(PartError(_STOPPED))
                 return future
             self._queued[key] = future
             if key not in self._running:
@@ -64,11 +67,11 @@ class Jobs:
             timer.start()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until no work is queued or running, at most so long; say whether that came."""
+        """Wait until no work is queued, running or tried again later, at most so long; return True if that came."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with self._lock:
-                if not self._queued and not self._running:
+                if not self._queued and not self._running and not self._delay:
                     return True
             time.sleep(0.02)
         return False
@@ -77,7 +80,7 @@ class Jobs:
         while True:
             with self._lock:
                 future = self._queued.pop(key, None)
-                if future is None or self._closed:
+                if future is None:
                     self._running.discard(key)
                     return
             try:
@@ -106,4 +109,7 @@ class Jobs:
             self._closed = True
             for timer in self._timers.values():
                 timer.cancel()
+            for future in self._queued.values():
+                future.set_exception(PartError(_STOPPED))
+            self._queued.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, new_uuid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, not_found, now, operation
 from sandbox.store import Record, Store
 
 _PURPOSES = frozenset(
@@ -81,8 +81,9 @@ class _Resource:
         return {"urn": self.urn, "assigned_at": assigned_at, "links": {"self": self.link}, "status": status}
 
 
-def _resources(cloud: Cloud) -> dict[str, _Resource]:
+def _resources(call: Call) -> dict[str, _Resource]:
     """Return everything that belongs to projects, by URN."""
+    cloud = call.cloud
     found = [
         _Resource(f"do:{kind}:{record[field]}", f"{cloud.base_url}/v2/{path}/{record[field]}", record["created_at"])
         for kind, (table, field, path) in _KINDS.items()
@@ -91,14 +92,15 @@ def _resources(cloud: Cloud) -> dict[str, _Resource]:
     ]
     found += [
         _Resource(f"do:space:{bucket}", f"https://{bucket}.{region}.digitaloceanspaces.com", now())
-        for region, bucket in cloud.parts.buckets()
+        for region, bucket in call.ask("buckets", cloud.parts.buckets)
     ]
     return {resource.urn: resource for resource in found}
 
 
-def _contents(cloud: Cloud, project: Record) -> list[Body]:
+def _contents(call: Call, project: Record) -> list[Body]:
+    cloud = call.cloud
     found: list[Body] = []
-    for urn, resource in _resources(cloud).items():
+    for urn, resource in _resources(call).items():
         if project_of(cloud.store, urn) == project["id"]:
             assigned = cloud.store.get("assignment", urn)
             found.append(resource.body(assigned["assigned_at"] if assigned else resource.made, "ok"))
@@ -189,7 +191,7 @@ def delete_project(call: Call) -> None:
     project = _project(call)
     if project["is_default"]:
         raise ApiError(403, "cannot delete the default project")
-    if _contents(call.cloud, project):
+    if _contents(call, project):
         raise ApiError(412, "cannot delete a project with resources. move or remove the resources first")
     for assignment in call.store.list("assignment", project_id=project["id"]):
         call.store.delete("assignment", assignment["urn"])  # of Spaces that were deleted by S3
@@ -199,14 +201,14 @@ def delete_project(call: Call) -> None:
 @operation("projects_list_resources", "projects_list_resources_default")
 def list_resources(call: Call) -> Body:
     """List what is in a project. Reserved IPs are called `do:floatingip:`, as at DigitalOcean."""
-    return call.page("resources", _contents(call.cloud, _project(call)))
+    return call.page("resources", _contents(call, _project(call)))
 
 
 @operation("projects_assign_resources", "projects_assign_resources_default")
 def assign_resources(call: Call) -> Body:
     """Move resources into a project. A reserved IP moves with its droplet only."""
     project = _project(call)
-    known = _resources(call.cloud)
+    known = _resources(call)
     shown: list[Body] = []
     for given in call.texts("resources"):
         urn = given.replace("do:reservedip:", "do:floatingip:")

@@ -53,6 +53,10 @@ def _body(call: Call, registry: Record) -> Body:
     return body | ({"subscription": _subscription(call)} if call.operation.id.startswith("registry_") else {})
 
 
+def _stored(call: Call) -> tuple[str, ...]:
+    return call.ask("repositories", call.cloud.parts.repositories)
+
+
 def _check_name(call: Call) -> str:
     name = call.text("name", pattern=_NAME, message="invalid registry name")
     if call.store.get("registry", name):
@@ -116,7 +120,7 @@ def update_subscription(call: Call) -> Body:
     """Change the tier."""
     tier = call.one_of("tier_slug", catalog.REGISTRY_TIERS, "invalid subscription tier")
     included = catalog.REGISTRY_TIERS[tier]["included_repositories"]
-    if included and len(call.cloud.parts.repositories()) > included:
+    if included and len(_stored(call)) > included:
         raise ApiError(412, "OverRepositoryLimit")
     _subscribe(call, tier)
     return {"subscription": _subscription(call)}
@@ -125,7 +129,7 @@ def update_subscription(call: Call) -> Body:
 @operation("registry_get_options", "registries_get_options")
 def get_options(call: Call) -> Body:
     """List tiers and regions."""
-    repositories = len(call.cloud.parts.repositories())
+    repositories = len(_stored(call))
     tiers: list[Body] = []
     for tier in catalog.REGISTRY_TIERS.values():
         fits = not tier["included_repositories"] or repositories <= tier["included_repositories"]
@@ -155,7 +159,7 @@ def get_credentials(call: Call) -> Body:
 
 def _repositories(call: Call) -> list[str]:
     prefix = _registry(call)["name"] + "/"
-    return [name.removeprefix(prefix) for name in call.cloud.parts.repositories() if name.startswith(prefix)]
+    return [name.removeprefix(prefix) for name in _stored(call) if name.startswith(prefix)]
 
 
 @operation("registry_list_repositories", "registry_list_repositoriesV2", "registries_list_repositoriesV2")

@@ -20,6 +20,7 @@ from sandbox.api.context import (
     random_text,
 )
 from sandbox.api.desired import cdn_spec, spaces_keys
+from sandbox.api.dns_data import is_domain
 from sandbox.store import Record
 
 _PERMISSIONS = ("read", "readwrite", "fullaccess")
@@ -139,10 +140,12 @@ def _cdn_body(cdn: Record) -> Body:
 
 def _domain_fields(call: Call) -> Record:
     """Check a custom domain and its certificate: both or neither."""
-    domain = call.body.get("custom_domain") or None
+    domain = str(call.body.get("custom_domain") or "").lower() or None
     certificate = call.body.get("certificate_id") or None
     if (domain is None) != (certificate is None):
         raise invalid("custom_domain and certificate_id must be provided together")
+    if domain is not None and not is_domain(domain):
+        raise invalid("custom_domain is not a valid domain name")
     if certificate not in (None, NEEDS_CLOUDFLARE):
         record = call.store.get("certificate", certificate)
         if record is None:
@@ -168,8 +171,9 @@ def create_cdn(call: Call) -> Body:
     origin = call.text("origin", message="origin is required").lower()
     bucket, _, rest = origin.partition(".")
     region = rest.removesuffix(".digitaloceanspaces.com")
-    spaces: tuple[tuple[str, str], ...] = call.cloud.parts.buckets()
-    if not rest.endswith(".digitaloceanspaces.com") or (region, bucket) not in spaces:
+    if not rest.endswith(".digitaloceanspaces.com") or (region, bucket) not in call.ask(
+        "buckets", call.cloud.parts.buckets
+    ):
         raise invalid("origin is not a valid Space")
     if call.store.list("cdn", origin=origin):
         raise ApiError(409, "cdn endpoint already exists for this origin")
@@ -218,7 +222,8 @@ def purge_cdn(call: Call) -> None:
     files: list[Any] = call.texts("files")
     if not files:
         raise invalid("files is required")
-    call.cloud.parts.purge_cdn(cdn_spec(call.store, cdn), tuple(files))
+    spec = cdn_spec(call.store, cdn)
+    call.ask(("purge", spec), lambda: call.cloud.parts.purge_cdn(spec, tuple(files)))
 
 
 @job("cdns")

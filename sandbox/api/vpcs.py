@@ -20,7 +20,7 @@ from sandbox.api.context import (
     random_text,
 )
 from sandbox.api.desired import vpc_spec
-from sandbox.parts.base import RangeTakenError
+from sandbox.parts.base import RangeTakenError, VpcSpec
 from sandbox.store import Record, Store
 
 _PRIVATE = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -50,43 +50,46 @@ def vpc_body(vpc: Record) -> Body:
     return {**vpc, "urn": f"do:vpc:{vpc['id']}"}
 
 
-def _make_vpc(  # noqa: PLR0913 - a VPC has that many facts
-    call: Call, name: str, region: str, ip_range: str | None, *, default: bool, description: str = ""
-) -> Record:
-    """Make a VPC and its network; without `ip_range` with the first free range.
+def _make_network(call: Call, ip_range: str | None, taken: frozenset[str]) -> VpcSpec:
+    """Make a network; without `ip_range` with the first free range.
 
-    The network is made here and not by a job: Docker knows that a range is free only once a network has it, and
-    members of the VPC take their addresses from the range at once.
+    Chosen and made in one step: Docker knows that a range is free only once a network has it.
+
+    Raises:
+        RangeTakenError: the range that was asked for is taken on this computer.
+        PartError: no range is free, or the network cannot be made.
+    """
+    parts, ident = call.cloud.parts, new_uuid()
+    if ip_range and (reason := parts.check_vpc_range(ip_range)):
+        raise RangeTakenError(reason)
+    call.checked_after.add(f"vpc:{ident}")  # removes the network if the account does not get the VPC
+    while True:
+        spec = VpcSpec(id=ident, name=ident, ip_range=ip_range or parts.free_vpc_range(taken))
+        try:
+            parts.create_vpc(spec)
+        except RangeTakenError:
+            if ip_range:
+                raise
+            taken |= {spec.ip_range}
+        else:
+            return spec
+
+
+def _make_vpc(call: Call, name: str, region: str, ip_range: str | None, **fields: Any) -> Record:
+    """Make a VPC and its network, which is there before the account shows it: members take addresses of its range.
 
     Raises:
         ApiError: 422, the range that was asked for is taken on this computer.
         PartError: no range is free, or the network cannot be made.
     """
-    ident = new_uuid()
-    call.cloud.touch(f"vpc:{ident}", wait=False)  # removes the network if this call fails later
-    taken = {vpc["ip_range"] for vpc in call.store.list("vpc")}
-    while True:
-        vpc: Record = {
-            "id": ident,
-            "name": name,
-            "description": description,
-            "region": region,
-            "ip_range": ip_range or call.cloud.parts.free_vpc_range(frozenset(taken)),
-            "default": default,
-            "created_at": now(),
-        }
-        try:
-            call.cloud.parts.create_vpc(vpc_spec(vpc))
-        except RangeTakenError as error:
-            if ip_range:
-                raise _not_on_this_computer(ip_range, str(error)) from None
-            taken.add(vpc["ip_range"])
-        else:
-            return call.store.put("vpc", ident, vpc)
-
-
-def _not_on_this_computer(ip_range: str, reason: str) -> ApiError:
-    return invalid(f"ip_range {ip_range} cannot be used on the machine of this sandbox: {reason}")
+    taken = frozenset(vpc["ip_range"] for vpc in call.store.list("vpc"))
+    try:
+        # A VPC that another call makes meanwhile changes the question, and another range is the answer.
+        made = call.ask(("network", ip_range, taken), lambda: _make_network(call, ip_range, taken))
+    except RangeTakenError as error:
+        raise invalid(f"ip_range {ip_range} cannot be used on the machine of this sandbox: {error}") from None
+    vpc: Record = {"id": made.id, "name": name, "description": "", "region": region, "ip_range": made.ip_range}
+    return call.store.put("vpc", made.id, {**vpc, "created_at": now(), **fields})
 
 
 def vpc_for(call: Call, wanted: Any, region: str) -> Record:

@@ -33,9 +33,9 @@ def _first_free(network: ipaddress.IPv4Network, prefix: int, taken: frozenset[st
 class NoParts:
     """Answers `sandbox.parts.base.Parts`.
 
-    `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set; `bucket_list` are
-    the Spaces and `repository_list` the repositories; `taken_ranges` are the ranges that no VPC can have, though they
-    are offered.
+    `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set, `waiting` counts
+    who came there; `bucket_list` are the Spaces and `repository_list` the repositories; `taken_ranges` are the ranges
+    that no VPC can have, though they are offered.
     """
 
     postgres_versions = ("15",)
@@ -44,6 +44,7 @@ class NoParts:
         self.calls: list[tuple[str, Any]] = []
         self.fail: dict[str, Exception] = {}
         self.gate: dict[str, threading.Event] = {}
+        self.waiting: dict[str, int] = {}
         self.taken_ranges: set[str] = set()
         self.problems: dict[str, str] = {}
         self.bucket_list: tuple[tuple[str, str], ...] = ()
@@ -58,6 +59,7 @@ class NoParts:
 
     def _note(self, method: str, argument: Any) -> None:
         if method in self.gate:
+            self.waiting[method] = self.waiting.get(method, 0) + 1
             self.gate[method].wait(30)
         self.calls.append((method, argument))
         if method in self.fail:
@@ -69,6 +71,7 @@ class NoParts:
 
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         """Return an unused /20 inside 10.0.0.0/8."""
+        self._note("free_vpc_range", taken)
         return _first_free(ipaddress.IPv4Network("10.100.0.0/14"), 20, taken)
 
     def create_vpc(self, vpc: VpcSpec) -> None:
@@ -144,6 +147,7 @@ class NoParts:
 
     def ca_certificate(self) -> str:
         """Return a text in the shape of a PEM certificate."""
+        self._note("ca_certificate", None)
         return "-----BEGIN CERTIFICATE-----\nbm9uZQ==\n-----END CERTIFICATE-----\n"
 
     def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
@@ -158,6 +162,7 @@ class NoParts:
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """Return `bucket_list`."""
+        self._note("buckets", None)
         return self.bucket_list
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
@@ -176,6 +181,7 @@ class NoParts:
 
     def repositories(self) -> tuple[str, ...]:
         """Return `repository_list`."""
+        self._note("repositories", None)
         return self.repository_list
 
     def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:

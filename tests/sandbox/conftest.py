@@ -17,6 +17,7 @@ import uvicorn
 from sandbox.api.app import Router, create_app
 from sandbox.api.context import load_operations
 from sandbox.parts.none import NoParts
+from sandbox.store import Store
 from tests.sandbox import openapi
 
 TOKEN = "sandbox-test-token"
@@ -31,6 +32,7 @@ class Sandbox:
     url: str
     parts: NoParts
     home: Path
+    store: Store
     description: openapi.Description | None
     validated: set[str] = field(default_factory=set)
     headers: httpx.Headers = field(default_factory=httpx.Headers)
@@ -120,11 +122,23 @@ class Sandbox:
         return self.get(f"/v2/databases/{ident}")["database"]
 
 
+def _forbid_parts_under_the_lock(parts: NoParts, store: Store) -> None:
+    """A part that hangs must not stop the other calls: whatever the tests do, none is used inside a transaction."""
+    note = NoParts._note
+
+    def checked(method: str, argument: Any) -> None:
+        assert not store.held(), f"{method} was called while its caller held the account"
+        note(parts, method, argument)
+
+    parts._note = checked
+
+
 @contextmanager
 def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandbox]:
     """Serve the API on a free port until the block ends."""
     path = openapi.find()
     app = create_app(home=home, parts=parts, base_url="http://api.sandbox.test", token=TOKEN)
+    _forbid_parts_under_the_lock(parts, app.state.api.cloud.store)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, http="httptools", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -133,7 +147,9 @@ def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandb
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    sandbox = Sandbox(f"http://127.0.0.1:{port}", parts, home, openapi.load(path) if path else None)
+    sandbox = Sandbox(
+        f"http://127.0.0.1:{port}", parts, home, app.state.api.cloud.store, openapi.load(path) if path else None
+    )
     try:
         if wait:
             sandbox.until(lambda: sandbox.client.get("/_sandbox/health").status_code == 200)

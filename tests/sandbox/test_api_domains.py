@@ -242,3 +242,17 @@ def test_whatever_the_api_takes_a_name_server_loads(kind: str, data: str):
         line = f"x 60 IN {kind} {zone_data({**record, 'data': data}, 'example.org')}\n"
         zone = dns.zone.from_text(line, origin="example.org.", relativize=False, check_origin=False)
         assert len(list(zone.iterate_rdatas())) == 1
+
+
+_BAD = ("a b.example.org.", "a.example.org.\nb IN A 192.0.2.1", "a.example.org.\n", "192.0.2.1\n")
+_KINDS = ("A", "AAAA", "CNAME", "MX", "NS", "SRV", "CAA")
+
+
+# An authority of a CAA record may be followed by spaces and parameters (RFC 8659); its data is quoted in the zone.
+@pytest.mark.parametrize(
+    ("kind", "data"), [(kind, data) for kind in _KINDS for data in _BAD if kind != "CAA" or "\n" in data]
+)
+def test_data_with_spaces_or_line_ends_is_refused(shared: Sandbox, kind: str, data: str):
+    more = {"priority": 1, "port": 1, "weight": 1, "flags": 0, "tag": "issue"}
+    status, _ = shared.refused("POST", RECORDS, {"type": kind, "name": "x", "data": data, **more})
+    assert status == 422

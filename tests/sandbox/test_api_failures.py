@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from sandbox.api.jobs import Jobs
 from sandbox.parts.base import PartError
 from sandbox.store import Store
 from tests.sandbox.conftest import TOKEN, Sandbox
@@ -100,6 +104,152 @@ def test_a_defect_is_an_error_too(sandbox: Sandbox):
     status, message = sandbox.refused("POST", "/v2/domains", {"name": "example.org"})
     assert (status, "serve.log" in message) == (500, True)
     assert sandbox.get("/v2/domains")["domains"] == []
+
+
+def _reserved(sandbox: Sandbox) -> str:
+    droplet = sandbox.droplet()
+    address = sandbox.post("/v2/reserved_ips", {"droplet_id": droplet["id"]})["reserved_ip"]["ip"]
+    sandbox.until(lambda: not sandbox.get(f"/v2/reserved_ips/{address}")["reserved_ip"]["locked"])
+    return address
+
+
+def test_a_reserved_ip_that_stays_on_its_droplet_stays_in_the_account(sandbox: Sandbox):
+    path = f"/v2/reserved_ips/{_reserved(sandbox)}"
+    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    assert sandbox.refused("DELETE", path) == (503, "no route")
+    assert sandbox.get(path)["reserved_ip"]["droplet"] is not None
+
+
+def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
+    path = f"/v2/reserved_ips/{_reserved(sandbox)}"
+    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    action = sandbox.post(f"{path}/actions", {"type": "unassign"})["action"]
+    assert sandbox.finished(action) == "errored"
+
+
+def test_a_network_that_stays_keeps_its_vpc(sandbox: Sandbox):
+    path = f"/v2/vpcs/{sandbox.post('/v2/vpcs', {'name': 'one', 'region': 'nyc3'})['vpc']['id']}"
+    sandbox.parts.fail["delete_vpc"] = PartError("its network is still in use")
+    assert sandbox.refused("DELETE", path) == (503, "its network is still in use")
+    assert sandbox.get(path)["vpc"]["name"] == "one"
+
+
+def test_a_certificate_that_nobody_issues_is_in_error(sandbox: Sandbox):
+    sandbox.post("/v2/domains", {"name": "example.org"})
+    sandbox.parts.fail["issue_certificate"] = PartError("no authority")
+    body = {"name": "site", "type": "lets_encrypt", "dns_names": ["example.org"]}
+    path = f"/v2/certificates/{sandbox.post('/v2/certificates', body)['certificate']['id']}"
+    sandbox.until(lambda: sandbox.get(path)["certificate"]["state"] == "error")
+
+
+def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox, monkeypatch):
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+    path = f"/v2/droplets/{sandbox.droplet()['id']}"
+    sandbox.parts.fail["delete_droplet"] = PartError("the daemon does not answer")
+    sandbox.delete(path)
+    sandbox.until(lambda: sandbox.call("GET", path)[0] == 503)
+    assert sandbox.refused("GET", path)[1].endswith("cannot be: the daemon does not answer")
+    sandbox.parts.fail.clear()
+    sandbox.until_gone(path)
+
+
+def test_work_without_an_end_is_an_error_and_leaves_nothing(sandbox: Sandbox, monkeypatch):
+    monkeypatch.setattr("sandbox.api.app._PART_PATIENCE", 0.1)
+    gate = sandbox.parts.gate["set_zones"] = threading.Event()
+    assert sandbox.refused("POST", "/v2/domains", {"name": "example.org"}) == (503, "zones: no end after 0.1 s")
+    assert sandbox.get("/v2/domains")["domains"] == []
+    gate.set()
+    sandbox.until(lambda: sandbox.parts.zones.keys() == {"db.ondigitalocean.com"})
+
+
+def test_an_action_that_failed_gives_its_reason_for_a_while(sandbox: Sandbox, monkeypatch):
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["power"] = PartError("the container does not stop")
+    action = sandbox.post(f"/v2/droplets/{droplet['id']}/actions", {"type": "reboot"})["action"]
+    assert sandbox.finished(action) == "errored"
+    assert _problems(sandbox) == {f"action:{action['id']}": "the container does not stop"}
+    monkeypatch.setattr("sandbox.api.actions.FAILURES_SHOWN", -1)
+    assert _problems(sandbox) == {}
+
+
+def test_leaks_are_looked_for_when_nothing_is_tried_again(sandbox: Sandbox, monkeypatch):
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.2)
+    droplet = sandbox.droplet()
+    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.delete(f"/v2/droplets/{droplet['id']}")
+    sandbox.until(lambda: bool(_problems(sandbox)))
+    sandbox.parts.fail.clear()
+    answer = sandbox.client.get("/_sandbox/leaks", headers={"authorization": f"Bearer {TOKEN}"}).json()
+    assert answer["objects"] == []
+
+
+def test_work_that_is_never_begun_has_an_end():
+    begun, gate = threading.Event(), threading.Event()
+
+    def run(_: str) -> None:
+        begun.set()
+        gate.wait(30)
+
+    jobs = Jobs(run)
+    jobs.submit("zones")
+    begun.wait(30)
+    later = jobs.submit("zones")
+    closing = threading.Thread(target=jobs.close)
+    closing.start()
+    with pytest.raises(PartError, match="the sandbox is being stopped"):
+        later.result(timeout=10)
+    gate.set()
+    closing.join(10)
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "path", "body"),
+    [
+        ("buckets", "POST", "/v2/cdn/endpoints", {"origin": ORIGIN}),
+        ("buckets", "GET", "/v2/projects/default/resources", None),
+        ("purge_cdn", "DELETE", "/v2/cdn/endpoints/{cdn}/cache", {"files": ["*"]}),
+        ("repositories", "GET", "/v2/registry/options", None),
+        ("free_vpc_range", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
+        ("check_vpc_range", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3", "ip_range": "10.9.0.0/20"}),
+        ("create_vpc", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
+    ],
+)
+def test_a_part_that_hangs_and_then_refuses_holds_nobody_else_up(
+    sandbox: Sandbox, part: str, method: str, path: str, body: dict[str, Any] | None
+):
+    sandbox.parts.bucket_list = (SPACE,)
+    if "{cdn}" in path:
+        path = path.format(cdn=sandbox.post("/v2/cdn/endpoints", {"origin": ORIGIN})["endpoint"]["id"])
+    gate = sandbox.parts.gate[part] = threading.Event()
+    sandbox.parts.fail[part] = PartError("the daemon does not answer")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            httpx.request, method, sandbox.url + path, json=body, headers={"authorization": f"Bearer {TOKEN}"}
+        )
+        while not sandbox.parts.waiting.get(part):
+            assert not waiting.done()
+        sandbox.post("/v2/tags", {"name": "meanwhile"})
+        gate.set()
+        assert (waiting.result().status_code, waiting.result().json()["message"]) == (503, "the daemon does not answer")
+
+
+def test_two_first_droplets_at_once_share_one_default_vpc(sandbox: Sandbox):
+    gate = sandbox.parts.gate["create_vpc"] = threading.Event()
+    body = {"size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(httpx.post, f"{sandbox.url}/v2/droplets", json={**body, "name": name}, headers=headers)
+            for name in ("a", "b")
+        ]
+        while sandbox.parts.waiting.get("create_vpc", 0) < 2:
+            assert not any(call.done() for call in calls)
+        gate.set()
+        made = [call.result().json()["droplet"] for call in calls]
+    (vpc,) = sandbox.get("/v2/vpcs")["vpcs"]
+    assert [droplet["vpc_uuid"] for droplet in made] == [vpc["id"]] * 2
+    sandbox.until(lambda: any(method == "delete_vpc" for method, _ in sandbox.parts.calls))
+    assert ("delete_vpc", vpc["id"]) not in sandbox.parts.calls
 
 
 def test_what_was_changed_again_is_not_taken_back(tmp_path: Path):

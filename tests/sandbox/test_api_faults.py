@@ -165,6 +165,45 @@ def test_the_journal_names_operations_and_hides_secrets(sandbox: Sandbox):
     assert TOKEN not in (sandbox.home / "journal.jsonl").read_text()
 
 
+def test_the_journal_hides_what_it_does_not_know(sandbox: Sandbox):
+    secret = "canary-5up3r"
+    envs = [{"key": "TOKEN", "value": secret, "type": "SECRET"}]
+    sandbox.call("POST", "/v2/apps?name=" + secret, {"spec": {"name": secret, "services": [{"envs": envs}]}})
+    sandbox.call("POST", "/v2/tags", {"name": "app", "auth_token": secret, "deep": [[secret]], "kubeconfig": secret})
+    assert _journal(sandbox)[1]["body"]["name"] == "app"
+    assert secret not in (sandbox.home / "journal.jsonl").read_text()
+
+
+def test_a_long_journal_is_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr("sandbox.journal.LARGEST", 200)
+    journal = Journal(tmp_path / "journal.jsonl")
+    for _ in range(20):
+        journal.write(method="GET")
+    entries = journal.read()
+    assert entries[-1]["seq"] == 20
+    assert journal.read(since=19) == entries[-1:]
+    assert len(entries) < 10
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1000
+    journal.close()
+
+
+def test_only_the_new_lines_of_the_journal_are_read(tmp_path, monkeypatch):
+    journal = Journal(tmp_path / "journal.jsonl")
+    for _ in range(100):
+        journal.write(method="GET")
+    parsed: list[bytes] = []
+    monkeypatch.setattr("sandbox.journal.json.loads", lambda line: parsed.append(line) or {"seq": 100})
+    journal.read(since=99)
+    assert len(parsed) == 2
+    journal.close()
+
+
+def test_a_fault_for_a_path_that_is_no_expression_is_refused(sandbox: Sandbox):
+    answer = sandbox.client.post("/_sandbox/faults", json={"do": "drop", "match": {"path": "["}}, headers=HEADERS)
+    assert (answer.status_code, "regular expression" in answer.text) == (422, True)
+    assert sandbox.get("/v2/account")
+
+
 def test_a_secret_in_the_open_would_be_found():
     """The control of the test above: without redaction the canary is in the line."""
     body = {"user_data": "canary"}

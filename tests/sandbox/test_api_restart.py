@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
 from sandbox.parts.base import World
 from sandbox.parts.none import NoParts
-from sandbox.store import Store
+from sandbox.store import _STEPS, NewerStateError, Store
 from tests.sandbox.conftest import TOKEN, Sandbox, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,3 +172,76 @@ def test_a_killed_sandbox_has_kept_every_call_it_answered(tmp_path: Path):
         assert sandbox.get(f"/v2/tags/{answered[-1]}")
         # The last call may have been committed and its answer lost.
         assert total - len(answered) in {0, 1}
+
+
+# --- the file of the account -----------------------------------------------------------------------------------------
+
+# As the sandbox made it before its file had a version.
+FIRST = """
+create table object (
+  seq integer primary key autoincrement, kind text not null, id text not null, parent text not null default '',
+  body text not null, unique (kind, parent, id)
+);
+create table counter (name text primary key, value integer not null);
+create table meta (name text primary key, value text not null);
+insert into object (kind, id, body) values ('tag', 'app', '{"name": "app"}'),
+  ('action', '1', '{"id": 1, "status": "errored", "droplet_id": 7, "completed_at": "2999-01-01T00:00:00Z"}');
+"""
+
+
+def test_a_state_of_the_first_version_is_brought_to_this_one(tmp_path: Path):
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.executescript(FIRST)
+    with running(tmp_path, NoParts()) as sandbox:
+        assert sandbox.get("/v2/tags")["tags"][0]["name"] == "app"
+        assert sandbox.client.get("/_sandbox/health").json() == {"status": "ready", "problems": {}}
+    store = Store(tmp_path / "state.db")
+    assert [action["reason"] for action in store.list("action", droplet_id=7)] == [""]
+    store.close()
+
+
+def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Store(tmp_path / "state.db").close()
+    broken = (*_STEPS, "insert into meta values ('half', '1'); insert into nowhere values (1);")
+    with monkeypatch.context() as patched:
+        patched.setattr("sandbox.store._STEPS", broken)
+        with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+            Store(tmp_path / "state.db")
+    store = Store(tmp_path / "state.db")
+    assert store.get_meta("half") is None
+    store.close()
+
+
+def test_a_state_of_a_newer_sandbox_is_left_alone(tmp_path: Path):
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database:
+        database.execute("pragma user_version = 99")
+    with pytest.raises(NewerStateError, match=r"state\.db has version 99 .* a newer one wrote it"):
+        Store(tmp_path / "state.db")
+
+
+def test_old_actions_are_forgotten_and_none_that_runs(tmp_path: Path):
+    store = Store(tmp_path / "state.db")
+    for number in range(10):
+        store.put("action", number, {"id": number, "status": "in-progress" if number == 1 else "completed"})
+    store.prune("action", 3, unless={"status": "in-progress"})
+    assert [action["id"] for action in store.list("action")] == [1, 7, 8, 9]
+    store.close()
+
+
+def test_a_list_of_droplets_does_not_read_every_action(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with running(tmp_path, NoParts()) as sandbox:
+        body = {"size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
+        made = sandbox.post("/v2/droplets", {**body, "names": [f"w{number}" for number in range(5)]})["droplets"]
+        for droplet in made:
+            sandbox.until(lambda: sandbox.get(f"/v2/droplets/{droplet['id']}")["droplet"]["status"] == "active")  # noqa: B023 - called at once
+        store = sandbox.store
+        with store.transaction():
+            for number in range(2000):
+                old = {"status": "completed", "droplet_id": made[number % 5]["id"], "type": "reboot"}
+                store.put("action", number, old)
+        read: list[str] = []
+        loads = json.loads
+        monkeypatch.setattr("sandbox.store.json.loads", lambda text: read.append(text) or loads(text))
+        droplets = sandbox.client.get("/v2/droplets", headers={"authorization": f"Bearer {TOKEN}"})
+        assert droplets.json()["meta"]["total"] == 5
+        assert not any('"reboot"' in str(text) for text in read)

@@ -95,6 +95,8 @@ def test_a_cdn_endpoint_stands_before_a_space(sandbox: Sandbox):
         ({"origin": ORIGIN, "ttl": 61}, 422),
         ({"origin": ORIGIN, "custom_domain": "assets.example.org"}, 422),
         ({"origin": ORIGIN, "custom_domain": "assets.example.org", "certificate_id": "none"}, 404),
+        ({"origin": ORIGIN, "custom_domain": "a b; include /etc/x", "certificate_id": "needs-cloudflare-cert"}, 422),
+        ({"origin": ORIGIN, "custom_domain": "a.example.org\n", "certificate_id": "needs-cloudflare-cert"}, 422),
     ],
 )
 def test_a_wrong_cdn_endpoint_is_refused(shared: Sandbox, body, status):

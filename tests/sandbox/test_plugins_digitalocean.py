@@ -433,6 +433,20 @@ def test_a_wait_ends_when_the_engine_cancels(flaky: Flaky) -> None:
         driver.create("Droplet", image="x", size="s", region="nyc3")
 
 
+def test_a_droplet_that_is_not_there_is_not_waited_for(flaky: Flaky) -> None:
+    flaky.answers = [(202, {}, {"droplet": {"id": 17}}), (404, {}, {"message": "not found"})]
+    with pytest.raises(IncompleteError, match="droplet 17: not found during the creation"):
+        Driver(flaky.url).create("Droplet", image="x", size="s", region="nyc3")
+
+
+def test_a_cluster_that_was_shown_and_is_gone_is_not_waited_for(flaky: Flaky) -> None:
+    shown = {"database": {"id": "c", "status": "creating"}}
+    missing = (404, {}, {"message": "not found"})
+    flaky.answers = [(201, {}, shown), missing, (200, {}, shown), missing]
+    with pytest.raises(ProviderError, match="removed before it was online"):
+        Driver(flaky.url).create("DatabaseCluster", engine="pg", size="s", region="nyc3", nodeCount=1, version="15")
+
+
 _DROPLET: Values = {
     "name": "x",
     "status": "new",

@@ -125,8 +125,15 @@ def _autoscale_body(given: Values) -> Values:
 
 
 def _wait_online(cloud: Cloud, id_: str) -> None:
+    seen = False
+
     def online() -> bool:
+        nonlocal seen
         answer = cloud.rest.find(f"/v2/databases/{id_}")
+        # A new one may not be shown yet; one that was shown and is not any more will not come back.
+        if answer is None and seen:
+            raise ProviderError(f"database cluster {id_}: it was removed before it was online")
+        seen = answer is not None
         return answer is not None and answer["database"]["status"] == "online"
 
     cloud.wait(f"database cluster {id_}: online", CREATE_TIMEOUT, online)

@@ -68,21 +68,22 @@ def _create(cloud: Cloud, new: Values) -> Made:
     if new.get("userData"):
         known["userData"] = _digest(new["userData"])
     try:
-        return Made(id_, _wait(cloud, id_, "status", "active", create=True))
+        return Made(id_, _wait(cloud, id_, "status", "active", what="creation"))
     except (ProviderError, RestError) as error:
         raise IncompleteError(str(error), id_, known) from None
 
 
-def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, create: bool = False) -> Values:
-    """Wait until the droplet is unlocked and says so; returns its state."""
+def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, what: str = "update") -> Values:
+    """Wait until the droplet is unlocked and says so; returns its state.
+
+    A droplet that is not there will not come: the sandbox shows it from the answer to its creation on.
+    """
     seen: Values = {}
 
     def done() -> bool:
         answer = cloud.rest.find(f"/v2/droplets/{id_}")
         if answer is None:
-            if create:
-                return False
-            raise ProviderError(f"droplet {id_}: not found during the update")
+            raise ProviderError(f"droplet {id_}: not found during the {what}; it was removed meanwhile")
         seen.update(_state(answer["droplet"]))
         return not seen["locked"] and seen.get(key) == wanted
 
