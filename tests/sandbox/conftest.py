@@ -1,4 +1,4 @@
-"""The sandbox's API without parts, served on loopback; its answers are held against the API description, if there."""
+"""The sandbox's API without parts, served on loopback; its answers are compared with the API description."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sandbox:
     url: str
     parts: NoParts
     home: Path
-    description: openapi.Description | None
+    description: openapi.Description = field(default_factory=openapi.load)
     validated: set[str] = field(default_factory=set)
     headers: httpx.Headers = field(default_factory=httpx.Headers)
 
@@ -44,7 +44,7 @@ class Sandbox:
         answer = response.json() if response.content else None
         self.headers = response.headers
         found = _ROUTER.find(method, path.partition("?")[0])
-        if found and self.description and found[0].id in self.description.operations and response.status_code != 501:
+        if found and found[0].id in self.description.operations and response.status_code != 501:
             problems = self.description.problems(found[0].id, response.status_code, answer)
             assert not problems, "\n".join(problems)
             self.validated.add(found[0].id)
@@ -123,7 +123,6 @@ class Sandbox:
 @contextmanager
 def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandbox]:
     """Serve the API on a free port until the block ends."""
-    path = openapi.find()
     app = create_app(home=home, parts=parts, base_url="http://api.sandbox.test", token=TOKEN)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, http="httptools", log_level="warning")
     server = uvicorn.Server(config)
@@ -133,7 +132,7 @@ def running(home: Path, parts: NoParts, *, wait: bool = True) -> Generator[Sandb
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    sandbox = Sandbox(f"http://127.0.0.1:{port}", parts, home, openapi.load(path) if path else None)
+    sandbox = Sandbox(f"http://127.0.0.1:{port}", parts, home)
     try:
         if wait:
             sandbox.until(lambda: sandbox.client.get("/_sandbox/health").status_code == 200)
