@@ -217,6 +217,8 @@ def create_droplets(call: Call) -> Body:
     if len(call.store.list("droplet")) + len(names) > DROPLET_LIMIT:
         raise invalid("creating this/these droplet(s) will exceed your droplet limit")
     volumes = _volumes(call)
+    if any(volume["droplet_ids"] or volume["region"] != region for volume in volumes) or (volumes and len(names) > 1):
+        raise invalid("A volume can be attached to one Droplet only, and to one of its own region.")
     tags = ensure_tags(call, call.texts("tags"))
     vpc = vpc_for(call, body.get("vpc_uuid"), region)
     made: list[Record] = []

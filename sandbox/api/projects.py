@@ -90,8 +90,10 @@ def _resources(call: Call) -> dict[str, _Resource]:
         for record in cloud.store.list(table)
         if not record.get("deleting")
     ]
+    # When S3 made a Space is not asked; since the account was opened is the same in every answer.
+    opened: str = cloud.store.list("project")[0]["created_at"]
     found += [
-        _Resource(f"do:space:{bucket}", f"https://{bucket}.{region}.digitaloceanspaces.com", now())
+        _Resource(f"do:space:{bucket}", f"https://{bucket}.{region}.digitaloceanspaces.com", opened)
         for region, bucket in call.ask("buckets", cloud.parts.buckets)
     ]
     return {resource.urn: resource for resource in found}

@@ -1,45 +1,23 @@
-"""Validates answers of the sandbox against DigitalOcean's API description.
-
-The description is data for tests, no part of this project: looked for at $ANCLA_OPENAPI, then beside the checkout.
-"""
+"""Compare answers of the sandbox with DigitalOcean's API description, as `tools.api_description` bundled it."""
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 from jsonschema import Draft4Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-_HERE = Path(__file__).resolve()
+PATH = Path(__file__).with_name("description.json")
 _URI = "urn:openapi"
 
 # Where the description is wrong about its own API: (field, value) → why the value is right.
 KNOWN = {
     ("status", "off"): "a droplet that is powered off; the description's YAML has a bare `off`, which reads as false",
 }
-
-
-def find() -> Path | None:
-    """Return the description's file, or None."""
-    places = [
-        Path(os.environ.get("ANCLA_OPENAPI", "/nonexistent")),
-        *(parent.parent / "shared" / "openapi" / "digitalocean.json" for parent in _HERE.parents[2:3]),
-    ]
-    return next((place for place in places if place.is_file()), None)
-
-
-def required() -> Path:
-    """Return the description's file, or skip the test with the reason."""
-    path = find()
-    if path is None:
-        pytest.skip("DigitalOcean's API description is not there: set ANCLA_OPENAPI or put it in ../shared/openapi")
-    return path
 
 
 def _jsonschema(node: Any) -> Any:
@@ -169,6 +147,6 @@ class Description:
 
 
 @cache
-def load(path: Path) -> Description:
+def load() -> Description:
     """Read the description once."""
-    return Description(path)
+    return Description(PATH)

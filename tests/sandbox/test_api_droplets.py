@@ -280,3 +280,18 @@ def test_a_backup_policy_goes_from_weekly_to_daily_and_loses_its_day(sandbox: Sa
     sandbox.act(droplet, "change_backup_policy", backup_policy={"plan": "daily", "weekday": "", "hour": 4})
     policy = sandbox.get(path)["policy"]["backup_policy"]
     assert policy == {"plan": "daily", "hour": 4, "window_length_hours": 4, "retention_period_days": 7}
+
+
+def test_a_volume_of_another_droplet_or_region_is_refused_at_creation(sandbox: Sandbox):
+    made = [
+        sandbox.post("/v2/volumes", {"name": f"v-{region}", "region": region, "size_gigabytes": 1})["volume"]["id"]
+        for region in ("nyc3", "fra1")
+    ]
+    here, elsewhere = made
+    several = {**DROPLET, "names": ["a", "b"]}
+    wanted = "A volume can be attached to one Droplet only, and to one of its own region."
+    assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"volumes": [elsewhere]}) == (422, wanted)
+    assert sandbox.refused("POST", "/v2/droplets", several | {"volumes": [here]}) == (422, wanted)
+    holder = sandbox.droplet(volumes=[here])
+    assert sandbox.refused("POST", "/v2/droplets", DROPLET | {"volumes": [here]}) == (422, wanted)
+    assert sandbox.get(f"/v2/volumes/{here}")["volume"]["droplet_ids"] == [holder["id"]]
