@@ -1,32 +1,40 @@
 """Estimate the monthly cost of an environment, from its settings or from the inputs of the resources a preview lists.
 
-List prices (`blueprint.sizes`), in US dollars, before taxes and before traffic and storage above what is included.
+Both go through one table, `blueprint.kinds`. List prices, in US dollars, before taxes and traffic above the included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blueprint.settings import EnvironmentSettings, ManagedPostgresql
-from blueprint.sizes import (
-    DATABASE_SIZES,
-    DROPLET_BACKUP_SHARE,
-    DROPLET_SIZES,
-    PRICES_READ,
-    REGISTRY_TIERS,
-    SPACES_SUBSCRIPTION,
+from blueprint.kinds import KINDS, PriceUnknownError
+from blueprint.settings import (
+    AppPlatformTopology,
+    ClusterTopology,
+    EnvironmentSettings,
+    LoadBalancedTopology,
+    ManagedPostgresql,
 )
+from blueprint.sizes import PRICES_READ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """US dollars a month; None where no price is known, and `unknown` says of what."""
+
+    monthly: float | None
+    unknown: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostLine:
-    """One resource, what sets its price, and US dollars a month."""
+    """One resource, what sets its price, and US dollars a month (None: no price is known)."""
 
     resource: str
     detail: str
-    monthly: float
+    monthly: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +48,13 @@ class CostReport:
 
     @property
     def total(self) -> float:
-        """US dollars a month."""
-        return round(sum(line.monthly for line in self.lines), 2)
+        """US dollars a month, of the lines whose price is known."""
+        return round(sum(line.monthly or 0 for line in self.lines), 2)
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The resources whose price is not known."""
+        return tuple(line.resource for line in self.lines if line.monthly is None)
 
     @property
     def over_budget(self) -> bool:
@@ -49,77 +62,108 @@ class CostReport:
         return self.budget is not None and self.total > self.budget
 
 
-def droplet_price(size: str, backups: str = "none") -> float:
-    """Return the price of one droplet; its backups cost a share of it."""
-    return round(DROPLET_SIZES[size].monthly * (1 + DROPLET_BACKUP_SHARE[backups]), 2)
+def price(kind: str, inputs: Mapping[str, Any]) -> Price:
+    """Return the monthly price of one resource, by its kind (such as `Droplet`) and the provider's inputs."""
+    known = KINDS.get(kind)
+    if known is None:
+        return Price(monthly=None, unknown=f"no price is known for the kind {kind}")
+    try:
+        return Price(monthly=known.price(inputs))
+    except PriceUnknownError as error:
+        return Price(monthly=None, unknown=str(error))
 
 
-def database_price(size: str, nodes: int) -> float:
-    """Return the price of a cluster: every node, standby ones too, costs the same."""
-    return DATABASE_SIZES[size].monthly * nodes
+def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Price]:
+    """Return the monthly price of each (type token, inputs), in order.
+
+    The first bucket carries the Spaces subscription, which covers every bucket of the account. Each assignment makes
+    one reserved IP free. What is not DigitalOcean's costs nothing there.
+    """
+    listed = [
+        (token.rpartition(":")[2] if token.startswith("digitalocean:") else "", inputs) for token, inputs in resources
+    ]
+    assignments = sum(kind == "ReservedIpAssignment" for kind, _ in listed)
+    prices: list[Price] = []
+    subscribed = False
+    for kind, inputs in listed:
+        given = inputs
+        if kind == "SpacesBucket" and subscribed:
+            prices.append(Price(monthly=0.0))
+            continue
+        if kind == "ReservedIp" and "dropletId" not in inputs and assignments:
+            assignments -= 1
+            given = {**inputs, "dropletId": "assigned"}
+        subscribed = subscribed or kind == "SpacesBucket"
+        prices.append(price(kind, given) if kind else Price(monthly=0.0))
+    return prices
 
 
 def estimate(settings: EnvironmentSettings) -> CostReport:
-    """Estimate what an environment costs a month; only what Ancla builds is counted."""
-    name = f"{settings.project}-{settings.environment}"
-    droplet, lines = settings.droplet, list[CostLine]()
-    backups = "" if droplet.backups == "none" else f", {droplet.backups} backups"
-    lines.append(
-        CostLine(
-            resource=f"droplet {name}",
-            detail=f"{droplet.size}{backups}",
-            monthly=droplet_price(droplet.size, droplet.backups),
-        )
+    """Estimate what an environment costs a month, by the resources that its settings ask for."""
+    lines = tuple(
+        CostLine(resource=resource, detail=detail, monthly=price(kind, inputs).monthly)
+        for kind, resource, detail, inputs in _planned(settings)
     )
-    if isinstance(settings.database, ManagedPostgresql):
-        size, nodes = settings.database.size, settings.database.nodes
-        lines.append(
-            CostLine(
-                resource=f"database {name}",
-                detail=f"PostgreSQL {settings.database.version}, {size}, {nodes} node{'s' * (nodes > 1)}",
-                monthly=database_price(size, nodes),
-            )
-        )
+    return CostReport(environment=settings.environment, lines=lines, budget=settings.budget)
+
+
+Planned = tuple[str, str, str, Mapping[str, Any]]
+"""A kind, the resource's name, what sets its price, and the provider's inputs that do."""
+
+
+def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
+    name = f"{settings.project}-{settings.environment}"
+    yield from _runs_the_app(settings, name)
+    yield from _database(settings, name)
+    if settings.cache is not None and settings.cache.kind == "managed-valkey":
+        size = settings.cache.size
+        yield "DatabaseCluster", f"cache {name}", f"Valkey, {size}", {"engine": "valkey", "size": size}
     spaces = [settings.assets.bucket] if settings.assets else []
     spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
     if spaces:
-        lines.append(
-            CostLine(
-                resource=f"spaces {', '.join(spaces)}",
-                detail="one subscription, 250 GiB, CDN included",
-                monthly=SPACES_SUBSCRIPTION,
-            )
-        )
+        yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
     if settings.registry.create:
-        lines.append(
-            CostLine(
-                resource=f"registry {settings.registry.name}",
-                detail=settings.registry.tier,
-                monthly=REGISTRY_TIERS[settings.registry.tier],
-            )
-        )
-    return CostReport(environment=settings.environment, lines=tuple(lines), budget=settings.budget)
+        tier = settings.registry.tier
+        yield "ContainerRegistries", f"registry {settings.registry.name}", tier, {"subscriptionTierSlug": tier}
 
 
-def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[float]:
-    """Return the monthly price of each (type token, inputs), in order; 0 for those without a price.
+def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
+    topology = settings.topology
+    if isinstance(topology, ClusterTopology):
+        pool = {"size": topology.node_size, "autoScale": True, "maxNodes": topology.max_nodes}
+        detail = f"{topology.node_size}, up to {topology.max_nodes} nodes"
+        yield "KubernetesCluster", f"cluster {name}", detail, {"nodePool": pool}
+        return
+    if isinstance(topology, AppPlatformTopology):
+        services = [
+            {"instanceSizeSlug": topology.instance_size, "instanceCount": service.replicas}
+            for service in settings.services
+        ]
+        detail = f"{topology.instance_size}, {len(services)} services"
+        yield "App", f"app {name}", detail, {"spec": {"services": services}}
+        return
+    droplet = settings.droplet
+    backups = "" if droplet.backups == "none" else f", {droplet.backups} backups"
+    inputs = {"size": droplet.size, "backups": droplet.backups != "none", "backupPolicy": {"plan": droplet.backups}}
+    balanced = topology if isinstance(topology, LoadBalancedTopology) else None
+    for number in range(1, (balanced.droplets if balanced else 1) + 1):
+        suffix = f"-{number}" if balanced else ""
+        yield "Droplet", f"droplet {name}{suffix}", f"{droplet.size}{backups}", inputs
+    if balanced:
+        nodes = balanced.load_balancer_nodes
+        yield "LoadBalancer", f"load balancer {name}", _nodes(nodes), {"sizeUnit": nodes}
 
-    The first bucket carries the Spaces subscription, which covers every bucket of the account.
-    """
-    prices: list[float] = []
-    subscribed = False
-    for token, inputs in resources:
-        kind = token.rpartition(":")[2]
-        price = 0.0
-        if kind == "Droplet" and inputs.get("size") in DROPLET_SIZES:
-            policy: Any = inputs.get("backupPolicy") or {}
-            plan = policy.get("plan", "weekly") if inputs.get("backups") and isinstance(policy, dict) else "none"
-            price = droplet_price(str(inputs["size"]), str(plan))
-        elif kind == "DatabaseCluster" and inputs.get("size") in DATABASE_SIZES:
-            price = database_price(str(inputs["size"]), int(inputs.get("nodeCount", 1)))
-        elif kind == "SpacesBucket":
-            price, subscribed = (0.0 if subscribed else SPACES_SUBSCRIPTION), True
-        elif kind in ("ContainerRegistry", "ContainerRegistries"):
-            price = REGISTRY_TIERS.get(str(inputs.get("subscriptionTierSlug")), 0.0)
-        prices.append(price)
-    return prices
+
+def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
+    database = settings.database
+    if not isinstance(database, ManagedPostgresql):
+        return
+    detail = f"PostgreSQL {database.version}, {database.size}, {_nodes(database.nodes)}"
+    inputs = {"engine": "pg", "size": database.size, "nodeCount": database.nodes}
+    yield "DatabaseCluster", f"database {name}", detail, inputs
+    for number in range(1, database.read_replicas + 1):
+        yield "DatabaseReplica", f"read replica {name}-{number}", database.size, {"size": database.size}
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' * (count > 1)}"

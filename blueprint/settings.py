@@ -9,6 +9,7 @@ Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
@@ -388,6 +389,7 @@ class Exemption(Settings):
     rule: Slug
     resource: str = Field(min_length=1, description="name of the resource, as a preview shows it")
     reason: str = Field(min_length=1)
+    until: date | None = Field(default=None, description='last day it holds, in quotes, such as "2027-01-31"')
 
 
 class EnvironmentSettings(Settings):

@@ -1,14 +1,17 @@
-"""Sizes and list prices of DigitalOcean, as data. US dollars a month, read 2026-11-22.
+"""Sizes and list prices of DigitalOcean: the tables of `prices.json`, each with its source and the day it was read.
 
-Sources: https://www.digitalocean.com/pricing/droplets, /pricing/managed-databases, /pricing/spaces-object-storage,
-/pricing/container-registry, /pricing/load-balancers. `GET /v2/sizes` is the truth for droplets at run time.
+US dollars a month. `python -m policy prices` compares them with those of an account.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-PRICES_READ = "2026-11-22"
+TABLES: dict[str, Any] = json.loads(Path(__file__).with_name("prices.json").read_text())
+PRICES_READ: str = TABLES["read"]
 
 
 @dataclass(frozen=True)
@@ -21,30 +24,21 @@ class Size:
     monthly: float
 
 
-DROPLET_SIZES: dict[str, Size] = {
-    "s-1vcpu-512mb-10gb": Size(1, 512, 10, 4),
-    "s-1vcpu-1gb": Size(1, 1024, 25, 6),
-    "s-1vcpu-2gb": Size(1, 2048, 50, 12),
-    "s-2vcpu-2gb": Size(2, 2048, 60, 18),
-    "s-2vcpu-4gb": Size(2, 4096, 80, 24),
-    "s-4vcpu-8gb": Size(4, 8192, 160, 48),
-    "s-8vcpu-16gb": Size(8, 16384, 320, 96),
-    "c-2": Size(2, 4096, 25, 42),
-    "g-2vcpu-8gb": Size(2, 8192, 25, 63),
-}
+def _sizes(table: str) -> dict[str, Size]:
+    return {slug: Size(**row) for slug, row in TABLES[table]["rows"].items()}
 
-DATABASE_SIZES: dict[str, Size] = {
-    "db-s-1vcpu-1gb": Size(1, 1024, 10, 15),
-    "db-s-1vcpu-2gb": Size(1, 2048, 30, 30),
-    "db-s-2vcpu-4gb": Size(2, 4096, 60, 60),
-    "db-s-4vcpu-8gb": Size(4, 8192, 140, 120),
-}
+
+def _numbers(table: str, key: str = "monthly") -> dict[str, float]:
+    return {slug: float(row[key]) for slug, row in TABLES[table]["rows"].items()}
+
+
+DROPLET_SIZES = _sizes("droplet")
+DATABASE_SIZES = _sizes("database")
+VALKEY_SIZES = _sizes("valkey")
+APP_SIZES = _sizes("app")
+REGISTRY_TIERS = _numbers("registry")
+UNITS = _numbers("unit")
+DROPLET_BACKUP_SHARE = _numbers("backup_share", "share")
 
 SMALLEST_WITH_STANDBY = 2048
 """MiB of memory: a database size below it takes no standby node (docs.digitalocean.com, PostgreSQL limits)."""
-
-REGISTRY_TIERS: dict[str, float] = {"starter": 0, "basic": 5, "professional": 20}
-SPACES_SUBSCRIPTION = 5.0
-LOAD_BALANCER_NODE = 12.0
-UNASSIGNED_RESERVED_IP = 5.0
-DROPLET_BACKUP_SHARE: dict[str, float] = {"none": 0.0, "weekly": 0.20, "daily": 0.30}

@@ -1,9 +1,13 @@
-"""`pulumi preview --json --show-sames | python -m policy`: one line for each violation, and exit code 1."""
+"""`pulumi preview --json --show-sames | python -m policy`: one line for each violation, and exit code 1.
+
+`python -m policy prices` compares the table of prices with an account.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +19,26 @@ from rich.table import Table
 from blueprint.cost import resource_prices
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.sizes import PRICES_READ
+from policy.offer import OfferError, account, compare
 from policy.preview import Preview, PreviewError, Resource, parse_preview
 from policy.rules import RULES, Violation, check
 
 VIOLATED, UNUSABLE = 1, 2
+_API = "https://api.digitalocean.com"
 _WIDTH = 120  # columns, where the output is not a terminal
 
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+    name="policy",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def policy(
+    context: typer.Context,
     cost: Annotated[bool, typer.Option("--cost", help="List every resource with its monthly cost first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules, and read nothing.")] = False,
@@ -41,6 +51,8 @@ def policy(
 
     Exit codes: 0 every rule holds, 1 a rule is broken, 2 there is no preview to judge.
     """
+    if context.invoked_subcommand:
+        return
     if rules:
         for name, rule in RULES.items():
             typer.echo(f"{name}: {(rule.__doc__ or '').strip()}")
@@ -63,6 +75,30 @@ def policy(
     raise typer.Exit(VIOLATED if violations else 0)
 
 
+@app.command()
+def prices() -> None:
+    """Compare the sizes and prices of Ancla with those of an account: DIGITALOCEAN_TOKEN, DIGITALOCEAN_API_URL.
+
+    Exit codes: 0 they agree, 1 they differ, 2 the account cannot be asked.
+    """
+    token = os.environ.get("DIGITALOCEAN_TOKEN")
+    try:
+        if not token:
+            raise OfferError("DIGITALOCEAN_TOKEN is not set; give a token with read access")  # noqa: TRY301 - one place prints
+        offer = compare(account(os.environ.get("DIGITALOCEAN_API_URL") or _API, token))
+    except OfferError as error:
+        err.print(f"error: {error}", markup=False)
+        raise typer.Exit(UNUSABLE) from None
+    for difference in offer.differences:
+        typer.echo(difference)
+    for path in offer.unanswered:
+        err.print(f"not compared, as it was not answered: GET {path}", markup=False)
+    for source in offer.by_a_person:
+        err.print(f"not in the API, so compare by hand: {source}", markup=False)
+    err.print(f"prices of {PRICES_READ}: {len(offer.differences)} differences", markup=False)
+    raise typer.Exit(VIOLATED if offer.differences else 0)
+
+
 def _with_stack_file(preview: Preview, path: Path | None) -> Preview:
     if path is None:
         return preview
@@ -70,11 +106,12 @@ def _with_stack_file(preview: Preview, path: Path | None) -> Preview:
     return dataclasses.replace(preview, config={**preview.config, **settings})
 
 
-def priced(preview: Preview) -> list[tuple[Resource, float]]:
+def priced(preview: Preview) -> list[tuple[Resource, float | None]]:
     """Return what the environment is made of, and what each costs a month; groups and providers are left out."""
-    made = [item for item in preview.resources if item.type.startswith(("digitalocean:", "command:"))]
+    made = [item for item in preview.resources if not item.type.startswith(("pulumi:", "ancla:"))]
     made.sort(key=lambda item: (item.type.partition(":")[0] != "digitalocean", item.kind, item.name))
-    return list(zip(made, resource_prices((item.type, item.inputs) for item in made), strict=True))
+    prices = resource_prices((item.type, item.inputs) for item in made)
+    return [(item, price.monthly) for item, price in zip(made, prices, strict=True)]
 
 
 def _print_costs(preview: Preview) -> None:
@@ -84,14 +121,20 @@ def _print_costs(preview: Preview) -> None:
     rows = priced(preview)
     for resource, price in rows:
         change = "" if resource.operation == "same" else resource.operation
-        table.add_row(change, resource.kind, resource.name, f"{price:.2f}" if price else "")
+        table.add_row(change, resource.kind, resource.name, _shown(price))
     table.add_section()
     budget = preview.config.get("budget")
     limit = f" of {float(budget):.2f}" if budget else ""
-    table.add_row(
-        "", "", f"{len(rows)} resources, list prices of {PRICES_READ}", f"{sum(p for _, p in rows):.2f}{limit}"
-    )
+    table.add_row("", "", f"{len(rows)} resources, list prices of {PRICES_READ}", f"{_total(rows):.2f}{limit}")
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
+
+
+def _shown(price: float | None) -> str:
+    return "?" if price is None else f"{price:.2f}" if price else ""
+
+
+def _total(rows: list[tuple[Resource, float | None]]) -> float:
+    return round(sum(price or 0 for _, price in rows), 2)
 
 
 def _document(preview: Preview, violations: list[Violation]) -> dict[str, object]:
@@ -101,7 +144,7 @@ def _document(preview: Preview, violations: list[Violation]) -> dict[str, object
             {"change": item.operation, "type": item.type, "name": item.name, "urn": item.urn, "monthly": price}
             for item, price in rows
         ],
-        "monthly": round(sum(price for _, price in rows), 2),
+        "monthly": _total(rows),
         "prices_read": PRICES_READ,
         "violations": [dataclasses.asdict(violation) for violation in violations],
     }

@@ -1,16 +1,19 @@
-"""A preview as the engine prints it, as plain values: the resources there will be, and the configuration used."""
+"""A preview as the engine prints it, as plain values: the resources to be and to go, and the configuration used."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from blueprint.kinds import KINDS, Kind
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """Placeholder of the engine for a text that is known only after `up` (pulumi/sdk/go/common/resource/plugin)."""
 
 _GONE = ("delete", "delete-replaced", "discard", "discard-replaced", "read-discard", "remove-pending-replace")
+_ENGINES_OWN = ("pulumi:", "ancla:", "command:")
 _NAMESPACE = "ancla"
 
 
@@ -42,6 +45,11 @@ class Resource:
         name = self.inputs.get("name")
         return name if isinstance(name, str) and name not in ("", "@", UNKNOWN) else self.logical_name
 
+    @property
+    def is_clouds(self) -> bool:
+        """Tell whether it is made at a provider; the engine's groups and the commands it runs are not."""
+        return not self.type.startswith(_ENGINES_OWN)
+
     def refers_to(self, key: str, other: Resource) -> bool:
         """Tell whether an input was made from another resource."""
         value = self.inputs.get(key)
@@ -50,14 +58,19 @@ class Resource:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Every resource there will be (what is deleted is not among them), and the values under `ancla:`."""
+    """Every resource there will be, those that will be deleted, and the values under `ancla:`."""
 
     resources: tuple[Resource, ...]
     config: Mapping[str, Any]
+    deleted: tuple[Resource, ...] = ()
 
     def of_kind(self, *kinds: str) -> Iterator[Resource]:
-        """Yield DigitalOcean's resources of these kinds."""
+        """Yield DigitalOcean's resources of these kinds that there will be."""
         return (item for item in self.resources if item.type.startswith("digitalocean:") and item.kind in kinds)
+
+    def where(self, holds: Callable[[Kind], bool]) -> Iterator[Resource]:
+        """Yield DigitalOcean's resources that there will be, of the kinds for which this holds."""
+        return self.of_kind(*(name for name, kind in KINDS.items() if holds(kind)))
 
 
 def parse_preview(text: str) -> Preview:
@@ -77,18 +90,24 @@ def parse_preview(text: str) -> Preview:
         if diagnostic.get("severity") == "error":
             raise PreviewError(f"the preview failed: {' '.join(str(diagnostic.get('message')).split())}")
     resources: dict[str, Resource] = {}
+    deleted: dict[str, Resource] = {}
     for step in document.get("steps", []):
-        resource = _resource(step)
-        if resource is not None:
+        operation, new, old = str(step.get("op")), step.get("newState"), step.get("oldState")
+        if operation not in _GONE and isinstance(new, dict):
+            resource = _resource(step, operation, new)
             resources[resource.urn] = resource
+        elif operation == "delete" and isinstance(old, dict) and not old.get("retainOnDelete"):
+            resource = _resource(step, operation, old)
+            deleted[resource.urn] = resource
     _check_complete(document, resources)
-    return Preview(resources=tuple(resources.values()), config=_config(document.get("config") or {}))
+    return Preview(
+        resources=tuple(resources.values()),
+        config=_config(document.get("config") or {}),
+        deleted=tuple(deleted.values()),
+    )
 
 
-def _resource(step: Mapping[str, Any]) -> Resource | None:
-    operation, state = str(step.get("op")), step.get("newState")
-    if operation in _GONE or not isinstance(state, dict):
-        return None
+def _resource(step: Mapping[str, Any], operation: str, state: Mapping[str, Any]) -> Resource:
     urn = str(step["urn"])
     return Resource(
         urn=urn,

@@ -1,10 +1,12 @@
 """The rules. Each is a pure function from a preview to its violations, with what to do about them.
 
-A resource may break a rule where the stack file says so, with a reason: `ancla:exemptions`.
+A resource may break a rule where the stack file says so, with a reason and maybe until a day: `ancla:exemptions`.
+Which kinds hold data, take tags or cost something is in `blueprint.kinds`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +14,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from blueprint.cost import resource_prices
+from blueprint.kinds import KINDS
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
+from policy.openness import SSH_PORT, WEB_PORTS, mappings, named_ports, open_networks, opened, texts
 from policy.preview import UNKNOWN, Preview, Resource
 
-ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
-_SSH_PORT = 22
-_DATA = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain")
-_TAGGED = ("Droplet", "DatabaseCluster", "Volume")
-_IN_PROJECT = ("Droplet", "DatabaseCluster", "SpacesBucket", "Domain")
 _WRITES = (
     "s3:PutObject",
     "s3:PutObjectAcl",
@@ -48,31 +47,52 @@ Rule = Callable[[Preview], Iterator[tuple[Resource | str, str]]]
 
 def ssh_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Port 22 is open to named networks, not to the world."""
-    for firewall in preview.of_kind("Firewall"):
-        for rule in _mappings(firewall.inputs.get("inboundRules")):
-            open_to = [source for source in _texts(rule.get("sourceAddresses")) if source.endswith("/0")]
-            if rule.get("protocol") == "tcp" and _covers(rule.get("portRange"), _SSH_PORT) and open_to:
-                yield firewall, f"SSH is open to {', '.join(open_to)}; name the networks in ancla:access.sshSources"
+    for firewall, protocol, ports, sources in opened(preview):
+        if protocol == "tcp" and SSH_PORT in ports:
+            yield firewall, f"SSH is open to {', '.join(sources)}; name the networks in ancla:access.sshSources"
+
+
+def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
+    """No port but 80, 443 and those that `ancla:access.ports` names with a reason is open to the world."""
+    allowed = WEB_PORTS | named_ports(preview)
+    for holder, protocol, ports, sources in opened(preview):
+        others = set(ports) - allowed - {SSH_PORT}  # SSH has a rule of its own
+        if others:
+            shown = str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
+            yield holder, f"{protocol} {shown} is open to {', '.join(sources)}; name the networks that need it"
 
 
 def droplets_behind_firewall(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Every droplet is behind a cloud firewall."""
     firewalls = list(preview.of_kind("Firewall"))
     for droplet in preview.of_kind("Droplet"):
-        tags = set(_texts(droplet.inputs.get("tags")))
+        tags = set(texts(droplet.inputs.get("tags")))
         covered = any(
-            tags & set(_texts(firewall.inputs.get("tags"))) or firewall.refers_to("dropletIds", droplet)
+            tags & set(texts(firewall.inputs.get("tags"))) or firewall.refers_to("dropletIds", droplet)
             for firewall in firewalls
         )
         if not covered:
             yield droplet, "no cloud firewall has its tag or its id, so every port is open"
 
 
+def data_kept(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
+    """Nothing that holds data is deleted or replaced, in any environment, unless an exemption names it."""
+    for resource in preview.deleted:
+        if resource.is_clouds and resource.kind in KINDS and KINDS[resource.kind].data:
+            yield resource, f"the {resource.kind} would be deleted; if it may go, exempt it by this name"
+    for resource in preview.where(lambda kind: kind.data):
+        if resource.operation == "replace":
+            yield (
+                resource,
+                f"the {resource.kind} would be replaced; if its data may go, exempt it by this name",
+            )
+
+
 def data_protected(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """In production, what holds data cannot be deleted before a person unprotects it."""
     if not _is_production(preview):
         return
-    for resource in preview.of_kind(*_DATA):
+    for resource in preview.where(lambda kind: kind.data):
         if not resource.protect:
             yield resource, "holds production data and is not protected"
         if resource.inputs.get("forceDestroy"):
@@ -87,7 +107,7 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
         if not droplet.inputs.get("backups"):
             yield droplet, "has no image backup; set ancla:droplet.backups to weekly or daily"
     backup = preview.config.get("backup")
-    destinations = _mappings(backup.get("destinations")) if isinstance(backup, dict) else []
+    destinations = mappings(backup.get("destinations")) if isinstance(backup, dict) else []
     buckets = {bucket.name for bucket in preview.of_kind("SpacesBucket")}
     if not destinations:
         yield "backup", "has no destination; name a bucket in ancla:backup.destinations"
@@ -100,9 +120,9 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 def backups_encrypted(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """In production, backups are encrypted: the bucket's key alone is not enough to read them."""
     backup = preview.config.get("backup")
-    if not _is_production(preview) or not isinstance(backup, dict) or not _mappings(backup.get("destinations")):
+    if not _is_production(preview) or not isinstance(backup, dict) or not mappings(backup.get("destinations")):
         return
-    if not _texts(backup.get("recipients")):
+    if not texts(backup.get("recipients")):
         yield "backup", "is not encrypted; `ops backup keygen` makes a key for ancla:backup.recipients"
 
 
@@ -117,12 +137,12 @@ def database_not_public(preview: Preview) -> Iterator[tuple[Resource | str, str]
     for trusted in lists:
         if trusted.inputs.get("rules") == UNKNOWN:
             continue
-        rules = _mappings(trusted.inputs.get("rules"))
+        rules = mappings(trusted.inputs.get("rules"))
         if not rules:
             yield trusted, "is empty, which lets everybody in"
         for rule in rules:
             value = str(rule.get("value"))
-            if rule.get("type") == "ip_addr" and (value.endswith("/0") or value in ANY_ADDRESS):
+            if rule.get("type") == "ip_addr" and open_networks([value]):
                 yield trusted, f"lets {value} in"
 
 
@@ -142,8 +162,8 @@ def bucket_not_public_write(preview: Preview) -> Iterator[tuple[Resource | str, 
 def tagged(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Every resource that takes tags has the tag of its environment."""
     tag = f"{preview.config.get('project')}-{preview.config.get('environment')}"
-    for resource in preview.of_kind(*_TAGGED):
-        tags = _texts(resource.inputs.get("tags"))
+    for resource in preview.where(lambda kind: kind.tagged):
+        tags = texts(resource.inputs.get("tags"))
         if tag not in tags and UNKNOWN not in tags:
             yield resource, f"lacks the tag {tag}"
 
@@ -151,9 +171,25 @@ def tagged(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 def in_project(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Every resource that a project can contain is in the environment's project."""
     lists = list(preview.of_kind("ProjectResources"))
-    for resource in preview.of_kind(*_IN_PROJECT):
-        if not any(resource.urn in item.property_dependencies.get("resources", []) for item in lists):
+    for resource in preview.where(lambda kind: kind.in_project):
+        listed = any(resource.urn in item.property_dependencies.get("resources", []) for item in lists)
+        if not listed and not resource.inputs.get("projectId"):
             yield resource, "is in no project of the environment"
+
+
+def kinds_known(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
+    """Every kind of resource is one that the rules know."""
+    for resource in (*preview.resources, *preview.deleted):
+        if resource.is_clouds and not _is_known(resource):
+            yield resource, f"no rule looks at the kind {resource.type}; give it a row in blueprint/kinds.py"
+
+
+def priced(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
+    """Every resource has a known price."""
+    prices = resource_prices((item.type, item.inputs) for item in preview.resources)
+    for resource, price in zip(preview.resources, prices, strict=True):
+        if price.monthly is None and _is_known(resource):
+            yield resource, f"cannot be priced: {price.unknown.replace(UNKNOWN, 'known only after `up`')}"
 
 
 def within_budget(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
@@ -161,14 +197,17 @@ def within_budget(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     budget = preview.config.get("budget")
     if budget in (None, ""):
         return
-    total = round(sum(resource_prices((item.type, item.inputs) for item in preview.resources)), 2)
+    prices = resource_prices((item.type, item.inputs) for item in preview.resources)
+    total = round(sum(price.monthly or 0 for price in prices), 2)
     if total > float(budget):
         yield "environment", f"costs {total:.2f} US dollars a month, and ancla:budget is {budget}"
 
 
 RULES: Mapping[str, Rule] = {
     "ssh-not-open": ssh_not_open,
+    "ports-not-open": ports_not_open,
     "droplets-behind-firewall": droplets_behind_firewall,
+    "data-kept": data_kept,
     "data-protected": data_protected,
     "data-backed-up": data_backed_up,
     "backups-encrypted": backups_encrypted,
@@ -176,49 +215,63 @@ RULES: Mapping[str, Rule] = {
     "bucket-not-public-write": bucket_not_public_write,
     "tagged": tagged,
     "in-project": in_project,
+    "kinds-known": kinds_known,
+    "priced": priced,
     "within-budget": within_budget,
 }
 
 
-def check(preview: Preview, rules: Mapping[str, Rule] = RULES) -> list[Violation]:
-    """Return every violation that no exemption covers, and every exemption that names no rule."""
-    exemptions = _mappings(preview.config.get("exemptions"))
-    exempt = {(str(item.get("rule")), str(item.get("resource"))) for item in exemptions if item.get("reason")}
-    found = [
-        Violation(
-            rule="exemptions", resource=str(item.get("resource")), message=f"no rule is called {item.get('rule')!r}"
-        )
-        for item in exemptions
-        if item.get("rule") not in RULES
-    ]
+def check(preview: Preview, rules: Mapping[str, Rule] = RULES, *, today: dt.date | None = None) -> list[Violation]:
+    """Return every violation that no exemption covers, and every exemption that names no rule or no such day."""
+    exemptions = mappings(preview.config.get("exemptions"))
+    found = list(_wrong_exemptions(exemptions))
+    day = today or dt.datetime.now(dt.UTC).date()
     for name, rule in rules.items():
         for resource, message in rule(preview):
             names = {resource} if isinstance(resource, str) else {resource.name, resource.logical_name}
-            if not any((name, known) in exempt for known in names):
-                shown = resource if isinstance(resource, str) else resource.name
-                found.append(Violation(rule=name, resource=shown, message=message))
+            mine = [
+                item
+                for item in exemptions
+                if item.get("rule") == name and str(item.get("resource")) in names and item.get("reason")
+            ]
+            if any(_holds(item, day) for item in mine):
+                continue
+            ended = f" (its exemption ended on {mine[0].get('until')})" if mine else ""
+            shown = resource if isinstance(resource, str) else resource.name
+            found.append(Violation(rule=name, resource=shown, message=message + ended))
     return found
+
+
+def _wrong_exemptions(exemptions: Iterable[Mapping[str, Any]]) -> Iterator[Violation]:
+    for item in exemptions:
+        resource = str(item.get("resource"))
+        if item.get("rule") not in RULES:
+            yield Violation(rule="exemptions", resource=resource, message=f"no rule is called {item.get('rule')!r}")
+        if item.get("until") is not None and _last_day(item) is None:
+            message = f"until: {item.get('until')!r} is no day; write it as 2027-01-31"
+            yield Violation(rule="exemptions", resource=resource, message=message)
+
+
+def _last_day(exemption: Mapping[str, Any]) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(str(exemption.get("until")))
+    except ValueError:
+        return None
+
+
+def _holds(exemption: Mapping[str, Any], today: dt.date) -> bool:
+    if exemption.get("until") is None:
+        return True
+    last = _last_day(exemption)
+    return last is not None and today <= last
+
+
+def _is_known(resource: Resource) -> bool:
+    return resource.type.startswith("digitalocean:") and resource.kind in KINDS
 
 
 def _is_production(preview: Preview) -> bool:
     return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
-
-
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, list) else []
-
-
-def _covers(port_range: Any, port: int) -> bool:
-    """Return True if a port is in a range as firewalls write it: `22`, `1-1024`, and `all` or `0` for every port."""
-    text = str(port_range or "")
-    if text in ("all", "0"):
-        return True
-    low, _, high = text.partition("-")
-    return low.isdigit() and int(low) <= port <= int(high if high.isdigit() else low)
 
 
 def _statements(policy: Any) -> list[Mapping[str, Any]]:
@@ -229,7 +282,7 @@ def _statements(policy: Any) -> list[Mapping[str, Any]]:
     except json.JSONDecodeError:
         return []
     statements = document.get("Statement") if isinstance(document, dict) else None
-    return _mappings([statements] if isinstance(statements, dict) else statements)
+    return mappings([statements] if isinstance(statements, dict) else statements)
 
 
 def _is_everybody(principal: Any) -> bool:
@@ -244,7 +297,7 @@ def _allows(statement: Mapping[str, Any], action: str) -> bool:
 
 
 def _listed(value: Any) -> list[str]:
-    return _texts(value) if isinstance(value, list) else [str(value)]
+    return texts(value) if isinstance(value, list) else [str(value)]
 
 
 def _matches(pattern: str, action: str) -> bool:

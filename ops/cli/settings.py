@@ -31,7 +31,7 @@ def cost_command(
     stack: StackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate the monthly cost of a stack file per resource, in US dollars. Exits 3 above its budget."""
+    """Estimate a stack file's monthly cost by resource, in US dollars. Exits 3 above its budget or without a price."""
     if file is None and stack is None:
         raise typer.BadParameter("give a stack file, such as Pulumi.staging.yaml, or --stack", param_hint="FILE")
     report = estimate(_settings(file or Path(f"Pulumi.{stack}.yaml")))
@@ -46,8 +46,11 @@ def cost_command(
         table.add_column("what", footer=f"list prices of {report.prices_read}")
         table.add_column("monthly", footer=f"{report.total:.2f}", justify="right")
         for item in report.lines:
-            table.add_row(escape(item.resource), escape(item.detail), f"{item.monthly:.2f}")
+            shown = "?" if item.monthly is None else f"{item.monthly:.2f}"
+            table.add_row(escape(item.resource), escape(item.detail), shown)
         console.out.print(table)
+    if report.unpriced:
+        raise VerdictError(f"{report.environment}: cannot be priced: {', '.join(report.unpriced)}")
     if report.over_budget:
         raise VerdictError(f"{report.environment}: {report.total:.2f} a month is above the budget of {report.budget}")
 

@@ -36,7 +36,9 @@ def fork_cost(live: Cluster, wait_minutes: int, limit: float) -> ForkCost:
     """
     size = DATABASE_SIZES.get(live.size)
     if size is None:
-        raise OpsError(f"{live.name}: the price of {live.size} is not in blueprint/sizes.py; no fork without a price")
+        raise OpsError(
+            f"{live.name}: the price of {live.size} is not in blueprint/prices.json; no fork without a price"
+        )
     hours = math.ceil(wait_minutes / 60) + 1
     cost = ForkCost(size=live.size, hourly=round(size.monthly / HOURS_A_MONTH, 5), hours=hours)
     if cost.total > limit:

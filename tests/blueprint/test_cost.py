@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from blueprint.cost import database_price, droplet_price, estimate, resource_prices
+from blueprint.cost import Price, estimate, price, resource_prices
 from blueprint.pulumi_config import load_stack_file
 from blueprint.settings import EnvironmentSettings
-from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, TABLES, VALKEY_SIZES
+from sandbox import catalog
 from tests.components.conftest import load, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,14 +22,108 @@ def settings(stack: str, **changes: object) -> EnvironmentSettings:
     return load_stack_file(ROOT / f"Pulumi.{stack}.yaml", environ={}).model_copy(update=changes)
 
 
-def test_image_backups_cost_a_share_of_the_droplet():
-    assert droplet_price("s-2vcpu-4gb") == 24
-    assert droplet_price("s-2vcpu-4gb", "weekly") == 28.8
-    assert droplet_price("s-2vcpu-4gb", "daily") == 31.2
+@pytest.mark.parametrize(
+    ("kind", "inputs", "monthly"),
+    [
+        ("Droplet", {"size": "s-2vcpu-4gb"}, 24),
+        ("Droplet", {"size": "s-2vcpu-4gb", "backups": True}, 28.8),
+        ("Droplet", {"size": "s-2vcpu-4gb", "backups": True, "backupPolicy": {"plan": "weekly"}}, 28.8),
+        ("Droplet", {"size": "s-2vcpu-4gb", "backups": True, "backupPolicy": {"plan": "daily"}}, 31.2),
+        ("Droplet", {"size": "s-2vcpu-4gb", "backups": False, "backupPolicy": {"plan": "daily"}}, 24),
+        ("DatabaseCluster", {"engine": "pg", "size": "db-s-1vcpu-2gb", "nodeCount": 2}, 60),
+        ("DatabaseCluster", {"engine": "pg", "size": "db-s-1vcpu-2gb", "nodeCount": 2, "storageSizeMib": "30720"}, 60),
+        ("DatabaseCluster", {"engine": "pg", "size": "db-s-1vcpu-2gb", "nodeCount": 2, "storageSizeMib": 51200}, 68.6),
+        ("DatabaseCluster", {"engine": "valkey", "size": "db-s-1vcpu-1gb", "nodeCount": 1}, 15),
+        ("DatabaseReplica", {"size": "db-s-2vcpu-4gb"}, 60),
+        ("LoadBalancer", {}, 12),
+        ("LoadBalancer", {"sizeUnit": 3}, 36),
+        ("LoadBalancer", {"size": "lb-medium"}, 36),
+        ("LoadBalancer", {"type": "REGIONAL_NETWORK"}, 15),
+        ("Volume", {"size": 100}, 10),
+        ("KubernetesCluster", {"ha": True, "nodePool": {"size": "s-2vcpu-4gb", "nodeCount": 3}}, 112),
+        ("KubernetesCluster", {"nodePool": {"size": "s-2vcpu-4gb", "autoScale": True, "maxNodes": 5}}, 120),
+        ("KubernetesNodePool", {"size": "s-4vcpu-8gb", "nodeCount": 2}, 96),
+        ("App", {"spec": {"services": [{"instanceSizeSlug": "apps-s-1vcpu-1gb", "instanceCount": 2}]}}, 24),
+        (
+            "App",
+            {
+                "spec": {
+                    "workers": [{"instanceSizeSlug": "apps-d-1vcpu-2gb", "autoscaling": {"maxInstanceCount": 4}}],
+                    "databases": [{"production": False}, {"production": True}],
+                }
+            },
+            163,
+        ),
+        ("ContainerRegistries", {"subscriptionTierSlug": "starter"}, 0),
+        ("ReservedIp", {}, 5),
+        ("Vpc", {}, 0),
+    ],
+)
+def test_each_kind_has_its_price(kind: str, inputs: dict[str, Any], monthly: float):
+    assert price(kind, inputs) == Price(monthly=monthly)
 
 
-def test_every_node_of_a_database_costs_the_same():
-    assert database_price("db-s-1vcpu-2gb", 2) == 2 * DATABASE_SIZES["db-s-1vcpu-2gb"].monthly
+@pytest.mark.parametrize(
+    ("kind", "inputs", "unknown"),
+    [
+        ("Droplet", {"size": "m-2vcpu-16gb"}, "droplet size 'm-2vcpu-16gb'"),
+        ("Droplet", {}, "droplet size None"),
+        (
+            "Droplet",
+            {"size": "s-1vcpu-1gb", "backups": True, "backupPolicy": {"plan": "hourly"}},
+            "backup plan 'hourly'",
+        ),
+        ("DatabaseCluster", {"engine": "pg", "size": "db-s-8vcpu-32gb"}, "database size 'db-s-8vcpu-32gb'"),
+        ("DatabaseCluster", {"engine": "kafka", "size": "db-s-2vcpu-4gb"}, "database engine 'kafka'"),
+        ("DatabaseCluster", {"engine": "pg", "size": "db-s-1vcpu-1gb", "nodeCount": "x"}, "number of nodes is 'x'"),
+        ("DatabaseReplica", {"size": "db-new"}, "database size 'db-new'"),
+        ("LoadBalancer", {"type": "GLOBAL"}, "type of balancer 'GLOBAL'"),
+        ("Volume", {}, "size in GiB is None"),
+        ("VolumeSnapshot", {}, "0.06 for each GiB"),
+        ("KubernetesCluster", {}, "node pool is None"),
+        ("App", {"spec": {"services": [{"instanceSizeSlug": "basic-xxs"}]}}, "App Platform size 'basic-xxs'"),
+        ("App", {"spec": {"functions": [{"name": "f"}]}}, "by use"),
+        ("ContainerRegistries", {"subscriptionTierSlug": "gold"}, "registry tier 'gold'"),
+        ("Microvm", {}, "kind Microvm"),
+    ],
+)
+def test_a_price_that_is_not_known_is_never_0(kind: str, inputs: dict[str, Any], unknown: str):
+    found = price(kind, inputs)
+
+    assert found.monthly is None
+    assert unknown in found.unknown
+
+
+def test_a_reserved_ip_without_a_droplet_costs():
+    address, assigned = (
+        ("digitalocean:index/reservedIp:ReservedIp", {}),
+        ("digitalocean:index/x:ReservedIpAssignment", {}),
+    )
+
+    assert [item.monthly for item in resource_prices([address, address, assigned])] == [0, 5, 0]
+
+
+def test_an_estimate_counts_balancer_cache_and_replicas():
+    changed = settings("prod").model_dump(by_alias=True)
+    changed["topology"] = {"kind": "load-balanced", "droplets": 2}
+    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
+    changed["database"]["readReplicas"] = 1
+    report = estimate(EnvironmentSettings.model_validate(changed))
+
+    assert [line.resource for line in report.lines if line.monthly in (12, 15, 30)] == [
+        "load balancer nextgentech-prod",
+        "read replica nextgentech-prod-1",
+        "cache nextgentech-prod",
+    ]
+    assert report.total == 2 * 28.8 + 12 + 60 + 30 + 15 + 5 + 20
+
+
+def test_an_estimate_names_what_it_cannot_price():
+    changed = settings("prod").model_dump(by_alias=True)
+    changed["topology"] = {"kind": "app-platform", "instanceSize": "apps-new"}
+    report = estimate(EnvironmentSettings.model_validate(changed))
+
+    assert report.unpriced == ("app nextgentech-prod",)
 
 
 def test_staging_is_within_the_plans_budget_of_50_to_80():
@@ -57,9 +154,31 @@ def test_the_budget_is_a_limit(budget, over):
 def test_a_preview_costs_what_the_settings_say(stack: str):
     resources = record(stack, preview=True).resources
 
-    assert sum(resource_prices((item.type, item.inputs) for item in resources)) == estimate(load(stack)).total
+    prices = [item.monthly for item in resource_prices((item.type, item.inputs) for item in resources)]
+    assert sum(price for price in prices if price is not None) == estimate(load(stack)).total
+    assert None not in prices
 
 
-def test_sizes_grow_with_their_price():
-    for sizes in (DROPLET_SIZES, DATABASE_SIZES):
+def test_sizes_have_a_price():
+    for sizes in (DROPLET_SIZES, DATABASE_SIZES, VALKEY_SIZES, APP_SIZES):
         assert all(size.monthly > 0 and size.memory > 0 and size.vcpus > 0 for size in sizes.values())
+
+
+def test_every_price_has_a_source_and_a_day():
+    for name, table in TABLES.items():
+        if name != "read":
+            assert table["source"].startswith("https://"), name
+            assert date.fromisoformat(table["read"]), name
+
+
+def test_the_sandbox_offers_what_the_prices_say():
+    offered = {slug: (size.vcpus, size.memory, size.disk, size.monthly) for slug, size in catalog.SIZES.items()}
+    assert offered == {slug: (size.vcpus, size.memory, size.disk, size.monthly) for slug, size in DROPLET_SIZES.items()}
+    clusters = {
+        slug: (size.vcpus, size.memory, size.disk / 1024, size.monthly) for slug, size in catalog.DATABASE_SIZES.items()
+    }
+    assert clusters == {
+        slug: (size.vcpus, size.memory, size.disk, size.monthly) for slug, size in DATABASE_SIZES.items()
+    }
+    tiers = {slug: tier["monthly_price_in_cents"] / 100 for slug, tier in catalog.REGISTRY_TIERS.items()}
+    assert tiers == {slug: row["monthly"] for slug, row in TABLES["registry"]["rows"].items()}

@@ -93,8 +93,8 @@ class Draft:
     def configure(self, key: str, value: Any) -> None:
         self.document["config"][f"ancla:{key}"] = value if isinstance(value, str) else json.dumps(value)
 
-    def exempt(self, rule: str, resource: str, reason: str = "said so") -> None:
-        self.configure("exemptions", [{"rule": rule, "resource": resource, "reason": reason}])
+    def exempt(self, rule: str, resource: str, reason: str = "said so", **more: str) -> None:
+        self.configure("exemptions", [{"rule": rule, "resource": resource, "reason": reason, **more}])
 
     def parse(self) -> Preview:
         return parse_preview(json.dumps(self.document))

@@ -68,6 +68,17 @@ def test_exemptions_and_budget_can_come_from_a_stack_file():
     assert result.stdout.startswith("ssh-not-open: nextgentech-staging")
 
 
+def test_a_price_that_is_not_known_is_a_question_mark_and_a_violation():
+    draft = Draft()
+    draft.inputs("Droplet")["size"] = "m-2vcpu-16gb"
+
+    result = run.invoke(app, ["--cost"], input=json.dumps(draft.document))
+
+    assert result.exit_code == 1
+    assert re.search(r"create +Droplet +acme-prod +\?$", result.stdout, re.MULTILINE)
+    assert "priced: acme-prod: cannot be priced: no price is known for the droplet size 'm-2vcpu-16gb'" in result.stdout
+
+
 @pytest.mark.parametrize(("arguments", "text"), [([], ""), (["--stack-file", "/nowhere.yaml"], GOLDEN)])
 def test_what_cannot_be_judged_ends_with_2_and_one_line(arguments: list[str], text: str):
     result = run.invoke(app, arguments, input=text)

@@ -24,7 +24,8 @@ def test_what_the_engine_prints_is_understood_and_holds():
     assert preview.config["database"]["version"] == "15"
     assert len(list(preview.of_kind("Droplet"))) == 1
     assert check(preview) == []
-    assert sum(price for _, price in priced(preview)) > 0
+    assert all(price is not None for _, price in priced(preview))
+    assert sum(price or 0 for _, price in priced(preview)) > 0
 
 
 def test_the_golden_preview_breaks_when_its_exemption_goes():
@@ -65,11 +66,14 @@ def as_preview(stack: str) -> str:
 
 
 @pytest.mark.parametrize("op", ["delete", "delete-replaced", "discard"])
-def test_what_is_deleted_is_not_judged(op: str):
+def test_what_will_not_be_there_is_not_among_the_resources(op: str):
     draft = Draft()
-    draft.add(step("SpacesBucket", "old", {"acl": "public-read-write"}, op=op))
+    item = step("SpacesBucket", "old", {"acl": "public-read-write"}, op=op)
+    draft.add({**item, "newState": None, "oldState": item["newState"]})
+    preview = draft.parse()
 
-    assert check(draft.parse()) == []
+    assert "old" not in [resource.name for resource in preview.resources]
+    assert [resource.name for resource in preview.deleted] == ["old"] * (op == "delete")
 
 
 def test_a_replaced_resource_is_judged_once_and_shown_as_replaced():

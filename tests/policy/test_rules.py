@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
@@ -32,6 +33,40 @@ def drop_input(kind: str, key: str) -> Change:
 def ssh_from(*sources: str, ports: str = "22", protocol: str = "tcp") -> Change:
     rule = {"protocol": protocol, "portRange": ports, "sourceAddresses": list(sources)}
     return set_input("Firewall", "inboundRules", [rule])
+
+
+def named_port(port: int, why: str) -> Change:
+    def change(draft: Draft) -> None:
+        ssh_from("0.0.0.0/0", ports=str(port), protocol="udp")(draft)
+        draft.configure("access", {"ports": {"tunnel": {"port": port, "protocol": "udp", "why": why}}})
+
+    return change
+
+
+def balancer(port: int, allows: list[str] | None = None) -> Change:
+    inputs: dict[str, Any] = {
+        "name": "lb",
+        "projectId": "p",
+        "forwardingRules": [{"entryProtocol": "tcp", "entryPort": port}],
+        "firewall": {"allows": allows or []},
+    }
+    return lambda draft: [draft.configure("budget", "100"), draft.add(step("LoadBalancer", "lb", inputs, protect=True))]
+
+
+def operation(kind: str, op: str) -> Change:
+    return lambda draft: draft.step(kind).update(op=op)
+
+
+def deleted(kind: str, name: str, **state: Any) -> Change:
+    def change(draft: Draft) -> None:
+        item = step(kind, name, {"name": name}, op="delete")
+        draft.add({**item, "newState": None, "oldState": {**item["newState"], **state}})
+
+    return change
+
+
+def foreign(token: str, name: str) -> dict[str, Any]:
+    return {"op": "create", "urn": f"urn:x::{token}::{name}", "newState": {"type": token, "inputs": {"name": name}}}
 
 
 def statement(**changes: Any) -> Change:
@@ -64,9 +99,19 @@ VIOLATING: list[tuple[str, str, Change]] = [
     # rule, the resource it names, what breaks it
     ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0")),
     ("ssh-not-open", "acme-prod", ssh_from("203.0.113.0/24", "::/0")),
-    ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="1-1024")),
-    ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="all")),
-    ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="0")),
+    ("ssh-not-open", "acme-prod", ssh_from("0.0.0.0/1")),
+    ("ssh-not-open", "acme-prod", ssh_from(*(f"{first}.0.0.0/8" for first in range(16, 32)))),
+    ("ssh-not-open", "acme-prod", ssh_from("2000::/3")),
+    ("ssh-not-open", "acme-prod", ssh_from("everywhere")),
+    ("ports-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="5432")),
+    ("ports-not-open", "acme-prod", ssh_from("::/0", ports="6379")),
+    ("ports-not-open", "acme-prod", ssh_from("128.0.0.0/1", ports="9000-9100")),
+    ("ports-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="53", protocol="udp")),
+    ("ports-not-open", "lb", balancer(8080)),
+    ("data-kept", "acme-db", operation("DatabaseCluster", "replace")),
+    ("data-kept", "acme-prod", operation("Droplet", "create-replacement")),
+    ("data-kept", "acme-old", deleted("SpacesBucket", "acme-old")),
+    ("data-kept", "acme-data", deleted("Volume", "acme-data")),
     ("droplets-behind-firewall", "acme-prod", set_input("Firewall", "tags", ["other"])),
     ("data-protected", "acme-prod", unprotect("Droplet")),
     ("data-protected", "acme-db", unprotect("DatabaseCluster")),
@@ -96,6 +141,11 @@ VIOLATING: list[tuple[str, str, Change]] = [
         lambda d: [set_input("Droplet", "tags", ["x"])(d), set_input("Firewall", "tags", ["x"])(d)],
     ),
     ("tagged", "acme-db", set_input("DatabaseCluster", "tags", [])),
+    ("kinds-known", "vm", lambda draft: draft.add(step("Microvm", "vm", {"name": "vm"}))),
+    ("kinds-known", "vm", deleted("Microvm", "vm")),
+    ("kinds-known", "else", lambda draft: draft.add(foreign("aws:s3/bucket:Bucket", "else"))),
+    ("priced", "acme-prod", set_input("Droplet", "size", "m-2vcpu-16gb")),
+    ("priced", "acme-db", set_input("DatabaseCluster", "size", UNKNOWN)),
     ("within-budget", "environment", lambda draft: draft.configure("budget", "10")),
 ]
 
@@ -109,6 +159,7 @@ MISSING: list[tuple[str, str, Change]] = [
     ("database-not-public", "acme-db", lambda draft: draft.remove("DatabaseFirewall")),
     ("database-not-public", "trusted", drop_input("DatabaseFirewall", "rules")),
     ("database-not-public", "trusted", set_input("DatabaseFirewall", "rules", [])),
+    ("priced", "acme-db", drop_input("DatabaseCluster", "size")),
     ("tagged", "acme-db", drop_input("DatabaseCluster", "tags")),
     ("in-project", "acme-prod", out_of_project),
     ("in-project", "acme-db", lambda draft: draft.remove("ProjectResources")),
@@ -118,7 +169,17 @@ COMPLIANT: list[tuple[str, Change]] = [
     ("as it is", lambda _: None),
     ("SSH from one address", ssh_from("203.0.113.7/32")),
     ("web from everywhere", ssh_from("0.0.0.0/0", ports="80")),
-    ("a range without 22", ssh_from("0.0.0.0/0", ports="1000-2000")),
+    ("HTTPS from everywhere", ssh_from("0.0.0.0/0", "::/0", ports="443")),
+    ("a port that the stack file names", named_port(51820, why="the tunnel of the team")),
+    ("a port of one network", ssh_from("203.0.113.0/24", ports="9100")),
+    ("a private network", ssh_from("10.0.0.0/8", ports="1-65535")),
+    ("an address with host bits", ssh_from("203.0.113.7/24", ports="22")),
+    ("sources known only after up", ssh_from(UNKNOWN, ports="22")),
+    ("a balancer of the web", balancer(443)),
+    ("a balancer's port for one network", balancer(8080, allows=["cidr:203.0.113.0/24"])),
+    ("a retained bucket that leaves the program", deleted("SpacesBucket", "old", retainOnDelete=True)),
+    ("a record that goes", deleted("DnsRecord", "www")),
+    ("a command that is run again", lambda draft: draft.add({**step("Command", "c", {}), "op": "replace"})),
     ("ping from everywhere", ssh_from("0.0.0.0/0", ports="", protocol="icmp")),
     ("no firewall rule at all", drop_input("Firewall", "inboundRules")),
     ("a database of one network", trusted("203.0.113.0/24")),
@@ -144,6 +205,47 @@ UNKNOWN_VALUES: list[Change] = [
 @pytest.mark.parametrize(("rule", "resource", "change"), VIOLATING)
 def test_violating(rule: str, resource: str, change: Change):
     assert [(item.rule, item.resource) for item in broken(change)] == [(rule, resource)]
+
+
+@pytest.mark.parametrize("ports", ["1-1024", "all", "0"])
+def test_a_range_that_has_ssh_breaks_both_rules(ports: str):
+    found = broken(ssh_from("0.0.0.0/0", ports=ports))
+
+    assert [item.rule for item in found] == ["ssh-not-open", "ports-not-open"]
+
+
+def test_a_port_named_without_a_reason_stays_closed():
+    assert [item.rule for item in broken(named_port(51820, why=""))] == ["ports-not-open"]
+
+
+@pytest.mark.parametrize("environment", ["staging", "development", "prod"])
+@pytest.mark.parametrize("protect", [True, False])
+def test_data_is_kept_in_every_environment_protected_or_not(environment: str, protect: bool):
+    draft = Draft()
+    draft.configure("environment", environment)
+    deleted("DatabaseCluster", "acme-old", protect=protect)(draft)
+
+    assert ("data-kept", "acme-old") in [(item.rule, item.resource) for item in check(draft.parse())]
+
+
+@pytest.mark.parametrize(("day", "holds"), [("2027-01-30", True), ("2027-01-31", True), ("2027-02-01", False)])
+def test_an_exemption_may_have_a_last_day(day: str, holds: bool):
+    draft = Draft()
+    ssh_from("0.0.0.0/0")(draft)
+    draft.exempt("ssh-not-open", "acme-prod", until="2027-01-31")
+
+    found = check(draft.parse(), today=date.fromisoformat(day))
+
+    assert (found == []) is holds
+    assert holds or str(found[0]).endswith("(its exemption ended on 2027-01-31)")
+
+
+def test_an_exemption_until_no_day_is_a_violation_and_covers_nothing():
+    draft = Draft()
+    ssh_from("0.0.0.0/0")(draft)
+    draft.exempt("ssh-not-open", "acme-prod", until="soon")
+
+    assert [item.rule for item in check(draft.parse())] == ["exemptions", "ssh-not-open"]
 
 
 @pytest.mark.parametrize(("rule", "resource", "change"), MISSING)
@@ -201,7 +303,8 @@ def test_an_exemption_from_no_rule_is_a_violation():
 
 def test_every_rule_has_cases_of_every_kind():
     assert {rule for rule, _, _ in VIOLATING} | {"in-project"} == set(RULES)
-    assert {rule for rule, _, _ in MISSING} | {"ssh-not-open", "bucket-not-public-write", "within-budget"} == set(RULES)
+    present = {"ssh-not-open", "ports-not-open", "bucket-not-public-write", "data-kept", "kinds-known", "within-budget"}
+    assert {rule for rule, _, _ in MISSING} | present == set(RULES)
 
 
 def test_every_rule_says_what_it_wants():
