@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pulumi
 from pulumi_command import local
 
-from components.content import content_hash
+from blueprint.machine import BackupTimerSettings, MachineSettings
 from components.credentials import Credentials
 
 Document = Mapping[str, pulumi.Input[Any]]
@@ -101,33 +101,46 @@ class FirstContact(HostCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvergeArgs(HostCommandArgs):
-    """`outputs` and `secrets` are the droplet's copy of the outputs (`blueprint.outputs`), as JSON values."""
+    """`plan` is the digest of the plan that `machine` and the droplet's image give."""
 
-    hostname: str
-    ssh_keys: Mapping[str, str]
-    ssh_sources: Sequence[str]
-    backup_schedule: str
-    outputs: Document
-    secrets: Document = field(repr=False)
+    machine: MachineSettings
+    plan: str
 
 
 class Converge(HostCommand):
-    """Converges a droplet with `host/`. Runs again when the droplet is replaced or `host/` changes."""
+    """Converges a droplet with `host/`. Runs again when the droplet is replaced or its plan changes."""
 
     verb = "converge"
 
     def __init__(self, name: str, args: ConvergeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        document = {**args.login(), "machine": args.machine.model_dump(mode="json")}
+        super().__init__(name, document, [args.droplet_id, args.plan], opts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpsInstallArgs(HostCommandArgs):
+    """`outputs` and `secrets` are the droplet's copy of the outputs (`blueprint.outputs`), as JSON values."""
+
+    plan: str
+    timers: BackupTimerSettings | None
+    outputs: Document
+    secrets: Document = field(repr=False)
+
+
+class OpsInstall(HostCommand):
+    """Installs ops on a droplet. Runs again when the droplet is replaced, or ops, its documents or timers change."""
+
+    verb = "ops"
+
+    def __init__(self, name: str, args: OpsInstallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         document = {
             **args.login(),
-            "hostname": args.hostname,
-            "ssh_keys": dict(args.ssh_keys),
-            "ssh_sources": list(args.ssh_sources),
-            "backup_schedule": args.backup_schedule,
             "outputs": dict(args.outputs),
             "secrets": dict(args.secrets),
+            "timers": args.timers.model_dump(mode="json") if args.timers else None,
         }
         hashed = args.credentials.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
-        super().__init__(name, document, [args.droplet_id, content_hash(), hashed], opts)
+        super().__init__(name, document, [args.droplet_id, args.plan, hashed], opts)
 
 
 @dataclass(frozen=True, kw_only=True)

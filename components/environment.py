@@ -8,15 +8,17 @@ from typing import Any
 import pulumi
 
 from blueprint.backup import BackupDestination
+from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import AssetBucketArgs, AssetBucketWithCDN
 from components.backup_bucket import BackupBucket, BackupBucketArgs, BackupPlace
-from components.converge import Converge, ConvergeArgs, Grants, GrantsArgs
+from components.converge import Converge, ConvergeArgs, Grants, GrantsArgs, OpsInstall, OpsInstallArgs
 from components.credentials import credentials_of
 from components.dns_zone import AssetsHost, DnsZone, DnsZoneArgs
 from components.exports import Built, build_exports, build_machine_outputs, build_machine_secrets
 from components.guard import Account, pinned_provider
+from components.host_plan import plan_digests
 from components.lifecycle import lifecycle_of
 from components.managed_database import ManagedDatabase, ManagedDatabaseArgs, PoolArgs
 from components.monitoring import Monitoring, MonitoringArgs
@@ -201,6 +203,11 @@ class Environment(pulumi.ComponentResource):
 
     def _converge(self, droplet: AppDroplet, built: Built) -> None:
         settings, database = self._settings, built.database
+        machine = machine_settings(
+            settings, hostname=self._name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
+        )
+        timers = backup_timer_settings(settings)
+        plans = plan_digests(settings.droplet.image, machine, timers)
         converge = Converge(
             f"{self._name}-converge",
             ConvergeArgs(
@@ -209,14 +216,26 @@ class Environment(pulumi.ComponentResource):
                 port=SSH_PORT,
                 user=USER,
                 credentials=self._credentials,
-                hostname=self._name,
-                ssh_keys=settings.access.ssh_keys,
-                ssh_sources=settings.access.ssh_sources,
-                backup_schedule=settings.backup.schedule,
+                machine=machine,
+                plan=plans.machine,
+            ),
+            pulumi.ResourceOptions(parent=self, depends_on=[droplet.first_contact.command]),
+        )
+        OpsInstall(
+            f"{self._name}-ops",
+            OpsInstallArgs(
+                droplet_id=droplet.droplet_id,
+                address=droplet.address,
+                port=SSH_PORT,
+                user=USER,
+                credentials=self._credentials,
+                plan=plans.ops,
+                timers=timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),
-            pulumi.ResourceOptions(parent=self, depends_on=[droplet.first_contact.command]),
+            # After the converge, which installs the packages that ops needs.
+            pulumi.ResourceOptions(parent=self, depends_on=[converge.command]),
         )
         if database is None:
             return

@@ -1,108 +1,183 @@
-"""Converge a droplet to the document, by pyinfra over one pinned connection, and report how many changes were made.
+"""Take a plan to a droplet, by pyinfra over one pinned connection: compare, or converge and count the changes.
 
-Killed at any point it is simply run again: every operation looks first, and what a service runs with is remembered.
+Killed at any point it is simply run again: every step looks first, and what a service runs with is remembered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.command import FileUploadCommand, StringCommand
 from pyinfra.api.config import Config
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.deploy import add_deploy
 from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.facts import FactBase
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.operation import operation
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State, StateStage
-from pyinfra.context import host
-from pyinfra.facts.server import OsRelease
-from pyinfra.operations import server
+from pyinfra.context import ctx_host, ctx_state
+from pyinfra.context import host as target
 from typing_extensions import override
 
+from host.bases import Base, base_named
+from host.concerns.firewall import lets_in
 from host.connection import Connection, connect, say
-from host.docker import docker, docker_configuration
-from host.documents import Converge, private_key
+from host.documents import Converge, Document, Ops, private_key, revealed, secrets_of
 from host.errors import ConvergeError, HostError
-from host.firewall import firewall, lets_in
-from host.nginx import nginx
-from host.operations import ShellLines, packages
-from host.ops import ops
-from host.packages import build_packages, distribution, needs_pgdg, servers
-from host.ssh import CONFIGURATION, ssh
-from host.timers import timers
-from host.upkeep import fail2ban, logs, upgrades
+from host.look import Questions, Seen, parse_seen
+from host.plan import Plan, build_ops_plan, build_plan
+from host.steps import Step
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_RELEASE = Questions(scripts={"release": '. /etc/os-release && printf "%s\\n" "$ID" "$VERSION_ID" "$VERSION_CODENAME"'})
 
 
-def converge(document: Converge) -> dict[str, int]:
-    """Converge the droplet; return {"operations": their number, "changed": how many changed something}.
+class Look(FactBase[Seen]):
+    """The answers to questions, from one command."""
+
+    @override
+    def command(self, questions: Questions) -> str:
+        """Return the shell script."""
+        self._questions = questions
+        return questions.script()
+
+    @override
+    def process(self, output: Iterable[str]) -> Seen:
+        """Read what it printed."""
+        return parse_seen(self._questions, output)
+
+
+@dataclass
+class Eyes:
+    """Look at everything at once, and again only after something has changed."""
+
+    questions: Questions
+    _seen: Seen | None = field(default=None, init=False)
+
+    def seen(self) -> Seen:
+        """Return the state of the droplet."""
+        if self._seen is None:
+            self._seen = target.get_fact(Look, questions=self.questions)
+        return self._seen
+
+    def forget(self) -> None:
+        """Look again before the next answer."""
+        self._seen = None
+
+
+@operation()
+def _take(step: Step, eyes: Eyes) -> Generator[Any, Any, None]:
+    """Take one step."""
+    commands = step.change(eyes.seen()).commands
+    if not commands:
+        target.noop("nothing to do")
+        return
+    eyes.forget()
+    for command in commands:
+        if command.upload:
+            source, path = command.upload
+            yield FileUploadCommand(str(source), path, remote_temp_filename=target.get_temp_filename(path))
+        if command.stdin is None:
+            yield StringCommand(command.script)
+        else:
+            # sent as it is but for one newline at its end
+            yield StringCommand(command.script, _stdin=command.stdin)
+
+
+def converge(document: Converge, *, check: bool = False) -> dict[str, int]:
+    """Converge the droplet to its settings.
+
+    Returns:
+        {"operations": their number, "changed": how many changed something}; with `check`, how many would.
 
     Raises:
         UnreachableError: no login.
         ConvergeError: an operation failed; the message names it, the detail is the droplet's output.
     """
+    return _run(document, lambda base: build_plan(document.machine, base), check=check)
+
+
+def install_ops(document: Ops, *, check: bool = False) -> dict[str, int]:
+    """Converge ops on the droplet: its code, its documents and its timers. Returns and raises as `converge` does."""
+    outputs, secrets = document.outputs.model_dump(mode="json"), revealed(document.secrets)
+    return _run(document, lambda base: build_ops_plan(base, document.timers, outputs, secrets), check=check)
+
+
+def _run(document: Converge | Ops, build: Callable[[Base], Plan], *, check: bool) -> dict[str, int]:
     started = time.monotonic()
     with connect(document, wait=120) as way_back, _pyinfra(document) as (state, log):
         where = way_back.where
-        _refuse_to_lock_out(document, way_back)
-        add_deploy(state, machine, document)
+        if isinstance(document, Converge):
+            _refuse_to_lock_out(document.machine.firewall.ssh_sources, way_back)
+        with _at_target(state):
+            plan = build(_base(target.get_fact(Look, questions=_RELEASE)))
+        if check:
+            with _at_target(state):
+                return _compare(plan, where)
+        add_deploy(state, _deploy, plan)
         state.add_callback_handler(_progress(where))
         state.set_stage(StateStage.Execute)
+        failed = ""
         try:
             run_ops(state)
         except PyinfraError:
-            raise ConvergeError(f"{where}: {_failed(state)} failed; nothing after it was done", log.text()) from None
+            failed = f"{where}: {_failed(state)} failed; nothing after it was done"
+        # Also after a failure: it may have come between a change of sshd and the proof that one can log in.
+        touched = [step for step, key in zip(plan.steps, state.op_meta, strict=True) if _touched(state, key)]
+        if touched:
+            _prove_login(document, way_back, touched, failed)
+        if failed:
+            raise ConvergeError(failed, log.text())
         operations = [data.operation_meta for data in next(iter(state.ops.values())).values()]
         changed = sum(meta.did_change() for meta in operations)
-        if changed:
-            _prove_login(document, way_back)
     say(f"{where}: {len(operations)} operations, {changed} changed, {time.monotonic() - started:.1f} s")
     return {"operations": len(operations), "changed": changed}
 
 
-def machine(document: Converge) -> None:
-    """Define the droplet's configuration, in order. Runs while pyinfra prepares: it may read facts, not change them."""
-    release: dict[str, str] = host.get_fact(OsRelease)
-    kind = distribution(release.get("id", "?"), release.get("version_id", "?"))
-    postgresql = servers(document.outputs)
-    server.hostname(name="hostname", hostname=document.hostname)
-    upgrades()
-    docker_configuration()
-    if needs_pgdg(kind, postgresql):
-        packages(name="packages: for PostgreSQL's own repository", names=["ca-certificates", "postgresql-common"])
-        _pgdg(name="packages: PostgreSQL's own repository")
-    packages(name="packages", names=build_packages(kind, postgresql))
-    # The firewall is closed before any of our services listens.
-    firewall(ssh_port=document.port, ssh_sources=document.ssh_sources)
-    ssh(document.user, private_key(document.deploy_key, "deploy_key"), document.ssh_keys)
-    docker(compose_package=kind.compose)
-    nginx()
-    fail2ban(document.ssh_sources)
-    logs()
-    ops(python=kind.python, outputs=document.outputs, secrets=document.secrets)
-    timers(document.backup_schedule, destinations=len(document.outputs.get("backup", {}).get("destinations", ())))
+def _deploy(plan: Plan) -> None:
+    eyes = Eyes(plan.questions())
+    for step in plan.steps:
+        _take(name=step.name, step=step, eyes=eyes)
 
 
-@operation()
-def _pgdg() -> Generator[str, Any, None]:
-    if host.get_fact(ShellLines, script="ls /etc/apt/sources.list.d/pgdg.* 2>/dev/null || true"):
-        host.noop("PostgreSQL's repository is on")
-        return
-    yield "/usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y"
+def _compare(plan: Plan, where: str) -> dict[str, int]:
+    """Print each difference, and change nothing."""
+    seen = target.get_fact(Look, questions=plan.questions())
+    changes = [(step, step.change(seen)) for step in plan.steps]
+    differing = [(step, change) for step, change in changes if change.commands]
+    for step, change in differing:
+        for difference in change.differences:
+            say(f"{where}: {step.name}: {difference}")
+    say(f"{where}: {len(changes)} operations, {len(differing)} would change something; nothing was changed")
+    return {"operations": len(changes), "changed": len(differing)}
+
+
+def _base(seen: Seen) -> Base:
+    name, version, codename = (*seen.lines["release"], "", "", "")[:3]
+    return base_named(name, version, codename)
 
 
 @contextmanager
-def _pyinfra(document: Converge) -> Generator[tuple[State, _Log]]:
+def _at_target(state: State) -> Generator[None]:
+    """Let facts be read outside of an operation."""
+    with ctx_state.use(state), ctx_host.use(next(iter(state.inventory))):
+        yield
+
+
+@contextmanager
+def _pyinfra(document: Document) -> Generator[tuple[State, _Log]]:
     """Yield a connected pyinfra state: the key in memory, the host key pinned, no user configuration read."""
     log = _Log(document)
     logger = logging.getLogger("pyinfra")
@@ -123,7 +198,7 @@ def _pyinfra(document: Converge) -> Generator[tuple[State, _Log]]:
             "ssh_paramiko_connect_kwargs": {"pkey": private_key(document.deploy_key, "deploy_key")},
         }
         inventory = Inventory(([(document.address, data)], {}))
-        # No check for changes ahead: each operation looks once, at its turn, when what an earlier one makes is there.
+        # No check for changes ahead: each operation looks at its turn, when what an earlier one makes is there.
         state = State(inventory, Config(SUDO=True, CONNECT_TIMEOUT=15), check_for_changes=False)
         state.set_stage(StateStage.Connect)
         try:
@@ -138,25 +213,41 @@ def _pyinfra(document: Converge) -> Generator[tuple[State, _Log]]:
             logger.removeHandler(log)
 
 
-def _refuse_to_lock_out(document: Converge, way_back: Connection) -> None:
+def _refuse_to_lock_out(sources: Sequence[str], way_back: Connection) -> None:
     source = way_back.check('printf %s "${SSH_CONNECTION%% *}"', "asking where we come from")
-    if source and not lets_in(document.ssh_sources, source):
+    if source and not lets_in(sources, source):
         raise ConvergeError(
-            f"{way_back.where}: sees us as {source}, which access.sshSources does not let in "
-            f"({', '.join(document.ssh_sources)}): going on would close the door behind us; add the address there"
+            f"{way_back.where}: you connect from {source}, which is not in access.sshSources ({', '.join(sources)}). "
+            f"Continuing would lock you out; add {source} to access.sshSources"
         )
 
 
-def _prove_login(document: Converge, way_back: Connection) -> None:
-    """Log in again. If that fails, revert our sshd settings over the connection that is still open."""
+def _prove_login(document: Document, way_back: Connection, touched: Sequence[Step], failed: str) -> None:
+    """Log in again. If that fails, undo over the open connection every step that may have locked us out.
+
+    Raises:
+        ConvergeError: no login; the message names what was put back.
+    """
     try:
         connect(document, wait=20).__exit__(None, None, None)
     except HostError as error:
-        undo = f"mv -f {CONFIGURATION} {CONFIGURATION}.refused; /usr/sbin/sshd -t && systemctl reload ssh"
-        way_back.check(undo, "taking the sshd settings back", sudo=True)
-        raise ConvergeError(
-            f"after the change no new login worked; sshd has its former settings ({CONFIGURATION}.refused): {error}"
-        ) from None
+        undone: list[str] = []
+        for step in reversed(touched):
+            if script := step.way_back():
+                way_back.check(script, f"undoing {step.name}", sudo=True)
+                undone.append(step.name)
+        done = f"put back as before: {'; '.join(undone)}" if undone else "nothing was changed that guards a login"
+        with contextlib.suppress(HostError):
+            connect(document, wait=20).__exit__(None, None, None)
+            done += "; a login works again"
+        prefix = f"{failed}. " if failed else ""
+        raise ConvergeError(f"{prefix}After the change no new login worked ({error}); {done}") from None
+
+
+def _touched(state: State, key: str) -> bool:
+    """Return True if the operation sent at least one command."""
+    meta = next(iter(state.ops.values()))[key].operation_meta
+    return meta.is_complete() and meta.executed
 
 
 def _failed(state: State) -> str:
@@ -185,12 +276,12 @@ def _progress(where: str) -> BaseStateCallback:
 
 
 class _Log(logging.Handler):
-    """Return pyinfra's last error lines, without secrets of the document."""
+    """Return pyinfra's last error lines, without any secret of the document."""
 
-    def __init__(self, document: Converge) -> None:
+    def __init__(self, document: Document) -> None:
         super().__init__(logging.WARNING)
         self._lines: deque[str] = deque(maxlen=15)
-        self._secrets = sorted(_strings(document.secrets), key=len, reverse=True)
+        self._secrets = sorted(set(secrets_of(document)), key=len, reverse=True)
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
@@ -202,14 +293,3 @@ class _Log(logging.Handler):
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         return text
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and len(value) >= 4:
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import paramiko
 from paramiko.pkey import UnknownKeyType
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from blueprint.settings import Cidr, Port, PostgresName, Slug, SshPublicKey
+from blueprint.machine import BackupTimerSettings, MachineSettings
+from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from blueprint.settings import Port, PostgresName, SshPublicKey
 from host.errors import DocumentError
 
 
@@ -34,14 +37,17 @@ class FirstContact(Document):
 
 
 class Converge(Document):
-    """Configuration of the droplet. `outputs` and `secrets` are written unchanged; `ssh_keys` are people's keys."""
+    """Configuration of the droplet."""
 
-    hostname: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
-    ssh_keys: dict[Slug, SshPublicKey] = Field(default_factory=dict)
-    ssh_sources: tuple[Cidr, ...]
-    outputs: dict[str, Any]
-    secrets: dict[str, Any] = Field(repr=False)
-    backup_schedule: str | None = None
+    machine: MachineSettings
+
+
+class Ops(Document):
+    """Ops on the droplet: its copy of the outputs, its secrets, and when it makes backups."""
+
+    outputs: EnvironmentOutputs
+    secrets: OutputSecrets
+    timers: BackupTimerSettings | None
 
 
 class DatabaseGrants(BaseModel):
@@ -64,7 +70,17 @@ class Grants(Document):
     database: DatabaseGrants
 
 
-D = TypeVar("D", bound=Document)
+class PlanRequest(BaseModel):
+    """A droplet of the DigitalOcean image `image`, as it is known before it is created."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str
+    machine: MachineSettings
+    timers: BackupTimerSettings | None
+
+
+D = TypeVar("D", bound=BaseModel)
 
 
 def read_document(model: type[D], text: str) -> D:
@@ -104,3 +120,26 @@ def public_key(line: str, what: str) -> paramiko.PKey:
         return paramiko.PKey.from_type_string(kind, base64.b64decode(rest.split()[0], validate=True))
     except (paramiko.SSHException, UnknownKeyType, ValueError, IndexError):
         raise DocumentError(f"{what} is not an OpenSSH public key") from None
+
+
+def revealed(value: Any) -> Any:
+    """Return a model as JSON values, its secrets as text."""
+    if isinstance(value, BaseModel):
+        return {name: revealed(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, dict):
+        return {name: revealed(item) for name, item in value.items()}
+    return [revealed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def secrets_of(value: Any) -> Iterator[str]:
+    """Yield every secret in a document, wherever it stands, and its lines, as a program may print them."""
+    if isinstance(value, SecretStr):
+        text = value.get_secret_value()
+        yield from (part for part in (text, *text.splitlines()) if len(part) >= 4)
+    elif isinstance(value, BaseModel):
+        yield from secrets_of({name: getattr(value, name) for name in type(value).model_fields})
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from secrets_of(item)

@@ -14,6 +14,7 @@ from tests.components.kit import Recording
 VERBS: list[tuple[str, str, Any]] = [
     ("app-first-contact", "first-contact", documents.FirstContact),
     ("converge-command", "converge", documents.Converge),
+    ("-ops-command", "ops", documents.Ops),
     ("grants", "grants", documents.Grants),
 ]
 

@@ -42,7 +42,7 @@ def test_all_that_is_secret_is_in_the_one_output(prod: Recording):
 
 
 def test_what_a_machine_gets_parses_into_the_contract(prod: Recording):
-    document = json.loads(prod.one("Command", "converge-command").inputs["stdin"])
+    document = json.loads(prod.one("Command", "-ops-command").inputs["stdin"])
 
     outputs = parse_outputs(document["outputs"])
     assert isinstance(outputs.secrets, SecretsFile)

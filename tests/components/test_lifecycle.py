@@ -9,7 +9,7 @@ import pulumi_digitalocean
 import pytest
 
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
-from components.content import ROOT
+from components.host_plan import ROOT
 from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, Kind, Lifecycle, lifecycle_of
 from tests.components.kit import Recording, run_program
 

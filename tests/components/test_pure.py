@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from blueprint.dns_records import relative
 from components.cloud_init import MAXIMUM_BYTES, build_cloud_config
-from components.content import content_hash
 from components.credentials import credentials_of
 from components.dns_zone import absolute
 from tests.components.conftest import load
@@ -47,50 +44,6 @@ def test_the_bootstrap_host_key_is_the_only_one():
 def test_user_data_that_digitalocean_would_refuse_is_refused_here():
     with pytest.raises(ValueError, match=str(MAXIMUM_BYTES)):
         cloud_config(authorized_key="x" * MAXIMUM_BYTES)
-
-
-def tree(root: Path) -> Path:
-    (root / "host" / "templates").mkdir(parents=True)
-    (root / "host" / "a.py").write_text("a")
-    (root / "host" / "templates" / "b.conf").write_text("b")
-    (root / "requirements.txt").write_text("x==1")
-    return root
-
-
-PLACED = ("host", "requirements.txt")
-
-
-def test_the_content_hash_is_the_same_in_another_folder(tmp_path: Path):
-    first, second = tree(tmp_path / "one"), tree(tmp_path / "two")
-
-    assert content_hash(first, PLACED) == content_hash(second, PLACED)
-
-
-@pytest.mark.parametrize("name", ["host/__pycache__/a.pyc", "host/.a.py.swp", "host/.cache/x"])
-def test_caches_and_hidden_files_do_not_count(tmp_path: Path, name: str):
-    root = tree(tmp_path)
-    before = content_hash(root, PLACED)
-    (root / name).parent.mkdir(exist_ok=True)
-    (root / name).write_text("noise")
-
-    assert content_hash(root, PLACED) == before
-
-
-@pytest.mark.parametrize("name", ["host/a.py", "host/templates/b.conf", "requirements.txt", "host/new.py"])
-def test_every_file_that_is_placed_counts(tmp_path: Path, name: str):
-    root = tree(tmp_path)
-    before = content_hash(root, PLACED)
-    (root / name).write_text("changed")
-
-    assert content_hash(root, PLACED) != before
-
-
-def test_moving_text_between_files_counts(tmp_path: Path):
-    first, second = tree(tmp_path / "one"), tree(tmp_path / "two")
-    (first / "host" / "a.py").write_text("")
-    (first / "host" / "ab.py").write_text("a")
-
-    assert content_hash(first, PLACED) != content_hash(second, PLACED)
 
 
 def test_a_keyed_hash_needs_the_key():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.content import ROOT
+from components.host_plan import ROOT
 from tests.components.conftest import CANARY, made_secrets
 from tests.components.kit import Recording
 
@@ -358,19 +358,39 @@ def test_no_path_of_this_computer_is_in_a_command(prod: Recording):
 def test_a_replaced_droplet_is_converged_again(prod: Recording):
     """Its address stays (the reserved IP), so nothing but its id tells."""
     assert prod.one("Command", "first-contact").inputs["triggers"] == ["4711"]
-    assert prod.one("Command", "converge-command").inputs["triggers"][0] == "4711"
+    for name in ("converge-command", "-ops-command"):
+        assert prod.one("Command", name).inputs["triggers"][0] == "4711"
 
 
 def test_a_changed_secret_shows_as_a_keyed_hash_and_never_as_itself(build: Callable[..., Recording]):
     def triggers(value: str) -> list[str]:
         secrets = {**json.loads(made_secrets()), "app": {"JWT_PRIVATE_KEY": value}}
-        return build("staging", {"secrets": secrets}).one("Command", "converge-command").inputs["triggers"]
+        return build("staging", {"secrets": secrets}).one("Command", "-ops-command").inputs["triggers"]
 
     one, same, other = triggers("one"), triggers("one"), triggers("other")
 
     assert one == same
     assert one != other
     assert "one" not in json.dumps(one).replace("none", "")
+
+
+def test_a_changed_secret_does_not_converge_the_machine(build: Callable[..., Recording], prod: Recording):
+    """Its document has no secret but the deploy key, and nothing that DigitalOcean only tells after a creation."""
+    stdin = prod.one("Command", "converge-command").inputs["stdin"]
+    assert CANARY not in stdin
+    assert json.loads(stdin).keys() == {"address", "port", "user", "deploy_key", "host_key", "machine"}
+    triggers = prod.one("Command", "converge-command").inputs["triggers"]
+    assert (
+        build("prod", {"access": {"sshSources": ["203.0.113.0/24"]}})
+        .one("Command", "converge-command")
+        .inputs["triggers"]
+        != triggers
+    )
+
+
+def test_ops_is_installed_after_the_packages_it_needs(prod: Recording):
+    before = prod.urns_before(prod.one("Command", "-ops-command"))
+    assert prod.one("Command", "converge-command").urn in before
 
 
 def test_the_last_run_is_not_handed_to_the_next(prod: Recording):
@@ -387,15 +407,15 @@ def test_first_contact_pins_the_bootstrap_key_and_everything_later_the_final_one
         for item in prod.of_type("Command")
     }
 
-    assert documents.keys() == {"app-first-contact", "converge", "grants"}
+    assert documents.keys() == {"app-first-contact", "converge", "ops", "grants"}
     final = prod.result["access"]["host_key"]
     assert {document["host_key"] for document in documents.values()} == {final}
     assert documents["app-first-contact"]["bootstrap_host_key"] not in ("", final)
-    assert all("host_key_private" not in documents[name] for name in ("converge", "grants"))
+    assert all("host_key_private" not in documents[name] for name in ("converge", "ops", "grants"))
 
 
 def test_a_machine_gets_no_deploy_key_in_its_files(prod: Recording):
-    document = json.loads(prod.one("Command", "converge-command").inputs["stdin"])
+    document = json.loads(prod.one("Command", "-ops-command").inputs["stdin"])
 
     assert document["outputs"]["secrets"] == {"file": "/etc/ancla/secrets.json"}
     assert "deploy_key" not in document["secrets"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from host.firewall import BEGIN, Rule, build_commands, build_rules, lets_in, with_block
+from host.concerns.firewall import BEGIN, Rule, build_commands, build_rules, lets_in, with_block
 from host.templates import render
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")

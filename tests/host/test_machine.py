@@ -17,14 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
-from blueprint.backup import PostgresqlSource
-from blueprint.settings import DropletSettings
-from host.docker import local_compose
+from host.concerns.docker import local_compose
+from host.concerns.ops import build_archive
 from host.documents import private_key, public_key
 from host.errors import ConvergeError, DocumentError
-from host.ops import build_archive
-from host.packages import DISTRIBUTIONS, build_packages, distribution, needs_pgdg, servers
-from host.ssh import build_authorized_keys
 
 PERSON = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aB ana@laptop extra words"
 
@@ -50,58 +46,12 @@ def make_key() -> paramiko.Ed25519Key:
     return private_key(SecretStr(pem), "deploy_key")
 
 
-@pytest.mark.parametrize("image", ["ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"])
-def test_every_image_of_the_settings_is_known(image: str):
-    assert DropletSettings.model_validate({"size": "s-1vcpu-1gb", "image": image})
-    name, major, minor, _ = image.split("-")
-    assert distribution(name, f"{major}.{minor}").python in ("python3", "python3.11")
-
-
-def test_an_unknown_distribution_is_refused_by_name():
-    with pytest.raises(ConvergeError, match=r"runs fedora 41; Ancla supports ubuntu 22.04, "):
-        distribution("fedora", "41")
-
-
-def test_the_client_is_the_servers_major():
-    kind = DISTRIBUTIONS["ubuntu", "24.04"]
-    assert "postgresql-client-15" in build_packages(kind, ["15"])
-    assert needs_pgdg(kind, ["15"])
-    assert needs_pgdg(kind, ["15", "16"])
-    assert not needs_pgdg(kind, ["16"])
-    assert not needs_pgdg(kind, [])
-
-
-def test_a_server_of_ones_own_gets_a_client_of_its_major_with_a_cluster_and_without():
-    own = PostgresqlSource(name="own", version="17", database="own", user="u", password="P").model_dump(mode="json")
-    backup = {"sources": [own, {"kind": "secrets", "name": "secrets", "paths": ["/x"]}]}
-    assert servers({"database": None, "backup": backup}) == ["17"]
-    assert servers({"database": {"version": "15"}, "backup": backup}) == ["15", "17"]
-    assert servers({"database": {"version": "17"}, "backup": backup}) == ["17"]
-    packages = build_packages(DISTRIBUTIONS["debian", "12"], ["15", "17"])
-    assert {"postgresql-client-15", "postgresql-client-17"} <= set(packages)
-
-
-def test_a_machine_without_a_database_gets_no_client():
-    names = build_packages(DISTRIBUTIONS["debian", "12"], servers({"database": None}))
-    assert not [name for name in names if "postgresql" in name]
-
-
 def test_compose_comes_from_the_desk_where_there_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert DISTRIBUTIONS["debian", "12"].compose is None
     monkeypatch.setenv("ANCLA_COMPOSE", str(tmp_path / "absent"))
     with pytest.raises(ConvergeError, match="set ANCLA_COMPOSE"):
         local_compose()
     (tmp_path / "absent").touch()
     assert local_compose() == tmp_path / "absent"
-
-
-def test_authorized_keys_are_the_deploy_key_and_people_without_options():
-    key = make_key()
-    text = build_authorized_keys(key, {"zoe": PERSON, "ana": PERSON})
-    deploy, ana, zoe = text.splitlines()
-    assert deploy == f"ssh-ed25519 {key.get_base64()} ancla-deploy"
-    assert ana.split() == [*PERSON.split()[:2], "ana"]
-    assert zoe.endswith(" zoe")
 
 
 @pytest.mark.parametrize("text", ["", "ssh-ed25519", "ssh-ed25519 %%%", "ssh-unknown AAAA", "garbage"])

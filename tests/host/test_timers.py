@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
+from host.concerns.timers import BACKUP, FAILED, FRESHNESS, build_units
 from host.templates import render
-from host.timers import BACKUP, FAILED, FRESHNESS, build_units
 
 
 def read(text):

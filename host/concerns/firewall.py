@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pyinfra.api.operation import operation
-from pyinfra.context import host
-from pyinfra.facts.files import FileContents
+from typing_extensions import override
 
-from host.errors import ConvergeError
-from host.operations import STAMPS, ShellLines, placing, text_digest
+from blueprint.machine import FirewallSettings
+from host.look import Questions, Seen
+from host.services import restore_former, save_former
+from host.steps import STAMPS, Change, Command, File, Step, text_digest
 from host.templates import render
 
+PACKAGES = ("iptables", "ufw")
 BEGIN, END = "# BEGIN ancla", "# END ancla"
 ANYWHERE = ("0.0.0.0/0", "::/0")
 _MARK = "### tuple ### "
 _DEFAULTS = {"INPUT": ("incoming", "DROP"), "OUTPUT": ("outgoing", "ACCEPT"), "FORWARD": ("routed", "DROP")}
+_AFTER = ("/etc/ufw/after.rules", "/etc/ufw/after6.rules")
+_FILES = (*_AFTER, "/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/ufw/ufw.conf", "/etc/default/ufw")
+# The former ufw.conf tells whether the firewall was on before.
+_RELOAD = "if grep -q ^ENABLED=yes /etc/ufw/ufw.conf; then ufw reload; else ufw --force disable; fi"
 _STATE = f"""
 LC_ALL=C ufw status | head -n1
 grep -h '^{_MARK}' /etc/ufw/user.rules /etc/ufw/user6.rules
@@ -93,12 +97,10 @@ def build_commands(state: Sequence[str], rules: Sequence[Rule], digest: str) -> 
     """
     active = "Status: active" in state
     found = [Rule.parse(line) for line in state if line.startswith(_MARK)]
-    policies = dict(line.removeprefix("DEFAULT_").split("_POLICY=") for line in state if line.startswith("DEFAULT_"))
     commands = [f"ufw {rule.arguments()}" for rule in rules if rule not in found]
     commands += [f"ufw delete {rule.arguments()}" for rule in found if rule not in rules]
-    for chain, (direction, policy) in _DEFAULTS.items():
-        if policies.get(chain) != policy:
-            commands.append(f"ufw default {'deny' if policy == 'DROP' else 'allow'} {direction}")
+    for direction, policy in _differing_policies(state).items():
+        commands.append(f"ufw default {'deny' if policy == 'DROP' else 'allow'} {direction}")
     if not active:
         commands.append("ufw --force enable")
     elif digest not in state:
@@ -106,6 +108,12 @@ def build_commands(state: Sequence[str], rules: Sequence[Rule], digest: str) -> 
     if not active or digest not in state:
         commands.append(f"install -d -m 755 {STAMPS} && printf '%s\\n' {digest} >{STAMPS}/ufw")
     return commands
+
+
+def _differing_policies(state: Sequence[str]) -> dict[str, str]:
+    """Return the policy that is wanted, by direction, where another one is set."""
+    policies = dict(line.removeprefix("DEFAULT_").split("_POLICY=") for line in state if line.startswith("DEFAULT_"))
+    return {direction: policy for chain, (direction, policy) in _DEFAULTS.items() if policies.get(chain) != policy}
 
 
 def with_block(text: str, block: str) -> str:
@@ -123,30 +131,58 @@ def lets_in(ssh_sources: Iterable[str], address: str) -> bool:
     return any(found in ipaddress.ip_network(source) for source in ssh_sources)
 
 
-@operation()
-def _block(path: str, block: str) -> Generator[Any, Any, None]:
-    lines = host.get_fact(FileContents, path=path)
-    if lines is None:
-        raise ConvergeError(f"{path} is missing on the droplet: reinstall its package ufw")
-    current = "\n".join(lines) + "\n"
-    changed = with_block(current, block)
-    if changed == current:
-        host.noop(f"{path} has the block")
-        return
-    yield from placing(dest=path, content=changed, mode="640")
+@dataclass(frozen=True, kw_only=True)
+class Ufw(Step):
+    """UFW with these rules, and with `block` in the files that it reads after its own rules."""
+
+    rules: tuple[Rule, ...]
+    block: str
+
+    @override
+    def questions(self) -> Questions:
+        return Questions(scripts={"ufw": _STATE, **{path: f"cat {path}" for path in _AFTER}})
+
+    @override
+    def change(self, seen: Seen) -> Change:
+        placed: list[Command] = []
+        differences: list[str] = []
+        for path in _AFTER:
+            lines = seen.lines.get(path, ())
+            current = "".join(f"{line}\n" for line in lines)
+            wanted = with_block(current, self.block)
+            if wanted != current:
+                differences.append(f"{path} lacks the rules for containers" if lines else f"{path} is missing")
+                placed.append(File(path=path, content=wanted, mode="640").command())
+        state = list(seen.lines.get("ufw", ()))
+        digest = text_digest(self.block)
+        if not placed and not build_commands(state, self.rules, digest):
+            return Change()
+        # The stamp goes with the former files: whatever was edited by hand may be what runs, so all of it is loaded.
+        commands = build_commands([line for line in state if line != digest], self.rules, digest)
+        differences += build_differences(state, self.rules)
+        if not differences:
+            differences.append("the firewall may run with other rules for containers")
+        return Change.of(differences, save_former("ufw", _FILES), *placed, *commands)
+
+    @override
+    def describe(self) -> list[str]:
+        return [*(rule.arguments() for rule in self.rules), f"for containers {text_digest(self.block)}"]
+
+    @override
+    def way_back(self) -> str | None:
+        return f"{restore_former('ufw', _FILES)}; {_RELOAD}"
 
 
-@operation()
-def _ufw(rules: Sequence[Rule], digest: str) -> Generator[str, Any, None]:
-    commands = build_commands(host.get_fact(ShellLines, script=_STATE), rules, digest)
-    if not commands:
-        host.noop("the firewall is as it should be")
-    yield from commands
+def build_differences(state: Sequence[str], rules: Sequence[Rule]) -> list[str]:
+    """Return a line for each rule or policy that differs."""
+    found = [Rule.parse(line) for line in state if line.startswith(_MARK)]
+    differences = [] if "Status: active" in state else ["the firewall is off"]
+    differences += [f"no rule: {rule.arguments()}" for rule in rules if rule not in found]
+    differences += [f"a rule too many: {rule.arguments()}" for rule in found if rule not in rules]
+    return differences + [f"the policy for {line} differs" for line in _differing_policies(state)]
 
 
-def firewall(*, ssh_port: int, ssh_sources: Iterable[str]) -> None:
+def ensure(settings: FirewallSettings) -> list[Step]:
     """Close everything but SSH from its sources, and 80 and 443; for containers too."""
-    block = render("docker-user.rules")
-    for path in ("/etc/ufw/after.rules", "/etc/ufw/after6.rules"):
-        _block(name=f"firewall: containers stay closed ({path})", path=path, block=block)
-    _ufw(name="firewall: UFW", rules=build_rules(ssh_port, ssh_sources), digest=text_digest(block))
+    rules = tuple(build_rules(settings.ssh_port, settings.ssh_sources))
+    return [Ufw(name="firewall: UFW", rules=rules, block=render("docker-user.rules"))]
