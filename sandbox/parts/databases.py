@@ -58,7 +58,8 @@ class Databases:
             self.docker.execute(name, "rm", "-rf", RESTORE)
         self._query(name, "postgres", sql.roles_sql(cluster.users) + sql.databases_sql(cluster.databases))
         self._query(name, "postgres", sql.config_sql(cluster.config))
-        self.docker.put(name, self._pools(cluster))
+        monitored = File(path=f"{SETTINGS}/monitored", text="yes\n" if cluster.monitored else "no\n")
+        self.docker.put(name, [monitored, *self._pools(cluster)])
         self.docker.execute(name, "sh", "-c", f"cd {SETTINGS} && chown postgres:postgres pgbouncer.ini users.txt")
         self.docker.execute(name, "pkill", "-HUP", "-x", "pgbouncer", check=False)
         self._wait(name, READY_SECONDS, host="127.0.0.1", port=sql.POOL_PORT)
@@ -70,7 +71,7 @@ class Databases:
         draft = f"{name}-draft"
         self.docker.create(
             draft,
-            self.images.image("parts"),
+            self.images.image(f"cluster-{cluster.version}"),
             [
                 *label_options({**self.instance.labels, "ancla.sandbox.database": cluster.id}),
                 *self._limits(cluster),
@@ -101,7 +102,7 @@ class Databases:
                 cluster.restore,
                 source=self.volume(cluster.restore.source),
                 volume=self.volume(cluster.id),
-                image=self.images.image("parts"),
+                image=self.images.image(f"cluster-{cluster.version}"),
                 labels=self.instance.labels,
             )
         # Named when whole: one interrupted in the making stays a draft, and is made again.
