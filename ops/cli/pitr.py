@@ -66,6 +66,15 @@ def pitr_drill(
     max_cost: Annotated[
         float, typer.Option("--max-cost", metavar="USD", min=0, help="Refuse to start a drill that may cost more.")
     ] = 1.0,
+    cluster_limit: Annotated[
+        int,
+        typer.Option(
+            "--cluster-limit",
+            metavar="COUNT",
+            min=1,
+            help="Database clusters that the team may have: a fork is one more.",
+        ),
+    ] = forks.CLUSTER_LIMIT,
     wait: Annotated[
         int, typer.Option("--wait", metavar="MINUTES", min=1, help="Time limit for the fork to come online.")
     ] = 60,
@@ -91,6 +100,7 @@ def pitr_drill(
         cloud=cloud,
         at=at,
         max_cost=max_cost,
+        cluster_limit=cluster_limit,
         wait_minutes=wait,
         may_be_empty=may_be_empty,
         schema_may_differ=schema_may_differ,
@@ -105,7 +115,7 @@ def pitr_drill(
     with alert_on_error(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
         result = provider_fork.run(job, console.step)
         file = keep(result, evidence, signer, lang)
-        note(fork=result.fork_name, as_of=provider.written(result.asked_for), evidence=file.name)
+        note(fork=result.fork_name, as_of=provider.written(result.data_of or result.asked_for), evidence=file.name)
         if as_json:
             console.print_json(json.loads(file.read_bytes()))
         else:

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ops.core.errors import CloudError, RestoreRefusedError
+from ops.core.errors import CloudError, OpsError, RestoreRefusedError
 from ops.core.messages import say
 from ops.managed_postgres.provider import Cluster, read_cluster, written
 from ops.stack.cloud import Cloud
 
 TAG = "ancla-fork-drill"
 """The tag of every drill's fork, and of nothing else: the sweep finds by it what a killed drill left."""
+
+CLUSTER_LIMIT = 10
+"""Database clusters that a team may have, until DigitalOcean raises it; the API does not tell the limit."""
 
 _LOOKS_AFTER_SILENCE = 4
 """Seconds: a fork may be listed only some time after a request whose answer was lost."""
@@ -56,6 +59,20 @@ def why_not_ours(cluster: Cluster, live: Cluster) -> str | None:
 
 def _is_named_after(cluster: Cluster, live: Cluster) -> bool:
     return re.fullmatch(rf"drill-{re.escape(live.id[:8])}-\d{{12}}", cluster.name) is not None
+
+
+def refuse_full(cloud: Cloud, limit: int) -> None:
+    """Refuse if the team has no room for one more cluster.
+
+    Raises:
+        OpsError: it has as many as it may have.
+    """
+    count = sum(1 for _ in cloud.items("/v2/databases", "databases"))
+    if count >= limit:
+        raise OpsError(
+            f"the team has {count} database clusters and may have {limit}: a fork needs room for one more; "
+            "destroy one, or give --cluster-limit if DigitalOcean has raised yours"
+        )
 
 
 def create_fork(cloud: Cloud, live: Cluster, name: str, moment: datetime, droplets: list[str]) -> str:

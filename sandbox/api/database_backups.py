@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job
 from sandbox.api.desired import cluster_spec
+from sandbox.api.switches import switches_of
 from sandbox.parts.base import Contents
 from sandbox.store import Record
 
@@ -77,6 +78,10 @@ def source_of(call: Call) -> tuple[Record, Record] | None:
     if moment > datetime.now(UTC):
         raise invalid(f"backup_restore: {asked} is in the future")
     backup = next(backup for backup in reversed(backups) if _time(backup["created_at"]) <= moment)
+    if moment != _time(backup["created_at"]) and (mode := switches_of(call.store).fork_times) != "exact":
+        if mode == "backups_only":
+            raise invalid(f"backup_restore: {asked} is not the time of a backup of {name}")
+        moment = _time(backup["created_at"])
     return source, {"source": source["id"], "backup": backup["name"], "time": moment.astimezone(UTC).isoformat()}
 
 

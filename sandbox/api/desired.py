@@ -12,6 +12,7 @@ from sandbox.api.actions import failures
 from sandbox.api.context import Cloud
 from sandbox.api.dns_data import zone_data
 from sandbox.api.postgres_config import postgres_settings
+from sandbox.api.switches import switches_of
 from sandbox.parts.base import (
     CdnSpec,
     ClusterSpec,
@@ -154,6 +155,7 @@ def cluster_spec(store: Store, database: Record) -> ClusterSpec:
         trusted=trusted_sources(store, database),
         config=postgres_settings(database["config"], size.memory),
         restore=RestoreSpec(**database["restore"]) if database.get("restore") else None,
+        monitored=switches_of(store).monitored_databases,
     )
 
 

@@ -126,7 +126,7 @@ class ClusterSpec:
 
     `trusted` is a list of CIDRs; None means no rule (open, as at DigitalOcean). An address outside gets no answer.
     The first user is `doadmin`. `host` and `private_host` are the names the certificate carries and DNS answers for.
-    `restore` is set until a fork has its data.
+    `restore` is set until a fork has its data. `monitored` keeps a superuser's session on every database.
     """
 
     id: str
@@ -146,6 +146,7 @@ class ClusterSpec:
     trusted: tuple[str, ...] | None = None
     config: dict[str, str] = field(default_factory=dict)
     restore: RestoreSpec | None = None
+    monitored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

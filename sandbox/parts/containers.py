@@ -33,7 +33,7 @@ from sandbox.parts.docker import Docker
 from sandbox.parts.droplets import LABEL as DROPLET_LABEL
 from sandbox.parts.droplets import Droplets
 from sandbox.parts.edge import Edge
-from sandbox.parts.images import Images
+from sandbox.parts.images import POSTGRES_RELEASES, Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 from sandbox.parts.proxy import Proxy
@@ -55,7 +55,7 @@ def _quiet(_: str) -> None:
 class ContainerParts:
     """All parts of one instance. `say` gets one line for each long step."""
 
-    postgres_versions = ("15",)
+    postgres_versions = tuple(POSTGRES_RELEASES)
 
     def __init__(
         self, instance: Instance, say: Callable[[str], None] = _quiet, *, docker: Docker | None = None

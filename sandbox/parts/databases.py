@@ -56,7 +56,7 @@ class Databases:
         else:
             self.networks.create_vpc(cluster.vpc)
             restore = None if found else cluster.restore
-            make(self.docker, spec, fill=(lambda: self._fill(cluster.id, restore)) if restore else None)
+            make(self.docker, spec, fill=(lambda: self._fill(cluster, restore)) if restore else None)
         if self.docker.running(name):
             # Closed before anything else changes.
             self.docker.execute(name, "nft", "-f", f"{SETTINGS}/trusted.nft")
@@ -67,7 +67,8 @@ class Databases:
             self.docker.execute(name, "rm", "-rf", RESTORE)
         self._query(name, "postgres", sql.roles_sql(cluster.users) + sql.databases_sql(cluster.databases))
         self._query(name, "postgres", sql.config_sql(cluster.config))
-        self.docker.put(name, self._pools(cluster))
+        monitored = File(path=f"{SETTINGS}/monitored", text="yes\n" if cluster.monitored else "no\n")
+        self.docker.put(name, [monitored, *self._pools(cluster)])
         self.docker.execute(name, "sh", "-c", f"cd {SETTINGS} && chown postgres:postgres pgbouncer.ini users.txt")
         self.docker.execute(name, "pkill", "-HUP", "-x", "pgbouncer", check=False)
         self._wait(name, READY_SECONDS, host="127.0.0.1", port=sql.POOL_PORT)
@@ -76,7 +77,7 @@ class Databases:
         names = (cluster.host, cluster.private_host)
         return ContainerSpec(
             name=self.container(cluster.id),
-            image=self.images.image("parts"),
+            image=self.images.image(f"cluster-{cluster.version}"),
             labels={**self.instance.labels, LABEL: cluster.id},
             options=(
                 "--cap-add", "NET_ADMIN", "--hostname", cluster.host.split(".")[0][:63], "--restart", "unless-stopped",
@@ -100,15 +101,15 @@ class Databases:
             renew_days=RENEW_DAYS,
         )  # fmt: skip
 
-    def _fill(self, cluster_id: str, restore: RestoreSpec) -> None:
+    def _fill(self, cluster: ClusterSpec, restore: RestoreSpec) -> None:
         source = self.container(restore.source)
         self._wait(source, READY_SECONDS)
         self.backups.archive_all(source)
         self.backups.fill(
             restore,
             source=self.volume(restore.source),
-            volume=self.volume(cluster_id),
-            image=self.images.image("parts"),
+            volume=self.volume(cluster.id),
+            image=self.images.image(f"cluster-{cluster.version}"),
             labels=self.instance.labels,
         )
 

@@ -1,7 +1,7 @@
-"""The local images: `droplet` (a small server), `parts` (everything else of the sandbox), `app` (a base for apps).
+"""The local images: `droplet` (a small server), `cluster-<major>` (PostgreSQL), `parts` (the rest), `app` (for apps).
 
 Tagged by the hash of all that goes in, so an unchanged image is never built again. The base is the official image where
-images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror its apt uses.
+images can be pulled; where they cannot, debootstrap makes it from the mirror that this machine's apt uses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 from sandbox.parts.authority import Authority, cache_folder
@@ -26,7 +26,17 @@ from sandbox.parts.docker import Docker
 
 SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
-OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
+POSTGRES_RELEASES = {"15": "bookworm", "17": "trixie", "18": "forky"}
+"""Major versions of PostgreSQL, and the Debian release that has each; none has two."""
+OFFICIAL = {
+    "droplet": "ubuntu:24.04",
+    "parts": "debian:bookworm-slim",
+    "app": "debian:bookworm-slim",
+    **{f"cluster-{major}": f"debian:{release}-slim" for major, release in POSTGRES_RELEASES.items()},
+}
+ON_DEMAND = frozenset({"cluster-17", "cluster-18"})
+"""Built when something asks for them; both environments of this repository have PostgreSQL 15."""
+DEBOOTSTRAP_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
 OLD_DAYS = 7
@@ -127,8 +137,8 @@ class Images:
         self._online = True
 
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
-        """Build what is missing; returns the name of each image by its kind."""
-        return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL}
+        """Build what is missing and always needed; returns the name of each image by its kind."""
+        return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL if kind not in ON_DEMAND}
 
     def remove_old(self) -> None:
         """Remove images of earlier versions, unless a container is made of one.
@@ -164,7 +174,7 @@ class Images:
     def _context(self, kind: str) -> dict[str, tuple[bytes, int]]:
         """Every file of the build context: the tracked ones, and under machine/ this machine's own."""
         files: dict[str, tuple[bytes, int]] = {}
-        folder = SOURCES / kind
+        folder = SOURCES / kind.partition("-")[0]
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 files[str(file.relative_to(folder))] = (file.read_bytes(), 0o755 if "/sbin/" in str(file) else 0o644)
@@ -197,6 +207,7 @@ class Images:
                         "build",
                         "--build-arg",
                         f"BASE={base}",
+                        *(["--build-arg", f"MAJOR={major}"] if (major := kind.partition("-")[2]) else []),
                         "--label",
                         f"{IMAGE_LABEL}={kind}",
                         "--tag",
@@ -219,7 +230,7 @@ class Images:
         official = OFFICIAL[kind]
         if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
-        return self._debootstrapped
+        return self._debootstrapped(POSTGRES_RELEASES.get(kind.partition("-")[2]))
 
     def _pulled(self, image: str) -> bool:
         self.say(f"pulling {image}")
@@ -231,12 +242,12 @@ class Images:
             return False
         return True
 
-    @cached_property
-    def _debootstrapped(self) -> str:
-        """An image of this machine's own release, from the mirror its apt uses."""
-        codename = read_os_release().get("VERSION_CODENAME", "")
-        targets = [target for target in apt_targets() if target.release.split("-")[0] == codename]
-        mirror = next((target.site for target in targets if target.release == codename), None)
+    def _debootstrapped(self, release: str | None) -> str:
+        """Return an image of a Debian release, or of this machine's own, from the mirror its apt uses."""
+        own = read_os_release().get("VERSION_CODENAME", "")
+        codename = release or own
+        targets = [target for target in apt_targets() if target.release.split("-")[0] == own]
+        mirror = next((target.site for target in targets if target.release == own), None)
         if mirror is None:
             raise PartError("base image: it cannot be pulled, and this machine has no apt sources to make it from")
         name = f"ancla-sandbox-base:{codename}"
@@ -246,9 +257,13 @@ class Images:
             raise PartError(
                 "base image: it cannot be pulled; making it takes root, and debootstrap (apt-get install debootstrap)"
             )
+        if codename != own:  # its updates may be elsewhere
+            targets = [AptTarget(mirror, codename, "main")]
         self.say(f"base: debootstrap of {codename} (about 90 s, once)")
         with tempfile.TemporaryDirectory(prefix="ancla-base-", dir=_roomy_folder()) as folder:
             command = ["debootstrap", "--variant=minbase", f"--include={DEBOOTSTRAP_INCLUDE}", codename, folder, mirror]
+            if not (DEBOOTSTRAP_SCRIPTS / codename).exists():  # a release that is newer than this debootstrap
+                command.append("sid")
             done = subprocess.run(command, capture_output=True, check=False, text=True)
             if done.returncode != 0:
                 raise PartError(f"base image: debootstrap: {(done.stdout.strip().splitlines() or ['failed'])[-1]}")

@@ -38,7 +38,7 @@ class NoParts:
     that no VPC can have, though they are offered.
     """
 
-    postgres_versions = ("15",)
+    postgres_versions = ("15", "17", "18")
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []

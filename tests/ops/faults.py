@@ -152,7 +152,9 @@ class _Request(BaseHTTPRequestHandler):
             number = len(line.requests)
             line.requests.append((self.command, self.path))
         what = line.fault(number, self.command, self.path)
-        if what in {"503", "429"}:
+        if self.headers.get("If-Match", "").startswith('"'):  # Spaces takes an ETag without quotes only
+            what = "412"
+        if what in {"412", "503", "429"}:
             self.answer(int(what), {"Retry-After": "0", "Content-Length": "0"}, b"")
             return
         if what == "hang":

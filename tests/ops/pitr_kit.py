@@ -124,6 +124,11 @@ def fault(api, **rule):
     assert api.client.post("/_sandbox/faults", json=rule, headers=headers).status_code == 201
 
 
+def switch(api, **changes):
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    assert api.client.patch("/_sandbox/switches", json=changes, headers=headers).status_code == 200
+
+
 @contextmanager
 def copy_of(cluster, *, recovered):
     """Run a physical copy of the kit's server; yields its superuser's endpoint."""

@@ -203,6 +203,88 @@ class TestOfItsOwn:
         assert list(catalog.entries(folder, "shop")) == []
 
 
+class TestMembersWhoMayNotGiveAway:
+    """From 16 on, a role that `doadmin` made is its to grant, but neither to give objects to nor to read for."""
+
+    @pytest.fixture
+    def cluster(self, other):
+        return other
+
+    @pytest.fixture
+    def made_for(self, request, installed, cluster, source, identity, folder):  # noqa: PLR0917 - fixtures add up
+        """Back up a shop with a table of a role that `make` creates, as the role given."""
+        major = request.node.callspec.params["other"]
+
+        def build(role, *, by, grants=()):
+            with by.connect() as connection:
+                connection.execute(f"CREATE ROLE {role}")
+            with cluster.on("shop").connect() as connection:
+                connection.execute("CREATE TABLE public.sums (n) AS SELECT generate_series(1, 7)")
+                connection.execute(f"ALTER TABLE public.sums OWNER TO {role}")
+                connection.execute("GRANT SELECT ON public.sums TO app")
+                for grant in grants:
+                    connection.execute(grant)
+            installed(major if major in CLIENTS else "18")
+            return make(source, identity, folder)
+
+        return build
+
+    @staticmethod
+    def memberships(cluster, member="doadmin"):
+        query = (
+            "SELECT r.rolname, g.rolname, admin_option, inherit_option, set_option FROM pg_auth_members"
+            " JOIN pg_roles r ON r.oid = roleid JOIN pg_roles g ON g.oid = grantor"
+            " JOIN pg_roles m ON m.oid = member WHERE m.rolname = %s ORDER BY 1, 2"
+        )
+        with cluster.connect() as connection:
+            return connection.execute(query, [member]).fetchall()
+
+    @staticmethod
+    def owner_of_sums(cluster, database):
+        with cluster.on(database).connect() as connection:
+            return connection.execute("SELECT relowner::regrole::text FROM pg_class WHERE relname = 'sums'").fetchone()[
+                0
+            ]
+
+    @pytest.mark.parametrize("other", majors(*NEW), indirect=True)
+    def test_one_that_doadmin_made_gets_its_objects_and_the_membership_is_as_before(
+        self, other, admin, made_for, folder, identity
+    ):
+        manifest = made_for("sums_own", by=admin)
+        before = self.memberships(other)
+        assert [row[2:] for row in before if row[0] == "sums_own"] == [(True, False, False)]
+        report = run(restore_into(other, folder, manifest, identity), silent)
+        assert (report.skipped, self.owner_of_sums(other, report.target)) == ([], "sums_own")
+        assert self.memberships(other) == before
+        assert drill(folder, identity).verdict == "green"
+
+    @pytest.mark.parametrize("other", majors(*NEW), indirect=True)
+    def test_an_option_that_doadmin_gave_itself_is_as_it_was(self, other, admin, made_for, folder, identity):
+        manifest = made_for("sums_half", by=admin)
+        with admin.connect() as connection:
+            connection.execute("GRANT sums_half TO doadmin WITH INHERIT TRUE, SET FALSE")
+        before = self.memberships(other)
+        assert run(restore_into(other, folder, manifest, identity), silent).skipped == []
+        assert self.memberships(other) == before
+
+    @pytest.mark.parametrize("options", ["INHERIT FALSE, SET TRUE", "INHERIT TRUE, SET FALSE"])
+    @pytest.mark.parametrize("other", majors(*NEW), indirect=True)
+    def test_a_member_without_one_of_the_two_is_refused_and_the_advice_helps(
+        self, other, made_for, folder, identity, options
+    ):
+        role = f"sums_{options[8:11].strip().lower()}"
+        manifest = made_for(role, by=other, grants=[f"GRANT {role} TO doadmin WITH {options}"])
+        job = restore_into(other, folder, manifest, identity)
+        before = databases(other)
+        with pytest.raises(RestoreRefusedError, match="as a role that has ADMIN over them") as refused:
+            plan(job)
+        assert databases(other) == before
+        with other.connect() as connection:
+            connection.execute(str(refused.value).split("`")[1])
+        report = run(job, silent)
+        assert (report.skipped, self.owner_of_sums(other, report.target)) == ([], role)
+
+
 @pytest.mark.parametrize("other", majors(*NEW), indirect=True)
 def test_a_backup_restores_equal_into_a_newer_server(request, other, backup, folder, identity):
     if backup.source.server_major >= int(request.node.callspec.params["other"]):

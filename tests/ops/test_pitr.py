@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops.core.errors import OpsError, StackError
+from ops.core.errors import CloudError, OpsError, StackError
 from ops.core.signing import Signer
 from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import Status
@@ -17,10 +17,11 @@ from ops.drill.kinds import provider_fork
 from ops.drill.kinds.provider_fork import run
 from ops.managed_postgres import provider
 from ops.sources.postgres import scratch_server as postgres
+from ops.sources.postgres.canary import write_canary
 from ops.sources.postgres.identity import identity
 from ops.stack.init import make_key
 from tests.ops.pg_server import CANARY
-from tests.ops.pitr_kit import api, as_nobody, as_users, cloud, copied, copy_of, job, live_of, names, outputs
+from tests.ops.pitr_kit import api, as_nobody, as_users, cloud, copied, copy_of, job, live_of, names, outputs, switch
 from tests.sandbox.conftest import TOKEN
 
 __all__ = ["api", "cloud", "copied", "job", "outputs"]
@@ -67,6 +68,44 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     assert f'database "{shop}" does not exist' in red("databases")
 
 
+def test_the_evidence_has_the_time_of_the_data_not_only_the_one_asked_for(  # noqa: PLR0917 - fixtures add up
+    api, job, cluster, admin, app, shop
+):
+    """The provider of this test gives the same data, whatever time it is asked for."""
+    write_canary(admin.on(shop), app.user)
+    with copy_of(cluster, recovered=True) as copy:
+
+        def drill(**change):
+            return run(replace(job, open_live=as_users(cluster), open_fork=as_users(copy), **change), print)
+
+        def of(moment):
+            with copy.on(shop).connect() as connection:
+                connection.execute("UPDATE ancla.canary SET written_at = %s", [moment])
+
+        def problem(evidence):
+            return next(check for check in evidence.checks if check.name == "moment").problems
+
+        (backup,) = provider.restore_points(job.cloud, live_of(job))
+        asked = datetime.now(UTC)
+        of(backup.created_at + (asked - backup.created_at) / 2)
+        good = drill(at=asked.isoformat())
+        assert (good.verdict, good.asked_for) == ("green", asked), good.summary()
+        assert backup.created_at < good.data_of < asked
+        assert "data of" in good.facts
+        of(backup.created_at)
+        rounded = drill(at=asked.isoformat())
+        assert (rounded.verdict, rounded.data_of) == ("red", backup.created_at)
+        assert "nothing in it is newer than the backup of" in problem(rounded)[0]
+        assert drill().verdict == "green", "the backup itself was asked for"
+        of(asked + timedelta(hours=1))
+        assert "the newest commit in it is of" in problem(drill(at=asked.isoformat()))[0]
+        with copy.on(shop).connect() as connection:
+            connection.execute("DROP SCHEMA ancla CASCADE")
+        silent = drill(at=asked.isoformat(), schema_may_differ=True)
+        assert (silent.verdict, silent.data_of) == ("red", None)
+        assert "ops backup canary" in problem(silent)[0]
+
+
 def test_a_copy_that_was_not_recovered_is_no_restored_backup(job, cluster, shop):
     with copy_of(cluster, recovered=False) as copy:
         evidence = run(replace(job, open_live=as_users(cluster), open_fork=as_users(copy)), print)
@@ -108,6 +147,19 @@ def test_evidence_is_signed_and_in_the_chain(job, tmp_path):
 
 
 # --- what is refused before anything is made -------------------------------------------------------------------------
+
+
+def test_a_team_with_no_room_for_a_cluster_is_refused_before_it_is_asked(api, job):
+    with pytest.raises(OpsError, match=r"has 1 database clusters and may have 1.*--cluster-limit"):
+        run(replace(job, cluster_limit=1), print)
+    assert not [what for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore]
+
+
+def test_a_provider_that_gives_backups_alone_refuses_a_time_between_two_and_nothing_is_left(api, job):
+    switch(api, fork_times="backups_only")
+    with pytest.raises(CloudError, match="is not the time of a backup of shop-db"):
+        run(replace(job, at=datetime.now(UTC).isoformat()), print)
+    assert names(api) == ["shop-db"]
 
 
 def test_what_may_cost_more_than_the_limit_is_refused_before_the_start(api, job):

@@ -184,6 +184,21 @@ def test_each_request_in_turn_may_fail_once_and_is_made_again(bucket, key, s3_en
     assert max(line.requests.count(request) for request in failed) <= 4
 
 
+def test_an_object_that_is_replaced_while_it_is_read_is_not_pieced_together(bucket, key, s3_endpoint, s3):
+    s3.put_bytes("a", b"1" * 1000)
+
+    def replaced(number, method, path):
+        if number == 1:
+            s3.put_bytes("a", b"2" * 1000)
+        return "cut" if number == 0 else None
+
+    with FaultyLine(s3_endpoint, replaced) as line:
+        store = S3Store(bucket.model_copy(update={"endpoint": line.address}), key, patience=Patience(pause=0.1))
+        with pytest.raises(StoreError, match="a: it was replaced while it was read"), store.open("a") as body:
+            body.read()
+    assert len(line.requests) == 2
+
+
 def test_a_store_that_stays_busy_is_given_up_in_a_bounded_time(bucket, key, s3_endpoint, clock):
     """By a clock that only the waiting moves: on the real one a pause of the machine uses all patience up."""
     with FaultyLine(s3_endpoint, lambda number, method, path: "503" if number > 0 else None) as line:

@@ -12,7 +12,7 @@ import pytest
 from sandbox.api.database_backups import last_due
 from sandbox.parts.none import NoParts
 from sandbox.store import Store
-from tests.sandbox.conftest import Sandbox, running
+from tests.sandbox.conftest import TOKEN, Sandbox, running
 
 FORK = {"engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
 
@@ -199,11 +199,32 @@ def test_a_fork_needs_the_room_of_its_source(sandbox: Sandbox):
     assert fork(sandbox, "roomy", {"database_name": "db"}, storage_size_mib=more)["storage_size_mib"] == more
 
 
+def test_an_account_whose_forks_are_of_backups_alone_rounds_the_time_or_refuses_it(sandbox: Sandbox):
+    headers = {"authorization": f"Bearer {TOKEN}"}
+
+    def switch(**changes: Any) -> int:
+        return sandbox.client.patch("/_sandbox/switches", json=changes, headers=headers).status_code
+
+    (backup,) = backups(sandbox, sandbox.cluster())
+    sandbox.until(lambda: datetime.now(UTC) > datetime.fromisoformat(backup["created_at"]) + timedelta(seconds=1))
+    between = datetime.now(UTC).isoformat()
+    body = {**FORK, "name": "copy", "backup_restore": {"database_name": "db", "backup_created_at": between}}
+    assert (switch(fork_times="nonsense"), switch(fork_times="backups_only")) == (422, 200)
+    refused = sandbox.refused("POST", "/v2/databases", body)
+    assert refused == (422, f"backup_restore: {between} is not the time of a backup of db")
+    fork(sandbox, "of-a-backup", {"database_name": "db", "backup_created_at": backup["created_at"]})
+    assert switch(fork_times="backup_before") == 200
+    fork(sandbox, "rounded", body["backup_restore"])
+    restored = {
+        spec.name: spec.restore.time for what, spec in sandbox.parts.calls if what == "apply_cluster" and spec.restore
+    }
+    assert datetime.fromisoformat(restored["rounded"]) == datetime.fromisoformat(backup["created_at"])
+
+
 def test_a_fork_is_of_the_version_of_its_source(sandbox: Sandbox):
     backups(sandbox, sandbox.cluster())
-    sandbox.parts.postgres_versions = ("15", "16")  # as if there were two
     body = {**FORK, "name": "newer", "backup_restore": {"database_name": "db"}}
-    refused = sandbox.refused("POST", "/v2/databases", {**body, "version": "16"})
+    refused = sandbox.refused("POST", "/v2/databases", {**body, "version": "17"})
     assert refused == (422, "backup_restore: version must be that of the source, 15")
     assert fork(sandbox, "same", {"database_name": "db"}, version=None)["version"] == "15"
 

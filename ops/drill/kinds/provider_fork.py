@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 import psycopg
 
 from ops.core.errors import CloudError, OpsError, SourceError, SshError
+from ops.core.formatting import utc
 from ops.core.messages import say
 from ops.core.signals import defer_interrupts
 from ops.drill.context import Asked
@@ -27,7 +28,8 @@ from ops.managed_postgres.cost import ForkCost, fork_cost
 from ops.managed_postgres.forks import Patience
 from ops.managed_postgres.provider import Cluster, RestorePoint
 from ops.sources.postgres import catalog_queries
-from ops.sources.postgres.identity import identity, marked, schema, schema_differences
+from ops.sources.postgres.canary import read_canary
+from ops.sources.postgres.identity import identity, marked, newest_commit, schema, schema_differences
 from ops.sources.postgres.tools import Endpoint, find_tool, one_line
 from ops.stack.cloud import Cloud, NoAnswerError
 from ops.stack.outputs import LoadedStack
@@ -37,6 +39,8 @@ Report = Callable[[str], None]
 Servers = AbstractContextManager[tuple[Endpoint, Endpoint]]
 DESTROY_SECONDS = 600
 """How long to go on asking that a fork be destroyed, when the API does not answer."""
+TOLERANCE = timedelta(seconds=1)
+"""Of a time that an API or a server may have rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class ForkDrill:
     cloud: Cloud
     at: str = provider.LATEST
     max_cost: float
+    cluster_limit: int = forks.CLUSTER_LIMIT
     wait_minutes: int
     may_be_empty: bool = False
     schema_may_differ: bool = False
@@ -74,6 +79,7 @@ class _Found(Asked):
     questions: ClassVar[Questions] = QUESTIONS
     databases: list[ForkedDatabase] = field(default_factory=list)
     identity: IdentityFacts | None = None
+    data_of: datetime | None = None
     fork: str | None = None
     version: str | None = None
     fork_seconds: float | None = None
@@ -86,7 +92,7 @@ def plan(job: ForkDrill, now: datetime) -> Plan:
     Raises:
         StackError: no managed database, no droplet, or a token of another account.
         ToolError: PostgreSQL's programs are missing here, or older than the server.
-        OpsError: no restore point, a time that cannot be restored, or a cost above the limit.
+        OpsError: no restore point, a time that cannot be restored, a cost above the limit, or no room for a cluster.
         CloudError: the API refuses, or does not answer.
     """
     droplets = [droplet.id for droplet in job.stack.outputs.droplets]
@@ -95,6 +101,7 @@ def plan(job: ForkDrill, now: datetime) -> Plan:
         raise OpsError(f"{job.stack.name}: the stack has no droplet to reach a fork from")
     find_tool("pg_restore", at_least=live.version)  # found out now, not beside a fork that costs money
     points = provider.restore_points(job.cloud, live)
+    forks.refuse_full(job.cloud, job.cluster_limit)
     return Plan(
         live=live,
         points=points,
@@ -182,6 +189,7 @@ def _look(job: ForkDrill, planned: Plan, fork: Cluster, found: _Found, report: R
                 report("reading all of it")
                 if _check_identity(live[0], copy[0], found):
                     _check_databases(job, live, copy, found)
+                    _check_moment(planned, copy[0], found)
         except (CloudError, SourceError, SshError, psycopg.Error) as error:
             found.add("databases", say("not every database could be read"), [one_line(error)])
 
@@ -215,6 +223,36 @@ def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
         problems,
     )
     return not problems
+
+
+def _check_moment(planned: Plan, copy: Endpoint, found: _Found) -> None:
+    """Ask the data of which time it is: the provider may have rounded the time that was asked for to a backup's.
+
+    The times of backups are the provider's own, and a backup takes a while: only a time between two is compared.
+    """
+    with copy.connect() as connection:
+        seen = [newest_commit(connection), *(database.canary for database in found.databases)]
+    found.data_of = max((moment for moment in seen if moment), default=None)
+    asked, backups = planned.moment, [point.created_at for point in planned.points]
+    answer = say("it does not tell: no commit was replayed since its server started, and it has no canary")
+    if found.data_of is not None:
+        answer = say(
+            "the newest commit in it is of {found}, asked for {asked}", found=utc(found.data_of), asked=utc(asked)
+        )
+    problems: list[str] = []
+    if asked not in backups:
+        before = max(moment for moment in backups if moment < asked)
+        if found.data_of is None or found.data_of <= before:
+            problems.append(
+                say(
+                    "nothing in it is newer than the backup of {backup}, which the provider may have given instead: "
+                    "let `ops backup canary` write a row before the time that is asked for",
+                    backup=utc(before),
+                )
+            )
+        elif found.data_of > asked + TOLERANCE:
+            problems.append(answer)
+    found.add("moment", answer, problems)
 
 
 def _check_databases(
@@ -269,8 +307,15 @@ def _read(
         if closed := catalog_queries.unreadable(connection):
             raise SourceError(f"{source.endpoint.user} may not read {', '.join([*closed][:3])}")
         differences = schema_differences(shape, schema(connection))
+        canary = read_canary(connection)
     record = source.fingerprint()
-    facts = ForkedDatabase(database=name, rows=record.rows, tables=list(record.tables), schema_differences=differences)
+    facts = ForkedDatabase(
+        database=name,
+        rows=record.rows,
+        tables=list(record.tables),
+        schema_differences=differences,
+        canary=canary,
+    )
     return facts, [problem for problem in record.unsound if problem not in known]
 
 
@@ -287,6 +332,7 @@ def _evidence(job: ForkDrill, planned: Plan, found: _Found, started: datetime) -
         fork=found.fork,
         fork_name=planned.name,
         asked_for=planned.moment,
+        data_of=found.data_of,
         first_restore_point=planned.points[0].created_at,
         newest_restore_point=planned.points[-1].created_at,
         newest_budget_hours=job.stack.outputs.backup.max_age_hours,

@@ -18,6 +18,7 @@ QUESTIONS = Questions(
     online="Did the provider make a cluster from it in time?",
     closed="Can only the stack's own droplets reach it?",
     identity="Is it this cluster's data, recovered into another server?",
+    moment="Is its data of the time asked for?",
     databases="Is every database of the stack in it, readable to the last row?",
     schema="Are its tables, columns, constraints and indexes those of the live databases?",
     rows="Does it contain any rows?",
@@ -30,6 +31,7 @@ class ForkedDatabase(DatabaseFacts):
     """One database of the fork."""
 
     schema_differences: list[str] = Field(default_factory=list)
+    canary: datetime | None = None
 
 
 class IdentityFacts(Facts):
@@ -44,8 +46,8 @@ class IdentityFacts(Facts):
 class ForkEvidence(OtherDocument[ForkedDatabase]):
     """A drill of the provider's restore points. Times are UTC, money in US dollars.
 
-    `asked_for` is the moment the data should be of; `fork_seconds` from asking for the fork until it was online,
-    `rto_seconds` until the last table was read.
+    `asked_for` is the moment the data should be of, `data_of` the newest commit or canary found in it, if it tells;
+    `fork_seconds` from asking for the fork until it was online, `rto_seconds` until the last table was read.
     """
 
     kind: Literal["provider-restore-point"] = "provider-restore-point"
@@ -60,6 +62,7 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
     fork: str | None = None
     fork_name: str
     asked_for: datetime
+    data_of: datetime | None = None
     first_restore_point: datetime
     newest_restore_point: datetime
     newest_budget_hours: int
@@ -92,10 +95,10 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
 
     @property
     def figures(self) -> str:
-        """The moment, rows and time, and what they prove."""
+        """The moment its data is of, rows and time, and what they prove."""
         return (
-            f"as of {utc(self.asked_for)}: online after {duration(self.fork_seconds)}, {self.rows} rows; "
-            f"proves {self.proves}"
+            f"as of {utc(self.data_of or self.asked_for)}: "
+            f"online after {duration(self.fork_seconds)}, {self.rows} rows; proves {self.proves}"
         )
 
     @property
@@ -103,7 +106,8 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
         """What a person asks about the backup and the fork, by its name."""
         return {
             "cluster": f"{self.cluster_name}, {self.region}",
-            "data of": utc(self.asked_for),
+            "asked for": utc(self.asked_for),
+            "data of": utc(self.data_of) if self.data_of else say("it does not tell"),
             "newest restore point": say(
                 "{time}, budget {hours} h", time=utc(self.newest_restore_point), hours=self.newest_budget_hours
             ),

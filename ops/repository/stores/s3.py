@@ -327,11 +327,13 @@ class _Body:
         time.sleep(pause)
 
     def _again(self) -> None:
+        """Go on reading. The answer's ETag is compared here: not every store takes one in `If-Match` as it sends it."""
         self._body.close()
         bucket, name = self._address
-        self._body = self._store.client.get_object(
-            Bucket=bucket, Key=name, Range=f"bytes={self._position}-", IfMatch=self._etag
-        )["Body"]
+        answer = self._store.client.get_object(Bucket=bucket, Key=name, Range=f"bytes={self._position}-")
+        self._body = answer["Body"]
+        if answer["ETag"] != self._etag:
+            raise StoreError(f"{self._store.name}/{one_line(name)}: it was replaced while it was read")
 
 
 class _S3Upload:

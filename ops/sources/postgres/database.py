@@ -16,6 +16,7 @@ from ops.repository.records import Grant, Membership, PostgresRecord, RoleOption
 from ops.sources.base import Skipped
 from ops.sources.postgres.catalog_queries import rows_as_dicts
 from ops.sources.postgres.mending import stops_everything
+from ops.sources.postgres.owner_roles import SPLIT_SINCE
 from ops.sources.postgres.tools import Connection, Endpoint, one_line
 
 _PRIVILEGES: dict[str, LiteralString] = {name: name for name in ("CONNECT", "CREATE", "TEMPORARY")}
@@ -61,8 +62,8 @@ WHERE t.spcname <> 'pg_global' ORDER BY 1
 _MEMBERSHIPS: LiteralString = """
 SELECT m.rolname::text AS member, g.rolname::text AS role FROM pg_catalog.pg_roles m, pg_catalog.pg_roles g
 WHERE m.oid <> g.oid AND NOT m.rolsuper AND g.rolname !~ '^pg_' AND m.rolname !~ '^pg_'
-  AND EXISTS (SELECT FROM pg_catalog.pg_auth_members a WHERE a.member = m.oid AND a.roleid = g.oid)
-  AND pg_catalog.pg_has_role(m.oid, g.oid, {right}) ORDER BY 1, 2
+  AND EXISTS (SELECT FROM pg_catalog.pg_auth_members a WHERE a.member = m.oid AND a.roleid = g.oid
+              AND (a.admin_option OR pg_catalog.pg_has_role(m.oid, g.oid, {right}))) ORDER BY 1, 2
 """
 _SUPERUSERS: LiteralString = "SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1"
 _SUPERUSER_EXTENSIONS: LiteralString = """
@@ -90,7 +91,7 @@ def database_facts(connection: Connection) -> dict[str, Any]:
     options = list(rows_as_dicts(connection, _OPTIONS))
     facts["options"] = tuple(row["option"] for row in options if not row["role"])
     facts["role_options"] = tuple(RoleOption(role=row["role"], option=row["option"]) for row in options if row["role"])
-    right: LiteralString = "'SET'" if connection.info.server_version >= 160000 else "'MEMBER'"
+    right: LiteralString = "'SET'" if connection.info.server_version >= SPLIT_SINCE else "'MEMBER'"
     memberships = rows_as_dicts(connection, _MEMBERSHIPS.replace("{right}", right))
     facts["memberships"] = tuple(Membership(member=row["member"], role=row["role"]) for row in memberships)
     facts["superusers"] = tuple(row["name"] for row in rows_as_dicts(connection, _SUPERUSERS))
@@ -342,12 +343,13 @@ def _attempt(connection: Connection, name: str, statements: list[sql.Composed]) 
 
 def _may_give(connection: Connection, owner: str) -> bool:
     """Return True if the connected role may give its database to `owner`, and still work on it afterwards."""
+    right = "SET" if connection.info.server_version >= SPLIT_SINCE else "MEMBER"
     query = (
-        "SELECT pg_catalog.pg_has_role(o.oid, 'USAGE') AND pg_catalog.pg_has_role(o.oid, 'MEMBER')"
+        "SELECT pg_catalog.pg_has_role(o.oid, 'USAGE') AND pg_catalog.pg_has_role(o.oid, %s)"
         " AND (u.rolsuper OR u.rolcreatedb) FROM pg_catalog.pg_roles o, pg_catalog.pg_roles u"
         " WHERE o.rolname = %s AND u.rolname = current_user"
     )
-    return connection.execute(query, [owner]).fetchone() == (True,)
+    return connection.execute(query, [right, owner]).fetchone() == (True,)
 
 
 def _exists(connection: Connection, role: str) -> bool:

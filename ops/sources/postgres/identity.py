@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import LiteralString
 
 import psycopg
@@ -36,6 +37,12 @@ def identity(connection: Connection) -> Identity:
     if row is None:
         raise SourceError("pg_control_system gave nothing")
     return Identity(system=str(row[0]), timeline=int(str(row[1])[:8], 16))
+
+
+def newest_commit(connection: Connection) -> datetime | None:
+    """Return the time of the last commit that recovery replayed; None if the server has been restarted since."""
+    row = connection.execute("SELECT pg_catalog.pg_last_xact_replay_timestamp()").fetchone()
+    return row[0] if row else None
 
 
 @contextmanager

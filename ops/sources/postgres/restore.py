@@ -2,7 +2,8 @@
 
 Three ways, tried in this order:
 
-1. The role may act as every owner (it is a superuser, or a member of them): owners and grants as recorded.
+1. The role may act as every owner (it is a superuser, or a member of them; see `owner_roles`): owners and grants as
+   recorded.
 2. The objects that it may not make belong to one other role with a given endpoint (`owner`): each role restores its
    own objects, in the order of the archive.
 3. Neither: refused before anything is made; the message has the GRANT that would help.
@@ -20,14 +21,14 @@ import errno
 import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString, cast
 
 import psycopg
 from psycopg import sql
 
-from ops.core.errors import RestoreError, RestoreRefusedError, SpoolError
+from ops.core.errors import RestoreError, SpoolError
 from ops.core.files import reports_full_disk
 from ops.core.workdir import full, private_folder
 from ops.repository.records import PostgresRecord
@@ -37,6 +38,7 @@ from ops.sources.postgres.archive import PARTS, Entry, archive_in, list_archive,
 from ops.sources.postgres.copy_in import Rows
 from ops.sources.postgres.database import keeps_tablespaces
 from ops.sources.postgres.mending import SCRIPT_NOISE, advice, is_there, is_violation, stops_everything
+from ops.sources.postgres.owner_roles import choose_role
 from ops.sources.postgres.table_subset import Part
 from ops.sources.postgres.tools import Connection, Endpoint, Tool, find_tool, one_line, run_tool, script, tool_message
 
@@ -50,33 +52,6 @@ SESSION = {
 _NEVER = ("COMMENT - EXTENSION", "COMMENT - SCHEMA public", "SUBSCRIPTION", "EVENT TRIGGER")
 _IGNORED = "errors ignored on restore"
 """pg_restore's last message when it has continued to the end; without it, something stopped it."""
-
-
-def foreign_owners(connection: Connection, record: PostgresRecord) -> list[str]:
-    """List the owners in the dump that the connected role may not act as, including roles that do not exist."""
-    right = "SET" if connection.info.server_version >= 160000 else "MEMBER"
-    query = (
-        "SELECT owner FROM unnest(%s::text[]) owner LEFT JOIN pg_catalog.pg_roles r ON r.rolname = owner"
-        " WHERE r.oid IS NULL OR NOT pg_catalog.pg_has_role(r.oid, %s) ORDER BY 1"
-    )
-    return [row[0] for row in connection.execute(query, [list(record.owners), right])]
-
-
-def choose_role(target: Endpoint, foreign: list[str], owner: Endpoint | None) -> Endpoint:
-    """Return the role for objects that the target's role may not make; the target's own role if there are none.
-
-    Raises:
-        RestoreRefusedError: no known role may restore all of it.
-    """
-    if not foreign:
-        return target
-    if owner is not None and set(foreign) == {owner.user}:
-        return replace(owner, database=target.database)
-    names, user = (sql.SQL(", ").join(map(sql.Identifier, given)).as_string() for given in (foreign, [target.user]))
-    raise RestoreRefusedError(
-        f"{target}: {target.user} may not make objects of {', '.join(foreign)}; "
-        f"run `GRANT {names} TO {user}` first, or create the roles that are missing"
-    )
 
 
 def restore_archive(  # noqa: PLR0913  # all but three have names at every call
@@ -109,9 +84,8 @@ def restore_archive(  # noqa: PLR0913  # all but three have names at every call
         ToolError: there is no pg_restore that can read the archive.
     """
     with target.connect() as connection:
-        foreign = foreign_owners(connection, record)
+        runner = choose_role(connection, target, record, owner)
         options = () if keeps_tablespaces(connection, record) else ("--no-tablespaces",)
-    runner = choose_role(target, foreign, owner)
     # an archive needs a pg_restore as new as the pg_dump that made it
     tool = find_tool("pg_restore", at_least=record.readable_from)
     archive = archive_in(download.folder)
@@ -261,9 +235,9 @@ class _Restoration:
         """Return True if the runner restores it. Before 17, large objects' content has no owner in the list."""
         return entry.owner(self.roles) == self.runner.user or " BLOBS - BLOBS " in entry.line
 
-    @property
-    def _owner_options(self) -> list[str]:
-        return [*self.options, *(["--no-owner"] if self.runner != self.target else [])]
+    def _options(self, role: Endpoint) -> list[str]:
+        """Return pg_restore's options for a role: the app's own makes only what it then owns."""
+        return [*self.options, *(["--no-owner"] if role != self.target else [])]
 
     def _pg_restore(
         self, role: Endpoint, entries: list[Entry], *, parallel: bool, check: Callable[[], None] | None = None
@@ -280,7 +254,7 @@ class _Restoration:
             chosen = temporary / "list"
             chosen.write_text("".join(f"{entry.line}\n" for entry in entries))
             form = "directory" if self.archive.is_dir() else "custom"
-            command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._owner_options]
+            command = [f"--format={form}", "--no-password", "--verbose", f"--use-list={chosen}", *self._options(role)]
             command += [f"--jobs={self.jobs}"] * parallel + [f"--dbname={role.database}", str(self.archive)]
             if check is not None:
                 check()
@@ -354,8 +328,9 @@ class _Restoration:
 
     def _statement(self, entry: Entry) -> str:
         """Return the SQL of one entry."""
+        role = self.runner if self._is_runners(entry) else self.target
         with self.target.environment() as variables:
-            text = script(self.tool, self.archive, [entry.line], self._owner_options, variables)
+            text = script(self.tool, self.archive, [entry.line], self._options(role), variables)
         return "\n".join(line for line in text.splitlines() if line and not line.startswith(SCRIPT_NOISE))
 
     def _load_again(self, failed: Sequence[Entry]) -> None:

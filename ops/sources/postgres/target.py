@@ -18,7 +18,8 @@ from ops.repository.records import LISTING, ROWS_FILE, STREAM_FILE, PostgresReco
 from ops.sources.base import Difference, Download, RestoreTarget, Skipped, TargetPlan, never
 from ops.sources.postgres import catalog_queries, database
 from ops.sources.postgres.archive import Entry, archive_in
-from ops.sources.postgres.restore import choose_role, foreign_owners, restore_archive
+from ops.sources.postgres.owner_roles import acting_for_owners, choose_role
+from ops.sources.postgres.restore import restore_archive
 from ops.sources.postgres.small_file_batches import is_pack, unpack
 from ops.sources.postgres.source import JOBS, PostgresDatabase, server_version
 from ops.sources.postgres.table_subset import Part
@@ -128,7 +129,7 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
                     f"{self.admin}: the server is PostgreSQL {version}, the dump is of {record.server_version}; "
                     "restore into the same major version or a newer one"
                 )
-            runner = choose_role(self.endpoint, foreign_owners(connection, record), self.owner)
+            runner = choose_role(connection, self.endpoint, record, self.owner)
             self._refuse_lacking(connection, record)
             lost = [*record.not_restored, *self._lost(connection, record)]
             skipped = self._unavailable(connection, record)
@@ -157,16 +158,17 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
         self.mark("not finished")
         unpacked = _Unpacked(download)
         skipped = database.restore_settings(self.endpoint, record, by=self._superuser)
-        skipped += restore_archive(
-            self.endpoint,
-            unpacked,
-            record,
-            jobs=JOBS,
-            owner=self.owner,
-            part=part,
-            prepare=self._prepare if self._superuser else None,
-            clock=self._clock,
-        )
+        with acting_for_owners(self.endpoint, record, self.owner):
+            skipped += restore_archive(
+                self.endpoint,
+                unpacked,
+                record,
+                jobs=JOBS,
+                owner=self.owner,
+                part=part,
+                prepare=self._prepare if self._superuser else None,
+                clock=self._clock,
+            )
         skipped += self._grants(record)
         self.left_out = tuple(part.left_out) if part else ()
         return skipped
@@ -174,7 +176,8 @@ class DatabaseTarget(RestoreTarget[PostgresRecord]):
     def compare(self, record: PostgresRecord, skipped: Sequence[Skipped]) -> list[Difference]:
         """Compare tables, rows, hashes, sequences and large objects with `record`, except what was skipped."""
         names = self.names(skipped)
-        return [each for each in self.copy().check(record, skipped) if each.what not in names]
+        with acting_for_owners(self.endpoint, record, self.owner):
+            return [each for each in self.copy().check(record, skipped) if each.what not in names]
 
     @staticmethod
     def names(skipped: Sequence[Skipped]) -> set[str]:
@@ -324,7 +327,7 @@ def _is_ours(connection: Connection, admin: Endpoint, database: str) -> bool:
         RestoreRefusedError: it is the server's own, or somebody else's.
     """
     query = (
-        "SELECT datistemplate OR datname = 'postgres', pg_has_role(datdba, 'MEMBER'), pg_get_userbyid(datdba)"
+        "SELECT datistemplate OR datname = 'postgres', pg_has_role(datdba, 'USAGE'), pg_get_userbyid(datdba)"
         " FROM pg_database WHERE datname = %s"
     )
     row = connection.execute(query, [database]).fetchone()

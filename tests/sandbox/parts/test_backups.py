@@ -131,7 +131,7 @@ def test_a_fork_killed_in_the_making_is_made_anew(
     parts: ContainerParts, cluster: ClusterSpec, times: dict[str, str], forks: Any
 ) -> None:
     spec = forks(times["first"])
-    volume, image = parts.databases.volume(spec.id), parts.images.image("parts")
+    volume, image = parts.databases.volume(spec.id), parts.images.image(f"cluster-{cluster.version}")
     # What a kill leaves: half of the data in the volume, a worker that still runs, a draft of the container.
     parts.docker.ensure_volume(volume, parts.instance.labels)
     label = f"ancla.sandbox={parts.instance.name}"
