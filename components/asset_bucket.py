@@ -1,7 +1,7 @@
 """Public assets: a bucket behind a CDN, which only its key lists and writes.
 
-Whoever uploads an object opens it to everybody, with `ASSETS_ACL` (see `ops.release.variables`). A policy for the whole
-bucket is no way: DigitalOcean refuses a limited key of a bucket with a policy, and a policy of a bucket with such a key.
+Whoever uploads an object opens it to everybody, with `ASSETS_ACL` (see `ops.release.variables`). A policy for all of
+the bucket is no way: DigitalOcean refuses a policy where a limited key has the bucket, and such a key where it has one.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         name="ASSETS_ACL",
-        meaning="Canned ACL (`x-amz-acl`) to upload a public asset with. Without it nobody but the key reads the object.",
+        meaning="ACL to upload a public asset with (`x-amz-acl`). Without it only the key reads the object.",
         example=PUBLIC_READ,
         value=lambda outputs, _: PUBLIC_READ if outputs.assets else None,
     ),

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from sandbox.api.context import Cloud
 from sandbox.api.desired import summary, world
 from sandbox.api.faults import Faults, Rule
+from sandbox.api.switches import change_switches, switches_of
 from sandbox.journal import Journal
 from sandbox.store import Store
 
@@ -87,6 +88,8 @@ class Admin:
             ("/world", "GET", self._world),
             ("/bootstrap", "GET", self._bootstrap),
             ("/next", "POST", self._plant),
+            ("/switches", "GET", self._switches),
+            ("/switches", "PATCH", self._switches),
         ]
         guarded = [Route(path, self._guarded(endpoint), methods=[method]) for path, method, endpoint in table]
         return [Route("/health", self._health, methods=["GET"]), *guarded]
@@ -160,3 +163,15 @@ class Admin:
             planted.append({"user": body.get("user"), "password": body["database_password"]})
             cloud.store.set_meta("next_passwords", planted)
         return JSONResponse({}, 201)
+
+    async def _switches(self, request: Request) -> Response:
+        """Return the switches, after those of the body were changed."""
+        cloud = self._api.cloud
+        if request.method == "GET":
+            return JSONResponse(switches_of(cloud.store).model_dump(mode="json"))
+        try:
+            made = await run_in_threadpool(change_switches, cloud, await request.json())
+        except ValidationError as error:
+            return JSONResponse({"message": str(error)}, 422)
+        await run_in_threadpool(cloud.jobs.settle, _PATIENCE)
+        return JSONResponse(made.model_dump(mode="json"))

@@ -44,6 +44,7 @@ from sandbox.api.context import (
 from sandbox.api.desired import world
 from sandbox.api.faults import Fault, Faults, wait_for_release
 from sandbox.api.projects import ensure_default_project
+from sandbox.api.scopes import must_be_allowed, narrow_token, without_passwords
 from sandbox.api.spaces import new_key_pair
 from sandbox.journal import Journal
 from sandbox.parts.base import PartError, Parts
@@ -70,6 +71,7 @@ for _family in (
     "registry",
     "reserved_ips",
     "spaces",
+    "switches",
     "tags",
     "volumes",
     "vpcs",
@@ -147,11 +149,14 @@ class Api:
         return await self._send(response, request_id, scope, receive, send)
 
     def _refuse(self, request: Request) -> ApiError | None:
-        if not authorized(request, self.cloud.token):
+        if not authorized(request, self.cloud.token) and not self._narrow(request):
             return ApiError(401, _REFUSED)
         if self.state != "ready":
             return ApiError(503, f"The sandbox is not ready: {self.state}.")
         return None
+
+    def _narrow(self, request: Request) -> bool:
+        return authorized(request, narrow_token(self.cloud.token))
 
     def _answer(self, request: Request, found: Found | None, raw: bytes, request_id: str) -> Response:
         """Run the handler in one transaction, wait for the jobs it scheduled, and note the call.
@@ -183,6 +188,8 @@ class Api:
         if found is None:
             raise not_found()
         operation, params = found
+        if self._narrow(request):
+            must_be_allowed(operation)
         handler = HANDLERS.get(operation.id)
         if handler is None:
             raise not_built(f"{operation.id} ({operation.method} {operation.path})")
@@ -196,7 +203,7 @@ class Api:
         )
         with self.cloud.change() as outcome:
             body = handler(call)
-        return operation, body, outcome
+        return operation, without_passwords(body) if self._narrow(request) else body, outcome
 
     def _note(self, request: Request, found: Found | None, raw: bytes, **outcome: Any) -> None:
         try:

@@ -34,8 +34,8 @@ class NoParts:
     """Answers `sandbox.parts.base.Parts`.
 
     `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set; `bucket_list` are
-    the Spaces and `repository_list` the repositories; `taken_ranges` are the ranges that no VPC can have, though they
-    are offered.
+    the Spaces, `policy_list` those with a policy and `repository_list` the repositories; `taken_ranges` are the ranges
+    that no VPC can have, though they are offered.
     """
 
     postgres_versions = ("15",)
@@ -46,6 +46,7 @@ class NoParts:
         self.gate: dict[str, threading.Event] = {}
         self.taken_ranges: set[str] = set()
         self.bucket_list: tuple[tuple[str, str], ...] = ()
+        self.policy_list: tuple[str, ...] = ()
         self.repository_list: tuple[str, ...] = ()
         self.zones: dict[str, tuple[DnsRecord, ...]] = {}
         self.firewalls: dict[int, FirewallRules | None] = {}
@@ -160,9 +161,17 @@ class NoParts:
         self._note("set_spaces_keys", len(keys))
         self.spaces_keys = keys
 
+    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
+        """Note the switches."""
+        self._note("set_spaces_switches", switches)
+
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """Return `bucket_list`."""
         return self.bucket_list
+
+    def buckets_with_policy(self) -> frozenset[str]:
+        """Return `policy_list`."""
+        return frozenset(self.policy_list)
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         """Note the endpoints."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pulumi
 import pytest
 import yaml
 
+from blueprint.fields import Region
 from components.content import ROOT
+from sandbox import catalog
 from tests.components.conftest import CANARY, made_secrets
-from tests.components.kit import Recording
+from tests.components.kit import DEFAULT_OUTPUTS, Recording
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
@@ -141,6 +145,31 @@ def test_the_cluster_is_closed_before_anything_is_in_it(prod: Recording):
     for kind in ("DatabaseDb", "DatabaseUser", "DatabaseConnectionPool"):
         for resource in prod.of_type(kind):
             assert trusted in prod.urns_before(resource), resource.name
+
+
+def test_nothing_in_a_cluster_is_made_beside_something_else_in_it(build: Callable[..., Recording]):
+    """Beside another change of its cluster a new database is not found for a moment, and the provider gives it up."""
+    recording = build("prod", {"database": {"databases": ["app", "reports", "billing"]}})
+    kinds = ("DatabaseFirewall", "DatabaseDb", "DatabaseUser", "DatabaseConnectionPool")
+    inside = [resource for kind in kinds for resource in recording.of_type(kind)]
+
+    assert len(inside) == 6
+    for earlier, later in itertools.pairwise(inside):
+        assert earlier.urn in recording.urns_before(later), f"{later.name} beside {earlier.name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "who"), [("databaseCluster:DatabaseCluster", "doadmin"), ("databaseUser:DatabaseUser", "app")]
+)
+def test_a_token_that_sees_no_passwords_is_told_which_scope_it_lacks(
+    build: Callable[..., Recording], kind: str, who: str
+):
+    """DigitalOcean leaves them empty without an error, and psql on the droplet would be the first to notice."""
+    token = f"digitalocean:index/{kind}"
+    blind = {token: {**DEFAULT_OUTPUTS[token], "password": ""}}
+
+    with pytest.raises(pulumi.RunError, match=f"no password of {who}: .* the scope database:view_credentials"):
+        build("prod", outputs=blind)
 
 
 def test_removing_the_list_does_not_open_the_cluster(prod: Recording, staging: Recording):
@@ -300,6 +329,20 @@ def test_the_project_claims_only_what_is_listed(prod: Recording):
 def test_the_reserved_ip_is_not_listed_in_the_project(prod: Recording):
     """The API lists it under another URN than the provider's: a difference at every preview."""
     assert not [urn for urn in prod.one("ProjectResources").inputs["resources"] if "ip" in urn.split(":")[1]]
+
+
+@pytest.mark.parametrize("region", list(Region))
+def test_the_registry_is_where_registries_are(build: Callable[..., Recording], region: Region):
+    inputs = build("staging", {"region": region.value}).one("ContainerRegistries").inputs
+
+    assert inputs.get("region", "nyc3") in catalog.REGISTRY_REGIONS
+    if region.value in catalog.REGISTRY_REGIONS:
+        assert inputs["region"] == region.value
+
+
+def test_the_registry_may_be_somewhere_else(build: Callable[..., Recording]):
+    registry = {"name": "images", "region": "fra1"}
+    assert build("staging", {"registry": registry}).one("ContainerRegistries").inputs["region"] == "fra1"
 
 
 def test_no_registry_login_is_a_resource(prod: Recording):

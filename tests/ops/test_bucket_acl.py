@@ -78,7 +78,7 @@ def test_what_everybody_may_read_comes_back_so_and_nothing_else_does(make, folde
 
 
 def test_a_restore_of_the_assets_opens_what_the_backup_does_not_know(make, folder, tmp_path):
-    """A limited key is refused `GET ?acl` at Spaces; restored without an ACL, every picture of the site would be 403."""
+    """A limited key is refused `GET ?acl` at Spaces; restored without ACLs, every picture of the site would be 403."""
     assets, place, elsewhere = make(), make(), make()
     bucket, _ = assets.address("")
     assets.client.put_object(Bucket=bucket, Key="logo.png", Body=b"x", ACL="public-read")
