@@ -342,7 +342,7 @@ class SlackChannel(Settings):
 
 
 class MonitoringSettings(Settings):
-    """DigitalOcean monitoring. E-mail addresses must be verified in the account."""
+    """DigitalOcean monitoring. E-mail addresses must be those of verified members of the team."""
 
     thresholds: Thresholds = Thresholds()
     window: Literal["5m", "10m", "30m", "1h"] = "5m"
