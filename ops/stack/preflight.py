@@ -105,11 +105,8 @@ def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -
         except RefusedError as error:
             why = "another account has it" if error.status == _CONFLICT else str(error)
             found.problems.append(f"registry.name: {registry.name} cannot be had ({why}); choose another name")
-    places = [
-        (item.bucket, item.region or settings.region.value)
-        for item in settings.backup.destinations
-        if not item.endpoint
-    ]
+    region = settings.region.value
+    places = [(item.bucket, item.region or region) for item in settings.backup.destinations if not item.endpoint]
     if settings.assets is not None:
         places.append((settings.assets.bucket, region))
     for bucket, where in places:
