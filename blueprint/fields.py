@@ -31,11 +31,21 @@ class Region(StrEnum):
     TOR1 = "tor1"
 
 
+REGISTRY_REGIONS = ("ams3", "blr1", "fra1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1")
+"""Where container registries are (API reference of `POST /v2/registries`, October 2026). Not in every `Region`."""
+
+
 def _cidr(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
     except ValueError as error:
         raise ValueError(f"is not a CIDR: {error}; use an address and a prefix, such as 203.0.113.0/24") from None
+
+
+def _without_ipv6(value: str) -> str:
+    if ":" in value:
+        raise ValueError("is IPv6, which DigitalOcean's databases do not take as a trusted source; use IPv4")
+    return value
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ Domain = Annotated[str, AfterValidator(check_domain)]
 RecordName = Annotated[str, AfterValidator(check_owner)]
 Authority = Annotated[str, AfterValidator(check_authority)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
+TrustedSource = Annotated[Cidr, AfterValidator(_without_ipv6)]
+RegistryRegion = Annotated[str, OneOf(REGISTRY_REGIONS, "region of container registries")]
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
@@ -162,6 +174,9 @@ EnvironmentVariable = Annotated[
     ),
 ]
 PostgresMajor = Literal["13", "14", "15", "16", "17", "18"]
+ClusterMajor = Literal["14", "15", "16", "17", "18"]
+"""Majors that DigitalOcean may sell: none that ended before 2026. `ops stack init` asks which it sells today."""
+
 PostgresName = Annotated[str, AfterValidator(_postgres_name)]
 ClusterDatabase = Annotated[PostgresName, AfterValidator(_backed_up_name)]
 BucketName = Annotated[

@@ -36,6 +36,7 @@ from blueprint.fields import (
     BucketName,
     Cidr,
     ClusterDatabase,
+    ClusterMajor,
     DatabaseSize,
     Domain,
     DropletSize,
@@ -43,12 +44,13 @@ from blueprint.fields import (
     OneOf,
     Percent,
     Port,
-    PostgresMajor,
     PostgresName,
     RecordName,
     Region,
+    RegistryRegion,
     Slug,
     SshPublicKey,
+    TrustedSource,
     UrlPath,
     Written,
 )
@@ -138,6 +140,10 @@ class ServiceSettings(Settings):
     replicas: int = Field(default=1, ge=1, le=8)
 
 
+LONGEST_POOL_NAME = 60
+"""Characters (API reference, connection pools)."""
+
+
 class PoolSettings(Settings):
     """A PgBouncer pool of the cluster, on port 25061. `size` counts server connections."""
 
@@ -149,7 +155,7 @@ class ManagedPostgresql(Settings):
     """DigitalOcean Managed PostgreSQL. `nodes` above 1 adds standbys (high availability)."""
 
     kind: Literal["managed-postgresql"] = "managed-postgresql"
-    version: PostgresMajor = "15"
+    version: ClusterMajor = "15"
     size: DatabaseSize
     nodes: int = Field(default=1, ge=1, le=3)
     databases: tuple[ClusterDatabase, ...] = Field(default=("app",), min_length=1)
@@ -157,14 +163,28 @@ class ManagedPostgresql(Settings):
     pool: PoolSettings | None = None
     read_replicas: int = Field(default=0, ge=0, le=5)
     extensions: tuple[str, ...] = ()
-    trusted_sources: tuple[Cidr, ...] = Field(
-        default=(), description="addresses let in beside the environment's droplets"
+    trusted_sources: tuple[TrustedSource, ...] = Field(
+        default=(), description="IPv4 addresses let in beside the environment's droplets"
     )
+
+    @property
+    def pool_name(self) -> str | None:
+        """A name that changes with whatever replaces the pool, so that the new one is made before the old one goes."""
+        return f"{self.databases[0]}-{self.pool.mode}-{self.pool.size}" if self.pool else None
 
     @model_validator(mode="after")
     def _standby_needs_memory(self) -> ManagedPostgresql:
         if self.nodes > 1 and DATABASE_SIZES[self.size].memory < SMALLEST_WITH_STANDBY:
             raise ValueError(f"nodes: {self.nodes} needs a size of 2 GB or more; {self.size} takes no standby")
+        return self
+
+    @model_validator(mode="after")
+    def _name_of_the_pool(self) -> ManagedPostgresql:
+        if (name := self.pool_name) is not None and len(name) > LONGEST_POOL_NAME:
+            raise ValueError(
+                f"databases[0]: its pool would be called {name}, of {len(name)} characters, and DigitalOcean takes "
+                f"{LONGEST_POOL_NAME}; shorten the database's name, or leave pool out"
+            )
         return self
 
 
@@ -323,7 +343,7 @@ class SlackChannel(Settings):
 
 
 class MonitoringSettings(Settings):
-    """DigitalOcean monitoring. E-mail addresses must be verified in the account."""
+    """DigitalOcean monitoring. E-mail addresses must be those of verified members of the team."""
 
     thresholds: Thresholds = Thresholds()
     window: Literal["5m", "10m", "30m", "1h"] = "5m"
@@ -335,7 +355,10 @@ class MonitoringSettings(Settings):
 
 
 class RegistrySettings(Settings):
-    """The account's container registry (one per account). `create: false` uses the one that is there."""
+    """The account's container registry (one per account). `create: false` uses the one that is there.
+
+    Without `region` it is where the environment is; where no registries are, DigitalOcean picks a region.
+    """
 
     name: Annotated[
         str,
@@ -346,6 +369,7 @@ class RegistrySettings(Settings):
         ),
     ]
     tier: Annotated[str, OneOf(tuple(REGISTRY_TIERS), "registry tier")] = "basic"
+    region: RegistryRegion | None = None
     create: bool = True
 
 

@@ -1,8 +1,11 @@
-"""Public assets: a bucket whose objects anybody may read and only its key may write, behind a CDN."""
+"""Public assets: a bucket behind a CDN, which only its key lists and writes.
+
+Whoever uploads an object opens it to everybody, with `ASSETS_ACL` (see `ops.release.variables`). A policy for all of
+the bucket is no way: DigitalOcean refuses a policy where a limited key has the bucket, and such a key where it has one.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,22 +24,6 @@ class AssetBucketArgs:
     region: str
     key_name: str
     lifecycle: Lifecycle
-
-
-def build_read_policy(bucket: str) -> str:
-    """Return the policy by which anybody reads an object whose name they know; listing and writing stay with the keys.
-
-    A `public-read` ACL would do the opposite: it lets anybody list the bucket, and read only objects with an ACL of
-    their own.
-    """
-    statement = {
-        "Sid": "AnybodyReads",
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": "s3:GetObject",
-        "Resource": f"arn:aws:s3:::{bucket}/*",
-    }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, sort_keys=True)
 
 
 def build_lifecycle_rules(rules: Sequence[LifecycleRule]) -> list[digitalocean.SpacesBucketLifecycleRuleArgs]:
@@ -69,7 +56,7 @@ def build_cors_rules(rules: Sequence[CorsRule]) -> list[digitalocean.SpacesBucke
 
 
 class AssetBucketWithCDN(pulumi.ComponentResource):
-    """The bucket, its read policy, CORS, its key, and the CDN."""
+    """The bucket, CORS, its key, and the CDN."""
 
     bucket: pulumi.Output[str]
     bucket_urn: pulumi.Output[str]
@@ -94,13 +81,6 @@ class AssetBucketWithCDN(pulumi.ComponentResource):
             opts=args.lifecycle.options(self, Kind.BUCKET),
         )
         part = pulumi.ResourceOptions(parent=self, deleted_with=args.lifecycle.goes_with(bucket, Kind.BUCKET))
-        digitalocean.SpacesBucketPolicy(
-            f"{name}-policy",
-            bucket=bucket.name,
-            region=args.region,
-            policy=build_read_policy(settings.bucket),
-            opts=part,
-        )
         if settings.cors:  # its own resource; `cors_rules` of the bucket would fight with it
             digitalocean.SpacesBucketCorsConfiguration(
                 f"{name}-cors",

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from blueprint.backup import BackupDestination
+from blueprint.fields import REGISTRY_REGIONS
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
@@ -36,6 +37,12 @@ class EnvironmentArgs:
 
     settings: EnvironmentSettings
     account: Account
+
+
+def registry_region(settings: EnvironmentSettings) -> str | None:
+    """Return the registry's region; None lets DigitalOcean pick, where the environment's has no registries."""
+    own = settings.region.value
+    return settings.registry.region or (own if own in REGISTRY_REGIONS else None)
 
 
 class Environment(pulumi.ComponentResource):
@@ -134,7 +141,9 @@ class Environment(pulumi.ComponentResource):
                 nodes=database.nodes,
                 databases=database.databases,
                 user=database.user,
-                pool=PoolArgs(mode=database.pool.mode, size=database.pool.size) if database.pool else None,
+                pool=PoolArgs(name=database.pool_name, mode=database.pool.mode, size=database.pool.size)
+                if database.pool and database.pool_name
+                else None,
                 vpc_id=self._network.vpc_id,
                 tag=self._network.tag,
                 trusted_sources=database.trusted_sources,
@@ -194,7 +203,7 @@ class Environment(pulumi.ComponentResource):
             RegistryArgs(
                 name=settings.registry.name,
                 tier=settings.registry.tier,
-                region=settings.region.value,
+                region=registry_region(settings),
                 create=settings.registry.create,
                 lifecycle=self._lifecycle,
             ),

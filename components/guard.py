@@ -46,7 +46,7 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
 
     Raises:
         GuardError: no token, the wrong kind of token, backups that nobody could decrypt, an API that does not answer,
-            or another account.
+            another account, or a region without any VPC.
     """
     endpoint = environ.get("DIGITALOCEAN_API_URL", "").rstrip("/") or REAL_API
     token = environ.get("DIGITALOCEAN_TOKEN") or environ.get("DIGITALOCEAN_ACCESS_TOKEN", "")
@@ -67,6 +67,7 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
             f"the token is of account {uuid}, and this stack belongs to {settings.account} (ancla:account); "
             "use that account's token"
         )
+    _refuse_first_vpc(endpoint, token, settings.region.value)
     spaces_access_id = None if is_real(endpoint) else environ.get("SPACES_ACCESS_KEY_ID")
     return Account(uuid=uuid, endpoint=endpoint, spaces_access_id=spaces_access_id)
 
@@ -101,16 +102,33 @@ def pinned_provider(name: str, account: Account) -> digitalocean.Provider:
 
 
 def _ask(endpoint: str, token: str) -> str:
+    account = _get(endpoint, "/v2/account", token, "account")
     try:
-        answer = httpx.get(f"{endpoint}/v2/account", headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
+        # `uuid` is the person's; what holds the resources is the team.
+        return str((account.get("team") or account)["uuid"])
+    except (KeyError, TypeError, AttributeError):
+        raise GuardError(f"{endpoint}/v2/account names no account") from None
+
+
+def _refuse_first_vpc(endpoint: str, token: str, region: str) -> None:
+    """Refuse to make the first VPC of a region: it becomes the region's default, which no `pulumi destroy` deletes."""
+    vpcs = _get(endpoint, "/v2/vpcs?per_page=200", token, "vpcs")
+    if not any(vpc.get("region") == region for vpc in vpcs):
+        raise GuardError(
+            f"{region} has no VPC yet, and the first one of a region can never be deleted; "
+            f"`ops stack init` makes default-{region} (it costs nothing), then run this again"
+        )
+
+
+def _get(endpoint: str, path: str, token: str, key: str) -> Any:
+    try:
+        answer = httpx.get(f"{endpoint}{path}", headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
     except httpx.HTTPError as error:
         hint = "is it up?" if is_real(endpoint) else "start the sandbox with `make up`"
         raise GuardError(f"{endpoint} does not answer ({type(error).__name__}); {hint}") from None
     if answer.status_code == 401:
         raise GuardError(f"{endpoint} refuses DIGITALOCEAN_TOKEN (401); make another, or check which account it is of")
     try:
-        account: dict[str, Any] = answer.raise_for_status().json()["account"]
-        # `uuid` is the person's; what holds the resources is the team.
-        return str((account.get("team") or account)["uuid"])
+        return answer.raise_for_status().json()[key]
     except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
-        raise GuardError(f"{endpoint}/v2/account answered {answer.status_code}, and names no account") from None
+        raise GuardError(f"{endpoint}{path} answered {answer.status_code}, and names no {key}") from None

@@ -15,6 +15,7 @@ from components.lifecycle import Kind, Lifecycle
 class PoolArgs:
     """A PgBouncer pool; `size` counts server connections."""
 
+    name: str
     mode: str
     size: int
 
@@ -37,9 +38,22 @@ class ManagedDatabaseArgs:
     lifecycle: Lifecycle
 
 
-def build_pool_name(database: str, pool: PoolArgs) -> str:
-    """Return a name that changes with whatever replaces a pool, so that the new one is made before the old one goes."""
-    return f"{database}-{pool.mode}-{pool.size}"
+def known_password(password: str, user: str) -> str:
+    """Return the password.
+
+    Raises:
+        pulumi.RunError: it is empty, as the API shows it to a token that may not see it.
+    """
+    if not password:
+        raise pulumi.RunError(
+            f"DigitalOcean shows no password of {user}: the token lacks the scope database:view_credentials; set "
+            "DIGITALOCEAN_TOKEN to one with full access, then `pulumi up --refresh`"
+        )
+    return password
+
+
+def _secret(password: pulumi.Output[str], user: pulumi.Output[str]) -> pulumi.Output[str]:
+    return pulumi.Output.secret(pulumi.Output.all(password, user).apply(lambda both: known_password(*both)))
 
 
 class ManagedDatabase(pulumi.ComponentResource):
@@ -64,23 +78,27 @@ class ManagedDatabase(pulumi.ComponentResource):
         trusted = self._trusted_sources(name, args)
         # What is in the cluster goes with it: no call for each, and none that finds the cluster gone.
         holder = args.lifecycle.goes_with(self.cluster, Kind.DATABASE)
-        inside = pulumi.ResourceOptions(parent=self, depends_on=[trusted], deleted_with=holder)
-        databases = [
-            digitalocean.DatabaseDb(
-                f"{name}-{database}",
-                name=database,
-                cluster_id=self.cluster.id,
-                opts=args.lifecycle.options(self, Kind.DATABASE, depends_on=[trusted], deleted_with=holder),
+        # One after the other: beside other changes of its cluster, what was just made is not found for a moment, and
+        # the provider then takes it for never made (terraform-provider-digitalocean#493).
+        databases: list[digitalocean.DatabaseDb] = []
+        for database in args.databases:
+            before = [trusted, *databases[-1:]]
+            databases.append(
+                digitalocean.DatabaseDb(
+                    f"{name}-{database}",
+                    name=database,
+                    cluster_id=self.cluster.id,
+                    opts=args.lifecycle.options(self, Kind.DATABASE, depends_on=before, deleted_with=holder),
+                )
             )
-            for database in args.databases
-        ]
+        inside = pulumi.ResourceOptions(parent=self, depends_on=[trusted, databases[-1]], deleted_with=holder)
         user = digitalocean.DatabaseUser(f"{name}-user", name=args.user, cluster_id=self.cluster.id, opts=inside)
         self.ready = [trusted, user, *databases]
         self.pool_name = self.pool_port = None
         if args.pool is not None:
             pool = digitalocean.DatabaseConnectionPool(
                 f"{name}-pool",
-                name=build_pool_name(args.databases[0], args.pool),
+                name=args.pool.name,
                 cluster_id=self.cluster.id,
                 mode=args.pool.mode,
                 size=args.pool.size,
@@ -96,8 +114,9 @@ class ManagedDatabase(pulumi.ComponentResource):
         self.databases = tuple(args.databases)
         self.cluster_id = self.cluster.id
         self.urn_of_cluster = self.cluster.cluster_urn
-        self.user, self.password = user.name, pulumi.Output.secret(user.password)
-        self.admin_user, self.admin_password = self.cluster.user, pulumi.Output.secret(self.cluster.password)
+        self.user, self.admin_user = user.name, self.cluster.user
+        self.password = _secret(user.password, self.user)
+        self.admin_password = _secret(self.cluster.password, self.admin_user)
         self.ca_certificate = certificate.certificate
         self.register_outputs({"cluster_id": self.cluster_id, "user": self.user, "pool_name": self.pool_name})
 

@@ -14,11 +14,11 @@ HOST = "registry.digitalocean.com"
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryArgs:
-    """`create` is false where another stack, or a person, has made the registry."""
+    """`create` is false where another stack, or a person, has made the registry; no `region`: DigitalOcean picks."""
 
     name: str
     tier: str
-    region: str
+    region: str | None
     create: bool
     lifecycle: Lifecycle
 

@@ -34,7 +34,9 @@ from blueprint.outputs import EnvironmentOutputs, OutputSecrets, parse_outputs
 from blueprint.pulumi_config import load_stack_file
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
 from ops.repository.age import make_identity, recipient_of
+from ops.stack.cloud import Cloud
 from ops.stack.init import KEYS
+from ops.stack.preflight import ensure_default_vpc
 
 ROOT = Path(__file__).resolve().parent.parent
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -168,6 +170,15 @@ def _secrets(home: Path, stack: str) -> str:
     return json.dumps(values)
 
 
+def _open_account(cloud: Cloud, stack: str) -> None:
+    """Do in the sandbox's account what people do once in a real one: a default VPC, and members who get alerts."""
+    settings = load_stack_file(ROOT / f"Pulumi.{stack}.yaml")
+    ensure_default_vpc(cloud, settings.region.value)
+    known: list[str] = (cloud.get("/_sandbox/switches") or {}).get("addresses", [])
+    if new := set(settings.monitoring.emails) - set(known):
+        cloud.send("PATCH", "/_sandbox/switches", {"addresses": sorted({*known, *new})})
+
+
 def workspace(stack: str, *, start: bool) -> Workspace:
     """Prepare the folders, start the sandbox when asked, and gather the environment that programs run in."""
     if not (ROOT / f"Pulumi.{stack}.yaml").exists():
@@ -179,6 +190,8 @@ def workspace(stack: str, *, start: bool) -> Workspace:
         _sandbox("start")
     _project(home)
     variables: dict[str, str] = json.loads(_sandbox("env", "--json", quiet=True))
+    if start:
+        _open_account(Cloud(variables["DIGITALOCEAN_TOKEN"], variables["DIGITALOCEAN_API_URL"]), stack)
     state = home / "state"
     state.mkdir(exist_ok=True)
     environment = {

@@ -119,6 +119,8 @@ def _print(result: RestoreReport, unit: str) -> None:
         console.out.print(f"[yellow]skipped[/yellow]: {escape(each.what)}: {escape(each.why)}")
         if each.mend:
             console.out.print(f"    to fix it: {escape(each.mend)}")
+    if opened := result.facts.get("made_public"):
+        console.out.print(f"made public: {opened} objects, because the backup does not know who could read them")
     left_empty = cast("tuple[str, ...]", result.facts.get("left_empty", ()))
     rest = [*([f"rows of {_named(left_empty)}"] if left_empty else []), *result.left_out]
     if rest:

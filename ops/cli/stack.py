@@ -10,6 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from blueprint.pulumi_config import SettingsError, load_stack_file
+from blueprint.settings import EnvironmentSettings
 from ops.cli.options import DryRunOption, JsonOption, YesOption
 from ops.core import console
 from ops.core.errors import StackError
@@ -37,14 +39,14 @@ def init_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Generate the stack's keys and record its account. Safe to repeat: existing keys are kept."""
+    """Generate the stack's keys, record its account and compare it with the stack file. Safe to repeat."""
     if emit_secrets is not None:
         report = init_file(emit_secrets)
     else:
         if stack is None:
             raise StackError("stack init: give --stack, as in Pulumi.<stack>.yaml")
         token = os.environ.get("DIGITALOCEAN_TOKEN") or os.environ.get("DIGITALOCEAN_ACCESS_TOKEN")
-        report = init_stack(stack, cloud_from_environment() if token else None)
+        report = init_stack(stack, cloud_from_environment() if token else None, settings=_settings_of(stack))
     if as_json:
         console.print_json(
             {
@@ -54,10 +56,23 @@ def init_command(
                 "backend": report.backend,
                 "file": report.written,
                 "notes": report.notes,
+                "problems": report.problems,
             }
         )
-        return
-    _print_init(stack, report)
+    else:
+        _print_init(stack, report)
+    if report.problems:
+        raise StackError(
+            f"stack {stack}: `pulumi up` would stop at {len(report.problems)} of these; mend them, then run this again"
+        )
+
+
+def _settings_of(stack: str) -> EnvironmentSettings | None:
+    """Return the settings of the stack file here; None if it is not written yet, or not valid yet."""
+    try:
+        return load_stack_file(Path(f"Pulumi.{stack.rsplit('/', 1)[-1]}.yaml"))
+    except SettingsError:
+        return None
 
 
 @stack_app.command("recover")
@@ -76,6 +91,7 @@ def recover_command(
                 "removed": [str(path) for path in plan.torn],
                 "locks": [str(lock.path) for lock in plan.locks],
                 "steps": [{"urn": s.urn, "action": s.action, "id": s.id, "reason": s.reason} for s in plan.steps],
+                "notes": plan.notes,
             }
         )
     else:
@@ -108,7 +124,9 @@ def _print_init(stack: str | None, report: InitReport) -> None:
         "too, or use a bucket (`pulumi login s3://…`).",
     )
     for note in report.notes:
-        console.out.print(f"[yellow]note[/yellow] {note}")
+        console.out.print(f"[yellow]note[/yellow] {escape(note)}")
+    for problem in report.problems:
+        console.out.print(f"[red]problem[/red] {escape(problem)}")
 
 
 def _meaning(name: str) -> str:
@@ -120,6 +138,8 @@ def _print_plan(plan: recover.RecoverPlan) -> None:
         console.out.print(f"{escape(str(path))}: half written and not needed: [bold]removed[/bold]")
     if plan.empty:
         console.out.print(f"{plan.stack}: nothing to recover: no stale lock, no unfinished operation")
+    for note in plan.notes:
+        console.out.print(f"[yellow]note[/yellow] {escape(note)}")
     for lock in plan.locks:
         console.out.print(f"lock of process {lock.pid}, which has ended: [bold]clear[/bold]")
     table = Table("resource", "state", "action")

@@ -15,6 +15,9 @@ from ops.core.errors import ReleaseError
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container."""
 
+PUBLIC_READ = "public-read"
+"""By which an object of the assets bucket is readable by everybody. The bucket itself is private."""
+
 _RESERVED = ("COMPOSE_", "DOCKER_")
 
 
@@ -85,6 +88,12 @@ VARIABLES: tuple[Variable, ...] = (
         meaning="Base URL of public assets (the CDN if there is one), without a trailing slash.",
         example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
         value=lambda outputs, _: outputs.assets.url if outputs.assets else None,
+    ),
+    Variable(
+        name="ASSETS_ACL",
+        meaning="ACL to upload a public asset with (`x-amz-acl`). Without it only the key reads the object.",
+        example=PUBLIC_READ,
+        value=lambda outputs, _: PUBLIC_READ if outputs.assets else None,
     ),
     Variable(
         name="SPACES_BUCKET",

@@ -23,6 +23,14 @@ class NoAnswerError(CloudError):
     """It is unknown whether the request was carried out."""
 
 
+class RefusedError(CloudError):
+    """The API refused the request; `status` is its answer's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class _BusyError(Exception):
     """429 or a server error: a retry may help."""
 
@@ -138,7 +146,9 @@ class Cloud:
         except ValueError:
             message = ""
         hint = "; check DIGITALOCEAN_TOKEN" if response.status_code in (401, 403) else ""
-        raise CloudError(f"{method} {self.address}{path}: {response.status_code} {message}{hint}")
+        raise RefusedError(
+            f"{method} {self.address}{path}: {response.status_code} {message}{hint}", response.status_code
+        )
 
 
 def cloud_from_environment() -> Cloud:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from blueprint.keys import make_key
+from blueprint.settings import EnvironmentSettings
 from ops.core.errors import StackError
 from ops.core.files import atomic_write
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import pulumi
+from ops.stack.preflight import preflight
 
 NAMESPACE = "ancla"
 KEYS = {
@@ -25,7 +27,7 @@ KEYS = {
 
 @dataclass(kw_only=True)
 class InitReport:
-    """Names of the keys created and of those that existed already; never values."""
+    """Names of the keys created and of those that existed already; never values. `problems` stop a `pulumi up`."""
 
     made: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -33,6 +35,7 @@ class InitReport:
     backend: str | None = None
     written: Path | None = None
     notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def init_file(path: Path) -> InitReport:
@@ -64,12 +67,19 @@ def init_file(path: Path) -> InitReport:
     return report
 
 
-def init_stack(stack: str, cloud: Cloud | None, engine: Callable[..., str] = pulumi) -> InitReport:
-    """Create the stack and, encrypted in its stack file, the missing keys; record the account.
+def init_stack(
+    stack: str,
+    cloud: Cloud | None,
+    engine: Callable[..., str] = pulumi,
+    *,
+    settings: EnvironmentSettings | None = None,
+) -> InitReport:
+    """Create the stack and, encrypted in its stack file, the missing keys; record the account and compare it.
 
     Args:
         stack: the engine's stack.
         cloud: the API to ask for the account; None skips it.
+        settings: what is going to be built; None compares nothing with the account.
         engine: runs the engine; values are passed by stdin.
 
     Raises:
@@ -96,6 +106,16 @@ def init_stack(stack: str, cloud: Cloud | None, engine: Callable[..., str] = pul
         )
         report.made.append(name)
     _record_account(stack, cloud, config, report, engine)
+    if cloud is not None and settings is not None:
+        found = preflight(cloud, settings)
+        report.made += found.made
+        report.notes += found.notes
+        report.problems += found.problems
+    elif cloud is not None:
+        report.notes.append(
+            f"Pulumi.{stack}.yaml: has no valid settings yet (`ops settings check` says why): what would stop its "
+            "`pulumi up` was not asked; run this again when it has"
+        )
     report.backend = json.loads(engine(["whoami", "--verbose", "--json"], stack=None) or "{}").get("url")
     return report
 

@@ -394,7 +394,9 @@ class BucketKind:
     ) -> Generator[Bucket]:
         """See `BackupKind`."""
         _refuse_tables(manifest, tables)
-        yield Bucket(store=_bucket(stack, into or _new_name(manifest)), say=console.step)
+        store, assets_output = _bucket(stack, into or _new_name(manifest)), stack.outputs.assets
+        public = assets_output is not None and store.address("")[0] == assets_output.bucket.name
+        yield Bucket(store=store, public=public, say=console.step)
 
     @contextmanager
     def scratch(self, record: BucketRecord, where: Scratch) -> Generator[_Packs]:

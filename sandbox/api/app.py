@@ -45,6 +45,7 @@ from sandbox.api.context import (
 from sandbox.api.desired import world
 from sandbox.api.faults import Fault, Faults, wait_for_release
 from sandbox.api.projects import ensure_default_project
+from sandbox.api.scopes import must_be_allowed, narrow_token, without_passwords
 from sandbox.api.spaces import new_key_pair
 from sandbox.journal import HARMLESS, Journal, redact
 from sandbox.parts.base import PartError, Parts
@@ -71,6 +72,7 @@ for _family in (
     "registry",
     "reserved_ips",
     "spaces",
+    "switches",
     "tags",
     "volumes",
     "vpcs",
@@ -148,11 +150,14 @@ class Api:
         return await self._send(response, request_id, scope, receive, send)
 
     def _refuse(self, request: Request) -> ApiError | None:
-        if not authorized(request, self.cloud.token):
+        if not authorized(request, self.cloud.token) and not self._narrow(request):
             return ApiError(401, _REFUSED)
         if self.state != "ready":
             return ApiError(503, f"The sandbox is not ready: {self.state}.")
         return None
+
+    def _narrow(self, request: Request) -> bool:
+        return authorized(request, narrow_token(self.cloud.token))
 
     def _answer(self, request: Request, found: Found | None, raw: bytes, request_id: str) -> Response:
         """Run the handler in one transaction, wait for the jobs it scheduled, and note the call.
@@ -184,6 +189,8 @@ class Api:
         if found is None:
             raise not_found()
         operation, params = found
+        if self._narrow(request):
+            must_be_allowed(operation)
         handler = HANDLERS.get(operation.id)
         if handler is None:
             raise not_built(f"{operation.id} ({operation.method} {operation.path})")
@@ -204,7 +211,7 @@ class Api:
                 except Unanswered as open_question:
                     call.answers[open_question.key] = _answer(open_question.question)
                 else:
-                    return operation, body, outcome
+                    return operation, without_passwords(body) if self._narrow(request) else body, outcome
         finally:
             for key in call.checked_after:
                 self.cloud.jobs.submit(key)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 
 from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, invalid, not_built, not_found, operation
 from sandbox.api.databases import POOL_PORT, connection, find_cluster, new_password, save, user_body
+from sandbox.api.switches import unseen
 from sandbox.store import Record
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_POOL_NAME = re.compile(r".{3,60}")
 _POOL_MODES = ("transaction", "session", "statement")
 
 
@@ -22,10 +25,21 @@ def _new_name(call: Call, taken: list[str], what: str) -> str:
     return name
 
 
+def _born(cluster: Record, what: str, name: str) -> dict[str, float]:
+    """Return when what is in the cluster was made, with this new one."""
+    return {**cluster.get("born", {}), f"{what} {name}": time.time()}
+
+
+def _must_be_seen(call: Call, cluster: Record, what: str, name: str) -> None:
+    if unseen(call.store, cluster.get("born", {}).get(f"{what} {name}")):
+        raise not_found(f"{what} not found")
+
+
 # --- users -----------------------------------------------------------------------------------------------------------
 
 
 def _user(call: Call, database: Record) -> Record:
+    _must_be_seen(call, database, "user", call.params["username"])
     for user in database["users"]:
         if user["name"] == call.params["username"]:
             return user
@@ -51,7 +65,8 @@ def add_user(call: Call) -> Body:
         "replication": bool(settings.get("pg_allow_replication")),
     }
     dropped = [item for item in database["dropped"] if item != ["user", name]]
-    save(call, {**database, "users": [*database["users"], user], "dropped": dropped})
+    born = _born(database, "user", name)
+    save(call, {**database, "users": [*database["users"], user], "dropped": dropped, "born": born})
     return {"user": user_body(user)}
 
 
@@ -110,12 +125,14 @@ def add_database(call: Call) -> Body:
     cluster = find_cluster(call)
     name = _new_name(call, cluster["db_names"], "database")
     dropped = [item for item in cluster["dropped"] if item != ["database", name]]
-    save(call, {**cluster, "db_names": [*cluster["db_names"], name], "dropped": dropped})
+    born = _born(cluster, "database", name)
+    save(call, {**cluster, "db_names": [*cluster["db_names"], name], "dropped": dropped, "born": born})
     return {"db": {"name": name}}
 
 
 def _database(call: Call, cluster: Record) -> str:
     name = call.params["database_name"]
+    _must_be_seen(call, cluster, "database", name)
     if name not in cluster["db_names"]:
         raise not_found("database not found")
     return name
@@ -157,6 +174,7 @@ def _pool_body(database: Record, pool: Record) -> Body:
 
 
 def _pool(call: Call, database: Record) -> Record:
+    _must_be_seen(call, database, "pool", call.params["pool_name"])
     for pool in database["pools"]:
         if pool["name"] == call.params["pool_name"]:
             return pool
@@ -192,8 +210,10 @@ def add_pool(call: Call) -> Body:
     """Add a connection pool, on port 25061 under its own name."""
     database = find_cluster(call)
     name = _new_name(call, [pool["name"] for pool in database["pools"]], "pool")
+    if not _POOL_NAME.fullmatch(name):
+        raise invalid("invalid pool name: it must have 3 to 60 characters")
     pool = {"name": name, **_pool_fields(call, database)}
-    save(call, {**database, "pools": [*database["pools"], pool]})
+    save(call, {**database, "pools": [*database["pools"], pool], "born": _born(database, "pool", name)})
     return {"pool": _pool_body(database, pool)}
 
 

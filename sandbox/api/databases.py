@@ -150,9 +150,11 @@ def parse_rules(call: Call, database: Record) -> list[Record]:
             raise not_built(f"trusted sources of type {kind}")
         if kind == "ip_addr":
             try:
-                ipaddress.ip_network(value, strict=False)
+                network = ipaddress.ip_network(value, strict=False)
             except ValueError:
                 raise invalid(f"invalid IP address or CIDR: {value}") from None
+            if network.version != 4:  # documented: PostgreSQL limits, openapi#1208
+                raise invalid(f"invalid IP address or CIDR: {value}; trusted sources take no IPv6")
         elif kind not in ("droplet", "tag") or call.store.get(kind, value) is None:
             raise invalid(f"invalid firewall rule: {kind} {value} not found")
         old = before.get((kind, value))
@@ -227,6 +229,7 @@ def create_cluster(call: Call) -> Body:
         "maintenance": {"day": "friday", "hour": "21:00:00"},
         "autoscale": None,
         "dropped": [],
+        "born": {},
         **fields,
     }
     cloud.touch("zones")

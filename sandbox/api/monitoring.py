@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from sandbox.api.context import Body, Call, invalid, list_of, new_uuid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_found, now, operation
+from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
 _COMPARE = ("GreaterThan", "LessThan")
@@ -13,7 +13,9 @@ _WINDOWS = ("5m", "10m", "30m", "1h")
 _TYPE = re.compile(r"v1/(insights/(droplet|lbaas)|dbaas/alerts|droplet/autoscale_alerts)/[a-z0-9_]+")
 
 
-def _notifications(given: Any) -> Record:
+def _notifications(call: Call, name: str) -> Record:
+    """Return the channels of `name` in the body; mail goes to nobody but members of the team."""
+    given = call.body.get(name)
     if not isinstance(given, dict):
         raise invalid("alerts is required")
     emails, slack = list_of(str, given.get("email"), "email"), list_of(dict, given.get("slack"), "slack")
@@ -22,6 +24,10 @@ def _notifications(given: Any) -> Record:
     for channel in slack:
         if not str(channel.get("url", "")).startswith("https://") or not channel.get("channel"):
             raise invalid("slack notifications need a channel and an https url")
+    members = {call.store.get_meta("account")["email"], *switches_of(call.store).addresses}
+    for number, email in enumerate(emails):
+        if email not in members:
+            raise ApiError(400, f"invalid value for field '{name}.email[{number}]': invalid email '{email}'")
     return {"email": emails, "slack": slack}
 
 
@@ -40,7 +46,7 @@ def _policy_fields(call: Call) -> Record:
         if "/droplet/" in kind and call.store.get("droplet", entity) is None:
             raise invalid(f"entity {entity} not found")
     return {
-        "alerts": _notifications(call.body.get("alerts")),
+        "alerts": _notifications(call, "alerts"),
         "compare": call.one_of("compare", _COMPARE, "invalid compare"),
         "description": str(call.body.get("description") or ""),
         "enabled": call.body.get("enabled") is not False,
@@ -175,7 +181,7 @@ def _alert_fields(call: Call) -> Record:
     fields: Record = {
         "name": call.text("name", message="name is required"),
         "type": kind,
-        "notifications": _notifications(call.body.get("notifications")),
+        "notifications": _notifications(call, "notifications"),
         "period": call.one_of("period", _PERIODS, "invalid period"),
     }
     if kind in ("latency", "ssl_expiry"):

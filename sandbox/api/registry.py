@@ -8,6 +8,7 @@ import time
 from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation, random_text
 from sandbox.api.desired import registry_logins
+from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
 HOST = "registry.digitalocean.com"
@@ -59,7 +60,7 @@ def _stored(call: Call) -> tuple[str, ...]:
 
 def _check_name(call: Call) -> str:
     name = call.text("name", pattern=_NAME, message="invalid registry name")
-    if call.store.get("registry", name):
+    if call.store.get("registry", name) or name in switches_of(call.store).foreign_registries:
         raise ApiError(409, "registry name is already in use")
     return name
 

@@ -54,7 +54,15 @@ def _grants(call: Call) -> list[Record]:
         grants.append({"bucket": bucket, "permission": permission})
     # "A fullaccess permission will be prioritized", says the API description.
     full = [grant for grant in grants if grant["permission"] == "fullaccess"]
+    if not full:
+        _refuse_policies(call, grants)
     return full[:1] or grants
+
+
+def _refuse_policies(call: Call, grants: list[Record]) -> None:
+    """Refuse a limited key of a bucket with a policy, as documented; status and text are not known."""
+    if grants and (shut := sorted({grant["bucket"] for grant in grants} & call.cloud.parts.buckets_with_policy())):
+        raise invalid(f"limited access keys cannot be created for buckets with a bucket policy: {', '.join(shut)}")
 
 
 def _key(call: Call) -> Record:

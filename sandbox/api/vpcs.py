@@ -159,13 +159,15 @@ def list_vpcs(call: Call) -> Body:
 
 @operation("vpcs_create")
 def create_vpc(call: Call) -> Body:
-    """Make a VPC; without `ip_range` it gets a free /20 inside 10.0.0.0/8."""
+    """Make a VPC; without `ip_range` it gets a free /20 inside 10.0.0.0/8. A region's first one is its default."""
     name = _vpc_name(call)
     region = call.one_of("region", catalog.REGIONS, "region is invalid")
     description = str(call.body.get("description") or "")
     if len(description) > 255:
         raise invalid("description is too long (maximum is 255 characters)")
-    vpc = _make_vpc(call, name, region, _vpc_range(call), default=False, description=description)
+    # The first VPC of a region is its default for good, whoever made it (godo#337, doctl#930).
+    first = not call.store.list("vpc", region=region)
+    vpc = _make_vpc(call, name, region, _vpc_range(call), default=first, description=description)
     return {"vpc": vpc_body(vpc)}
 
 

@@ -10,7 +10,7 @@ images): who exists is in the API's store, and `Parts.reconcile` is told all of 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class PartError(RuntimeError):
@@ -292,8 +292,16 @@ class Parts(Protocol):
         """Let exactly these keys in."""
         ...
 
+    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
+        """Make Spaces as troublesome as these say (`sandbox.api.switches`)."""
+        ...
+
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """List (region, bucket) of every Space."""
+        ...
+
+    def buckets_with_policy(self) -> frozenset[str]:
+        """Name the Spaces that have a bucket policy."""
         ...
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:

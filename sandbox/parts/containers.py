@@ -200,8 +200,14 @@ class ContainerParts:
     def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
         self.spaces.set_keys(keys)
 
+    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
+        self.spaces.set_switches(switches)
+
     def buckets(self) -> tuple[tuple[str, str], ...]:
         return self.spaces.buckets() if self.docker.running(self.spaces.container) else ()
+
+    def buckets_with_policy(self) -> frozenset[str]:
+        return self.spaces.with_policy()
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         self.edge.set_cdns(cdns)

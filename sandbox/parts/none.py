@@ -34,7 +34,8 @@ class NoParts:
     """Answers `sandbox.parts.base.Parts`.
 
     `calls` is what was asked; `fail` makes a method raise; `gate` holds one until its event is set, `waiting` counts
-    who came there; `bucket_list` are the Spaces and `repository_list` the repositories; `taken_ranges` are the ranges
+    who came there; `bucket_list` are the Spaces, `policy_list` those with a policy and `repository_list` the
+    repositories; `taken_ranges` are the ranges
     that no VPC can have, though they are offered.
     """
 
@@ -48,6 +49,7 @@ class NoParts:
         self.taken_ranges: set[str] = set()
         self.problems: dict[str, str] = {}
         self.bucket_list: tuple[tuple[str, str], ...] = ()
+        self.policy_list: tuple[str, ...] = ()
         self.repository_list: tuple[str, ...] = ()
         self.zones: dict[str, tuple[DnsRecord, ...]] = {}
         self.firewalls: dict[int, FirewallRules | None] = {}
@@ -160,10 +162,18 @@ class NoParts:
         self._note("set_spaces_keys", len(keys))
         self.spaces_keys = keys
 
+    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
+        """Note the switches."""
+        self._note("set_spaces_switches", switches)
+
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """Return `bucket_list`."""
         self._note("buckets", None)
         return self.bucket_list
+
+    def buckets_with_policy(self) -> frozenset[str]:
+        """Return `policy_list`."""
+        return frozenset(self.policy_list)
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         """Note the endpoints."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from typing import Any
 
 from sandbox.parts.base import SpacesKey
 from sandbox.parts.container_spec import ContainerSpec, ensure
@@ -68,6 +69,14 @@ class Spaces:
         """Make these the only keys."""
         value = {key.access_key: {"secret": key.secret_key, "grants": key.grants} for key in keys}
         self.docker.execute(self.container, "python3", FRONT, "keys", stdin=json.dumps(value))
+
+    def set_switches(self, switches: dict[str, Any]) -> None:
+        """Say how troublesome to be."""
+        self.docker.execute(self.container, "python3", FRONT, "switches", stdin=json.dumps(switches))
+
+    def with_policy(self) -> frozenset[str]:
+        """Name the buckets that have a policy."""
+        return frozenset(self.docker.execute(self.container, "python3", FRONT, "policies").split())
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
         """(region, bucket) of every Space."""

@@ -86,7 +86,7 @@ def test_stack_files_name_the_schema_for_editors():
         ),
         ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
         ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
-        ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "13, 14, 15"]),
+        ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "14, 15, 16"]),
         (
             "kind: managed-postgresql",
             "kind: mysql",
@@ -110,6 +110,22 @@ def test_stack_files_name_the_schema_for_editors():
             "cdn: { ttl: 3600 }",
             "cdn: { domain: a.example.org }",
             ["ancla:assets.cdn: domain and certificate go together"],
+        ),
+        (
+            "nodes: 2",
+            "trustedSources: [2001:db8::/64]",
+            ["ancla:database.trustedSources[0]", "is IPv6, which DigitalOcean's databases do not take", "use IPv4"],
+        ),
+        (
+            "databases: [app]",
+            f"databases: [{'a' * 50}]",
+            ["ancla:database: databases[0]: its pool would be called aaa", "of 65 characters", "takes 60", "shorten"],
+        ),
+        ('version: "15"', 'version: "13"', ["ancla:database.version", "13", "14"]),
+        (
+            "tier: professional",
+            "region: lon1\n    tier: professional",
+            ['ancla:registry.region: "lon1" is not a known region of container registries; allowed: ams3, blr1'],
         ),
         (
             "- bucket: nextgentech-backups",

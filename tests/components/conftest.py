@@ -53,7 +53,13 @@ def load(stack: str, changes: dict[str, Any] | None = None) -> EnvironmentSettin
     return EnvironmentSettings.model_validate(values)
 
 
-def record(stack: str, changes: dict[str, Any] | None = None, *, preview: bool = False) -> Recording:
+def record(
+    stack: str,
+    changes: dict[str, Any] | None = None,
+    *,
+    preview: bool = False,
+    outputs: dict[str, dict[str, Any]] | None = None,
+) -> Recording:
     settings = load(stack, changes)
 
     def program() -> dict[str, Any]:
@@ -61,7 +67,7 @@ def record(stack: str, changes: dict[str, Any] | None = None, *, preview: bool =
         name = f"{settings.project}-{settings.environment}"
         return Environment(name, EnvironmentArgs(settings=settings, account=account)).exports
 
-    return run_program(program, preview=preview, stack=stack)
+    return run_program(program, preview=preview, stack=stack, outputs=outputs)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ class Api(ThreadingHTTPServer):
     """A REST API that answers one thing."""
 
     status = 200
+    vpcs: object = [{"name": "default-fra1", "region": "fra1"}, {"name": "default-nyc3", "region": "nyc3"}]
     body: object = {"account": {"uuid": "11111111-0000-4000-8000-000000000001", "team": {"uuid": UUID}}}
     tokens: list[str]
 
@@ -36,7 +37,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.tokens.append(self.headers["Authorization"])
-        body = json.dumps(self.server.body).encode()
+        vpcs = {"vpcs": self.server.vpcs}
+        body = json.dumps(vpcs if self.path.startswith("/v2/vpcs") else self.server.body).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -66,7 +68,7 @@ def test_the_sandbox_is_used_whatever_account_the_stack_has_recorded(api: Api):
     settings = load("prod", {"account": "99999999-2222-4333-8444-555555555555"})
 
     assert account_of(settings, environ(api)).uuid == UUID
-    assert api.tokens == [f"Bearer {MADE_UP}"]
+    assert set(api.tokens) == {f"Bearer {MADE_UP}"}
 
 
 def test_the_endpoint_has_no_slash_at_its_end(api: Api):
@@ -105,6 +107,7 @@ def test_the_real_api_needs_a_recorded_account(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_real_api_needs_that_accounts_token(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
+    monkeypatch.setattr(guard, "_refuse_first_vpc", lambda *_: None)
     other = load("prod", {"account": "99999999-2222-4333-8444-555555555555", "backup": OWN_KEY})
 
     with pytest.raises(GuardError, match=f"the token is of account {UUID}"):
@@ -145,6 +148,7 @@ def test_backups_that_nobody_could_decrypt_are_not_begun(api: Api):
 
 def test_a_real_stack_does_not_as_each_person_has_a_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
+    monkeypatch.setattr(guard, "_refuse_first_vpc", lambda *_: None)
     variables = {"DIGITALOCEAN_TOKEN": REAL_SHAPE, "SPACES_ACCESS_KEY_ID": "of-a-person"}
     assert account_of(load("prod", {"account": UUID, "backup": OWN_KEY}), variables).spaces_access_id is None
 
@@ -155,6 +159,15 @@ def test_an_unreachable_sandbox_is_one_clear_line():
         account_of(load("staging"), gone)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("vpcs", [[], [{"name": "default-fra1", "region": "fra1"}]])
+def test_the_first_vpc_of_a_region_is_not_the_environments(api: Api, vpcs: object):
+    """It would be the region's default, and no `pulumi destroy` could end."""
+    api.vpcs = vpcs
+
+    with pytest.raises(GuardError, match=r"nyc3 has no VPC yet.*`ops stack init` makes default-nyc3"):
+        account_of(load("staging"), environ(api))
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pulumi
 import pytest
 import yaml
 
+from blueprint.fields import Region
 from components.host_plan import ROOT
+from sandbox import catalog
 from tests.components.conftest import CANARY, made_secrets
-from tests.components.kit import Recording
+from tests.components.kit import DEFAULT_OUTPUTS, Recording
 
 # --- the machine -----------------------------------------------------------------------------------------------------
 
@@ -143,6 +147,31 @@ def test_the_cluster_is_closed_before_anything_is_in_it(prod: Recording):
             assert trusted in prod.urns_before(resource), resource.name
 
 
+def test_nothing_in_a_cluster_is_made_beside_something_else_in_it(build: Callable[..., Recording]):
+    """Beside another change of its cluster a new database is not found for a moment, and the provider gives it up."""
+    recording = build("prod", {"database": {"databases": ["app", "reports", "billing"]}})
+    kinds = ("DatabaseFirewall", "DatabaseDb", "DatabaseUser", "DatabaseConnectionPool")
+    inside = [resource for kind in kinds for resource in recording.of_type(kind)]
+
+    assert len(inside) == 6
+    for earlier, later in itertools.pairwise(inside):
+        assert earlier.urn in recording.urns_before(later), f"{later.name} beside {earlier.name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "who"), [("databaseCluster:DatabaseCluster", "doadmin"), ("databaseUser:DatabaseUser", "app")]
+)
+def test_a_token_that_sees_no_passwords_is_told_which_scope_it_lacks(
+    build: Callable[..., Recording], kind: str, who: str
+):
+    """DigitalOcean leaves them empty without an error, and psql on the droplet would be the first to notice."""
+    token = f"digitalocean:index/{kind}"
+    blind = {token: {**DEFAULT_OUTPUTS[token], "password": ""}}
+
+    with pytest.raises(pulumi.RunError, match=f"no password of {who}: .* the scope database:view_credentials"):
+        build("prod", outputs=blind)
+
+
 def test_removing_the_list_does_not_open_the_cluster(prod: Recording, staging: Recording):
     """Its delete writes an empty list: anybody with the password."""
     for recording in (prod, staging):
@@ -151,7 +180,7 @@ def test_removing_the_list_does_not_open_the_cluster(prod: Recording, staging: R
 
 def test_parts_go_with_a_holder_that_can_go(prod: Recording, staging: Recording):
     """One delete instead of one each; but the engine forgets such parts, also where the holder's delete is refused."""
-    holders = {"DatabaseUser": "DatabaseCluster", "DnsRecord": "Domain", "SpacesBucketPolicy": "SpacesBucket"}
+    holders = {"DatabaseUser": "DatabaseCluster", "DnsRecord": "Domain"}
     for kind, holder in holders.items():
         for part in staging.of_type(kind):
             assert f":{holder}::" in part.options.deletedWith, part.name
@@ -203,14 +232,12 @@ def test_buckets_are_private_and_their_keys_are_for_one_bucket(prod: Recording):
     )
 
 
-def test_anybody_reads_an_asset_and_nobody_lists_or_writes_without_a_key(prod: Recording):
-    policies = prod.of_type("SpacesBucketPolicy")
-    statements = json.loads(policies[0].inputs["policy"])["Statement"]
-
-    assert [policy.inputs["bucket"] for policy in policies] == ["nextgentech-assets"], "backups have no public policy"
-    assert [(item["Action"], item["Resource"]) for item in statements] == [
-        ("s3:GetObject", "arn:aws:s3:::nextgentech-assets/*")
-    ]
+def test_no_bucket_has_both_a_policy_and_a_limited_key(prod: Recording, staging: Recording):
+    """DigitalOcean refuses whichever of the two comes second, and they are made at once."""
+    for recording in (prod, staging):
+        limited = {grant["bucket"] for key in recording.of_type("SpacesKey") for grant in key.inputs["grants"]}
+        assert limited
+        assert not limited & {policy.inputs["bucket"] for policy in recording.of_type("SpacesBucketPolicy")}
 
 
 def test_cors_has_one_owner(prod: Recording):
@@ -302,6 +329,20 @@ def test_the_project_claims_only_what_is_listed(prod: Recording):
 def test_the_reserved_ip_is_not_listed_in_the_project(prod: Recording):
     """The API lists it under another URN than the provider's: a difference at every preview."""
     assert not [urn for urn in prod.one("ProjectResources").inputs["resources"] if "ip" in urn.split(":")[1]]
+
+
+@pytest.mark.parametrize("region", list(Region))
+def test_the_registry_is_where_registries_are(build: Callable[..., Recording], region: Region):
+    inputs = build("staging", {"region": region.value}).one("ContainerRegistries").inputs
+
+    assert inputs.get("region", "nyc3") in catalog.REGISTRY_REGIONS
+    if region.value in catalog.REGISTRY_REGIONS:
+        assert inputs["region"] == region.value
+
+
+def test_the_registry_may_be_somewhere_else(build: Callable[..., Recording]):
+    registry = {"name": "images", "region": "fra1"}
+    assert build("staging", {"registry": registry}).one("ContainerRegistries").inputs["region"] == "fra1"
 
 
 def test_no_registry_login_is_a_resource(prod: Recording):

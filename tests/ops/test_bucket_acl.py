@@ -7,15 +7,19 @@ anything.
 from __future__ import annotations
 
 import secrets
+from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
-from blueprint.outputs import BucketOutput
+from blueprint.outputs import AssetsOutput, BucketKey, BucketOutput
 from ops.repository.stores.s3 import S3Store
 from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import Reader
 from ops.sources.bucket.source import Bucket
+from ops.targets.kinds import BucketKind
 from tests.ops.source_kit import backup, keys, restore, silent
 
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
@@ -71,3 +75,42 @@ def test_what_everybody_may_read_comes_back_so_and_nothing_else_does(make, folde
         "video.mp4": True,
         "invoice.pdf": False,
     }
+
+
+def test_a_restore_of_the_assets_opens_what_the_backup_does_not_know(make, folder, tmp_path):
+    """A limited key is refused `GET ?acl` at Spaces; restored without ACLs, every picture of the site would be 403."""
+    assets, place, elsewhere = make(), make(), make()
+    bucket, _ = assets.address("")
+    assets.client.put_object(Bucket=bucket, Key="logo.png", Body=b"x", ACL="public-read")
+    answer = {"Error": {"Code": "AccessDenied", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    refused = ClientError(answer, "GetObjectAcl")
+    assets.client.meta.events.register("before-call.s3.GetObjectAcl", raising(refused))
+    recipients, identities = keys(tmp_path)
+    backup(Bucket(store=assets), folder, recipients=recipients)
+
+    report = restore(folder, Bucket(store=place, public=True), identities=identities)
+    restore(folder, Bucket(store=elsewhere), identities=identities)
+
+    assert readable_by_all(place) == {"logo.png"}
+    assert not report.skipped
+    assert report.facts == {"made_public": 1}
+    assert not readable_by_all(elsewhere), "what is in another bucket is nobody's to open"
+
+
+def raising(error):
+    def refuse(**_):
+        raise error
+
+    return refuse
+
+
+@pytest.mark.parametrize(("into", "public"), [(None, True), ("copies", True), ("s3://elsewhere/copies", False)])
+def test_the_bucket_of_the_assets_is_known_by_its_name(monkeypatch, into, public):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    output = BucketOutput(name="shop-assets", region="nyc3", endpoint="https://nyc3.digitaloceanspaces.com")
+    outputs = SimpleNamespace(assets=AssetsOutput(bucket=output, url="https://assets.example.org", cdn_id=None))
+    held = SimpleNamespace(assets_key=BucketKey(access_key="key", secret_key=SecretStr("secret")))
+    stack = SimpleNamespace(name="prod", outputs=outputs, secrets=held)
+    with BucketKind().target(SimpleNamespace(name="assets"), into, stack, ()) as place:
+        assert place.public is public

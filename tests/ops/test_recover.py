@@ -10,8 +10,8 @@ import pytest
 
 from ops.core.errors import CloudError, StackError
 from ops.stack.cloud import Cloud
-from ops.stack.recovery import file_backend, recover
-from ops.stack.recovery.cloud_lookup import FINDERS, REPEATABLE, AmbiguousError, find
+from ops.stack.recovery import failed_creates, file_backend, recover
+from ops.stack.recovery.cloud_lookup import BUCKET, FINDERS, REPEATABLE, AmbiguousError, find
 from ops.stack.recovery.recover import Action, Found, apply_steps, plan_steps
 
 STACK = "urn:pulumi:staging::ancla::"
@@ -221,3 +221,67 @@ def test_the_state_of_another_place_is_refused():
     provider = {"type": "pulumi:providers:digitalocean", "inputs": {"apiEndpoint": "http://127.0.0.1:8470"}}
     with pytest.raises(StackError, match=r"was built at http://127.0.0.1:8470, this shell talks to http://127.0.0.1:1"):
         recover._refuse_elsewhere("staging", {"resources": [provider]}, cloud({}))
+
+
+# --- creations that failed although the resource was made ------------------------------------------------------------
+
+CLUSTER_ID = "c-1"
+PROVIDER = {"urn": f"{STACK}pulumi:providers:digitalocean::p", "type": "pulumi:providers:digitalocean", "id": "p-1"}
+DATABASE = "digitalocean:index/databaseDb:DatabaseDb"
+
+
+def planned(token, op="create", **inputs):
+    urn = f"{STACK}{token}::it"
+    return {"op": op, "urn": urn, "newState": {"urn": urn, "type": token, "custom": True, "inputs": inputs}}
+
+
+@pytest.mark.parametrize(
+    ("step", "taken"),
+    [
+        (planned(DATABASE, clusterId=CLUSTER_ID, name="app"), True),
+        (planned(BUCKET, region="nyc3", name="assets"), True),
+        (planned(DATABASE, op="same", clusterId=CLUSTER_ID, name="app"), False),
+        (planned(DATABASE, clusterId=failed_creates.UNKNOWN, name="app"), False),
+        (planned(DROPLET, name="web", region="nyc3"), False),  # another of its name may be anybody's
+    ],
+)
+def test_what_a_preview_would_make_is_looked_for_by_its_name(step, taken):
+    found = failed_creates.operations_of({"steps": [step]}, {"resources": [PROVIDER]})
+    assert bool(found) is taken
+    if taken:
+        assert found[0]["resource"]["provider"] == f"{PROVIDER['urn']}::p-1"
+    assert failed_creates.operations_of({"steps": [step]}, {"resources": []}) == [], "nothing was ever built"
+
+
+def test_only_what_is_there_is_adopted(monkeypatch):
+    """`up` ended with 404 for a database that it had made; the next one is refused as a duplicate."""
+    steps = [planned(DATABASE, clusterId=CLUSTER_ID, name=name) for name in ("app", "reports")]
+    for number, step in enumerate(steps):
+        step["newState"]["urn"] += str(number)
+    state = {"deployment": {"resources": [PROVIDER]}}
+    commands = {"stack": state, "preview": {"steps": steps}}
+    monkeypatch.setattr(recover, "pulumi_json", lambda arguments, stack: commands[arguments[0]])
+    monkeypatch.setattr(recover, "file_backend", lambda stack: None)
+    answer = {"dbs": [{"name": "defaultdb"}, {"name": "app"}]}
+    cloud = Cloud("t", "http://cloud", transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answer)))
+
+    plan = recover.make_plan("staging", cloud)
+
+    (step,) = plan.steps
+    assert (step.action, step.id) == (Action.ADOPT, f"{CLUSTER_ID}/database/app")
+    after = apply_steps(plan.deployment["deployment"], plan.steps, NOW)
+    assert after["pending_operations"] == []
+    assert [item["id"] for item in after["resources"]] == ["p-1", f"{CLUSTER_ID}/database/app"]
+
+
+def test_a_preview_that_fails_hinders_no_recovery(monkeypatch):
+    def engine(arguments, stack):
+        if arguments[0] == "preview":
+            raise StackError("the program says no")
+        return {"deployment": {"resources": [PROVIDER]}}
+
+    monkeypatch.setattr(recover, "pulumi_json", engine)
+    monkeypatch.setattr(recover, "file_backend", lambda stack: None)
+    plan = recover.make_plan("staging", Cloud("t", "http://cloud"))
+    assert plan.empty
+    assert plan.notes == ["what failed although it was made was not looked for: the program says no"]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.sandbox.conftest import Sandbox
 
-NOTICE = {"email": ["ops@example.org"], "slack": []}
+NOTICE = {"email": ["ops@nextgentech.mx"], "slack": []}
 POLICY = {
     "alerts": NOTICE,
     "compare": "GreaterThan",

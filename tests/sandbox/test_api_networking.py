@@ -27,7 +27,7 @@ def test_a_vpc_gets_a_free_range_and_is_made(sandbox: Sandbox):
     second = sandbox.post("/v2/vpcs", {"name": "two", "region": "nyc3", "description": "d"})["vpc"]
     assert first["ip_range"] != second["ip_range"]
     assert first["ip_range"].endswith("/20")
-    assert (first["default"], first["urn"]) == (False, f"do:vpc:{first['id']}")
+    assert (second["default"], second["urn"]) == (False, f"do:vpc:{second['id']}")
     made = [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"]
     assert list(dict.fromkeys(made)) == [first["id"], second["id"]]
     assert sandbox.put(f"/v2/vpcs/{first['id']}", {"name": "uno"})["vpc"]["name"] == "uno"
@@ -78,6 +78,7 @@ def test_a_network_made_for_a_call_that_fails_later_is_removed(sandbox: Sandbox,
 
 
 def test_a_vpc_with_members_stays_and_an_empty_one_goes(sandbox: Sandbox):
+    sandbox.post("/v2/vpcs", {"name": "default-nyc3", "region": "nyc3"})
     vpc = sandbox.post("/v2/vpcs", {"name": "one", "region": "nyc3"})["vpc"]
     path = f"/v2/vpcs/{vpc['id']}"
     droplet = sandbox.droplet(vpc_uuid=vpc["id"])
@@ -107,7 +108,7 @@ def test_a_default_vpc_is_made_when_first_needed_and_cannot_be_deleted(sandbox: 
 
 
 def test_a_default_vpc_is_named_after_its_region_and_no_two_vpcs_have_one_name(sandbox: Sandbox):
-    sandbox.post("/v2/vpcs", {"name": "default-fra1", "region": "fra1"})
+    sandbox.post("/v2/vpcs", {"name": "default-fra1", "region": "ams3"})
     sandbox.droplet("one", region="nyc3")
     sandbox.droplet("two", region="fra1")
     vpcs = sandbox.get("/v2/vpcs")["vpcs"]

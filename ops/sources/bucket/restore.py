@@ -28,6 +28,7 @@ MARK = ".ancla-restore-unfinished"
 _VARIOUS = ("expires", "content-language", "x-amz-website-redirect-location", "x-amz-tagging", "x-amz-acl")
 """Headers that not every store has."""
 
+PUBLIC_READ = "public-read"
 _NO_TYPE = ("binary/octet-stream", "application/octet-stream")
 
 
@@ -78,8 +79,10 @@ def index(folder: Path, record: BucketRecord) -> dict[str, Place]:
     return found
 
 
-def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]:
+def put_all(store: S3Store, folder: Path, record: BucketRecord, *, unknown_acl: str | None = None) -> list[Skipped]:
     """Put every object, after the mark that means "not finished"; return what the store refuses or does not keep.
+
+    `unknown_acl` is the canned ACL of objects of which the backup does not know who may read them.
 
     Raises:
         RestoreError: a pack cannot be read, the store does not answer, or it refuses every object.
@@ -89,7 +92,7 @@ def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]
     reader = Reader(store, ignore=(), say=lambda _: None)
 
     def put(item: BucketObject) -> None:
-        if skipped := _put(store, reader, places[item.key], item):
+        if skipped := _put(store, reader, places[item.key], item, unknown_acl):
             unfit[item.key] = skipped
 
     try:
@@ -101,6 +104,11 @@ def put_all(store: S3Store, folder: Path, record: BucketRecord) -> list[Skipped]
     if record.objects and {named(item.key) for item in record.objects} <= {each.what for each in skipped}:
         raise RestoreError(f"{store.name}: refuses every object: {skipped[0]}")
     return skipped
+
+
+def without_acl(record: BucketRecord) -> int:
+    """Count the objects of which the backup does not know who may read them."""
+    return sum(item.public is None for item in record.objects)
 
 
 def read_packs(places: Mapping[str, Place], record: BucketRecord) -> list[Difference]:
@@ -177,7 +185,7 @@ def _metadata_of(key: str) -> str:
     return f"{named(key)} user metadata"
 
 
-def _put(store: S3Store, reader: Reader, place: Place, item: BucketObject) -> list[Skipped]:
+def _put(store: S3Store, reader: Reader, place: Place, item: BucketObject, unknown_acl: str | None) -> list[Skipped]:
     """Put one object, without the headers that the store refuses; return what is missing in the end."""
     if not store.address(item.key)[1]:
         why = "its key is the prefix itself, and the target has none"
@@ -185,8 +193,8 @@ def _put(store: S3Store, reader: Reader, place: Place, item: BucketObject) -> li
     wanted = dict(item.headers)
     if item.tags:
         wanted["x-amz-tagging"] = urlencode(item.tags, quote_via=quote)
-    if item.public:
-        wanted["x-amz-acl"] = "public-read"
+    if acl := unknown_acl if item.public is None else PUBLIC_READ if item.public else None:
+        wanted["x-amz-acl"] = acl
     refused: dict[str, str] = {}
     why = _attempt(store, place, item, wanted)
     if why is not None:

@@ -65,9 +65,13 @@ def _unheard(text: str) -> None:
 
 @dataclass(kw_only=True)
 class Bucket(RestoreTarget[BucketRecord]):
-    """The objects of `store` under its prefix. `base` finds the backup to build on; `say` reports surprises."""
+    """The objects of `store` under its prefix. `base` finds the backup to build on; `say` reports surprises.
+
+    `public` is a bucket of public assets: objects whose ACL a backup does not know are restored as public ones.
+    """
 
     store: S3Store
+    public: bool = False
     base: Callable[[], Base] = field(default=lambda: Base(why="there is no backup before"))
     say: Callable[[str], None] = _unheard
     full_every: int = FULL_EVERY
@@ -164,14 +168,16 @@ class Bucket(RestoreTarget[BucketRecord]):
 
     def plan_restore(self, record: BucketRecord) -> TargetPlan:
         """Refuse a bucket or prefix that has an object. See `ops.sources.bucket.restore`."""
-        del record
         restore.refuse_used(self.store)
-        return TargetPlan(target=self.name)
+        unknown = restore.without_acl(record) if self.public else 0
+        return TargetPlan(target=self.name, facts={"made_public": unknown} if unknown else {})
 
     def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         """Put every object from its pack, with its headers and tags. See `ops.sources.bucket.restore`."""
         del progress
-        return restore.put_all(self.store, download.wait(), record)
+        return restore.put_all(
+            self.store, download.wait(), record, unknown_acl=restore.PUBLIC_READ if self.public else None
+        )
 
     def fingerprint(self) -> BucketRecord:
         """Read every object. The packs' names are empty, as nothing is written."""

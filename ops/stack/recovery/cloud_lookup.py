@@ -171,7 +171,6 @@ FINDERS: dict[str, Finder] = {
 REPEATABLE = {
     "digitalocean:index/databaseFirewall:DatabaseFirewall": "the complete list is written again",
     "digitalocean:index/projectResources:ProjectResources": "assigning twice is assigning once",
-    "digitalocean:index/spacesBucketPolicy:SpacesBucketPolicy": "the policy is written again",
     "digitalocean:index/spacesBucketCorsConfiguration:SpacesBucketCorsConfiguration": "the rules are written again",
     "command:local:Command": "the command finds what it did already",
 }

@@ -6,6 +6,9 @@ file backend, its lock. Each note becomes a step of a plan, which is printed and
 - creating: the resource is looked up in the cloud and added to the state; if it was never created, the note is dropped;
 - updating, deleting, reading, importing: the note is dropped, and `pulumi refresh` reads the resulting state.
 
+Without notes, a preview says what the program wants and the state lacks; what the cloud has of it by that name, and
+whose creation failed all the same, is adopted in the same way (`failed_creates`).
+
 Nothing that holds data is ever deleted. The only exception is a Spaces key whose secret half is lost.
 """
 
@@ -13,7 +16,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,15 +24,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
 from ops.core.errors import CloudError, StackError
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import pulumi, pulumi_json
-from ops.stack.recovery import cloud_lookup
+from ops.stack.recovery import cloud_lookup, failed_creates
 from ops.stack.recovery.cloud_lookup import BUCKET, FINDERS, REPEATABLE, SPACES_KEY, Values
 from ops.stack.recovery.file_backend import Lock, file_backend
+from ops.stack.spaces import bucket_is_ours
 
 SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105  # the engine's mark of a secret value, not a secret
 SETTLE_SECONDS = 1800
@@ -73,6 +73,7 @@ class RecoverPlan:
     steps: list[Step]
     locks: list[Lock] = field(default_factory=list)
     torn: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -186,10 +187,26 @@ def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan
     deployment: dict[str, Any] = exported.get("deployment") or {}
     _refuse_elsewhere(stack, deployment, cloud)
     if not deployment.get("pending_operations"):
-        return RecoverPlan(stack=stack, deployment=exported, steps=[], locks=locks, torn=torn)
+        plan = RecoverPlan(stack=stack, deployment=exported, steps=[], locks=locks, torn=torn)
+        _plan_failed_creates(plan, cloud)
+        return plan
     clear = pulumi_json(["stack", "export", "--show-secrets"], stack=stack).get("deployment") or {}
     steps = plan_steps(deployment, clear, lambda token, inputs, known: look(cloud, token, inputs, known))
     return RecoverPlan(stack=stack, deployment=exported, steps=steps, locks=locks, torn=torn)
+
+
+def _plan_failed_creates(plan: RecoverPlan, cloud: Cloud) -> None:
+    """Add a step for everything that the program wants, the state lacks, and the cloud has by that name."""
+    deployment: dict[str, Any] = plan.deployment.get("deployment") or {}
+    try:
+        preview = pulumi_json(["preview", "--json"], stack=plan.stack)
+    except StackError as error:
+        plan.notes.append(f"what failed although it was made was not looked for: {error}")
+        return
+    operations = deployment["pending_operations"] = failed_creates.operations_of(preview, deployment)
+    noted = {"resources": deployment.get("resources"), "pending_operations": operations}
+    steps = plan_steps(noted, noted, lambda token, inputs, known: look(cloud, token, inputs, known))
+    plan.steps = [step for step in steps if step.action is Action.ADOPT]
 
 
 def execute(plan: RecoverPlan, cloud: Cloud, report: Callable[[str], None]) -> None:
@@ -231,37 +248,6 @@ def look(cloud: Cloud, token: str, inputs: Values, known: frozenset[str]) -> Fou
         return Found(id=name, label=name) if bucket_is_ours(name, str(inputs.get("region"))) else Found()
     orphan = cloud_lookup.find(cloud, token, inputs, known)
     return Found(id=orphan.id, label=orphan.label, settled=orphan.settled) if orphan else Found()
-
-
-def bucket_is_ours(name: str, region: str) -> bool:
-    """Return True if the bucket exists and belongs to the account's key pair.
-
-    Raises:
-        CloudError: no key pair, no answer, or somebody else's bucket.
-    """
-    endpoint = os.environ.get("SPACES_ENDPOINT_URL", "https://{{.Region}}.digitaloceanspaces.com")
-    address = endpoint.replace("{{.Region}}", region)
-    try:
-        access_key, secret_key = os.environ["SPACES_ACCESS_KEY_ID"], os.environ["SPACES_SECRET_ACCESS_KEY"]
-    except KeyError as missing:
-        raise CloudError(f"{missing.args[0]}: not set; the bucket {name} cannot be looked for") from None
-    client = boto3.session.Session().client(
-        "s3",
-        region_name=region,
-        endpoint_url=address,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-    )
-    try:
-        client.head_bucket(Bucket=name)
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in ("404", "NoSuchBucket"):
-            return False
-        raise CloudError(f"bucket {name} at {address}: {code}; another account may own the name") from None
-    except BotoCoreError as error:
-        raise CloudError(f"bucket {name} at {address}: no answer: {error}") from None
-    return True
 
 
 def _refuse_elsewhere(stack: str, deployment: dict[str, Any], cloud: Cloud) -> None:

@@ -168,19 +168,88 @@ def test_canned_acls_decide_what_strangers_see(client: Client, web: httpx.Client
     assert web.put(f"{base}/acl/new.txt", content=b"x").status_code == 403
 
 
-def test_a_bucket_policy_opens_objects(client: Client, web: httpx.Client) -> None:
-    s3, address = client(), f"https://{BUCKET}.nyc3.digitaloceanspaces.com/policy.txt"
-    s3.put_object(Bucket=BUCKET, Key="policy.txt", Body=b"p")
+def test_a_bucket_policy_opens_objects(parts: ContainerParts, client: Client, web: httpx.Client) -> None:
+    s3, address = client(), f"https://{OTHER}.nyc3.digitaloceanspaces.com/policy.txt"
+    s3.put_object(Bucket=OTHER, Key="policy.txt", Body=b"p")
     assert web.get(address).status_code == 403
-    policy = (
-        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",'
-        f'"Resource":"arn:aws:s3:::{BUCKET}/policy.txt"}}]}}'
-    )
-    s3.put_bucket_policy(Bucket=BUCKET, Policy=policy)
+    s3.put_bucket_policy(Bucket=OTHER, Policy=policy_of(OTHER))
     assert web.get(address).text == "p"
-    s3.delete_bucket_policy(Bucket=BUCKET)
+    assert parts.buckets_with_policy() == {OTHER}
+    s3.delete_bucket_policy(Bucket=OTHER)
     assert web.get(address).status_code == 403
-    assert refused(lambda: s3.get_bucket_policy(Bucket=BUCKET)) == "NoSuchBucketPolicy"
+    assert parts.buckets_with_policy() == set()
+    assert refused(lambda: s3.get_bucket_policy(Bucket=OTHER)) == "NoSuchBucketPolicy"
+
+
+def policy_of(bucket: str) -> str:
+    return (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",'
+        f'"Resource":"arn:aws:s3:::{bucket}/policy.txt"}}]}}'
+    )
+
+
+def test_a_bucket_of_a_limited_key_takes_no_policy_and_opens_object_by_object(
+    client: Client, web: httpx.Client
+) -> None:
+    """As documented; the app's own key opens what it uploads, for strangers and for the CDN."""
+    assert refused(lambda: client().put_bucket_policy(Bucket=BUCKET, Policy=policy_of(BUCKET))) == "AccessDenied"
+    writer = client(READWRITE)
+    writer.put_object(Bucket=BUCKET, Key="by-the-app.txt", Body=b"seen", ACL="public-read")
+    for host in (f"{BUCKET}.nyc3.digitaloceanspaces.com", CDN.endpoint):
+        assert web.get(f"https://{host}/by-the-app.txt").text == "seen"
+    assert writer.get_object_acl(Bucket=BUCKET, Key="by-the-app.txt")["Grants"][-1]["Permission"] == "READ"
+    assert refused(lambda: writer.put_object(Bucket=BUCKET, Key="x", Body=b"", ACL="bucket-owner-read")) == (
+        "InvalidArgument"
+    )
+
+
+@pytest.fixture
+def switch(parts: ContainerParts) -> Iterator[Callable[..., None]]:
+    yield lambda **switches: parts.set_spaces_switches(switches)
+    parts.set_spaces_switches({})
+
+
+def test_acls_are_kept_from_limited_keys_on_request(client: Client, switch: Callable[..., None]) -> None:
+    s3, writer = client(), client(READWRITE)
+    s3.put_object(Bucket=BUCKET, Key="acl.txt", Body=b"1", ACL="public-read")
+    switch(limited_keys_read_no_acl=True, limited_keys_set_no_acl=True)
+    assert refused(lambda: writer.get_object_acl(Bucket=BUCKET, Key="acl.txt")) == "AccessDenied"
+    assert refused(lambda: writer.put_object(Bucket=BUCKET, Key="a", Body=b"", ACL="public-read")) == "AccessDenied"
+    writer.put_object(Bucket=BUCKET, Key="a", Body=b"")
+    assert len(s3.get_object_acl(Bucket=BUCKET, Key="acl.txt")["Grants"]) == 2
+
+
+def test_a_new_bucket_is_not_found_for_a_while_on_request(client: Client, switch: Callable[..., None]) -> None:
+    s3 = client()
+    switch(unseen_seconds=600)
+    s3.create_bucket(Bucket="bucket-unseen")
+    assert refused(lambda: s3.head_bucket(Bucket="bucket-unseen")) == "404"
+    assert refused(lambda: s3.list_objects_v2(Bucket="bucket-unseen")) == "NoSuchBucket"
+    assert refused(lambda: s3.create_bucket(Bucket="bucket-unseen")) == "BucketAlreadyExists"
+    switch()
+    s3.head_bucket(Bucket="bucket-unseen")
+    s3.delete_bucket(Bucket="bucket-unseen")
+
+
+def test_the_name_of_a_deleted_bucket_stays_taken_on_request(client: Client, switch: Callable[..., None]) -> None:
+    s3 = client()
+    s3.create_bucket(Bucket="bucket-gone")
+    s3.put_object(Bucket="bucket-gone", Key="x", Body=b"")
+    assert refused(lambda: s3.delete_bucket(Bucket="bucket-gone")) == "BucketNotEmpty"
+    s3.delete_object(Bucket="bucket-gone", Key="x")
+    s3.delete_bucket(Bucket="bucket-gone")
+    assert refused(lambda: s3.head_bucket(Bucket="bucket-gone")) == "404"
+    switch(deleted_name_seconds=600)
+    assert refused(lambda: s3.create_bucket(Bucket="bucket-gone")) == "BucketAlreadyExists"
+    switch()
+    s3.create_bucket(Bucket="bucket-gone")
+    s3.delete_bucket(Bucket="bucket-gone")
+
+
+def test_another_account_may_have_a_buckets_name(client: Client, switch: Callable[..., None]) -> None:
+    switch(foreign_buckets=["theirs"])
+    assert refused(lambda: client().create_bucket(Bucket="theirs")) == "BucketAlreadyExists"
+    assert refused(lambda: client().head_bucket(Bucket="theirs")) == "403"
 
 
 def test_lifecycle_cors_and_versioning_are_kept(client: Client, web: httpx.Client) -> None:
@@ -209,8 +278,8 @@ def test_lifecycle_cors_and_versioning_are_kept(client: Client, web: httpx.Clien
     assert len(versions) == 2
 
 
-def test_bucket_names_are_unique_over_regions_and_making_one_again_is_no_error(client: Client) -> None:
-    client().create_bucket(Bucket=BUCKET)
+def test_bucket_names_are_unique_over_regions_and_making_ones_own_again_is_refused(client: Client) -> None:
+    assert refused(lambda: client().create_bucket(Bucket=BUCKET)) == "BucketAlreadyExists"
     assert refused(lambda: client(region="ams3").create_bucket(Bucket=BUCKET)) == "BucketAlreadyExists"
     assert refused(lambda: client(region="ams3").list_objects_v2(Bucket=BUCKET)) == "NoSuchBucket"
     assert refused(lambda: client().delete_bucket(Bucket=BUCKET)) == "BucketNotEmpty"

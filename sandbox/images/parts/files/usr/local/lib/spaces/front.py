@@ -3,9 +3,10 @@
 - One gateway process for each region and signature scope, started when first asked for: DigitalOcean takes both the
   region's slug and `us-east-1` in a signature, a gateway only one. Gateways of a region share its folder.
 - Grants of a key (read, readwrite by bucket; full access), canned ACLs of buckets and objects, bucket names unique over
-  all regions.
-- `?acl`, `?lifecycle`, `?location` and the creation of a bucket are answered here, signature checked; all else goes to
-  the gateway, which checks the signature and the body's hash itself.
+  all regions. A bucket that a limited key has takes no policy.
+- `?acl`, `?lifecycle`, `?location`, the creation and the removal of a bucket are answered here, signature checked; all
+  else goes to the gateway, which checks the signature and the body's hash itself.
+- On request: what was just made is not found yet, a deleted name stays taken, another account has a name.
 """
 
 # ruff: noqa: INP001 - run as a program inside its container, beside its neighbours
@@ -26,7 +27,7 @@ from xml.sax.saxutils import escape
 
 from request import DOMAIN, Refused, Request
 from signature import SignatureRefused, sign, verify
-from state import DATA, Gateways, Keys, Rules, region_of, write_keys
+from state import DATA, Gateways, Keys, Rules, Switches, region_of, with_policy, write_document, write_keys
 
 PORT = 7000
 MOST_BODY = 1 << 20
@@ -44,6 +45,7 @@ class Front:
     def __init__(self, address: str, access_key: str, secret_key: str) -> None:
         self.address = address
         self.keys, self.rules, self.gateways = Keys(), Rules(), Gateways(access_key, secret_key)
+        self.switches = Switches()
 
     def authorize(self, request: Request) -> dict[str, str]:
         """Where the request goes and with what signature, as headers for nginx.
@@ -63,12 +65,30 @@ class Front:
             raise Refused(400, "AuthorizationHeaderMalformed", "the credential's region is malformed")
         if not self._readable(request) and not request.allowed(dict(key["grants"])):
             raise Refused(*DENIED)
-        if request.answered_here:
+        self._check_service(request, dict(key["grants"]))
+        if request.answered_here or self._unseen(request):
             return self._to(PORT, request.headers)
         if request.writes_object:
             # Before the object is there: a failed upload leaves at most the ACL of an object that is not.
-            self.rules.set_acl(request.bucket, request.key, request.headers.get("x-amz-acl", "private"))
+            self.rules.set_acl(request.bucket, request.key, self._canned(request.headers.get("x-amz-acl", "private")))
         return self._to(self.gateways.port(request.region, scope), request.headers)
+
+    def _check_service(self, request: Request, grants: Mapping[str, str]) -> None:
+        """Refuse what Spaces refuses whoever asks, and what the switches say it refuses to limited keys."""
+        if self.switches.foreign(request.bucket) and not request.creates_bucket:
+            raise Refused(*DENIED)
+        if request.subresource == "policy" and request.method == "PUT" and self.keys.limited(request.bucket):
+            raise Refused(*DENIED)
+        if "fullaccess" not in grants.values() and (
+            ("x-amz-acl" in request.headers and self.switches.has("limited_keys_set_no_acl"))
+            or (request.subresource == "acl" and request.reads and self.switches.has("limited_keys_read_no_acl"))
+        ):
+            raise Refused(*DENIED)
+
+    def _unseen(self, request: Request) -> bool:
+        """Whether the bucket is so new that nobody finds it yet."""
+        seconds = self.switches.seconds("unseen_seconds")
+        return seconds > 0 and not request.creates_bucket and self.rules.age(request.bucket) < seconds
 
     def _readable(self, request: Request) -> bool:
         """Whether its ACL lets everybody read the object, or list the bucket."""
@@ -101,8 +121,10 @@ class Front:
             Refused: with S3's error.
         """
         key = self.keys.get(request.credential[0]) if request.credential else None
-        if key is None or not request.answered_here:
+        if key is None:
             raise Refused(*DENIED)
+        if not request.answered_here or self._unseen(request):
+            raise Refused(404, "NoSuchBucket", "The specified bucket does not exist")
         try:
             verify(request.method, request.uri, request.headers, body, key["secret"])
         except SignatureRefused as error:
@@ -113,21 +135,29 @@ class Front:
             return self._create_bucket(request)
         if region_of(request.bucket) != request.region:
             raise Refused(404, "NoSuchBucket", "The specified bucket does not exist")
+        if request.deletes_bucket:
+            return self._delete_bucket(request)
         if "location" in request.query:
             return 200, f"<LocationConstraint {NAMESPACE}>{request.region}</LocationConstraint>"
         return self._acl(request, body) if request.subresource == "acl" else self._lifecycle(request, body)
 
     def _create_bucket(self, request: Request) -> tuple[int, str]:
-        where = region_of(request.bucket)
-        if where == request.region:
-            return 200, ""  # one account owns every bucket: making it again is no error, as with Ceph; the ACL stays
-        if where is not None:
+        there = region_of(request.bucket) is not None  # the account's own as well, whatever the region
+        going = not there and self.rules.age(request.bucket) < self.switches.seconds("deleted_name_seconds")
+        if there or going or self.switches.foreign(request.bucket):
             raise Refused(409, "BucketAlreadyExists", "The requested bucket name is not available.")
         acl = self._canned(request.headers.get("x-amz-acl", "private"))
         status, text = self._as_root("PUT", request, f"/{quote(request.bucket)}", {"x-amz-acl": "private"})
         if status == http.client.OK:
             self.rules.forget(request.bucket)
             self.rules.set_acl(request.bucket, "", acl)
+            self.rules.note(request.bucket)
+        return status, text
+
+    def _delete_bucket(self, request: Request) -> tuple[int, str]:
+        status, text = self._as_root("DELETE", request, f"/{quote(request.bucket)}", {})
+        if status == http.client.NO_CONTENT:
+            self.rules.note(request.bucket)
         return status, text
 
     @staticmethod
@@ -251,10 +281,20 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """`front.py` serves; `front.py keys` takes the list of keys on stdin."""
-    if sys.argv[1:] == ["keys"]:
-        write_keys(sys.stdin.read())
-        return
+    """`front.py` serves; `keys` and `switches` take those on stdin, `policies` prints the buckets that have one."""
+    match sys.argv[1:]:
+        case ["keys"]:
+            write_keys(sys.stdin.read())
+        case ["switches"]:
+            write_document(DATA / "switches.json", json.loads(sys.stdin.read()))
+        case ["policies"]:
+            print("\n".join(with_policy()))  # noqa: T201 - its answer
+        case _:
+            serve()
+
+
+def serve() -> None:
+    """Answer until it is told to end."""
     root = json.loads((DATA / "root.json").read_text(encoding="utf-8"))
     Handler.front = front = Front(os.environ["SPACES_ADDRESS"], root["access_key"], root["secret_key"])
     # On the backbone alone: only the edge is there with it.

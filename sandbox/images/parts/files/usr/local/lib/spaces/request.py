@@ -74,11 +74,17 @@ class Request:
         return self.method == "PUT" and bool(self.bucket) and not self.key and not self.query
 
     @property
+    def deletes_bucket(self) -> bool:
+        """Whether it is DeleteBucket."""
+        return self.method == "DELETE" and bool(self.bucket) and not self.key and not self.query
+
+    @property
     def answered_here(self) -> bool:
         """Whether the front answers it, and no gateway."""
         if self.method == "OPTIONS":
             return False
-        return self.subresource in {"acl", "lifecycle"} or "location" in self.query or self.creates_bucket
+        of_bucket = "location" in self.query or self.creates_bucket or self.deletes_bucket
+        return of_bucket or self.subresource in {"acl", "lifecycle"}
 
     def allowed(self, grants: Mapping[str, str]) -> bool:
         """Whether a key with these grants may do it.

@@ -1,4 +1,4 @@
-"""What the front keeps under /data: the keys, ACLs and lifecycle rules; and the gateway processes."""
+"""What the front keeps under /data: keys, switches, ACLs, lifecycle rules, times of buckets; and the gateways."""
 
 # ruff: noqa: INP001 - run as a program inside its container, beside its neighbours
 
@@ -29,26 +29,72 @@ def region_of(bucket: str) -> str | None:
     return next((region for region in REGIONS if (DATA / "buckets" / region / bucket).is_dir()), None)
 
 
-class Keys:
-    """The keys and their grants; read again when the file changes."""
+def with_policy() -> list[str]:
+    """The buckets that have a policy: the gateway keeps it in an attribute of the bucket's folder."""
+    folders = (folder for region in REGIONS for folder in (DATA / "buckets" / region).glob("*") if folder.is_dir())
+    return sorted(folder.name for folder in folders if "user.policy" in os.listxattr(folder))
 
-    path = DATA / "keys.json"
+
+class Document:
+    """A JSON object in a file, read again when the file changes; empty when there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen, self._lock = path, 0, threading.Lock()
+        self._value: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any]:
+        """The whole object."""
+        with self._lock:
+            try:
+                seen = self._path.stat().st_mtime_ns
+            except FileNotFoundError:
+                return {}
+            if seen != self._seen:
+                self._value = json.loads(self._path.read_text(encoding="utf-8"))
+                self._seen = seen
+            return self._value
+
+
+class Keys(Document):
+    """The keys and their grants."""
 
     def __init__(self) -> None:
-        self._seen, self._lock = 0, threading.Lock()
-        self._keys: dict[str, Any] = {}
+        super().__init__(DATA / "keys.json")
 
     def get(self, access_key: str) -> dict[str, Any] | None:
         """The key's secret and grants, or None when there is no such key."""
-        with self._lock:
-            try:
-                seen = self.path.stat().st_mtime_ns
-            except FileNotFoundError:
-                return None
-            if seen != self._seen:
-                self._keys = json.loads(self.path.read_text(encoding="utf-8"))
-                self._seen = seen
-            return self._keys.get(access_key)
+        return self.read().get(access_key)
+
+    def limited(self, bucket: str) -> bool:
+        """Whether a key that is not for the whole account has this bucket."""
+        return any(bucket in dict(key["grants"]) for key in self.read().values())
+
+
+class Switches(Document):
+    """How much of the real service's trouble there is; see `sandbox.api.switches`."""
+
+    def __init__(self) -> None:
+        super().__init__(DATA / "switches.json")
+
+    def seconds(self, name: str) -> float:
+        """How long something lasts."""
+        return float(self.read().get(name, 0))
+
+    def has(self, name: str) -> bool:
+        """Whether it is on."""
+        return bool(self.read().get(name))
+
+    def foreign(self, bucket: str) -> bool:
+        """Whether another account has a bucket of this name."""
+        return bucket in self.read().get("foreign_buckets", ())
+
+
+def write_document(path: Path, value: dict[str, Any]) -> None:
+    """Replace a document, readable by nobody else."""
+    draft = path.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    draft.replace(path)
 
 
 def write_keys(text: str) -> None:
@@ -59,11 +105,8 @@ def write_keys(text: str) -> None:
         for name, key in keys.items()
     }
     (DATA / "iam").mkdir(mode=0o700, exist_ok=True)
-    for path, value in ((DATA / "iam" / "users.json", {"accessAccounts": users}), (Keys.path, keys)):
-        draft = path.with_suffix(".new")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        draft.replace(path)
+    write_document(DATA / "iam" / "users.json", {"accessAccounts": users})
+    write_document(DATA / "keys.json", keys)
 
 
 class Rules:
@@ -77,8 +120,9 @@ class Rules:
             "CREATE TABLE IF NOT EXISTS public (bucket TEXT, key TEXT, PRIMARY KEY (bucket, key)) WITHOUT ROWID"
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS lifecycle (bucket TEXT PRIMARY KEY, rules TEXT)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS moments (bucket TEXT PRIMARY KEY, at REAL)")
 
-    def _run(self, statement: str, *values: str) -> Any:
+    def _run(self, statement: str, *values: str | float) -> Any:
         with self._lock:
             return self._db.execute(statement, values).fetchone()
 
@@ -97,6 +141,15 @@ class Rules:
         """Forget all of a bucket that is made anew."""
         self._run("DELETE FROM public WHERE bucket = ?", bucket)
         self._run("DELETE FROM lifecycle WHERE bucket = ?", bucket)
+
+    def note(self, bucket: str) -> None:
+        """Note that the bucket was made, or deleted, just now."""
+        self._run("INSERT OR REPLACE INTO moments VALUES (?, ?)", bucket, time.time())
+
+    def age(self, bucket: str) -> float:
+        """The seconds since the bucket was made or deleted."""
+        row = self._run("SELECT at FROM moments WHERE bucket = ?", bucket)
+        return time.time() - row[0] if row else float("inf")
 
     def lifecycle(self, bucket: str) -> str | None:
         """The lifecycle configuration as it was put, XML."""
