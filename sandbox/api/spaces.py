@@ -61,7 +61,8 @@ def _grants(call: Call) -> list[Record]:
 
 def _refuse_policies(call: Call, grants: list[Record]) -> None:
     """Refuse a limited key of a bucket with a policy, as documented; status and text are not known."""
-    if grants and (shut := sorted({grant["bucket"] for grant in grants} & call.cloud.parts.buckets_with_policy())):
+    named = {grant["bucket"] for grant in grants}
+    if named and (shut := sorted(named & call.ask("policies", call.cloud.parts.buckets_with_policy))):
         raise invalid(f"limited access keys cannot be created for buckets with a bucket policy: {', '.join(shut)}")
 
 

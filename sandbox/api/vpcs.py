@@ -60,8 +60,6 @@ def _make_network(call: Call, ip_range: str | None, taken: frozenset[str]) -> Vp
         PartError: no range is free, or the network cannot be made.
     """
     parts, ident = call.cloud.parts, new_uuid()
-    if ip_range and (reason := parts.check_vpc_range(ip_range)):
-        raise RangeTakenError(reason)
     call.checked_after.add(f"vpc:{ident}")  # removes the network if the account does not get the VPC
     while True:
         spec = VpcSpec(id=ident, name=ident, ip_range=ip_range or parts.free_vpc_range(taken))
