@@ -224,6 +224,7 @@ class ContainerParts:
         self.start()
         problems = self._clear_away(world)
         problems |= _try_all({f"vpc:{vpc.id}": lambda vpc=vpc: self.create_vpc(vpc) for vpc in world.vpcs})
+        problems |= {f"range of VPC {vpc.id}": reason for vpc in world.vpcs if (reason := self.networks.conflict(vpc))}
         shared = (
             lambda: self.set_zones(world.zones),
             lambda: self.set_spaces_keys(world.spaces_keys),

@@ -111,6 +111,8 @@ class FakeDocker:
 
     def _list(self, kind: str, options: dict[str, list[str]]) -> str:
         label, _, value = options["--filter"][0].removeprefix("label=").partition("=")
+        if label == "driver":
+            return "\n".join(self.things[kind])
         found = (
             name
             for name, thing in self.things[kind].items()
@@ -131,7 +133,7 @@ class FakeDocker:
             state = "running" if thing.running else "exited" if thing.mark else "created"
             value |= {"State": {"Running": thing.running, "Status": state}, "Config": {"Labels": thing.labels}}
         elif kind == "network":
-            value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}}
+            value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}, "Internal": False, "Options": {}}
         return json.dumps([value])
 
     def _labels(self, options: dict[str, list[str]]) -> dict[str, str]:
