@@ -57,14 +57,14 @@ class Networks:
         """Create a VPC's network if it is not there. Its range is its members' affair, and may be in use elsewhere.
 
         Raises:
-            RangeTakenError: see `conflict`.
+            RangeTakenError: see `check_vpc_range`.
         """
         name = self.vpc(vpc.id)
         with self._making:
             if self.docker.inspect("network", name) is not None:
                 return
-            if reason := self.conflict(vpc):
-                raise RangeTakenError(reason)
+            if reason := self.check_vpc_range(vpc.ip_range):
+                raise RangeTakenError(f"VPC {vpc.name}: {reason}")
             mine = self.docker.names("network", self.instance.label)
             taken = {subnet for other in mine for subnet in self._subnets(other)}
             for subnet in map(str, self.instance.plan.vpcs):
@@ -76,20 +76,29 @@ class Networks:
                     return
         raise PartError(f"VPC {vpc.name}: the sandbox has room for {len(self.instance.plan.vpcs)} VPCs; remove one")
 
-    def conflict(self, vpc: VpcSpec) -> str | None:
-        """Return why members of the VPC could not reach one another on this computer, or None.
+    def join(self, vpc: VpcSpec, address: str) -> tuple[str, str | None]:
+        """Return the network of a VPC and the address that Docker has to give a member: as a rule any.
+
+        A sandbox of an earlier version has networks of the VPC's own range, in which Docker must not give the address
+        of another member.
+        """
+        name = self.vpc(vpc.id)
+        return name, address if vpc.ip_range in self._subnets(name) else None
+
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        """Return why members of a VPC of this range could not reach one another on this computer, or None.
 
         Docker rewrites the source of all traffic from the range of a network that has a way out, unless it leaves by
         that network; what crosses the VPC's own bridge passes by the same rules.
         """
-        wanted = ipaddress.IPv4Network(vpc.ip_range, strict=False)
+        wanted = ipaddress.IPv4Network(ip_range, strict=False)
         for ident in self.docker.run("network", "ls", "--quiet", "--filter", "driver=bridge").split():
             found = self.docker.inspect("network", ident)
             if found is None or found["Internal"] or (found["Options"] or {}).get(_MASQUERADE) == "false":
                 continue
             for subnet in self._subnets_of(found):
                 if "." in subnet and wanted.overlaps(ipaddress.IPv4Network(subnet, strict=False)):
-                    return f"VPC {vpc.name}: {vpc.ip_range} overlaps {subnet} of the Docker network {found['Name']}"
+                    return f"{ip_range} overlaps {subnet} of the Docker network {found['Name']}"
         return None
 
     def delete_vpc(self, vpc_id: str) -> None:
