@@ -146,6 +146,8 @@ def _vpc_range(call: Call) -> str | None:
         raise invalid("ip_range must be in RFC1918 private address space, between /16 and /28 in size")
     if any(network.overlaps(ipaddress.IPv4Network(vpc["ip_range"])) for vpc in call.store.list("vpc")):
         raise invalid("This range/size overlaps with another VPC network in your account")
+    if reason := call.cloud.parts.check_vpc_range(str(network)):
+        raise _not_on_this_computer(str(network), reason)
     return str(network)
 
 

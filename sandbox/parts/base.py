@@ -18,7 +18,7 @@ class PartError(RuntimeError):
 
 
 class RangeTakenError(PartError):
-    """Another network of this computer has the range, or a part of it."""
+    """Another Docker network of this computer has the range, or a part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +220,16 @@ class Parts(Protocol):
         """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
         ...
 
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        """Return why the range cannot be used on this machine, or None."""
+        ...
+
     def create_vpc(self, vpc: VpcSpec) -> None:
-        """Make the network if it is not there. Any range will do, whatever this machine has."""
+        """Make the network if it is not there. Its range may be in use elsewhere: in another sandbox, say.
+
+        Raises:
+            RangeTakenError: another Docker network of this computer has the range, and a way out.
+        """
         ...
 
     def delete_vpc(self, vpc_id: str) -> None:

@@ -123,6 +123,9 @@ class ContainerParts:
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         return self.networks.free_vpc_range(taken)
 
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        return self.networks.check_vpc_range(ip_range)
+
     def create_vpc(self, vpc: VpcSpec) -> None:
         self.networks.create_vpc(vpc)
 
@@ -230,6 +233,9 @@ class ContainerParts:
         self.start()
         problems = self._clear_away(world)
         problems |= _try_all({f"vpc:{vpc.id}": lambda vpc=vpc: self.create_vpc(vpc) for vpc in world.vpcs})
+        for vpc in world.vpcs:
+            if reason := self.networks.check_vpc_range(vpc.ip_range):
+                problems[f"range of VPC {vpc.name}"] = reason
         shared = (
             lambda: self.set_zones(world.zones),
             lambda: self.set_spaces_keys(world.spaces_keys),

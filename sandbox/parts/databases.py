@@ -85,7 +85,7 @@ class Databases:
                 "--volume", f"{self.volume(cluster.id)}:{DATA}",
             ),
             command=("cluster",),
-            networks=((self.networks.vpc(cluster.vpc.id), None),),
+            networks=(self.networks.join(cluster.vpc, cluster.private_ip),),
             volumes=(self.volume(cluster.id),),
             files=(
                 File(path=f"{SETTINGS}/vpc_address", text=f"{cluster.vpc.interface(cluster.private_ip)}\n"),

@@ -141,7 +141,7 @@ class Droplets:
                 "--network", self.networks.public, "--ip", droplet.public_ip,
                 "--volume", f"{self.volume(droplet.id)}:/var/lib/docker",
             ),
-            networks=((self.networks.vpc(droplet.vpc.id), None),),
+            networks=(self.networks.join(droplet.vpc, droplet.private_ip),),
             volumes=(self.volume(droplet.id),),
             limits=tuple(self._limits(droplet)),
             files=(

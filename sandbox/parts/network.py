@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+from typing import Any
 
 from sandbox.parts.base import PartError, RangeTakenError, VpcSpec
 from sandbox.parts.docker import Docker, label_options
@@ -11,8 +12,8 @@ from sandbox.parts.instance import Instance, routes
 
 VPC_POOL = ipaddress.IPv4Network("10.100.0.0/14")
 """Where ranges are picked from: inside 10.0.0.0/8, away from the low ones that offices and Docker use."""
-_BRIDGE = "com.docker.network.bridge"
-VPC_OPTIONS = ("--opt", f"{_BRIDGE}.inhibit_ipv4=true", "--opt", f"{_BRIDGE}.enable_ip_masquerade=false")
+_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+VPC_OPTIONS = ("--opt", "com.docker.network.bridge.inhibit_ipv4=true", "--opt", f"{_MASQUERADE}=false")
 """A wire and no more: this machine is not on it and sends nothing on. Not `--internal`: that drops all traffic that is
 not of Docker's own range, and the members have the addresses of the VPC."""
 
@@ -53,11 +54,17 @@ class Networks:
         self._ensure(self.backbone, str(self.instance.plan.backbone), "--internal")
 
     def create_vpc(self, vpc: VpcSpec) -> None:
-        """Create a VPC's network if it is not there. Its range is its members' affair: any will do on any machine."""
+        """Create a VPC's network if it is not there. Its range is its members' affair, and may be in use elsewhere.
+
+        Raises:
+            RangeTakenError: see `check_vpc_range`.
+        """
         name = self.vpc(vpc.id)
         with self._making:
             if self.docker.inspect("network", name) is not None:
                 return
+            if reason := self.check_vpc_range(vpc.ip_range):
+                raise RangeTakenError(f"VPC {vpc.name}: {reason}")
             mine = self.docker.names("network", self.instance.label)
             taken = {subnet for other in mine for subnet in self._subnets(other)}
             for subnet in map(str, self.instance.plan.vpcs):
@@ -69,13 +76,42 @@ class Networks:
                     return
         raise PartError(f"VPC {vpc.name}: the sandbox has room for {len(self.instance.plan.vpcs)} VPCs; remove one")
 
+    def join(self, vpc: VpcSpec, address: str) -> tuple[str, str | None]:
+        """Return the network of a VPC and the address that Docker has to give a member: as a rule any.
+
+        A sandbox of an earlier version has networks of the VPC's own range, in which Docker must not give the address
+        of another member.
+        """
+        name = self.vpc(vpc.id)
+        return name, address if vpc.ip_range in self._subnets(name) else None
+
+    def check_vpc_range(self, ip_range: str) -> str | None:
+        """Return why members of a VPC of this range could not reach one another on this computer, or None.
+
+        Docker rewrites the source of all traffic from the range of a network that has a way out, unless it leaves by
+        that network; what crosses the VPC's own bridge passes by the same rules.
+        """
+        wanted = ipaddress.IPv4Network(ip_range, strict=False)
+        for ident in self.docker.run("network", "ls", "--quiet", "--filter", "driver=bridge").split():
+            found = self.docker.inspect("network", ident)
+            if found is None or found["Internal"] or (found["Options"] or {}).get(_MASQUERADE) == "false":
+                continue
+            for subnet in self._subnets_of(found):
+                if "." in subnet and wanted.overlaps(ipaddress.IPv4Network(subnet, strict=False)):
+                    return f"{ip_range} overlaps {subnet} of the Docker network {found['Name']}"
+        return None
+
     def delete_vpc(self, vpc_id: str) -> None:
         """Remove a VPC's network."""
         self.docker.remove_network(self.vpc(vpc_id))
 
     def _subnets(self, name: str) -> list[str]:
         found = self.docker.inspect("network", name)
-        return [pool["Subnet"] for pool in found["IPAM"]["Config"] or ()] if found else []
+        return self._subnets_of(found) if found else []
+
+    @staticmethod
+    def _subnets_of(found: dict[str, Any]) -> list[str]:
+        return [pool["Subnet"] for pool in found["IPAM"]["Config"] or () if "Subnet" in pool]
 
     def _ensure(self, name: str, subnet: str, *options: str) -> None:
         with self._making:

@@ -111,6 +111,8 @@ class FakeDocker:
 
     def _list(self, kind: str, options: dict[str, list[str]]) -> str:
         label, _, value = options["--filter"][0].removeprefix("label=").partition("=")
+        if label == "driver":
+            return "\n".join(self.things[kind])
         found = (
             name
             for name, thing in self.things[kind].items()
@@ -131,7 +133,8 @@ class FakeDocker:
             state = "running" if thing.running else "exited" if thing.mark else "created"
             value |= {"State": {"Running": thing.running, "Status": state}, "Config": {"Labels": thing.labels}}
         elif kind == "network":
-            value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}}
+            value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}, "Options": {}}
+            value["Internal"] = "--internal" in thing.options
         return json.dumps([value])
 
     def _labels(self, options: dict[str, list[str]]) -> dict[str, str]:
@@ -231,7 +234,7 @@ class FakeDocker:
             case "create":
                 if names[0] in networks:
                     raise RefusedError(f"network with name {names[0]} already exists")
-                networks[names[0]] = Thing(labels=self._labels(options), subnet=options["--subnet"][0])
+                networks[names[0]] = Thing(labels=self._labels(options), subnet=options["--subnet"][0], options=options)
             case "connect":
                 self._one("network", names[0])
                 self._one("container", names[1]).networks.add(names[0])

@@ -19,7 +19,7 @@ from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import Docker
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
-from tests.sandbox.parts.fake_docker import FakeDocker, Killed
+from tests.sandbox.parts.fake_docker import FakeDocker, Killed, Thing
 
 NAME = "ancla-fails-"
 VPC = VpcSpec(id="vpc", name="default-nyc3", ip_range="10.100.0.0/20")
@@ -214,6 +214,19 @@ def test_a_container_whose_certificate_is_about_to_end_is_made_again(
     for name, file in ((f"{NAME}edge", "/etc/edge/tls/cert.pem"), (f"{NAME}database-c", "/etc/cluster/tls/cert.pem")):
         assert made[name].files[file] != kept[name][file]
     assert stand.marks() == before
+
+
+def test_a_vpc_of_an_earlier_version_keeps_its_network_and_its_addresses(tmp_path: Path) -> None:
+    """Its network has the range of the VPC: an address that Docker chose there could be another member's."""
+    stand = Stand(tmp_path)
+    labels = {"ancla.sandbox": "fails"}
+    stand.docker.things["network"][f"{NAME}vpc-vpc"] = Thing(
+        labels=labels, subnet=VPC.ip_range, options={"--internal": [""]}
+    )
+    up(stand)
+    for address in (DROPLET.private_ip, CLUSTER.private_ip):
+        assert any(line.startswith(f"network connect --ip {address} ") for line in stand.docker.limits)
+    assert at_rest(stand)
 
 
 def test_every_exec_has_a_limit_of_its_own_and_a_probe_that_hangs_is_a_no(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""VPCs have any range on any machine: the wire is Docker's, the addresses on it are the members' own."""
+"""VPCs share a range on one machine: the wire is Docker's, the addresses on it are the members' own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.parts.base import VpcSpec
+from sandbox.parts.base import RangeTakenError, VpcSpec
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import eventually
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 
 pytestmark = pytest.mark.containers
-RANGE = "172.17.0.0/20"
-"""In the range of Docker's own bridge, which every machine with Docker has."""
+RANGE = "10.98.0.0/20"
 
 
 class Wires:
@@ -27,7 +26,7 @@ class Wires:
     def join(self, name: str, side: int, number: int) -> None:
         vpc = VpcSpec(id=f"range-{side}", name="same", ip_range=RANGE)
         self.networks[side].create_vpc(vpc)
-        address = vpc.interface(f"172.17.0.{number}")
+        address = vpc.interface(f"10.98.0.{number}")
         script = f"ip -4 address flush dev eth0; ip address add {address} dev eth0; "
         script += f"while :; do echo {name} | nc -lN 7000; done"
         labels = [part for key, value in self.parts.instance.labels.items() for part in ("--label", f"{key}={value}")]
@@ -42,7 +41,7 @@ class Wires:
     def heard(self, name: str, number: int) -> str:
         """Return what a member hears from an address of its VPC."""
         return self.docker.execute(
-            self.container(name), "timeout", "3", "nc", "-d", f"172.17.0.{number}", "7000", check=False
+            self.container(name), "timeout", "3", "nc", "-d", f"10.98.0.{number}", "7000", check=False
         )
 
 
@@ -67,3 +66,12 @@ def test_two_sandboxes_have_the_same_range_and_members_reach_those_of_their_own(
     wires.parts.docker.remove(wires.container("b"))
     assert wires.heard("a", 3) == "", "the one of the other sandbox is not reached"
     assert wires.heard("c", 2) == ""
+
+
+def test_a_range_whose_traffic_docker_would_rewrite_is_refused(parts: ContainerParts) -> None:
+    bridge = parts.docker.inspect("network", "bridge")
+    assert bridge is not None
+    subnet = bridge["IPAM"]["Config"][0]["Subnet"]
+    with pytest.raises(RangeTakenError, match=f"overlaps {subnet} of the Docker network bridge"):
+        parts.create_vpc(VpcSpec(id="taken", name="taken", ip_range=subnet))
+    assert parts.docker.inspect("network", parts.networks.vpc("taken")) is None
