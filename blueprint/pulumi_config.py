@@ -4,7 +4,9 @@ The first one wins:
 
 1. the environment variable `ANCLA_SECRETS`: one JSON document of `Secrets`, for stack files that hold none (the
    sandbox, CI);
-2. the engine's configuration inside a Pulumi program, or a stack file read as plain YAML: no engine, no passphrase,
+2. the environment variable `ANCLA_SANDBOX_RECIPIENT`: one more recipient of backups, which the sandbox sets, so that
+   the stack file tried there is the one that ships;
+3. the engine's configuration inside a Pulumi program, or a stack file read as plain YAML: no engine, no passphrase,
    encrypted values accepted as they are.
 
 Both give one frozen `EnvironmentSettings`, or a `SettingsError` with one line for each problem.
@@ -29,6 +31,7 @@ from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted, stack_of
 
 SECRETS_VARIABLE = "ANCLA_SECRETS"
+RECIPIENT_VARIABLE = "ANCLA_SANDBOX_RECIPIENT"
 PRIVATE_KEYS = ("deploy_key", "bootstrap_host_key", "host_key", "backup_signing_key")
 
 
@@ -173,6 +176,14 @@ def _secrets_of(environ: Mapping[str, str]) -> dict[str, Any]:
     return {"secrets": values}
 
 
+def _with_recipient(values: dict[str, Any], recipient: str | None) -> dict[str, Any]:
+    """Return the values with the sandbox's own recipient beside those of the file, where it makes backups."""
+    backup = values.get("backup")
+    if not recipient or not isinstance(backup, dict) or not isinstance(backup.get("recipients", []), list):
+        return values
+    return {**values, "backup": {**backup, "recipients": [*backup.get("recipients", []), recipient]}}
+
+
 def _load(read: Callable[[], dict[str, Any]], environ: Mapping[str, str]) -> EnvironmentSettings:
     class Sources(BaseSettings):
         """Merges these sources and no other: no variable of a setting's own name, no .env file."""
@@ -189,7 +200,8 @@ def _load(read: Callable[[], dict[str, Any]], environ: Mapping[str, str]) -> Env
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             del init_settings, env_settings, dotenv_settings, file_secret_settings
-            return _Values(settings_cls, lambda: _secrets_of(environ)), _Values(settings_cls, read)
+            written = _Values(settings_cls, lambda: _with_recipient(read(), environ.get(RECIPIENT_VARIABLE)))
+            return _Values(settings_cls, lambda: _secrets_of(environ)), written
 
     try:
         return EnvironmentSettings.model_validate(Sources().model_extra)

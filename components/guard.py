@@ -21,6 +21,7 @@ import httpx
 import pulumi_digitalocean as digitalocean
 
 from blueprint.backup import EXAMPLE_RECIPIENT
+from blueprint.pulumi_config import RECIPIENT_VARIABLE
 from blueprint.settings import EnvironmentSettings
 
 REAL_API = "https://api.digitalocean.com"
@@ -60,6 +61,11 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
         raise GuardError(
             "ancla:backup.recipients has the example's, and nobody can decrypt what is encrypted for it; "
             "`ops backup keygen` makes your own"
+        )
+    if is_real(endpoint) and environ.get(RECIPIENT_VARIABLE):
+        raise GuardError(
+            f"{RECIPIENT_VARIABLE} is set, and {endpoint} is the real DigitalOcean; unset it: "
+            "who can decrypt backups is in the stack file alone"
         )
     uuid = _ask(endpoint, token)
     if is_real(endpoint) and uuid != settings.account:

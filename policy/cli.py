@@ -70,7 +70,7 @@ def policy(
             _print_costs(preview)
         for violation in violations:
             typer.echo(str(violation))
-        verdict = f"broken in {len(violations)} places" if violations else "hold"
+        verdict = f"broken in {len(violations)} place{'s' * (len(violations) > 1)}" if violations else "hold"
         err.print(f"policy: {len(RULES)} rules {verdict}", markup=False)
     raise typer.Exit(VIOLATED if violations else 0)
 

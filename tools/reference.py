@@ -1,36 +1,37 @@
-"""Write the reference pages: every command of `ops` with its options, and every key of a stack file.
+"""Write the reference pages: the commands of `ops`, the keys of a stack file, and the variables `ANCLA_*`.
 
 `python -m tools.reference` writes them; a test fails while one is stale.
 """
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-from typer.cli import get_docs_for_click
-
 from blueprint.settings import EnvironmentSettings
-from ops.cli.app import app
-from ops.cli.lazy_commands import in_full
+from tools import variables
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
 _HEAD = "<!-- written by `python -m tools.reference`; changes here are undone -->\n\n"
 Schema = dict[str, Any]
 
 
 def build_pages() -> dict[str, str]:
     """Return each page by its file name."""
-    return {"ops.md": _HEAD + _ops(), "stack-file.md": _HEAD + _stack_file(EnvironmentSettings.model_json_schema())}
+    return {
+        "ops.md": _HEAD + _ops(),
+        "stack-file.md": _HEAD + _stack_file(EnvironmentSettings.model_json_schema()),
+        "variables.md": _HEAD + variables.build_page(),
+    }
 
 
 def _ops() -> str:
-    command = in_full(app)
-    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="ops", title="ops")
-    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
+    command = [sys.executable, "-m", "ops.cli.reference"]
+    return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 
 def _stack_file(schema: Schema) -> str:

@@ -12,6 +12,21 @@ ANCLA_TOOLS=$ANCLA_CACHE/tools
 
 say() { printf '\033[2m%s\033[0m\n' "ancla: $*" >&2; }
 fail() { printf 'ancla: %s\n' "$*" >&2; exit 69; } # 69: EX_UNAVAILABLE
+timed() { # timed STEP COMMAND…: run it, and say every 15 s how long it has been running
+  local step=$1 began=$SECONDS teller status=0
+  shift
+  (while sleep 15 >/dev/null 2>&1; do say "$step: $((SECONDS - began)) s"; done) 9>&- &
+  teller=$!
+  "$@" || status=$?
+  kill "$teller" 2>/dev/null || true
+  wait "$teller" 2>/dev/null || true
+  return "$status"
+}
+logged() { # logged FILE COMMAND…: run it, with all that it prints in the file
+  local file=$1
+  shift
+  "$@" >"$file" 2>&1
+}
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # --- system packages ------------------------------------------------------------------------------------------------
@@ -19,10 +34,10 @@ have() { command -v "$1" >/dev/null 2>&1; }
 packages() { # packages NAME…: install those Debian packages, or name them to a person who can
   if [ "$(id -u)" = 0 ] && have apt-get; then
     say "installing $*"
-    [ -n "${_apt_updated:-}" ] || apt-get update -qq >"$ANCLA_CACHE/apt.log" 2>&1 || fail "apt-get update failed; see $ANCLA_CACHE/apt.log"
+    [ -n "${_apt_updated:-}" ] || timed "apt-get update" logged "$ANCLA_CACHE/apt.log" apt-get update -qq || fail "apt-get update failed; see $ANCLA_CACHE/apt.log"
     _apt_updated=1
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" \
-      >>"$ANCLA_CACHE/apt.log" 2>&1 || fail "apt-get install $* failed; see $ANCLA_CACHE/apt.log"
+    timed "apt-get install" logged "$ANCLA_CACHE/apt.log" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+      --no-install-recommends -o Dpkg::Options::=--force-confold "$@" || fail "apt-get install $* failed; see $ANCLA_CACHE/apt.log"
   else
     fail "missing: $*. Install them (on Debian or Ubuntu: sudo apt-get install $*) and run this again."
   fi
@@ -73,8 +88,8 @@ virtualenv() {
   if [ ! -e "$venv/complete" ]; then
     say "installing the Python packages of requirements.txt and requirements-dev.txt"
     rm -rf "$venv" && python3 -m venv "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check -r "$ANCLA_ROOT/requirements.txt" -r "$ANCLA_ROOT/requirements-dev.txt" \
-      >"$ANCLA_CACHE/pip.log" 2>&1 || fail "pip could not install the requirements; see $ANCLA_CACHE/pip.log"
+    timed "pip install" logged "$ANCLA_CACHE/pip.log" "$venv/bin/pip" install -q --disable-pip-version-check \
+      -r "$ANCLA_ROOT/requirements.txt" -r "$ANCLA_ROOT/requirements-dev.txt" || fail "pip could not install the requirements; see $ANCLA_CACHE/pip.log"
     touch "$venv/complete"
   fi
   ANCLA_VENV=$venv
@@ -95,7 +110,7 @@ online() { # is the official place of downloads reachable from here? asked once
 
 download() { # download URL FILE CHECKSUMS_URL: fetch, and hold it against the line that names it
   local expected
-  curl -fsSL --max-time 600 -o "$2" "$1" || return 1
+  timed "downloading $(basename "$1")" curl -fsSL --max-time 600 -o "$2" "$1" || return 1
   expected=$(curl -fsSL --max-time 60 "$3" | grep -E "(^[0-9a-f]{64}\$|$(basename "$1")\$)" | head -n 1 | cut -c1-64) || return 1
   [ "$(sha256sum "$2" | cut -c1-64)" = "$expected" ] || { rm -f "$2"; fail "checksum of $1 differs from $3"; }
 }
@@ -116,8 +131,8 @@ go_build() { # go_build RECIPE PACKAGE OUTPUT LDFLAGS
   local go
   go=$(go_program)
   say "building $1 from the Go module proxy (a few minutes, once)"
-  (cd "$ANCLA_ROOT/tools/go/$1" && GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0 "$go" build -ldflags "-s -w $4" -o "$3.part" "$2") \
-    >"$ANCLA_CACHE/build-$1.log" 2>&1 || fail "building $1 failed; see $ANCLA_CACHE/build-$1.log"
+  timed "building $1" logged "$ANCLA_CACHE/build-$1.log" env -C "$ANCLA_ROOT/tools/go/$1" GOFLAGS=-mod=readonly GOTOOLCHAIN=local \
+    CGO_ENABLED=0 "$go" build -ldflags "-s -w $4" -o "$3.part" "$2" || fail "building $1 failed; see $ANCLA_CACHE/build-$1.log"
   mv "$3.part" "$3"
 }
 
@@ -218,10 +233,20 @@ stop_docker_daemon() { # only the one that docker_daemon started, and only when 
 
 # --- all of it ------------------------------------------------------------------------------------------------------
 
-setup() { # setup [python|all]: python is enough for checks and unit tests, all for the sandbox
+installed() { # what an earlier setup has left, for verbs that look or remove: nothing is installed or started
+  local folder
+  for folder in "$ANCLA_TOOLS/pulumi-$PULUMI_VERSION" "$(postgres_bin)"; do
+    [ ! -d "$folder" ] || PATH=$PATH:$folder
+  done
+}
+
+setup() { # setup [python|installed|engine|all]: for checks; for looking and removing; for a real account; for the sandbox
   mkdir -p "$ANCLA_CACHE" "$ANCLA_TOOLS"
   exec 9>"$ANCLA_CACHE/setup.lock"
-  if have flock; then flock 9; fi
+  if have flock && ! flock -n 9; then
+    say "waiting for another setup on this computer"
+    timed "waiting" flock 9
+  fi
   if [ "$1" = all ]; then
     [ "$(uname -s)" = Linux ] || fail "the sandbox runs on Linux; on this machine settings, preview, policy, cost and unit tests work (see README.md)"
     system_packages
@@ -230,16 +255,20 @@ setup() { # setup [python|all]: python is enough for checks and unit tests, all 
   fi
   virtualenv
   PATH=$ANCLA_VENV/bin:$PATH
-  if [ "$1" = all ]; then
-    engine
-    compose
-    s3_server
-    plugins
-    docker_daemon
-    local server
-    server=$(postgres_bin)
-    PATH=$PATH:$server
-  fi
+  case $1 in
+    installed) installed ;;
+    engine) engine ;;
+    all)
+      engine
+      compose
+      s3_server
+      plugins
+      docker_daemon
+      local server
+      server=$(postgres_bin)
+      PATH=$PATH:$server
+      ;;
+  esac
   exec 9>&-
   export PATH ANCLA_ROOT ANCLA_CACHE ANCLA_TOOLS ANCLA_COMPOSE="${ANCLA_COMPOSE:-}" ANCLA_PYTHON="$ANCLA_VENV/bin/python"
   export PULUMI_SKIP_UPDATE_CHECK=true

@@ -92,6 +92,20 @@ def test_the_program_refuses_a_stack_file_of_two_readings(tmp_path: Path):
         load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
 
 
+def test_the_sandboxs_recipient_comes_beside_those_of_the_file():
+    pulumi.runtime.set_all_config(engine("staging"), [])
+    environ = {"ANCLA_SECRETS": json.dumps(SECRETS)}
+    written = load_program(environ=environ).backup.recipients
+    recipient = "age1jtrfz86cu0jhfl3t3mc97tumhsd7fny2yt5xxp74dlcsfyclkydqk6xelc"
+
+    assert load_program(environ={**environ, "ANCLA_SANDBOX_RECIPIENT": recipient}).backup.recipients == (
+        *written,
+        recipient,
+    )
+    with pytest.raises(SettingsError, match="recipients"):
+        load_program(environ={**environ, "ANCLA_SANDBOX_RECIPIENT": "nobody"})
+
+
 def test_missing_secrets_are_named_with_the_command_that_makes_them():
     pulumi.runtime.set_all_config(engine("staging"), [])
 

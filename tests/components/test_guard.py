@@ -146,6 +146,16 @@ def test_backups_that_nobody_could_decrypt_are_not_begun(api: Api):
     assert account_of(settings, environ(api)).uuid == UUID, "the sandbox may have it"
 
 
+def test_the_sandboxs_recipient_is_refused_at_the_real_digitalocean(api: Api):
+    """Who can decrypt backups is in the stack file alone: a variable must not add somebody."""
+    settings = load("prod", {"account": UUID, "backup": OWN_KEY})
+    variable = {"ANCLA_SANDBOX_RECIPIENT": "age1sandbox"}
+
+    with pytest.raises(GuardError, match="ANCLA_SANDBOX_RECIPIENT is set"):
+        account_of(settings, {"DIGITALOCEAN_TOKEN": REAL_SHAPE} | variable)
+    assert account_of(settings, environ(api) | variable).uuid == UUID
+
+
 def test_a_real_stack_does_not_as_each_person_has_a_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
     monkeypatch.setattr(guard, "_refuse_first_vpc", lambda *_: None)

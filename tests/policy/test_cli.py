@@ -68,6 +68,18 @@ def test_exemptions_and_budget_can_come_from_a_stack_file():
     assert result.stdout.startswith("ssh-not-open: nextgentech-staging")
 
 
+@pytest.mark.parametrize(("until", "code"), [("2999-12-31", 0), ("2020-12-31", 1)])
+def test_an_exemption_of_a_stack_file_may_have_a_last_day(tmp_path: Path, until: str, code: int):
+    text = (ROOT / "Pulumi.staging.yaml").read_text()
+    path = tmp_path / "Pulumi.staging.yaml"
+    path.write_text(text.replace("    - rule: ssh-not-open\n", f'    - rule: ssh-not-open\n      until: "{until}"\n'))
+
+    result = run.invoke(app, ["--stack-file", str(path)], input=GOLDEN)
+
+    assert result.exit_code == code, result.stdout
+    assert ("its exemption ended on 2020-12-31" in result.stdout) is bool(code)
+
+
 def test_a_price_that_is_not_known_is_a_question_mark_and_a_violation():
     draft = Draft()
     draft.inputs("Droplet")["size"] = "m-2vcpu-16gb"
