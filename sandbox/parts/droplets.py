@@ -123,7 +123,7 @@ class Droplets:
         self.docker.ensure_volume(self.volume(droplet.id), self.instance.labels)
         self.docker.create(
             name,
-            self.images.image("droplet"),
+            self.images.droplet(droplet.image),
             [
                 *label_options({**self.instance.labels, "ancla.sandbox.droplet": str(droplet.id)}),
                 *container_options(),

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 from sandbox.parts.authority import Authority, cache_folder
@@ -25,6 +25,15 @@ from sandbox.parts.docker import Docker
 SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
 OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
+DROPLETS = {
+    "ubuntu-22-04-x64": ("droplet-22.04", "ubuntu:22.04", "bookworm"),
+    "ubuntu-24-04-x64": ("droplet", "ubuntu:24.04", "bookworm"),
+    "ubuntu-26-04-x64": ("droplet-26.04", "ubuntu:26.04", "trixie"),
+}
+"""For each image of DigitalOcean: the kind of local image, the official one, and Debian where that cannot be pulled.
+
+24.04 stays on bookworm: trixie has no client of PostgreSQL 15, which the clusters are."""
+DEBOOTSTRAP_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "no-index")
@@ -127,6 +136,10 @@ class Images:
         """Build what is missing; returns the name of each image by its kind."""
         return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL}
 
+    def droplet(self, slug: str) -> str:
+        """The image of a droplet of this DigitalOcean image, built first if it is not there."""
+        return self.image(DROPLETS.get(slug, DROPLETS["ubuntu-24-04-x64"])[0])
+
     def image(self, kind: str, *, rebuild: bool = False) -> str:
         """The image's name, built first if it is not there."""
         if kind in self._tags and not rebuild:
@@ -145,7 +158,7 @@ class Images:
     def _context(self, kind: str) -> dict[str, tuple[bytes, int]]:
         """Every file of the build context: the tracked ones, and under machine/ this machine's own."""
         files: dict[str, tuple[bytes, int]] = {}
-        folder = SOURCES / kind
+        folder = SOURCES / kind.partition("-")[0]
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
                 files[str(file.relative_to(folder))] = (file.read_bytes(), 0o755 if "/sbin/" in str(file) else 0o644)
@@ -197,10 +210,11 @@ class Images:
         self.say(f"{kind}: built")
 
     def _base(self, kind: str) -> str:
-        official = OFFICIAL[kind]
+        standing = {name: (official, suite) for name, official, suite in DROPLETS.values()}
+        official, suite = standing.get(kind) or (OFFICIAL[kind], None)
         if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
-        return self._debootstrapped
+        return self._debootstrapped(suite if kind != "droplet" else None)
 
     def _pulled(self, image: str) -> bool:
         self.say(f"pulling {image}")
@@ -212,14 +226,18 @@ class Images:
             return False
         return True
 
-    @cached_property
-    def _debootstrapped(self) -> str:
-        """An image of this machine's own release, from the mirror its apt uses."""
-        codename = read_os_release().get("VERSION_CODENAME", "")
-        targets = [target for target in apt_targets() if target.release.split("-")[0] == codename]
-        mirror = next((target.site for target in targets if target.release == codename), None)
+    def _debootstrapped(self, suite: str | None) -> str:
+        """An image of a Debian suite, from the mirror that this machine's apt uses; without one, its own release."""
+        own = read_os_release().get("VERSION_CODENAME", "")
+        targets = [target for target in apt_targets() if target.release.split("-")[0] == own]
+        mirror = next((target.site for target in targets if target.release == own), None)
         if mirror is None:
             raise PartError("base image: it cannot be pulled, and this machine has no apt sources to make it from")
+        if suite not in (None, own):
+            # Updates and security of another suite may not be on the mirror.
+            components = dict.fromkeys(target.component for target in targets if target.release == own)
+            targets = [AptTarget(mirror, str(suite), component) for component in components]
+        codename = suite or own
         name = f"ancla-sandbox-base:{codename}"
         if self.docker.run("image", "ls", "--quiet", name):
             return name
@@ -230,6 +248,8 @@ class Images:
         self.say(f"base: debootstrap of {codename} (about 90 s, once)")
         with tempfile.TemporaryDirectory(prefix="ancla-base-", dir=_roomy_folder()) as folder:
             command = ["debootstrap", "--variant=minbase", f"--include={DEBOOTSTRAP_INCLUDE}", codename, folder, mirror]
+            if not (DEBOOTSTRAP_SCRIPTS / codename).exists():
+                command.append(str(DEBOOTSTRAP_SCRIPTS / "sid"))  # newer than this machine's debootstrap
             done = subprocess.run(command, capture_output=True, check=False, text=True)
             if done.returncode != 0:
                 raise PartError(f"base image: debootstrap: {(done.stdout.strip().splitlines() or ['failed'])[-1]}")

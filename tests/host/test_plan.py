@@ -25,6 +25,7 @@ from host.look import Seen
 from host.plan import Plan, build_ops_plan, build_packages, build_plan
 from host.services import Off, Service
 from host.steps import File
+from sandbox.parts.images import DROPLETS
 from tests.host.machine import Machine
 
 PERSON = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aB ana@laptop extra words"
@@ -168,7 +169,9 @@ def test_authorized_keys_are_the_deploy_key_and_people_without_options():
 def test_each_image_has_its_distribution_and_one_that_stands_for_it(image: str):
     name, major, minor, _ = image.split("-")
     assert base_of_image(image) == base_named(name, f"{major}.{minor}")
-    assert [base.name for base in BASES if base.image == image] == ["ubuntu", "debian"]
+    _, official, suite = DROPLETS[image]
+    assert official == f"{name}:{major}.{minor}"
+    assert suite in {base.codename for base in BASES if base.name == "debian"}
 
 
 def test_a_distribution_without_a_version_is_known_by_its_codename():
