@@ -264,6 +264,17 @@ def test_one_look_answers_all_that_a_plan_asks(tmp_path: Path):
     assert "/etc/nginx/nginx.conf differs" in nginx.change(seen).differences
 
 
+def test_a_secret_that_differs_is_named_and_not_shown(tmp_path: Path):
+    machine = Machine(tmp_path)
+    machine.path("/etc/ancla").mkdir()
+    machine.path("/etc/ancla/secrets.json").write_text("{}\n")
+    steps = build_ops_plan(base_of("12"), None, {}, {"password": "CANARY"}).steps
+    (step,) = [step for step in steps if step.name == "ops: secrets"]
+    seen = machine.look(step)
+    assert step.change(seen).differences == ("/etc/ancla/secrets.json differs",)
+    assert step.edited(seen) == []
+
+
 def test_texts_are_never_in_a_command_line():
     canary = "CANARY-of-a-secret"
     plan = build_ops_plan(base_of("12"), BackupTimerSettings(schedule="daily"), {}, {"password": canary})
