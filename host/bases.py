@@ -1,7 +1,7 @@
 """The distributions that a droplet can have, one row each: packages, and the versions that templates ask about.
 
-In the sandbox Debian stands for Ubuntu, because Ubuntu's packages cannot be had there: 12 for 22.04, 13 for 24.04,
-testing for 26.04. The rows of Ubuntu are of its package lists (2026-11) and are checked as rendered text alone.
+In the sandbox Debian stands for Ubuntu where Ubuntu's images cannot be pulled: which one for which image is the
+sandbox's own table. The rows of Ubuntu are of its package lists (2026-11) and are checked as rendered text alone.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ class Base:
         name: `ID` of its os-release.
         version: `VERSION_ID` of its os-release, or `VERSION_CODENAME` where there is none.
         codename: of its package sources.
-        image: slug of the DigitalOcean image that it is, or that it stands for in the sandbox.
+        image: slug of its DigitalOcean image; None for what runs in the sandbox alone.
         python: its interpreter for ops (3.11 or later).
         compose: its package of Docker Compose v2; None where there is none.
         postgresql: major of its own PostgreSQL.
         nginx: version of its Nginx.
-        ssh_socket: True if its systemd listens in the place of sshd, until the first converge.
     """
 
     name: str
     version: str
     codename: str
-    image: str
+    image: str | None = None
     python: str = "python3"
     compose: str | None
     postgresql: str
     nginx: tuple[int, int, int]
-    ssh_socket: bool = False
 
     @property
     def pgdg(self) -> str:
@@ -51,15 +49,14 @@ BASES = (
     Base(name="ubuntu", version="22.04", codename="jammy", image=_V22, python="python3.11", compose=_COMPOSE,
          postgresql="14", nginx=(1, 18, 0)),
     Base(name="ubuntu", version="24.04", codename="noble", image=_V24, compose=_COMPOSE,
-         postgresql="16", nginx=(1, 24, 0), ssh_socket=True),
+         postgresql="16", nginx=(1, 24, 0)),
     Base(name="ubuntu", version="26.04", codename="resolute", image=_V26, compose=_COMPOSE,
-         postgresql="18", nginx=(1, 28, 0), ssh_socket=True),
-    Base(name="debian", version="12", codename="bookworm", image=_V22, compose=None,
-         postgresql="15", nginx=(1, 22, 1)),
-    Base(name="debian", version="13", codename="trixie", image=_V24, compose="docker-compose",
-         postgresql="17", nginx=(1, 26, 3)),
-    Base(name="debian", version="forky", codename="forky", image=_V26, compose="docker-compose",
-         postgresql="18", nginx=(1, 30, 0)),
+         postgresql="18", nginx=(1, 28, 0)),
+    Base(name="debian", version="12", codename="bookworm", compose=None, postgresql="15", nginx=(1, 22, 1)),
+    Base(name="debian", version="13", codename="trixie", compose="docker-compose", postgresql="17",
+         nginx=(1, 26, 3)),
+    Base(name="debian", version="forky", codename="forky", compose="docker-compose", postgresql="18",
+         nginx=(1, 30, 0)),
 )  # fmt: skip
 
 
@@ -85,6 +82,6 @@ def base_of_image(slug: str) -> Base:
         ConvergeError: the image is not known.
     """
     for base in BASES:
-        if base.image == slug and base.name == "ubuntu":
+        if base.image == slug:
             return base
     raise ConvergeError(f"droplet.image: {slug} is not known; known are {_V22}, {_V24}, {_V26}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 import time
@@ -17,6 +18,9 @@ from typing_extensions import override
 
 from host.documents import Document, private_key, public_key
 from host.errors import ConvergeError, UnreachableError
+
+# A refused connection is tried again and told in one line; paramiko would print a traceback for each.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 WAIT = 300.0
 """Seconds that a new droplet may take: DigitalOcean boots in about a minute, cloud-init may run upgrades before."""

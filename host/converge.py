@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shlex
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +159,18 @@ def _compare(plan: Plan, where: str) -> dict[str, int]:
     seen = target.get_fact(Look, questions=plan.questions())
     changes = [(step, step.change(seen)) for step in plan.steps]
     differing = [(step, change) for step, change in changes if change.commands]
+    edited = [file for step, _ in differing for file in step.edited(seen)]
+    texts = target.get_fact(
+        Look, questions=Questions(scripts={file.path: f"cat {shlex.quote(file.path)}" for file in edited})
+    )
     for step, change in differing:
         for difference in change.differences:
             say(f"{where}: {step.name}: {difference}")
+        for file in step.edited(seen):
+            for line in unified_diff(
+                texts.lines[file.path], file.content.splitlines(), file.path, f"{file.path} (wanted)", lineterm="", n=1
+            ):
+                say(f"  {line}")
     say(f"{where}: {len(changes)} operations, {len(differing)} would change something; nothing was changed")
     return {"operations": len(changes), "changed": len(differing)}
 

@@ -184,6 +184,11 @@ class Step(ABC):
         """Return the files this step owns."""
         return ()
 
+    def edited(self, seen: Seen) -> list[File]:
+        """Return the files whose text is another one, and may be shown."""
+        stale = differing(self.files(), seen)
+        return [item for item in stale if isinstance(item, File) and not item.secret and seen.files.get(item.path)]
+
     def way_back(self) -> str | None:
         """Return the script that undoes the step's last change, if that may have locked us out; else None."""
         return None

@@ -131,7 +131,7 @@ class Droplets:
         resolver = self.instance.plan.infrastructure("resolver")
         return ContainerSpec(
             name=self.container(droplet.id),
-            image=self.images.image("droplet"),
+            image=self.images.droplet(droplet.image),
             labels={**self.instance.labels, LABEL: str(droplet.id)},
             options=(
                 *container_options(),

@@ -28,14 +28,20 @@ SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
 POSTGRES_RELEASES = {"15": "bookworm", "17": "trixie", "18": "forky"}
 """Major versions of PostgreSQL, and the Debian release that has each; none has two."""
-OFFICIAL = {
-    "droplet": "ubuntu:24.04",
-    "parts": "debian:bookworm-slim",
-    "app": "debian:bookworm-slim",
-    **{f"cluster-{major}": f"debian:{release}-slim" for major, release in POSTGRES_RELEASES.items()},
+DROPLETS = {"ubuntu-22-04-x64": "droplet-22.04", "ubuntu-24-04-x64": "droplet", "ubuntu-26-04-x64": "droplet-26.04"}
+"""The kind of local image for each image of DigitalOcean."""
+BASES: dict[str, tuple[str, str | None]] = {
+    "droplet": ("ubuntu:24.04", "bookworm"),
+    "parts": ("debian:bookworm-slim", None),
+    "app": ("debian:bookworm-slim", None),
+    "droplet-22.04": ("ubuntu:22.04", "bookworm"),
+    "droplet-26.04": ("ubuntu:26.04", "trixie"),
+    **{f"cluster-{major}": (f"debian:{release}-slim", release) for major, release in POSTGRES_RELEASES.items()},
 }
-ON_DEMAND = frozenset({"cluster-17", "cluster-18"})
-"""Built when something asks for them; both environments of this repository have PostgreSQL 15."""
+"""What each kind of image is made of: an official image, and where that cannot be pulled a Debian release; None is this
+machine's own. The droplet of 24.04 stays on bookworm: trixie has no client of PostgreSQL 15, which the clusters are."""
+ON_DEMAND = frozenset({"droplet-22.04", "droplet-26.04", "cluster-17", "cluster-18"})
+"""Built when something asks for them: the environments of this repository need none."""
 DEBOOTSTRAP_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
@@ -138,7 +144,7 @@ class Images:
 
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
         """Build what is missing and always needed; returns the name of each image by its kind."""
-        return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL if kind not in ON_DEMAND}
+        return {kind: self.image(kind, rebuild=rebuild) for kind in BASES if kind not in ON_DEMAND}
 
     def remove_old(self) -> None:
         """Remove images of earlier versions, unless a container is made of one.
@@ -148,13 +154,17 @@ class Images:
         label = f"label={IMAGE_LABEL}"
         names = self.docker.run("image", "ls", "--filter", label, "--format", "{{.Repository}}:{{.Tag}}").split()
         newest = dt.datetime.now(dt.UTC) - dt.timedelta(days=OLD_DAYS)
-        ours = {name for name in names if name.partition(":")[0] in {f"ancla-sandbox-{kind}" for kind in OFFICIAL}}
+        ours = {name for name in names if name.partition(":")[0] in {f"ancla-sandbox-{kind}" for kind in BASES}}
         for name in sorted(ours - set(self._tags.values())):
             found = self.docker.inspect("image", name)
             if found and found["Created"][:19] < newest.strftime("%Y-%m-%dT%H:%M:%S"):
                 with contextlib.suppress(PartError):  # a droplet keeps the image it was made of
                     self.docker.run("image", "rm", name)
                     self.say(f"{name}: removed, it is of an earlier version")
+
+    def droplet(self, slug: str) -> str:
+        """Return the local image for an image of DigitalOcean, built first if it is not there."""
+        return self.image(DROPLETS.get(slug, "droplet"))
 
     def image(self, kind: str, *, rebuild: bool = False) -> str:
         """The image's name, built first if it is not there."""
@@ -207,7 +217,7 @@ class Images:
                         "build",
                         "--build-arg",
                         f"BASE={base}",
-                        *(["--build-arg", f"MAJOR={major}"] if (major := kind.partition("-")[2]) else []),
+                        *(["--build-arg", f"MAJOR={major}"] if (major := kind.removeprefix("cluster-")) != kind else []),
                         "--label",
                         f"{IMAGE_LABEL}={kind}",
                         "--tag",
@@ -227,10 +237,10 @@ class Images:
         self.say(f"{kind}: built")
 
     def _base(self, kind: str) -> str:
-        official = OFFICIAL[kind]
+        official, release = BASES[kind]
         if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
-        return self._debootstrapped(POSTGRES_RELEASES.get(kind.partition("-")[2]))
+        return self._debootstrapped(release)
 
     def _pulled(self, image: str) -> bool:
         self.say(f"pulling {image}")

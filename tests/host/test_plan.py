@@ -25,6 +25,7 @@ from host.look import Seen
 from host.plan import Plan, build_ops_plan, build_packages, build_plan
 from host.services import Off, Service
 from host.steps import File
+from sandbox.parts import images
 from tests.host.machine import Machine
 
 PERSON = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aB ana@laptop extra words"
@@ -168,7 +169,9 @@ def test_authorized_keys_are_the_deploy_key_and_people_without_options():
 def test_each_image_has_its_distribution_and_one_that_stands_for_it(image: str):
     name, major, minor, _ = image.split("-")
     assert base_of_image(image) == base_named(name, f"{major}.{minor}")
-    assert [base.name for base in BASES if base.image == image] == ["ubuntu", "debian"]
+    official, suite = images.BASES[images.DROPLETS[image]]
+    assert official == f"{name}:{major}.{minor}"
+    assert suite in {base.codename for base in BASES if base.name == "debian"}
 
 
 def test_a_distribution_without_a_version_is_known_by_its_codename():
@@ -259,6 +262,17 @@ def test_one_look_answers_all_that_a_plan_asks(tmp_path: Path):
     assert seen.lines["hostname"] != ()
     nginx = next(step for step in plan.steps if step.name == "nginx: the server")
     assert "/etc/nginx/nginx.conf differs" in nginx.change(seen).differences
+
+
+def test_a_secret_that_differs_is_named_and_not_shown(tmp_path: Path):
+    machine = Machine(tmp_path)
+    machine.path("/etc/ancla").mkdir()
+    machine.path("/etc/ancla/secrets.json").write_text("{}\n")
+    steps = build_ops_plan(base_of("12"), None, {}, {"password": "CANARY"}).steps
+    (step,) = [step for step in steps if step.name == "ops: secrets"]
+    seen = machine.look(step)
+    assert step.change(seen).differences == ("/etc/ancla/secrets.json differs",)
+    assert step.edited(seen) == []
 
 
 def test_texts_are_never_in_a_command_line():

@@ -108,14 +108,26 @@ def test_no_log_on_the_droplet_holds_them(staging: Staging) -> None:
     assert leaks(logs.stdout + logs.stderr) == []
 
 
-def test_a_failing_bootstrap_prints_nothing_of_them(staging: Staging, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "broken", "mended"),
+    [
+        (
+            "-converge-",
+            "mv /usr/bin/apt-get /usr/bin/apt-get.away; mv /usr/sbin/ufw /usr/sbin/ufw.away",
+            "mv /usr/bin/apt-get.away /usr/bin/apt-get; mv /usr/sbin/ufw.away /usr/sbin/ufw",
+        ),
+        # the document of ops has every secret of the environment
+        ("-ops-", "mv /etc/ancla /etc/ancla.away; touch /etc/ancla", "rm /etc/ancla; mv /etc/ancla.away /etc/ancla"),
+    ],
+)
+def test_a_failing_bootstrap_prints_nothing_of_them(staging: Staging, name: str, broken: str, mended: str) -> None:
     state = json.loads(staging.pulumi("stack", "export").stdout)["deployment"]["resources"]
-    urn = next(r["urn"] for r in state if r["type"] == "command:local:Command" and "-converge-" in r["urn"])
-    staging.on_droplet("mv /usr/bin/apt-get /usr/bin/apt-get.away; mv /usr/sbin/ufw /usr/sbin/ufw.away")
+    urn = next(r["urn"] for r in state if r["type"] == "command:local:Command" and name in r["urn"].split("::")[-1])
+    staging.on_droplet(broken)
     try:
         failed = staging.pulumi("up", "--yes", "--skip-preview", "--target", urn, "--replace", urn, check=False)
     finally:
-        staging.on_droplet("mv /usr/bin/apt-get.away /usr/bin/apt-get; mv /usr/sbin/ufw.away /usr/sbin/ufw")
+        staging.on_droplet(mended)
     assert failed.returncode != 0
     assert leaks((failed.stdout + failed.stderr).encode()) == []
     staging.pulumi("up", "--yes", "--skip-preview")

@@ -7,6 +7,7 @@ document = json.load(sys.stdin)
 answers = {
     "first-contact": {"host_key": document["host_key"]},
     "converge": {"operations": 0, "changed": 0},
+    "ops": {"operations": 0, "changed": 0},
     "grants": {"databases": document.get("database", {}).get("databases", [])},
 }
 print(json.dumps(answers[sys.argv[1]]))
