@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from ops.cli.backup_options import BackupArgument, NameOption, OneNameOption, Sp
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console, formatting
 from ops.core.console import Progress
-from ops.core.errors import OpsError
+from ops.core.errors import DatabaseLostError, OpsError
 from ops.core.signing import Signer
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import backup_run
@@ -40,6 +41,15 @@ def create_command(
         bool,
         typer.Option("--stream", help="Dump databases as one stream over one connection: slower, but needs no spool."),
     ] = False,
+    again_after: Annotated[
+        int,
+        typer.Option(
+            "--again-after",
+            metavar="MINUTES",
+            min=0,
+            help="Try once more, so much later, if the connection to a database breaks (0: do not).",
+        ),
+    ] = 0,
     progress: ProgressOption = Progress.AUTO,
     stack: StackOption = None,
     outputs: OutputsOption = None,
@@ -51,14 +61,13 @@ def create_command(
     made: list[dict[str, Any]] = []
     with backup_run(loaded, name, made) as failures, backup_sets.sources(loaded) as sources:
         wanted = backup_sets.chosen(loaded, name)
-        for chosen in wanted:
-            try:
-                made += _create(loaded, chosen, sources, spool, stream=stream)
-            except Exception as error:  # noqa: BLE001  # a failure of one set must not stop the backup of the others
-                failures[chosen] = error if isinstance(error, OpsError) else _defect(error)
-                if len(wanted) > 1:  # with a single set, the command's own error reports it
-                    console.step(f"{chosen}: {failures[chosen]}")
-            note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
+        left = _each(loaded, wanted, sources, spool, stream=stream, made=made, failures=failures)
+        if left and again_after:
+            console.step(f"{', '.join(left)}: once more in {again_after} minutes")
+            time.sleep(again_after * 60)
+            for chosen in left:
+                del failures[chosen]
+            _each(loaded, left, sources, spool, stream=stream, made=made, failures=failures)
         if as_json:
             console.print_json({"backups": made} | ({"failures": failures} if failures else {}))
             return
@@ -67,6 +76,31 @@ def create_command(
                 f"[green]complete[/green] {item['id']} of {escape(item['name'])}: {item['rows']} rows, "
                 f"{formatting.size(item['bytes'])} in {item['objects']} objects",
             )
+
+
+def _each(
+    loaded: LoadedStack,
+    wanted: Sequence[str],
+    sources: Mapping[str, backup_sets.SourceMaker],
+    spool: Path | None,
+    *,
+    stream: bool,
+    made: list[dict[str, Any]],
+    failures: dict[str, OpsError],
+) -> list[str]:
+    """Back up each of these sets; return those whose server went away meanwhile, as in a provider's maintenance."""
+    lost: list[str] = []
+    for chosen in wanted:
+        try:
+            made += _create(loaded, chosen, sources, spool, stream=stream)
+        except Exception as error:  # noqa: BLE001  # a failure of one set must not stop the backup of the others
+            failures[chosen] = error if isinstance(error, OpsError) else _defect(error)
+            if isinstance(error, DatabaseLostError):
+                lost.append(chosen)
+            if len(wanted) > 1 or chosen in lost:  # with a single set, the command's own error reports it
+                console.step(f"{chosen}: {failures[chosen]}")
+        note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
+    return lost
 
 
 def _defect(error: Exception) -> OpsError:

@@ -17,6 +17,8 @@ from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
 from ops.cli.options import JsonOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, StackError, VerdictError
+from ops.monitoring.notify import shut_to_droplets
+from ops.monitoring.state import warn
 from ops.release.env_example import build_env_example
 
 settings_app = typer.Typer(no_args_is_help=True)
@@ -68,9 +70,13 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
             console.err.print(f"[bold red]error:[/bold red] {file}: {escape(problem)}")
         raise typer.Exit(1) from None
     later, missing = not_built(settings), missing_secrets(settings)
+    warnings = shut_to_droplets(settings.secrets.notifications)
     if as_json:
-        console.print_json({"file": str(file), "valid": True, "not_built": later, "missing_secrets": missing})
+        facts = {"not_built": later, "missing_secrets": missing, "warnings": warnings}
+        console.print_json({"file": str(file), "valid": True, **facts})
     else:
+        for warning in warnings:
+            warn(warning)
         console.out.print(f"[green]valid[/green] {escape(str(file))}: {settings.project} {settings.environment}")
         for name in missing:
             console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")

@@ -16,7 +16,8 @@ from ops.core.errors import OpsError, VerdictError
 from ops.monitoring import audit
 from ops.monitoring.alerts import watching
 from ops.monitoring.heartbeat import ping
-from ops.monitoring.notify import send
+from ops.monitoring.notify import send, shut_to_droplets
+from ops.monitoring.state import warn
 from ops.monitoring.units import BACKUP_UNIT, FRESHNESS_UNIT
 from ops.stack.outputs import load_stack
 
@@ -79,6 +80,8 @@ def watch_test(stack: StackOption = None, outputs: OutputsOption = None) -> None
     loaded = load_stack(stack, outputs)
     addresses, beat = loaded.secrets.notifications, loaded.secrets.heartbeat
     where = f"{loaded.outputs.project} {loaded.outputs.environment}"
+    for warning in shut_to_droplets(addresses):
+        warn(warning)
     body = f"Sent at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by `ops watch test`. Nothing is wrong."
     accepted = send(addresses, title=f"[ancla {where}] test", body=body)
     answered = ping(beat) if beat is not None else None

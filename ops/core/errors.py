@@ -71,6 +71,10 @@ class DatabaseError(SourceError):
     """A PostgreSQL server (source, target or scratch) refused a statement, or the connection broke."""
 
 
+class DatabaseLostError(DatabaseError):
+    """The connection to a PostgreSQL server broke in the middle: a restart, a failover, a network."""
+
+
 class DatabaseUnreachableError(DatabaseError):
     """No connection to a PostgreSQL server: no answer, a wrong password, a certificate or no such database."""
 

@@ -8,10 +8,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
 from ops.monitoring.state import warn
+
+SHUT_PORTS = {25, 465, 587}
+"""SMTP: nothing leaves a droplet there, and no answer says so."""
+
+
+def shut_to_droplets(addresses: Sequence[SecretStr]) -> list[str]:
+    """Return one warning for each address that sends mail by a port that DigitalOcean shuts to its droplets."""
+    return [
+        f"secrets.notifications[{number}]: mail by port {_mail_port(address) or '25, 465 or 587'} does not leave a "
+        "droplet; use an HTTPS address (Slack, a mail service's API), or a mail server's port 2525"
+        for number, address in enumerate(addresses)
+        if _mail_port(address) in {0, *SHUT_PORTS}
+    ]
+
+
+def _mail_port(address: SecretStr) -> int | None:
+    """Return the port of an SMTP address, 0 where apprise chooses one; None if it is none, or not valid."""
+    try:
+        parts = urlsplit(address.get_secret_value().strip())
+        return (parts.port or 0) if parts.scheme.lower() in {"mailto", "mailtos"} else None
+    except ValueError:
+        return None
 
 
 def send(addresses: Sequence[SecretStr], *, title: str, body: str) -> int:

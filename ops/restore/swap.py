@@ -79,7 +79,7 @@ def plan_promote(cluster: Cluster, live: str, copy: str, now: datetime) -> Swap:
     before = cut(live, suffix)
     with _anywhere(cluster, live, copy) as connection:
         comments = _comments(connection)
-        sessions = _sessions(connection, live)
+        sessions = len(_users(connection, live))
     if copy == live:
         raise RestoreRefusedError(f"{copy}: is the live database already")
     begun = max(_replaced(comments, live), default=None)  # perhaps by a killed swap
@@ -114,7 +114,7 @@ def plan_undo(cluster: Cluster, live: str) -> Swap:
     """
     with _anywhere(cluster, live) as connection:
         replaced = _replaced(_comments(connection), live)
-        sessions = _sessions(connection, live)
+        sessions = len(_users(connection, live))
     if not replaced:
         raise RestoreRefusedError(f"{live}: it has replaced no database here; there is nothing to undo")
     last = max(replaced)
@@ -237,9 +237,12 @@ def _end_sessions(cluster: Cluster, connection: Connection, database: str, via: 
     """End their sessions, as both roles: a managed administrator may not end those of a role it is not a member of."""
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = current_user"
     deadline = time.monotonic() + QUIET_SECONDS
-    while _sessions(connection, database):
+    while users := _users(connection, database):
         if time.monotonic() > deadline:
-            raise RestoreError(f"{database}: sessions of other roles stay connected; end them and run this again")
+            raise RestoreError(
+                f"{database}: sessions of {', '.join(dict.fromkeys(users))} stay connected, which neither "
+                f"{cluster.admin.user} nor {cluster.owner.user} may end; end them and run this again"
+            )
         connection.execute(query, [database])
         if cluster.owner.user != cluster.admin.user:
             with cluster.owner.on(via).connect() as theirs:
@@ -247,10 +250,13 @@ def _end_sessions(cluster: Cluster, connection: Connection, database: str, via: 
         time.sleep(0.1)
 
 
-def _sessions(connection: Connection, database: str) -> int:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-    row = connection.execute(query, [database]).fetchone()
-    return row[0] if row else 0
+def _users(connection: Connection, database: str) -> list[str]:
+    """Return the user of each other session there. The server's own workers have none, and end when it is renamed."""
+    query = (
+        "SELECT coalesce(usename, usesysid::text) FROM pg_stat_activity"
+        " WHERE datname = %s AND usesysid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY 1"
+    )
+    return [str(name) for (name,) in connection.execute(query, [database]).fetchall()]
 
 
 def _comments(connection: Connection) -> dict[str, str]:

@@ -50,7 +50,7 @@ def test_a_changed_schedule_is_one_changed_unit():
 
 def test_the_services_run_ops_end_at_a_time_and_tell_when_they_fail():
     units = build_units("daily")
-    for name, command in ((BACKUP, "backup create"), (FRESHNESS, "backup fresh")):
+    for name, command in ((BACKUP, "backup create --again-after 30"), (FRESHNESS, "backup fresh")):
         unit = read(units[f"{name}.service"])
         assert unit["Service"]["ExecStart"] == f"/usr/local/bin/ops {command}"
         assert unit["Service"]["TimeoutStartSec"]

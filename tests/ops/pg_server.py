@@ -58,10 +58,10 @@ def as_role(server: Endpoint, name: str) -> Endpoint:
 
 
 @contextmanager
-def serving(initdb: Tool, postgres: Tool, *, tls: bool = True) -> Generator[Endpoint]:
+def serving(initdb: Tool, postgres: Tool, *, tls: bool = True, **settings: str) -> Generator[Endpoint]:
     """Run a PostgreSQL server with `doadmin`, who is no superuser, and `app`, as at DigitalOcean.
 
-    Yields the superuser's endpoint.
+    Yields the superuser's endpoint. `settings` are the server's.
     """
     password = SecretStr("superuser")
     with tempfile.TemporaryDirectory(prefix="ancla-test-") as name:
@@ -77,7 +77,7 @@ def serving(initdb: Tool, postgres: Tool, *, tls: bool = True) -> Generator[Endp
             database="postgres",
             ca_certificate=pem if tls else None,
         )
-        with started(postgres, folder, endpoint):
+        with started(postgres, folder, endpoint, **settings):
             with endpoint.connect() as connection:
                 quoted = CANARY.replace("'", "''")
                 connection.execute(f"CREATE ROLE doadmin LOGIN CREATEDB CREATEROLE BYPASSRLS PASSWORD '{quoted}'")
@@ -87,7 +87,7 @@ def serving(initdb: Tool, postgres: Tool, *, tls: bool = True) -> Generator[Endp
 
 
 @contextmanager
-def started(postgres: Tool, folder: Path, endpoint: Endpoint) -> Generator[None]:
+def started(postgres: Tool, folder: Path, endpoint: Endpoint, **settings: str) -> Generator[None]:
     """Run the server whose data and certificate are in `folder`; `endpoint` is its superuser's, with TLS or without."""
     account = scratch_postgres._account()
     if account is not None:
@@ -101,6 +101,7 @@ def started(postgres: Tool, folder: Path, endpoint: Endpoint) -> Generator[None]
         "ssl_key_file": folder / "server.key",
         "fsync": "off",
         "autovacuum": "off",  # it writes when it likes, into what a test says was not touched
+        **settings,
     }
     arguments = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
     command = [*scratch_postgres._as(account, dies_with_us=True), postgres.path, "-D", folder / "data", "-k", folder]

@@ -313,6 +313,17 @@ def test_a_wrong_stack_file_is_told_line_by_line(ops, tmp_path):
     refused(ops("settings", "env-example", "none.yaml"), "none.yaml")
 
 
+def test_a_stack_file_whose_alarm_could_not_leave_a_droplet_is_valid_with_a_warning(ops, tmp_path):
+    text = (ROOT / "Pulumi.staging.yaml").read_text().rstrip()
+    more = '\n  ancla:secrets:\n    notifications: ["mailto://user:c4nary@smtp.example.org"]\n'
+    (tmp_path / "Pulumi.staging.yaml").write_text(text + more)
+    done = ops("settings", "check", "Pulumi.staging.yaml")
+    assert (done.returncode, "c4nary" in done.stderr + done.stdout) == (0, False)
+    assert "secrets.notifications[0]: mail by port 25, 465 or 587" in " ".join(done.stderr.split())
+    found = json.loads(ops("settings", "check", "Pulumi.staging.yaml", "--json").stdout)
+    assert (found["valid"], len(found["warnings"])) == (True, 1)
+
+
 def test_a_stale_env_example_exits_3(ops, tmp_path):
     file = ROOT / "Pulumi.staging.yaml"
     text = ops("settings", "env-example", file).stdout

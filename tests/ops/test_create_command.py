@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ops.cli import backup_create
-from ops.core.errors import SourceError
+from ops.core.errors import DatabaseLostError, SourceError
 from ops.sources.secrets import SecretFiles
 from tests.ops.source_kit import backup, keys
 
@@ -47,6 +47,49 @@ def test_what_nobody_foresaw_is_the_failure_of_one_set_and_says_no_value(failure
     assert str(failures["odd"]).startswith("ValueError in test_create_command.py:")
     assert "odd: ValueError" in err
     assert "c4n4ry" not in out + err + str(failures["odd"])
+
+
+class TestOnceMore:
+    """A connection that breaks, as in the provider's maintenance: the others are backed up, then that one again."""
+
+    @pytest.fixture
+    def order(self, failures, monkeypatch):
+        """What happens, in order; `db` breaks as often as `breaks` says."""
+        done, breaks = [], [1]
+
+        def create(loaded, name, *given, **more):
+            done.append(name)
+            if name == "db" and done.count("db") <= breaks[0]:
+                raise DatabaseLostError("db: server closed the connection unexpectedly")
+            return [{"id": "1", "name": name}]
+
+        monkeypatch.setattr(backup_create, "_create", create)
+        monkeypatch.setattr(backup_create.backup_sets, "chosen", lambda loaded, name: ["db", "sound"])
+        monkeypatch.setattr(backup_create.time, "sleep", done.append)
+        return SimpleNamespace(done=done, breaks=breaks)
+
+    def test_it_is_made_half_an_hour_later_and_no_failure_is_left(self, order, failures, capsys):
+        backup_create.create_command.__wrapped__(as_json=True, again_after=30)
+        assert (order.done, failures) == (["db", "sound", 1800, "db"], {})
+        out, err = capsys.readouterr()
+        assert {item["name"] for item in json.loads(out)["backups"]} == {"db", "sound"}
+        assert "db: once more in 30 minutes" in err
+
+    def test_a_second_break_is_the_failure(self, order, failures):
+        order.breaks[0] = 2
+        backup_create.create_command.__wrapped__(as_json=True, again_after=30)
+        assert order.done == ["db", "sound", 1800, "db"]
+        assert "closed the connection" in str(failures["db"])
+
+    def test_without_the_option_or_for_other_failures_nothing_is_waited_for(self, order, failures):
+        backup_create.create_command.__wrapped__(as_json=True)
+        assert (order.done, list(failures)) == (["db", "sound"], ["db"])
+
+
+def test_other_failures_are_not_tried_again(failures, monkeypatch):
+    monkeypatch.setattr(backup_create.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    backup_create.create_command.__wrapped__(as_json=True, again_after=30)
+    assert list(failures) == ["odd", "gone"]
 
 
 def test_an_interrupt_ends_all_of_it(failures, monkeypatch):

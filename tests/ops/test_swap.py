@@ -10,6 +10,9 @@ import pytest
 from ops.backup.create import BackupJob, create
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import swap
+from ops.sources.postgres.tools import find_tool
+from tests.ops.faults import eventually
+from tests.ops.pg_server import serving
 from tests.ops.restore_kit import RestoreJob
 from tests.ops.restore_kit import run as restore
 from tests.ops.test_swap_killed import quiet
@@ -102,7 +105,10 @@ def test_a_copy_of_another_database_is_refused(cluster_ways, copy, admin):
 
 
 def test_sessions_that_may_not_be_ended_stop_it_and_nothing_is_renamed(impatient, cluster_ways, copy, cluster, app):
-    with cluster.on("shop").connect(), pytest.raises(RestoreError, match="sessions of other roles stay"):
+    with (
+        cluster.on("shop").connect(),
+        pytest.raises(RestoreError, match=f"sessions of {cluster.user} stay connected, which neither doadmin nor app"),
+    ):
         swap.run(cluster_ways, swap.plan_promote(cluster_ways, "shop", copy, NOW), silent)
     assert names(cluster) == {"shop", copy}
     assert orders(app) == 0, "and the app can connect again"
@@ -126,3 +132,41 @@ def test_when_the_second_rename_is_refused_the_first_is_taken_back(monkeypatch, 
     assert orders(app) == 0
     with pytest.raises(SourceError):
         orders(app, BEFORE)
+
+
+class TestWithAutovacuum:
+    """A server whose autovacuum never ends, as after the restore of a large database."""
+
+    @pytest.fixture
+    def cluster(self):
+        settings = {"autovacuum": "on", "autovacuum_naptime": "1s", "autovacuum_vacuum_threshold": "0"}
+        slow = {"autovacuum_vacuum_cost_delay": "100ms", "autovacuum_vacuum_cost_limit": "1"}
+        programs = (find_tool(name, at_least="14") for name in ("initdb", "postgres"))
+        with serving(*programs, **settings, **slow) as endpoint:
+            yield endpoint
+
+    @pytest.fixture
+    def vacuumed(self, cluster, copy):
+        """Databases in each of which a worker of the server's own is busy, as long as the test takes."""
+        for name in ("shop", copy):
+            with cluster.on(name).connect() as connection:
+                connection.execute(
+                    "CREATE TABLE public.dead AS SELECT i, repeat('x', 900) FROM generate_series(1, 9000) i"
+                )
+                connection.execute("DELETE FROM public.dead")
+
+        def at_work():
+            query = "SELECT DISTINCT datname FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
+            with cluster.connect() as connection:
+                return {name for (name,) in connection.execute(query).fetchall()} >= {"shop", copy}
+
+        eventually(at_work)
+        quiet(cluster)
+
+    @pytest.mark.usefixtures("impatient", "vacuumed")
+    def test_workers_without_a_user_are_no_sessions(self, cluster_ways, copy, admin, app):
+        planned = swap.plan_promote(cluster_ways, "shop", copy, NOW)
+        assert planned.sessions == 0
+        swap.run(cluster_ways, planned, silent)
+        assert names(admin) == {"shop", BEFORE}
+        assert orders(app) == 3000

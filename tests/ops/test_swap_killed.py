@@ -72,7 +72,7 @@ def words(cluster):
 
 def quiet(cluster):
     with cluster.connect() as connection:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shop%'"
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shop%' AND usesysid IS NOT NULL"
         eventually(lambda: connection.execute(query).fetchone() == (0,))
 
 

@@ -17,6 +17,7 @@ from ops.core.errors import OpsError, SourceError, StoreUnreachableError
 from ops.core.signing import Signer
 from ops.monitoring import audit, heartbeat
 from ops.monitoring.alerts import RUNBOOKS, watching
+from ops.monitoring.notify import shut_to_droplets
 from ops.monitoring.recorder import backup_run
 from ops.monitoring.state import CopyState, home_of
 from ops.repository.catalog import Expected, find, put_manifest
@@ -344,6 +345,35 @@ def test_trying_the_addresses_says_which_do_not_work(receiver, monkeypatch, caps
     receiver.status = 500
     with pytest.raises(OpsError, match="not every address works"):
         watch_test()
+
+
+MAIL = "mailtos://user:c4nary@smtp.example.org"
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [(MAIL, "25, 465 or 587"), (f"{MAIL}:587?to=ops@example.org", "587"), (f"{MAIL}:465", "465"),
+     ("mailto://smtp.example.org:25", "25"), (f" {MAIL.upper()}:587", "587")],
+)  # fmt: skip
+def test_mail_that_cannot_leave_a_droplet_is_named_without_its_address(address, port):
+    (warning,) = shut_to_droplets([SecretStr(address)])
+    assert f"secrets.notifications[0]: mail by port {port} does not leave a droplet" in warning
+    assert "c4nary" not in warning.lower()
+
+
+def test_addresses_that_leave_a_droplet_are_not_named():
+    good = [f"{MAIL}:2525?to=ops@example.org", "slack://a/b/c", "sendgrid://k:from@x.org/to@x.org", "mailtos://[", "x"]
+    assert shut_to_droplets([SecretStr(address) for address in good]) == []
+
+
+def test_trying_the_addresses_warns_of_mail_that_a_droplet_cannot_send(receiver, monkeypatch, capsys):
+    stack = make_stack(receiver)
+    stack.secrets.notifications.append(SecretStr("mailtos://user:c4nary@127.0.0.1:587"))
+    monkeypatch.setattr("ops.cli.watch.load_stack", lambda *_: stack)
+    with pytest.raises(OpsError, match="not every address works"):
+        watch_test()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "secrets.notifications[1]: mail by port 587 does not leave a droplet" in said
 
 
 def test_every_runbook_that_an_alert_names_is_there():

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
-from ops.core.errors import SourceError, SpoolError
+from ops.core.errors import DatabaseLostError, SourceError, SpoolError
 from ops.core.files import reports_full_disk
 from ops.core.workdir import full
 from ops.repository.records import LISTING, STREAM_FILE
@@ -24,6 +25,12 @@ from ops.sources.postgres.small_file_batches import MOST, PACK, SMALL, Packer
 from ops.sources.postgres.tools import Endpoint, Tool, find_tool, run_tool, tool_message, with_parent_death_signal
 
 TICK_SECONDS = 0.1
+LOST = re.compile(
+    r"server closed the connection|terminating connection|SSL connection has been closed|connection reset by peer"
+    r"|could not (receive data from|send data to) server|the database system is (shutting down|starting up)",
+    re.IGNORECASE,
+)
+"""What pg_dump says when the server, or the way to it, went away."""
 HELD = 64
 """How many uploaded files stay open, to check that nobody writes to them any more."""
 COMMON = ("--compress=0", "--no-password", "--lock-wait-timeout=60000", "--no-subscriptions")
@@ -61,7 +68,8 @@ class Running:
             stderr = "".join(self._messages)
             if reports_full_disk(stderr, self._process.returncode):
                 raise SpoolError(full(self._folder.parent))
-            raise SourceError(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
+            kind = DatabaseLostError if LOST.search(stderr) else SourceError
+            raise kind(f"{self._endpoint}: pg_dump failed: {tool_message(stderr)}")
         return False
 
     def wait(self, seconds: float = TICK_SECONDS) -> None:

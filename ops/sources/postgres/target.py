@@ -367,7 +367,10 @@ def _mark(connection: Connection) -> str:
 
 
 def _others(connection: Connection) -> bool:
-    query = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    query = (
+        "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND usesysid IS NOT NULL AND pid <> pg_backend_pid()"  # the server's own workers have no user
+    )
     deadline = time.monotonic() + LEAVING_SECONDS
     while connection.execute(query).fetchone() is not None:
         if time.monotonic() > deadline:

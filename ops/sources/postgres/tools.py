@@ -20,10 +20,12 @@ from typing import Any, Literal, LiteralString
 import psycopg
 from pydantic import SecretStr
 
-from ops.core.errors import DatabaseError, DatabaseUnreachableError, RestoreError, ToolError
+from ops.core.errors import DatabaseError, DatabaseLostError, DatabaseUnreachableError, RestoreError, ToolError
 from ops.core.workdir import private_folder
 
 CONNECT_SECONDS = 20
+SHUTDOWN = ("57P01", "57P02", "57P03")
+"""Codes of a server that is going down, has crashed, or comes up."""
 DEBIAN_BINARIES = "/usr/lib/postgresql"
 SESSION_PID = "SELECT pg_catalog.pg_backend_pid()"
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -160,7 +162,8 @@ class Endpoint:
                     connection.autocommit = autocommit
                     yield connection
             except psycopg.Error as error:
-                raise DatabaseError(f"{self}: {one_line(error)}") from None
+                kind = DatabaseLostError if _is_lost(error) else DatabaseError
+                raise kind(f"{self}: {one_line(error)}") from None
 
     @contextmanager
     def _authority(self) -> Generator[str]:
@@ -307,6 +310,12 @@ def script(
     if done.returncode != 0:
         raise RestoreError(f"the dump cannot be listed: {one_line(done.stderr)[-300:]}")
     return done.stdout
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    """Return True if the server, or the way to it, went away: in what it says there, or in libpq's own message."""
+    code = error.sqlstate
+    return code[:2] == "08" or code in SHUTDOWN if code else isinstance(error, psycopg.OperationalError)
 
 
 def one_line(error: BaseException | str) -> str:

@@ -140,6 +140,29 @@ def test_firewall_sources_ports_and_outbound_are_kept_to(
         parts.set_firewall(droplet, None)
 
 
+def test_no_mail_leaves_a_droplet_with_a_firewall_or_without(
+    parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
+) -> None:
+    """Nobody listens there: what leaves is refused at once, what does not has no answer."""
+    away = parts.instance.plan.infrastructure("proxy")
+
+    def tried(port: int) -> str:
+        return ssh(droplet.public_ip, f"timeout 5 bash -c '</dev/tcp/{away}/{port}' 2>/dev/null; echo $?")
+
+    everything = FirewallRules(inbound=(PortRule(protocol="tcp", ports="22", addresses=WORLD),), outbound=OUT)
+    try:
+        for rules in (None, everything):
+            parts.set_firewall(droplet, rules)
+            assert {port: tried(port) for port in (25, 465, 587, 2525)} == {
+                25: "124",
+                465: "124",
+                587: "124",
+                2525: "1",
+            }
+    finally:
+        parts.set_firewall(droplet, None)
+
+
 def test_reserved_ips_move_between_droplets(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> None:
     moved = replace(droplet, reserved_ips=())
     parts.set_reserved_ips(moved)
