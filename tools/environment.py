@@ -33,6 +33,7 @@ from rich.console import Console
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets, parse_outputs
 from blueprint.pulumi_config import load_stack_file
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
+from ops.release.variables import PUBLIC_READ
 from ops.repository.age import make_identity, recipient_of
 from ops.stack.cloud import Cloud
 from ops.stack.init import KEYS
@@ -262,7 +263,7 @@ def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
             Bucket=outputs.assets.bucket.name,
             Key=path.name,
             Body=path.read_bytes(),
-            ACL="public-read",
+            ACL=PUBLIC_READ,
             ContentType=types.get(path.suffix, "application/octet-stream"),
         )
 
