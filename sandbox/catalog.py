@@ -97,7 +97,7 @@ DATABASE_SIZES: dict[str, DatabaseSize] = {
 
 # Engine → versions on offer, the last one being the default.
 DATABASE_ENGINES: dict[str, tuple[str, ...]] = {
-    "pg": ("13", "14", "15", "16", "17", "18"),
+    "pg": ("14", "15", "16", "17", "18"),
     "mysql": ("8",),
     "valkey": ("8",),
     "mongodb": ("6.0", "7.0"),
@@ -107,7 +107,6 @@ DATABASE_ENGINES: dict[str, tuple[str, ...]] = {
 _NODE_COUNTS: dict[str, tuple[int, ...]] = {"mongodb": (1, 3), "kafka": (3, 6, 9, 15)}
 # PostgreSQL's own end-of-life dates, https://www.postgresql.org/support/versioning/.
 POSTGRES_END_OF_LIFE: dict[str, str] = {
-    "13": "2025-11-13T00:00:00Z",
     "14": "2026-11-12T00:00:00Z",
     "15": "2027-11-11T00:00:00Z",
     "16": "2028-11-09T00:00:00Z",

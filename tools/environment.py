@@ -84,7 +84,7 @@ def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
             Bucket=outputs.assets.bucket.name,
             Key=path.name,
             Body=path.read_bytes(),
-            ACL="public-read",
+            ACL="public-read",  # as the app does: ASSETS_ACL
             ContentType=types.get(path.suffix, "application/octet-stream"),
         )
 

@@ -159,6 +159,10 @@ class BareCloud:
     def get(self, path: str) -> Any:
         return self._client.get(path).raise_for_status().json()
 
+    def switch(self, **changes: Any) -> None:
+        """Make the cloud as troublesome as these say (`sandbox.api.switches`)."""
+        self._client.patch("/_sandbox/switches", json=changes).raise_for_status()
+
     def journal(self) -> list[dict[str, Any]]:
         """The calls since the account was opened."""
         return self.get(f"/_sandbox/journal?since={self._before}")["calls"]

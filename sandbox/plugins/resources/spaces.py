@@ -58,12 +58,11 @@ GONE = ("NoSuchBucket", "NoSuchKey", "NotFound", "404")
 def _create_bucket(cloud: Cloud, new: Values) -> Made:
     s3, bucket = cloud.spaces(new["region"]), new["name"]
     s3.call("create_bucket", Bucket=bucket, ACL=new["acl"])
+    # The official provider has no id before it has seen the bucket: what is not found in time is there and unrecorded.
+    cloud.wait(
+        f"Space {bucket}: there", 300, lambda: missing(lambda: s3.call("head_bucket", Bucket=bucket), *GONE) is not None
+    )
     try:
-        cloud.wait(
-            f"Space {bucket}: there",
-            300,
-            lambda: missing(lambda: s3.call("head_bucket", Bucket=bucket), *GONE) is not None,
-        )
         given = {key for key in ("corsRules", "versioning", "lifecycleRules") if new.get(key)}
         _set_up(s3, Change(id=bucket, old={}, new=new, names=frozenset({"acl", *given})))
     except ProviderError as error:
