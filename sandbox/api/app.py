@@ -44,6 +44,7 @@ from sandbox.api.context import (
 )
 from sandbox.api.desired import world
 from sandbox.api.faults import Fault, Faults, wait_for_release
+from sandbox.api.kinds import resume
 from sandbox.api.projects import ensure_default_project
 from sandbox.api.spaces import new_key_pair
 from sandbox.journal import HARMLESS, Journal, redact
@@ -351,14 +352,7 @@ def _start(api: Api) -> None:
     cloud.applied |= {f"firewall:{ident}": rules for ident, rules in wanted.firewalls.items()}
     cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters}
     with cloud.change():
-        for droplet in cloud.store.list("droplet"):
-            cloud.touch(f"droplet:{droplet['id']}")
-        for database in cloud.store.list("database"):
-            cloud.touch(f"cluster:{database['id']}")
-        for volume in cloud.store.list("volume"):
-            cloud.touch(f"volume:{volume['id']}")
-        for certificate in cloud.store.list("certificate", state="pending"):
-            cloud.touch(f"certificate:{certificate['id']}")
+        resume(cloud)
         cloud.touch("firewalls")
     api.state = "ready"
 

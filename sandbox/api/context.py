@@ -310,10 +310,3 @@ class Cloud:
         """
         touched: dict[str, bool] = self._local.touched
         touched[key] = touched.get(key, False) or wait
-
-    def touch_membership(self, *, wait: bool = True) -> None:
-        """Say, inside `change`, that droplets or tags changed: firewalls and trusted sources are resolved anew."""
-        self.touch("firewalls", wait=wait)
-        for database in self.store.list("database", deleting=False):
-            # One that is still being made is told all of it when it is made.
-            self.touch(f"cluster:{database['id']}", wait=wait and database["status"] == "online")

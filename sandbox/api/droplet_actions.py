@@ -10,8 +10,9 @@ from sandbox.api import actions
 from sandbox.api.actions import begin_droplet_action
 from sandbox.api.context import Body, Call, Cloud, ShownError, invalid, job, not_built, now, operation
 from sandbox.api.desired import droplet_spec, firewall_rules
-from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, fail_droplet, find_droplet
+from sandbox.api.droplets import BAD_NAME, DROPLET, NAME, backup_policy, fail_droplet
 from sandbox.api.firewalls import held_droplets
+from sandbox.api.kinds import touch_membership
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -23,7 +24,7 @@ _NOT_BUILT = frozenset({"restore", "password_reset", "rebuild", "change_kernel",
 @operation("dropletActions_list")
 def list_droplet_actions(call: Call) -> Body:
     """List the actions of a droplet, newest first; those of its reserved IPs count, they take its turn."""
-    droplet = find_droplet(call)
+    droplet = DROPLET.find(call)
     found = call.store.list("action", droplet_id=droplet["id"])[::-1]
     return call.page("actions", found, actions.action_body)
 
@@ -31,7 +32,7 @@ def list_droplet_actions(call: Call) -> Body:
 @operation("dropletActions_get")
 def get_droplet_action(call: Call) -> Body:
     """Return one action of a droplet."""
-    return actions.one_of_resource(call, "droplet", str(find_droplet(call)["id"]))
+    return actions.one_of_resource(call, "droplet", str(DROPLET.find(call)["id"]))
 
 
 def _resize(call: Call, droplet: Record) -> Record:
@@ -81,7 +82,7 @@ def _start_action(call: Call, droplet: Record) -> Record:
 @operation("dropletActions_post")
 def post_droplet_action(call: Call) -> Body:
     """Start an action of one droplet."""
-    return {"action": actions.action_body(_start_action(call, find_droplet(call)))}
+    return {"action": actions.action_body(_start_action(call, DROPLET.find(call)))}
 
 
 @operation("dropletActions_post_byTag")
@@ -131,7 +132,7 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
         if outcome == "errored" and action["type"] == "create":
             # Gone in the same commit: a client that sees the errored action next asks for the droplet.
             fail_droplet(cloud, current, reason)
-            cloud.touch_membership(wait=False)
+            touch_membership(cloud, wait=False)
             return
         cloud.store.put("droplet", droplet["id"], {**current, **changes})
         if action["type"] == "snapshot":

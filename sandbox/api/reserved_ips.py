@@ -11,7 +11,8 @@ from sandbox.api.account import RESERVED_IP_LIMIT
 from sandbox.api.context import Body, Call, Cloud, invalid, job, not_found, now, operation
 from sandbox.api.desired import droplet_spec
 from sandbox.api.droplets import droplet_body
-from sandbox.api.projects import forget_urn, project_of
+from sandbox.api.kinds import Kind, register
+from sandbox.api.projects import project_of
 from sandbox.store import Record
 
 
@@ -34,13 +35,6 @@ def _kind(call: Call) -> str:
 
 def _action_body(call: Call, action: Record) -> Body:
     return {**actions.action_body(action), "resource_type": _kind(call)}
-
-
-def _reserved_ip(call: Call) -> Record:
-    record = call.store.get("reserved_ip", call.params["reserved_ip"])
-    if record is None:
-        raise not_found()
-    return record
 
 
 def _move(call: Call, record: Record, droplet: Record | None) -> Record:
@@ -73,12 +67,33 @@ def _target(call: Call, ident: Any, region: str | None) -> Record:
     return droplet
 
 
-@operation("reservedIPs_list", "floatingIPs_list")
-def list_reserved_ips(call: Call) -> Body:
-    """List the reserved IPs."""
-    return call.page(
-        f"{_kind(call)}s", call.store.list("reserved_ip"), lambda record: reserved_ip_body(call.cloud, record)
+def _must_be_quiet(call: Call, record: Record) -> None:
+    if record["locked"]:
+        raise invalid("Reserved IP already has a pending event.")
+    if record["droplet_id"] is not None:
+        call.cloud.touch(f"reserved:{record['droplet_id']}")  # it leaves its droplet
+
+
+class _ReservedIp(Kind):
+    def words(self, call: Call) -> tuple[str, str]:
+        """Return what the called path calls it."""
+        return _kind(call), f"{_kind(call)}s"
+
+
+RESERVED_IP = register(
+    _ReservedIp(
+        name="reserved_ip",
+        parameter="reserved_ip",
+        id="ip",
+        shown=lambda call, record: reserved_ip_body(call.cloud, record),
+        urn="floatingip",
+        label="ip",
+        lists=("reservedIPs_list", "floatingIPs_list"),
+        reads=("reservedIPs_get", "floatingIPs_get"),
+        removes=("reservedIPs_delete", "floatingIPs_delete"),
+        removing=_must_be_quiet,
     )
+)
 
 
 @operation("reservedIPs_create", "floatingIPs_create")
@@ -112,28 +127,10 @@ def create_reserved_ip(call: Call) -> Body:
     return body
 
 
-@operation("reservedIPs_get", "floatingIPs_get")
-def get_reserved_ip(call: Call) -> Body:
-    """Return one reserved IP."""
-    return {_kind(call): reserved_ip_body(call.cloud, _reserved_ip(call))}
-
-
-@operation("reservedIPs_delete", "floatingIPs_delete")
-def delete_reserved_ip(call: Call) -> None:
-    """Give the address back; one that is assigned leaves its droplet."""
-    record = _reserved_ip(call)
-    if record["locked"]:
-        raise invalid("Reserved IP already has a pending event.")
-    call.store.delete("reserved_ip", record["ip"])
-    forget_urn(call.store, f"do:floatingip:{record['ip']}")
-    if record["droplet_id"] is not None:
-        call.cloud.touch(f"reserved:{record['droplet_id']}")
-
-
 @operation("reservedIPsActions_post", "floatingIPsActions_post")
 def post_reserved_ip_action(call: Call) -> Body:
     """Assign a reserved IP to a droplet, or unassign it."""
-    record = _reserved_ip(call)
+    record = RESERVED_IP.find(call)
     kind = call.one_of("type", ("assign", "unassign"), "You specified an invalid action type.")
     if record["locked"]:
         raise invalid("Reserved IP already has a pending event.")
@@ -150,7 +147,7 @@ def post_reserved_ip_action(call: Call) -> Body:
 @operation("reservedIPsActions_list", "floatingIPsActions_list")
 def list_reserved_ip_actions(call: Call) -> Body:
     """List the actions of a reserved IP, newest first."""
-    record = _reserved_ip(call)
+    record = RESERVED_IP.find(call)
     found = actions.of_resource(call, "reserved_ip", record["ip"])
     return call.page("actions", found, lambda action: _action_body(call, action))
 
@@ -158,7 +155,7 @@ def list_reserved_ip_actions(call: Call) -> Body:
 @operation("reservedIPsActions_get", "floatingIPsActions_get")
 def get_reserved_ip_action(call: Call) -> Body:
     """Return one action of a reserved IP."""
-    found = actions.one_of_resource(call, "reserved_ip", _reserved_ip(call)["ip"])
+    found = actions.one_of_resource(call, "reserved_ip", RESERVED_IP.find(call)["ip"])
     return {"action": {**found["action"], "resource_type": _kind(call)}}
 
 
