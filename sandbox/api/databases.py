@@ -305,11 +305,9 @@ def converge_cluster(cloud: Cloud, ident: str) -> None:
     for what, name in database["dropped"]:
         drop = cloud.parts.drop_database if what == "database" else cloud.parts.drop_user
         drop(spec, name)
-    if cloud.applied.get(key) != spec or database["status"] != "online":
+    if database["status"] != "online":
         cloud.applied.pop(key, None)
-        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first member
-        cloud.parts.apply_cluster(spec)
-        cloud.applied[key] = spec
+    cloud.apply(key, spec, lambda: cloud.parts.apply_cluster(spec))
     contents = cloud.parts.contents(spec) if spec.restore else None
     with cloud.change():
         current = cloud.store.get("database", ident)

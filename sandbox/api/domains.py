@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, now, operation
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation
 from sandbox.api.desired import NAME_SERVERS, zones
 from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
 from sandbox.api.kinds import Kind, register
@@ -205,9 +205,4 @@ def update_record(call: Call) -> Body:
     return {"domain_record": _record_body(call, record)}
 
 
-@job("zones")
-def converge_zones(cloud: Cloud, _: str) -> None:
-    """Publish every zone."""
-    with cloud.store.transaction():
-        wanted = zones(cloud.store)
-    cloud.parts.set_zones(wanted)
+converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.set_zones(wanted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 from sandbox import catalog
 from sandbox.api import actions
@@ -108,6 +109,7 @@ def converge_droplet(cloud: Cloud, ident: str) -> None:
     with cloud.change():
         cloud.store.delete("droplet", ident)
         cloud.applied.pop(f"firewall:{ident}", None)
+        cloud.applied.pop(f"reserved:{ident}", None)
 
 
 def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -138,9 +140,20 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
         if action["type"] == "snapshot":
             _keep_snapshot(cloud, current, action)
         if record := cloud.store.get("reserved_ip", action["resource"]):
-            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False})
+            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False, **_former(cloud, action, outcome)})
         actions.finish(cloud.store, action, outcome, reason)
         cloud.touch("firewalls", wait=False)
+
+
+def _former(cloud: Cloud, action: Record, outcome: str) -> Record:
+    """Return who has a reserved IP after its action failed: the droplet that had it, if it is still there."""
+    if outcome == "completed":
+        return {}
+    holder = action["details"].get("before")
+    droplet = cloud.store.get("droplet", holder or "")
+    for number in {holder, action["droplet_id"]} - {None}:
+        cloud.touch(f"reserved:{number}", wait=False)
+    return {"droplet_id": holder if droplet and not droplet["deleting"] else None}
 
 
 def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -148,10 +161,10 @@ def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
     with cloud.store.transaction():
         spec = droplet_spec(cloud.store, droplet)
         rules = firewall_rules(cloud.store, droplet)
-        before = cloud.store.get("droplet", action["details"].get("moved_from") or "")
+        holder = action["details"].get("before")
+        before = cloud.store.get("droplet", holder or "") if holder != droplet["id"] else None
         previous = droplet_spec(cloud.store, before) if before else None
     if kind == "create":
-        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first droplet
         # Made, then closed, then booted: a droplet that is born under a firewall is never seen without it.
         cloud.parts.create_droplet(replace(spec, powered=False))
         cloud.parts.set_firewall(spec, rules)
@@ -162,8 +175,8 @@ def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
     elif kind == "resize":
         cloud.parts.resize_droplet(spec)
     elif kind in {"assign_ip", "unassign_ip"}:
-        for holder in filter(None, (previous, spec)):
-            cloud.parts.set_reserved_ips(holder)
+        for having in filter(None, (previous, spec)):
+            cloud.apply(f"reserved:{having.id}", having, partial(cloud.parts.set_reserved_ips, having))
 
 
 def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -207,16 +220,10 @@ def converge_firewalls(cloud: Cloud, _: str) -> None:
         ]
     failed: dict[int, PartError] = {}
     for spec, rules in wanted:
-        key = f"firewall:{spec.id}"
-        if key in cloud.applied and cloud.applied[key] == rules:
-            continue
-        cloud.applied.pop(key, None)
         try:
-            cloud.parts.set_firewall(spec, rules)
+            cloud.apply(f"firewall:{spec.id}", rules, partial(cloud.parts.set_firewall, spec, rules))
         except PartError as error:
             failed[spec.id] = error  # the other droplets get theirs nevertheless
-        else:
-            cloud.applied[key] = rules
     with cloud.change():
         for firewall in cloud.store.list("firewall"):
             held = [droplet["id"] for droplet in held_droplets(cloud.store, firewall) if droplet["id"] in failed]

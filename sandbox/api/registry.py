@@ -6,7 +6,7 @@ import base64
 import time
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation, random_text
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, not_found, now, operation, random_text
 from sandbox.api.desired import registry_logins
 from sandbox.api.kinds import Kind, register
 from sandbox.store import Record
@@ -175,7 +175,8 @@ def list_repositories(call: Call) -> Body:
     return call.page("repositories", [{"registry_name": name, "name": repo} for repo in _repositories(call)])
 
 
-@job("registry_logins")
-def converge_logins(cloud: Cloud, _: str) -> None:
-    """Tell the registry every login."""
-    cloud.parts.set_registry_logins(registry_logins(cloud))
+converge(
+    "registry_logins",
+    lambda cloud, _: registry_logins(cloud),
+    lambda parts, logins: parts.set_registry_logins(logins),
+)

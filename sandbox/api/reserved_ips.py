@@ -8,11 +8,12 @@ from typing import Any
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import RESERVED_IP_LIMIT
-from sandbox.api.context import Body, Call, Cloud, invalid, job, not_found, now, operation
+from sandbox.api.context import Body, Call, Cloud, converge, invalid, not_found, now, operation
 from sandbox.api.desired import droplet_spec
 from sandbox.api.droplets import droplet_body
 from sandbox.api.kinds import Kind, register
 from sandbox.api.projects import project_of
+from sandbox.parts.base import DropletSpec
 from sandbox.store import Record
 
 
@@ -50,7 +51,7 @@ def _move(call: Call, record: Record, droplet: Record | None) -> Record:
         region=record["region"],
         droplet_id=turn,
         resource=record["ip"],
-        moved_from=holder if droplet and holder != droplet["id"] else None,
+        before=holder,
     )
     changed = {**record, "droplet_id": droplet["id"] if droplet else None, "locked": True}
     call.store.put("reserved_ip", record["ip"], changed)
@@ -159,11 +160,9 @@ def get_reserved_ip_action(call: Call) -> Body:
     return {"action": {**found["action"], "resource_type": _kind(call)}}
 
 
-@job("reserved")
-def converge_reserved(cloud: Cloud, ident: str) -> None:
-    """Make a droplet answer on exactly its reserved IPs."""
-    with cloud.store.transaction():
-        droplet = cloud.store.get("droplet", ident)
-        spec = droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
-    if spec:
-        cloud.parts.set_reserved_ips(spec)
+def _holder(cloud: Cloud, ident: str) -> DropletSpec | None:
+    droplet = cloud.store.get("droplet", ident)
+    return droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
+
+
+converge("reserved", _holder, lambda parts, droplet: parts.set_reserved_ips(droplet))

@@ -10,16 +10,15 @@ from sandbox.api.context import (
     ApiError,
     Body,
     Call,
-    Cloud,
+    converge,
     invalid,
-    job,
     new_uuid,
     not_found,
     now,
     operation,
     random_text,
 )
-from sandbox.api.desired import cdn_spec, spaces_keys
+from sandbox.api.desired import cdn_spec, cdn_specs, spaces_keys
 from sandbox.api.dns_data import is_domain
 from sandbox.api.kinds import Filters, Kind, by, register
 from sandbox.store import Record
@@ -109,10 +108,7 @@ def update_key(call: Call) -> Body:
     return {"key": _shown(call, key)}
 
 
-@job("spaces_keys")
-def converge_keys(cloud: Cloud, _: str) -> None:
-    """Tell the Spaces part every key."""
-    cloud.parts.set_spaces_keys(spaces_keys(cloud.store))
+converge("spaces_keys", lambda cloud, _: spaces_keys(cloud.store), lambda parts, keys: parts.set_spaces_keys(keys))
 
 
 # --- CDN -------------------------------------------------------------------------------------------------------------
@@ -207,9 +203,4 @@ def purge_cdn(call: Call) -> None:
     call.ask(("purge", spec), lambda: call.cloud.parts.purge_cdn(spec, tuple(files)))
 
 
-@job("cdns")
-def converge_cdns(cloud: Cloud, _: str) -> None:
-    """Tell the CDN part every endpoint."""
-    with cloud.store.transaction():
-        wanted = tuple(cdn_spec(cloud.store, cdn) for cdn in cloud.store.list("cdn"))
-    cloud.parts.set_cdns(wanted)
+converge("cdns", lambda cloud, _: cdn_specs(cloud.store), lambda parts, cdns: parts.set_cdns(cdns))

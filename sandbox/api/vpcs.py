@@ -11,8 +11,8 @@ from sandbox.api.context import (
     Body,
     Call,
     Cloud,
+    converge,
     invalid,
-    job,
     new_uuid,
     now,
     operation,
@@ -201,11 +201,9 @@ def list_peerings(call: Call) -> Body:
     return call.page("peerings", [])
 
 
-@job("vpc")
-def converge_vpc(cloud: Cloud, ident: str) -> None:
-    """Make the network of a VPC, or remove it."""
+def _wanted(cloud: Cloud, ident: str) -> VpcSpec | None:
     vpc = cloud.store.get("vpc", ident)
-    if vpc is None:
-        cloud.parts.delete_vpc(ident)
-    else:
-        cloud.parts.create_vpc(vpc_spec(vpc))
+    return vpc_spec(vpc) if vpc else None
+
+
+converge("vpc", _wanted, lambda parts, vpc: parts.create_vpc(vpc), lambda parts, ident: parts.delete_vpc(ident))

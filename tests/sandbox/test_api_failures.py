@@ -125,6 +125,14 @@ def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
     sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
     action = sandbox.post(f"{path}/actions", {"type": "unassign"})["action"]
     assert sandbox.finished(action) == "errored"
+    holder = sandbox.get(path)["reserved_ip"]["droplet"]
+    sandbox.parts.fail.clear()
+    sandbox.until(lambda: not [job for job in _problems(sandbox) if job.startswith("reserved")])
+    other = sandbox.droplet("web-2")
+    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    action = sandbox.post(f"{path}/actions", {"type": "assign", "droplet_id": other["id"]})["action"]
+    assert sandbox.finished(action) == "errored"
+    assert sandbox.get(path)["reserved_ip"]["droplet"]["id"] == holder["id"]
 
 
 def test_a_network_that_stays_keeps_its_vpc(sandbox: Sandbox):
