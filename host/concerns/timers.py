@@ -28,7 +28,11 @@ def build_units(schedule: str) -> dict[str, str]:
     return {
         FAILED: render("failed.service"),
         f"{BACKUP}.service": render(
-            "backup.service", unit=f"{BACKUP}.service", what=backup, arguments="backup create --again-after 30", limit="12h"
+            "backup.service",
+            unit=f"{BACKUP}.service",
+            what=backup,
+            arguments="backup create --again-after 30",
+            limit="12h",
         ),
         f"{BACKUP}.timer": render("backup.timer", what=backup, calendar=_calendar(schedule), jitter="3min"),
         f"{FRESHNESS}.service": render(

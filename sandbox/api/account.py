@@ -7,7 +7,8 @@ import binascii
 import hashlib
 
 from sandbox import catalog
-from sandbox.api.context import Body, Call, invalid, not_found, operation
+from sandbox.api.context import Body, Call, invalid, operation
+from sandbox.api.kinds import Kind, register
 from sandbox.store import Record
 
 DROPLET_LIMIT = 25
@@ -62,17 +63,17 @@ def find_key(call: Call, ident: str) -> Record | None:
     )
 
 
-def _key(call: Call) -> Record:
-    key = find_key(call, call.params["ssh_key_identifier"])
-    if key is None:
-        raise not_found()
-    return key
-
-
-@operation("sshKeys_list")
-def list_keys(call: Call) -> Body:
-    """List the SSH keys."""
-    return call.page("ssh_keys", call.store.list("ssh_key"))
+SSH_KEY = register(
+    Kind(
+        name="ssh_key",
+        parameter="ssh_key_identifier",
+        lookup=lambda call: find_key(call, call.params["ssh_key_identifier"]),
+        label="name",
+        lists=("sshKeys_list",),
+        reads=("sshKeys_get",),
+        removes=("sshKeys_delete",),  # droplets that have it keep it
+    )
+)
 
 
 @operation("sshKeys_create")
@@ -88,23 +89,11 @@ def create_key(call: Call) -> Body:
     return {"ssh_key": call.store.put("ssh_key", number, key)}
 
 
-@operation("sshKeys_get")
-def get_key(call: Call) -> Body:
-    """Return one SSH key."""
-    return {"ssh_key": _key(call)}
-
-
 @operation("sshKeys_update")
 def update_key(call: Call) -> Body:
     """Rename an SSH key."""
-    key = _key(call)
+    key = SSH_KEY.find(call)
     return {"ssh_key": call.store.put("ssh_key", key["id"], {**key, "name": call.text("name")})}
-
-
-@operation("sshKeys_delete")
-def delete_key(call: Call) -> None:
-    """Remove an SSH key; droplets that have it keep it."""
-    call.store.delete("ssh_key", _key(call)["id"])
 
 
 @operation("regions_list")

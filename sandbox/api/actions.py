@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, not_found, now, operation
+from sandbox.api.context import Body, Call, Cloud, invalid, not_found, now, operation
+from sandbox.api.kinds import Kind, register
 from sandbox.store import Record, Store
 
 FIRST_ACTION = 2_410_000_001
@@ -124,10 +125,10 @@ def list_actions(call: Call) -> Body:
     return call.page("actions", call.store.list("action")[::-1], action_body)
 
 
-@operation("actions_get")
-def get_action(call: Call) -> Body:
-    """Return one action."""
-    action = call.store.get("action", call.number("action_id"))
-    if action is None:
-        raise ApiError(404, "The resource you were accessing could not be found.")
-    return {"action": action_body(action)}
+ACTION = register(
+    Kind(
+        name="action",
+        shown=lambda _, action: action_body(action),
+        reads=("actions_get",),
+    )
+)

@@ -15,44 +15,13 @@ from starlette.routing import Route
 from sandbox.api.context import Cloud
 from sandbox.api.desired import problems, summary, world
 from sandbox.api.faults import Faults, Rule
+from sandbox.api.kinds import leftovers
 from sandbox.api.switches import change_switches, switches_of
 from sandbox.journal import Journal
-from sandbox.store import Store
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _PATIENCE = 30.0  # seconds
-
-# Kind in the store → the field that names an object to people.
-_LEFT_OVER = {
-    "ssh_key": "name",
-    "vpc": "name",
-    "droplet": "name",
-    "firewall": "name",
-    "reserved_ip": "ip",
-    "tag": "name",
-    "domain": "name",
-    "database": "name",
-    "spaces_key": "name",
-    "cdn": "endpoint",
-    "certificate": "name",
-    "registry": "name",
-    "project": "name",
-    "alert": "description",
-    "check": "name",
-    "volume": "name",
-    "snapshot": "name",
-}
-
-
-def left_over(store: Store) -> list[str]:
-    """Name every object that someone made in the account and nobody removed."""
-    return [
-        f"{kind} {record[name]}"
-        for kind, name in _LEFT_OVER.items()
-        for record in store.list(kind)
-        if not record.get("default") and not record.get("is_default")
-    ]
 
 
 def authorized(request: Request, token: str) -> bool:
@@ -132,7 +101,7 @@ class Admin:
             # What was just deleted may still be going.
             cloud.jobs.settle(_PATIENCE)
             with cloud.store.transaction():
-                wanted, objects = world(cloud), left_over(cloud.store)
+                wanted, objects = world(cloud), leftovers(cloud.store)
             return {"parts": cloud.parts.leaks(wanted), "objects": objects}
 
         return JSONResponse(await run_in_threadpool(look))

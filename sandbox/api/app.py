@@ -44,6 +44,7 @@ from sandbox.api.context import (
 )
 from sandbox.api.desired import world
 from sandbox.api.faults import Fault, Faults, wait_for_release
+from sandbox.api.kinds import resume
 from sandbox.api.projects import ensure_default_project
 from sandbox.api.scopes import must_be_allowed, narrow_token, without_passwords
 from sandbox.api.spaces import new_key_pair
@@ -360,17 +361,7 @@ def _start(api: Api) -> None:
     cloud.applied |= {f"firewall:{ident}": rules for ident, rules in up.items()}
     cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters if f"cluster:{spec.id}" not in problems}
     with cloud.change():
-        for vpc in wanted.vpcs:
-            if f"vpc:{vpc.id}" in problems:
-                cloud.touch(f"vpc:{vpc.id}")
-        for droplet in cloud.store.list("droplet"):
-            cloud.touch(f"droplet:{droplet['id']}")
-        for database in cloud.store.list("database"):
-            cloud.touch(f"cluster:{database['id']}")
-        for volume in cloud.store.list("volume"):
-            cloud.touch(f"volume:{volume['id']}")
-        for certificate in cloud.store.list("certificate", state="pending"):
-            cloud.touch(f"certificate:{certificate['id']}")
+        resume(cloud)
         cloud.touch("firewalls")
     api.state = "ready"
 

@@ -7,7 +7,8 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, now, operation
+from sandbox.api.kinds import Kind, by, register
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -15,15 +16,8 @@ _SHOWN = ("id", "name", "not_after", "sha1_fingerprint", "created_at", "dns_name
 _IN_USE = "Make sure the certificate is not in use before deleting it"
 
 
-def _body(certificate: Record) -> Body:
+def _body(_: Call, certificate: Record) -> Body:
     return {name: certificate[name] for name in _SHOWN}
-
-
-def _find(call: Call) -> Record:
-    certificate = call.store.get("certificate", call.params["certificate_id"])
-    if certificate is None:
-        raise not_found("certificate not found")
-    return certificate
 
 
 def _stamp(time: datetime) -> str:
@@ -78,13 +72,26 @@ def _issued(call: Call) -> Record:
     return {**blank, "dns_names": names, "type": "lets_encrypt", "state": "pending"}
 
 
-@operation("certificates_list")
-def list_certificates(call: Call) -> Body:
-    """List the certificates, of one name if asked."""
-    certificates = call.store.list("certificate")
-    if name := call.query.get("name"):
-        certificates = [certificate for certificate in certificates if certificate["name"] == name]
-    return call.page("certificates", certificates, _body)
+def _must_not_be_used(call: Call, certificate: Record) -> None:
+    if call.store.list("cdn", certificate_id=certificate["id"]):
+        raise ApiError(403, _IN_USE)
+
+
+CERTIFICATE = register(
+    Kind(
+        name="certificate",
+        shown=_body,
+        missing="certificate not found",
+        filters=by("name"),
+        label="name",
+        job="certificate:{id}",
+        resumed=True,
+        lists=("certificates_list",),
+        reads=("certificates_get",),
+        removes=("certificates_delete",),
+        removing=_must_not_be_used,
+    )
+)
 
 
 @operation("certificates_create")
@@ -99,22 +106,7 @@ def create_certificate(call: Call) -> Body:
     call.store.put("certificate", certificate["id"], certificate)
     if certificate["state"] == "pending":
         call.cloud.touch(f"certificate:{certificate['id']}", wait=False)
-    return {"certificate": _body(certificate)}
-
-
-@operation("certificates_get")
-def get_certificate(call: Call) -> Body:
-    """Return one certificate."""
-    return {"certificate": _body(_find(call))}
-
-
-@operation("certificates_delete")
-def delete_certificate(call: Call) -> None:
-    """Remove a certificate that no CDN endpoint uses."""
-    certificate = _find(call)
-    if call.store.list("cdn", certificate_id=certificate["id"]):
-        raise ApiError(403, _IN_USE)
-    call.store.delete("certificate", certificate["id"])
+    return {"certificate": _body(call, certificate)}
 
 
 @job("certificate")

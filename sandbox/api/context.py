@@ -23,6 +23,7 @@ from sandbox.store import Changes, Record, Store
 
 Body = dict[str, Any]
 T = TypeVar("T")
+S = TypeVar("S")
 
 ERROR_IDS = {
     400: "bad_request",
@@ -251,6 +252,34 @@ def job(kind: str) -> Callable[[Callable[[Cloud, str], None]], Callable[[Cloud, 
     return register
 
 
+def converge(
+    kind: str,
+    wanted: Callable[[Cloud, str], S | None],
+    apply: Callable[[Parts, S], None],
+    remove: Callable[[Parts, str], None] | None = None,
+) -> None:
+    """Register the job of a kind whose part takes one value: what the store wants (None: nothing), unless it has it.
+
+    Args:
+        kind: the job's key, or what is before the colon of it.
+        wanted: computes the value, inside a transaction.
+        apply: gives it to the part.
+        remove: takes away what is not wanted.
+    """
+
+    @job(kind)
+    def run(cloud: Cloud, ident: str) -> None:
+        key = f"{kind}:{ident}" if ident else kind
+        with cloud.store.transaction():
+            value = wanted(cloud, ident)
+        if value is not None:
+            cloud.apply(key, value, lambda: apply(cloud.parts, value))
+            return
+        cloud.applied.pop(key, None)
+        if remove:
+            remove(cloud.parts, ident)
+
+
 @dataclass
 class Outcome:
     """What a change left to be done: `waits` are the jobs an answer waits for, `changes` what was committed."""
@@ -271,12 +300,20 @@ class Cloud:
     def __post_init__(self) -> None:
         self.jobs = Jobs(self._run)
         self._local = threading.local()
-        # What each part was last told, by job key, so that a change elsewhere does not tell it again.
+        # The last spec that a part took, by job key.
         self.applied: dict[str, object] = {}
 
     def _run(self, key: str) -> None:
         kind, _, ident = key.partition(":")
         JOBS[kind](self, ident)
+
+    def apply(self, key: str, spec: object, do: Callable[[], None]) -> None:
+        """Let a part take a spec, unless it is the one that it took last."""
+        if key in self.applied and self.applied[key] == spec:
+            return
+        self.applied.pop(key, None)
+        do()
+        self.applied[key] = spec
 
     @contextmanager
     def change(self) -> Generator[Outcome]:
@@ -310,10 +347,3 @@ class Cloud:
         """
         touched: dict[str, bool] = self._local.touched
         touched[key] = touched.get(key, False) or wait
-
-    def touch_membership(self, *, wait: bool = True) -> None:
-        """Say, inside `change`, that droplets or tags changed: firewalls and trusted sources are resolved anew."""
-        self.touch("firewalls", wait=wait)
-        for database in self.store.list("database", deleting=False):
-            # One that is still being made is told all of it when it is made.
-            self.touch(f"cluster:{database['id']}", wait=wait and database["status"] == "online")

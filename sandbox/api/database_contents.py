@@ -7,7 +7,7 @@ import time
 
 from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, invalid, not_built, not_found, operation
-from sandbox.api.databases import POOL_PORT, connection, find_cluster, new_password, save, user_body
+from sandbox.api.databases import CLUSTER, POOL_PORT, connection, new_password, save, user_body
 from sandbox.api.switches import unseen
 from sandbox.store import Record
 
@@ -49,13 +49,13 @@ def _user(call: Call, database: Record) -> Record:
 @operation("databases_list_users")
 def list_users(call: Call) -> Body:
     """List the users, `doadmin` first."""
-    return {"users": [user_body(user) for user in find_cluster(call)["users"]]}
+    return {"users": [user_body(user) for user in CLUSTER.find(call)["users"]]}
 
 
 @operation("databases_add_user")
 def add_user(call: Call) -> Body:
     """Add a login role with a generated password."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     name = _new_name(call, [user["name"] for user in database["users"]], "user")
     settings = call.object("settings")
     user: Record = {
@@ -73,13 +73,13 @@ def add_user(call: Call) -> Body:
 @operation("databases_get_user")
 def get_user(call: Call) -> Body:
     """Return one user, password included."""
-    return {"user": user_body(_user(call, find_cluster(call)))}
+    return {"user": user_body(_user(call, CLUSTER.find(call)))}
 
 
 @operation("databases_update_user")
 def update_user(call: Call) -> Body:
     """Change a user's settings: the right to replicate."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     user = _user(call, database)
     settings = call.object("settings")
     user["replication"] = bool(settings.get("pg_allow_replication"))
@@ -90,7 +90,7 @@ def update_user(call: Call) -> Body:
 @operation("databases_delete_user")
 def delete_user(call: Call) -> None:
     """Remove a user; `doadmin` stays."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     user = _user(call, database)
     if user["role"] == "primary":
         raise ApiError(403, "cannot delete the primary user")
@@ -103,7 +103,7 @@ def delete_user(call: Call) -> None:
 @operation("databases_reset_auth")
 def reset_auth(call: Call) -> Body:
     """Give a user a new password."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     user = _user(call, database)
     user["password"] = new_password(call.cloud, user["name"])
     save(call, database)
@@ -116,13 +116,13 @@ def reset_auth(call: Call) -> Body:
 @operation("databases_list")
 def list_databases(call: Call) -> Body:
     """List the databases."""
-    return {"dbs": [{"name": name} for name in find_cluster(call)["db_names"]]}
+    return {"dbs": [{"name": name} for name in CLUSTER.find(call)["db_names"]]}
 
 
 @operation("databases_add")
 def add_database(call: Call) -> Body:
     """Add a database; it belongs to `doadmin`."""
-    cluster = find_cluster(call)
+    cluster = CLUSTER.find(call)
     name = _new_name(call, cluster["db_names"], "database")
     dropped = [item for item in cluster["dropped"] if item != ["database", name]]
     born = _born(cluster, "database", name)
@@ -141,13 +141,13 @@ def _database(call: Call, cluster: Record) -> str:
 @operation("databases_get")
 def get_database(call: Call) -> Body:
     """Return one database."""
-    return {"db": {"name": _database(call, find_cluster(call))}}
+    return {"db": {"name": _database(call, CLUSTER.find(call))}}
 
 
 @operation("databases_delete")
 def delete_database(call: Call) -> None:
     """Remove a database with all that is in it."""
-    cluster = find_cluster(call)
+    cluster = CLUSTER.find(call)
     name = _database(call, cluster)
     if any(pool["db"] == name for pool in cluster["pools"]):
         raise ApiError(412, "database is used by a connection pool")
@@ -201,14 +201,14 @@ def _pool_fields(call: Call, database: Record, own: str = "") -> Record:
 @operation("databases_list_connectionPools")
 def list_pools(call: Call) -> Body:
     """List the connection pools."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     return {"pools": [_pool_body(database, pool) for pool in database["pools"]]}
 
 
 @operation("databases_add_connectionPool")
 def add_pool(call: Call) -> Body:
     """Add a connection pool, on port 25061 under its own name."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     name = _new_name(call, [pool["name"] for pool in database["pools"]], "pool")
     if not _POOL_NAME.fullmatch(name):
         raise invalid("invalid pool name: it must have 3 to 60 characters")
@@ -220,14 +220,14 @@ def add_pool(call: Call) -> Body:
 @operation("databases_get_connectionPool")
 def get_pool(call: Call) -> Body:
     """Return one connection pool."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     return {"pool": _pool_body(database, _pool(call, database))}
 
 
 @operation("databases_update_connectionPool")
 def update_pool(call: Call) -> None:
     """Change a connection pool."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     pool = _pool(call, database)
     pool |= _pool_fields(call, database, pool["name"])
     save(call, database)
@@ -236,7 +236,7 @@ def update_pool(call: Call) -> None:
 @operation("databases_delete_connectionPool")
 def delete_pool(call: Call) -> None:
     """Remove a connection pool."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     pool = _pool(call, database)
     save(call, {**database, "pools": [other for other in database["pools"] if other is not pool]})
 
@@ -247,19 +247,19 @@ def delete_pool(call: Call) -> None:
 @operation("databases_list_replicas")
 def list_replicas(call: Call) -> Body:
     """List the read-only replicas: none, they cannot be made here."""
-    find_cluster(call)
+    CLUSTER.find(call)
     return {"replicas": []}
 
 
 @operation("databases_create_replica")
 def create_replica(call: Call) -> None:
     """Refuse by name: a replica without replication would be a lie."""
-    find_cluster(call)
+    CLUSTER.find(call)
     raise not_built("read-only replicas of databases")
 
 
 @operation("databases_get_replica", "databases_destroy_replica", "databases_promote_replica")
 def no_replica(call: Call) -> None:
     """There is no replica by any name."""
-    find_cluster(call)
+    CLUSTER.find(call)
     raise not_found("replica not found")

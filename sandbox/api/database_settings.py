@@ -7,7 +7,7 @@ import re
 
 from sandbox.api.context import Body, Call, invalid, not_built, operation
 from sandbox.api.database_backups import backups_body
-from sandbox.api.databases import available_version, cluster_body, find_cluster, parse_rules, save
+from sandbox.api.databases import CLUSTER, available_version, cluster_body, parse_rules, save
 from sandbox.api.postgres_config import check_config
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -16,7 +16,7 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 @operation("databases_get_ca")
 def get_ca(call: Call) -> Body:
     """Return the certificate of the authority that signs database hosts, PEM in base64."""
-    find_cluster(call)
+    CLUSTER.find(call)
     certificate = call.ask("authority", call.cloud.parts.ca_certificate)
     return {"ca": {"certificate": base64.b64encode(certificate.encode()).decode()}}
 
@@ -24,32 +24,32 @@ def get_ca(call: Call) -> Body:
 @operation("databases_list_backups")
 def list_backups(call: Call) -> Body:
     """List DigitalOcean's own backups, oldest first."""
-    return backups_body(call, find_cluster(call))
+    return backups_body(call, CLUSTER.find(call))
 
 
 @operation("databases_list_firewall_rules")
 def list_rules(call: Call) -> Body:
     """List the trusted sources."""
-    return {"rules": cluster_body(call.cloud, find_cluster(call))["rules"]}
+    return {"rules": cluster_body(call.cloud, CLUSTER.find(call))["rules"]}
 
 
 @operation("databases_update_firewall_rules")
 def update_rules(call: Call) -> None:
     """Replace all trusted sources; none at all opens the cluster to the world."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     save(call, {**database, "rules": parse_rules(call, database)})
 
 
 @operation("databases_get_config")
 def get_config(call: Call) -> Body:
     """Return what was configured; settings left at their default are not shown."""
-    return {"config": find_cluster(call)["config"]}
+    return {"config": CLUSTER.find(call)["config"]}
 
 
 @operation("databases_patch_config")
 def patch_config(call: Call) -> None:
     """Change some settings; null puts one back to its default."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     given = call.object("config")
     check_config(given)
     merged = {name: value for name, value in {**database["config"], **given}.items() if value is not None}
@@ -59,7 +59,7 @@ def patch_config(call: Call) -> None:
 @operation("databases_update_maintenanceWindow")
 def update_maintenance(call: Call) -> None:
     """Change when maintenance may happen (UTC)."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     day = str(call.body.get("day") or "").lower()
     if day not in _DAYS:
         raise invalid("invalid day")
@@ -73,13 +73,13 @@ def update_maintenance(call: Call) -> None:
 @operation("databases_install_update")
 def install_update(call: Call) -> None:
     """Start the pending maintenance: there is never any."""
-    find_cluster(call)
+    CLUSTER.find(call)
 
 
 @operation("databases_update_major_version")
 def upgrade_cluster(call: Call) -> None:
     """Upgrade to a newer major version, if the sandbox has it."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     version = available_version(call)
     if int(version) <= int(database["version"]):
         raise invalid("cluster can only be upgraded to a newer version")
@@ -89,13 +89,13 @@ def upgrade_cluster(call: Call) -> None:
 @operation("databases_get_autoscale")
 def get_autoscale(call: Call) -> Body:
     """Return the storage autoscaling settings."""
-    return {"autoscale": find_cluster(call)["autoscale"] or {"storage": {"enabled": False}}}
+    return {"autoscale": CLUSTER.find(call)["autoscale"] or {"storage": {"enabled": False}}}
 
 
 @operation("databases_update_autoscale")
 def update_autoscale(call: Call) -> None:
     """Keep the storage autoscaling settings; disks here never fill up by themselves."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     storage = call.object("storage")
     percent, step = storage.get("threshold_percent", 80), storage.get("increment_gib", 10)
     if not isinstance(storage.get("enabled"), bool) or not isinstance(percent, int) or not isinstance(step, int):
@@ -108,19 +108,19 @@ def update_autoscale(call: Call) -> None:
 @operation("databases_get_evictionPolicy", "databases_update_evictionPolicy")
 def eviction_policy(call: Call) -> None:
     """Refuse: only caching clusters have an eviction policy."""
-    find_cluster(call)
+    CLUSTER.find(call)
     raise invalid("eviction policy is only supported for Caching and Valkey clusters")
 
 
 @operation("databases_get_sql_mode", "databases_update_sql_mode")
 def sql_mode(call: Call) -> None:
     """Refuse: only MySQL clusters have a SQL mode."""
-    find_cluster(call)
+    CLUSTER.find(call)
     raise invalid("SQL mode is only supported for MySQL clusters")
 
 
 @operation("databases_list_events_logs")
 def list_events(call: Call) -> Body:
     """List what happened to a cluster."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     return {"events": call.store.list("database_event", parent=database["id"])}

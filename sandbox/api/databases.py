@@ -15,14 +15,14 @@ from sandbox.api.context import (
     job,
     new_uuid,
     not_built,
-    not_found,
     now,
     operation,
     random_text,
 )
 from sandbox.api.database_backups import adopt, check_fork, must_not_be_forked, source_of
 from sandbox.api.desired import DATABASE_ZONE, cluster_spec
-from sandbox.api.projects import forget_urn, project_of
+from sandbox.api.kinds import BY_TAG, Kind, forget_urn, register
+from sandbox.api.projects import project_of
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
@@ -33,18 +33,6 @@ _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
 _EVENTS_KEPT = 1000
 _LABEL = 63
 """Characters that a label of a DNS name may have (RFC 1035)."""
-
-
-def find_cluster(call: Call) -> Record:
-    """Return the cluster that the path names.
-
-    Raises:
-        ApiError: 404.
-    """
-    database = call.store.get("database", call.params["database_cluster_uuid"])
-    if database is None or database["deleting"]:
-        raise not_found("cluster not found")
-    return database
 
 
 def save(call: Call, database: Record) -> Record:
@@ -115,6 +103,27 @@ def cluster_body(cloud: Cloud, database: Record) -> Body:
     }
 
 
+CLUSTER = register(
+    Kind(
+        name="database",
+        parameter="database_cluster_uuid",
+        shown=lambda call, database: cluster_body(call.cloud, database),
+        missing="cluster not found",
+        filters=BY_TAG,
+        urn="dbaas",
+        label="name",
+        has_public_ip=True,
+        in_vpc=True,
+        tagged_as="database",
+        deleting_is_hidden=True,
+        job="cluster:{id}",
+        resumed=True,
+        follows_membership=True,
+        lists=("databases_list_clusters",),
+    )
+)
+
+
 def available_version(call: Call) -> str:
     """Return the PostgreSQL major version asked for, if the sandbox has it."""
     version = str(call.body.get("version") or catalog.DATABASE_ENGINES["pg"][-1])
@@ -167,15 +176,6 @@ def parse_rules(call: Call, database: Record) -> list[Record]:
 def list_options(_: Call) -> Body:
     """List engines, versions and layouts on offer."""
     return catalog.database_options()
-
-
-@operation("databases_list_clusters")
-def list_clusters(call: Call) -> Body:
-    """List the clusters, of a tag if asked."""
-    found = call.store.list("database", deleting=False)
-    if tag := call.query.get("tag_name"):
-        found = [database for database in found if tag in database["tags"]]
-    return call.page("databases", found, lambda database: cluster_body(call.cloud, database))
 
 
 @operation("databases_create_cluster")
@@ -245,23 +245,23 @@ def get_cluster(call: Call) -> Body:
     Raises:
         ApiError: 503, its servers cannot be made or changed (it is tried again all the time); 404.
     """
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     # No status says this. Gone is no answer either: the official provider goes on asking at 404 without an end.
     if database["status"] != "online" and (reason := call.cloud.jobs.stuck(f"cluster:{database['id']}")):
         raise ApiError(503, f"cluster {database['name']} is {database['status']} and fails: {reason}")
-    return {"database": cluster_body(call.cloud, find_cluster(call))}
+    return {"database": cluster_body(call.cloud, CLUSTER.find(call))}
 
 
 @operation("databases_destroy_cluster")
 def destroy_cluster(call: Call) -> None:
     """Destroy a cluster with all its data: 404 from now on; it leaves its VPC once its servers are gone."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     must_not_be_forked(call, database)
     call.store.put("database", database["id"], {**database, "deleting": True})
     call.store.delete_children("replica", database["id"])
     call.store.delete_children("database_backup", database["id"])
     call.store.delete_children("database_event", database["id"])
-    forget_urn(call.store, f"do:dbaas:{database['id']}")
+    forget_urn(call.store, CLUSTER.urn_of(database))
     call.cloud.touch(f"cluster:{database['id']}", wait=False)
     call.cloud.touch("zones")
 
@@ -281,7 +281,7 @@ def _must_be_online(database: Record) -> None:
 @operation("databases_update_clusterSize")
 def resize_cluster(call: Call) -> None:
     """Change size, nodes or storage; the cluster is `resizing` meanwhile."""
-    database = find_cluster(call)
+    database = CLUSTER.find(call)
     _must_be_online(database)
     save(call, {**database, **_shape(call, database), "status": "resizing"})
     _note_event(call, database, "cluster_update")
@@ -308,11 +308,9 @@ def converge_cluster(cloud: Cloud, ident: str) -> None:
     for what, name in database["dropped"]:
         drop = cloud.parts.drop_database if what == "database" else cloud.parts.drop_user
         drop(spec, name)
-    if cloud.applied.get(key) != spec or database["status"] != "online":
+    if database["status"] != "online":
         cloud.applied.pop(key, None)
-        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first member
-        cloud.parts.apply_cluster(spec)
-        cloud.applied[key] = spec
+    cloud.apply(key, spec, lambda: cloud.parts.apply_cluster(spec))
     contents = cloud.parts.contents(spec) if spec.restore else None
     with cloud.change():
         current = cloud.store.get("database", ident)

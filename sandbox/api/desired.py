@@ -185,6 +185,11 @@ def cdn_spec(store: Store, cdn: Record) -> CdnSpec:
     )
 
 
+def cdn_specs(store: Store) -> tuple[CdnSpec, ...]:
+    """Return every CDN endpoint."""
+    return tuple(cdn_spec(store, cdn) for cdn in store.list("cdn"))
+
+
 def registry_logins(cloud: Cloud) -> tuple[RegistryLogin, ...]:
     """Return every login of the registry: the first one, the API token (as at DigitalOcean), and those handed out."""
     bootstrap = cloud.store.get_meta("bootstrap")
@@ -243,7 +248,7 @@ def world(cloud: Cloud) -> World:
         firewalls={droplet["id"]: firewall_rules(store, droplet) for droplet in droplets},
         clusters=tuple(cluster_spec(store, database) for database in store.list("database", deleting=False)),
         spaces_keys=spaces_keys(store),
-        cdns=tuple(cdn_spec(store, cdn) for cdn in store.list("cdn")),
+        cdns=cdn_specs(store),
         registry_logins=registry_logins(cloud),
         zones=zones(store),
     )

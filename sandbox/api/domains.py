@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation
 from sandbox.api.desired import NAME_SERVERS, zones
 from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
-from sandbox.api.projects import forget_urn
+from sandbox.api.kinds import Kind, register
 from sandbox.store import Record
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
@@ -17,38 +17,58 @@ _NUMBERS = {"priority": 65535, "weight": 65535, "port": 65535, "flags": 255}
 _NEEDS = {"MX": ("priority",), "SRV": ("priority", "port", "weight"), "CAA": ("flags", "tag")}
 
 
-def _domain(call: Call) -> Record:
-    domain = call.store.get("domain", call.params["domain_name"])
-    if domain is None:
-        raise not_found()
-    return domain
-
-
 def _zone_file(call: Call, domain: Record) -> str:
     name = domain["name"]
     records = (f"{record.name} {record.ttl} IN {record.type} {record.data}" for record in zones(call.store)[name])
     return "\n".join((f"$ORIGIN {name}.", "$TTL 1800", *records)) + "\n"
 
 
-def domain_body(call: Call, domain: Record) -> Body:
-    """Return the `domain` object of the API."""
+def _domain_body(call: Call, domain: Record) -> Body:
     return {"name": domain["name"], "ttl": domain["ttl"], "zone_file": _zone_file(call, domain)}
 
 
-def _record_body(record: Record) -> Body:
+def _record_body(_: Call, record: Record) -> Body:
     return {name: record[name] for name in _FIELDS}
+
+
+def _must_not_be_authority(_: Call, record: Record) -> None:
+    if record["type"] == "SOA":
+        raise ApiError(422, "SOA records cannot be deleted")
+
+
+DOMAIN = register(
+    Kind(
+        name="domain",
+        parameter="domain_name",
+        id="name",
+        shown=_domain_body,
+        urn="domain",
+        label="name",
+        job="zones",
+        lists=("domains_list",),
+        reads=("domains_get",),
+        removes=("domains_delete",),
+        removing=lambda call, domain: call.store.delete_children("record", domain["name"]),
+    )
+)
+RECORD = register(
+    Kind(
+        name="record",
+        singular="domain_record",
+        parent=DOMAIN,
+        shown=_record_body,
+        job="zones",
+        reads=("domains_get_record",),
+        removes=("domains_delete_record",),
+        removing=_must_not_be_authority,
+    )
+)
 
 
 def _add(call: Call, domain: str, **fields: Any) -> Record:
     number = call.store.next_number("record", 1_750_000_001)
     record: Record = {**dict.fromkeys(_FIELDS), "ttl": 1800, **fields, "id": number}
     return call.store.put("record", number, record, parent=domain)
-
-
-@operation("domains_list")
-def list_domains(call: Call) -> Body:
-    """List the domains."""
-    return call.page("domains", call.store.list("domain"), lambda domain: domain_body(call, domain))
 
 
 @operation("domains_create")
@@ -69,29 +89,6 @@ def create_domain(call: Call) -> Body:
     call.cloud.touch("zones")
     # The answer to a creation has neither of the two: the zone is being made.
     return {"domain": {"name": name, "ttl": None, "zone_file": None}}
-
-
-@operation("domains_get")
-def get_domain(call: Call) -> Body:
-    """Return one domain with its zone file."""
-    return {"domain": domain_body(call, _domain(call))}
-
-
-@operation("domains_delete")
-def delete_domain(call: Call) -> None:
-    """Remove a zone and every record of it."""
-    name = _domain(call)["name"]
-    call.store.delete("domain", name)
-    call.store.delete_children("record", name)
-    forget_urn(call.store, f"do:domain:{name}")
-    call.cloud.touch("zones")
-
-
-def _record(call: Call) -> Record:
-    record = call.store.get("record", call.number("domain_record_id"), parent=_domain(call)["name"])
-    if record is None:
-        raise not_found()
-    return record
 
 
 def _stored_data(record: Record, data: str, domain: str) -> str:
@@ -163,19 +160,19 @@ def _given(call: Call, base: Record, domain: str) -> Record:
 @operation("domains_list_records")
 def list_records(call: Call) -> Body:
     """List the records of a domain, of a type or a full name if asked."""
-    domain = _domain(call)["name"]
+    domain = DOMAIN.find(call)["name"]
     records = call.store.list("record", parent=domain)
     if kind := call.query.get("type"):
         records = [record for record in records if record["type"] == kind.upper()]
     if name := call.query.get("name"):
         records = [r for r in records if name == (domain if r["name"] == "@" else f"{r['name']}.{domain}")]
-    return call.page("domain_records", records, _record_body)
+    return call.page("domain_records", records, lambda record: _record_body(call, record))
 
 
 @operation("domains_create_record")
 def create_record(call: Call) -> Body:
     """Add a record. Records of one name and type share a TTL."""
-    domain = _domain(call)["name"]
+    domain = DOMAIN.find(call)["name"]
     blank = {**dict.fromkeys(_FIELDS), "ttl": 1800}
     if call.body.get("type") == "SOA":
         raise invalid("Type SOA cannot be created")
@@ -184,7 +181,7 @@ def create_record(call: Call) -> Body:
     record = _add(call, domain, **record)
     _share_ttl(call, domain, record)
     call.cloud.touch("zones")
-    return {"domain_record": _record_body(record)}
+    return {"domain_record": _record_body(call, record)}
 
 
 def _share_ttl(call: Call, domain: str, record: Record) -> None:
@@ -193,17 +190,11 @@ def _share_ttl(call: Call, domain: str, record: Record) -> None:
             call.store.put("record", other["id"], {**other, "ttl": record["ttl"]}, parent=domain)
 
 
-@operation("domains_get_record")
-def get_record(call: Call) -> Body:
-    """Return one record."""
-    return {"domain_record": _record_body(_record(call))}
-
-
 @operation("domains_update_record", "domains_patch_record")
 def update_record(call: Call) -> Body:
     """Change a record; its type stays."""
-    domain = _domain(call)["name"]
-    old = _record(call)
+    domain = DOMAIN.find(call)["name"]
+    old = RECORD.find(call)
     if call.body.get("type", old["type"]) != old["type"]:
         raise invalid("Type cannot be changed")
     record = _given(call, old, domain)
@@ -211,22 +202,7 @@ def update_record(call: Call) -> Body:
     call.store.put("record", record["id"], record, parent=domain)
     _share_ttl(call, domain, record)
     call.cloud.touch("zones")
-    return {"domain_record": _record_body(record)}
+    return {"domain_record": _record_body(call, record)}
 
 
-@operation("domains_delete_record")
-def delete_record(call: Call) -> None:
-    """Remove a record; the SOA record stays."""
-    record = _record(call)
-    if record["type"] == "SOA":
-        raise ApiError(422, "SOA records cannot be deleted")
-    call.store.delete("record", record["id"], parent=_domain(call)["name"])
-    call.cloud.touch("zones")
-
-
-@job("zones")
-def converge_zones(cloud: Cloud, _: str) -> None:
-    """Publish every zone."""
-    with cloud.store.transaction():
-        wanted = zones(cloud.store)
-    cloud.parts.set_zones(wanted)
+converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.set_zones(wanted))

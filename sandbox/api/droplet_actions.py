@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.actions import begin_droplet_action
 from sandbox.api.context import Body, Call, Cloud, ShownError, invalid, job, not_built, now, operation
 from sandbox.api.desired import droplet_spec, firewall_rules
-from sandbox.api.droplets import BAD_NAME, NAME, backup_policy, fail_droplet, find_droplet
+from sandbox.api.droplets import BAD_NAME, DROPLET, NAME, backup_policy, fail_droplet
 from sandbox.api.firewalls import held_droplets
+from sandbox.api.kinds import touch_membership
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -23,7 +25,7 @@ _NOT_BUILT = frozenset({"restore", "password_reset", "rebuild", "change_kernel",
 @operation("dropletActions_list")
 def list_droplet_actions(call: Call) -> Body:
     """List the actions of a droplet, newest first; those of its reserved IPs count, they take its turn."""
-    droplet = find_droplet(call)
+    droplet = DROPLET.find(call)
     found = call.store.list("action", droplet_id=droplet["id"])[::-1]
     return call.page("actions", found, actions.action_body)
 
@@ -31,7 +33,7 @@ def list_droplet_actions(call: Call) -> Body:
 @operation("dropletActions_get")
 def get_droplet_action(call: Call) -> Body:
     """Return one action of a droplet."""
-    return actions.one_of_resource(call, "droplet", str(find_droplet(call)["id"]))
+    return actions.one_of_resource(call, "droplet", str(DROPLET.find(call)["id"]))
 
 
 def _resize(call: Call, droplet: Record) -> Record:
@@ -81,7 +83,7 @@ def _start_action(call: Call, droplet: Record) -> Record:
 @operation("dropletActions_post")
 def post_droplet_action(call: Call) -> Body:
     """Start an action of one droplet."""
-    return {"action": actions.action_body(_start_action(call, find_droplet(call)))}
+    return {"action": actions.action_body(_start_action(call, DROPLET.find(call)))}
 
 
 @operation("dropletActions_post_byTag")
@@ -107,6 +109,7 @@ def converge_droplet(cloud: Cloud, ident: str) -> None:
     with cloud.change():
         cloud.store.delete("droplet", ident)
         cloud.applied.pop(f"firewall:{ident}", None)
+        cloud.applied.pop(f"reserved:{ident}", None)
 
 
 def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -131,15 +134,26 @@ def _perform(cloud: Cloud, droplet: Record, action: Record) -> None:
         if outcome == "errored" and action["type"] == "create":
             # Gone in the same commit: a client that sees the errored action next asks for the droplet.
             fail_droplet(cloud, current, reason)
-            cloud.touch_membership(wait=False)
+            touch_membership(cloud, wait=False)
             return
         cloud.store.put("droplet", droplet["id"], {**current, **changes})
         if action["type"] == "snapshot":
             _keep_snapshot(cloud, current, action)
         if record := cloud.store.get("reserved_ip", action["resource"]):
-            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False})
+            cloud.store.put("reserved_ip", record["ip"], {**record, "locked": False, **_former(cloud, action, outcome)})
         actions.finish(cloud.store, action, outcome, reason)
         cloud.touch("firewalls", wait=False)
+
+
+def _former(cloud: Cloud, action: Record, outcome: str) -> Record:
+    """Return who has a reserved IP after its action failed: the droplet that had it, if it is still there."""
+    if outcome == "completed":
+        return {}
+    holder = action["details"].get("before")
+    droplet = cloud.store.get("droplet", holder or "")
+    for number in {holder, action["droplet_id"]} - {None}:
+        cloud.touch(f"reserved:{number}", wait=False)
+    return {"droplet_id": holder if droplet and not droplet["deleting"] else None}
 
 
 def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -147,10 +161,10 @@ def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
     with cloud.store.transaction():
         spec = droplet_spec(cloud.store, droplet)
         rules = firewall_rules(cloud.store, droplet)
-        before = cloud.store.get("droplet", action["details"].get("moved_from") or "")
+        holder = action["details"].get("before")
+        before = cloud.store.get("droplet", holder or "") if holder != droplet["id"] else None
         previous = droplet_spec(cloud.store, before) if before else None
     if kind == "create":
-        cloud.parts.create_vpc(spec.vpc)  # a default VPC may be as new as its first droplet
         # Made, then closed, then booted: a droplet that is born under a firewall is never seen without it.
         cloud.parts.create_droplet(replace(spec, powered=False))
         cloud.parts.set_firewall(spec, rules)
@@ -161,8 +175,8 @@ def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
     elif kind == "resize":
         cloud.parts.resize_droplet(spec)
     elif kind in {"assign_ip", "unassign_ip"}:
-        for holder in filter(None, (previous, spec)):
-            cloud.parts.set_reserved_ips(holder)
+        for having in filter(None, (previous, spec)):
+            cloud.apply(f"reserved:{having.id}", having, partial(cloud.parts.set_reserved_ips, having))
 
 
 def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -206,16 +220,10 @@ def converge_firewalls(cloud: Cloud, _: str) -> None:
         ]
     failed: dict[int, PartError] = {}
     for spec, rules in wanted:
-        key = f"firewall:{spec.id}"
-        if key in cloud.applied and cloud.applied[key] == rules:
-            continue
-        cloud.applied.pop(key, None)
         try:
-            cloud.parts.set_firewall(spec, rules)
+            cloud.apply(f"firewall:{spec.id}", rules, partial(cloud.parts.set_firewall, spec, rules))
         except PartError as error:
             failed[spec.id] = error  # the other droplets get theirs nevertheless
-        else:
-            cloud.applied[key] = rules
     with cloud.change():
         for firewall in cloud.store.list("firewall"):
             held = [droplet["id"] for droplet in held_droplets(cloud.store, firewall) if droplet["id"] in failed]

@@ -11,8 +11,8 @@ from typing import Any, cast
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, not_found, now, operation
-from sandbox.api.projects import forget_urn
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation
+from sandbox.api.kinds import BY_TAG, Kind, forget_urn, register, touch_membership
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
@@ -24,18 +24,6 @@ _BACKUP_HOURS = (0, 4, 8, 12, 16, 20)
 # How long the reason of a failed creation is shown: official clients poll every 5 or 10 seconds.
 FAILURE_SHOWN = 30.0
 _DEFAULT_POLICY = {"plan": "weekly", "weekday": "SUN", "hour": 0}
-
-
-def find_droplet(call: Call, ident: int | None = None) -> Record:
-    """Return the droplet that the path (or `ident`) names.
-
-    Raises:
-        ApiError: 404.
-    """
-    droplet = call.store.get("droplet", call.number("droplet_id") if ident is None else ident)
-    if droplet is None:
-        raise not_found()
-    return droplet
 
 
 def release_droplet(cloud: Cloud, droplet: Record, reason: str = "") -> None:
@@ -52,7 +40,7 @@ def release_droplet(cloud: Cloud, droplet: Record, reason: str = "") -> None:
             cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
     for action in actions.pending(cloud.store, number):
         actions.finish(cloud.store, action, "errored", reason)
-    forget_urn(cloud.store, f"do:droplet:{number}")
+    forget_urn(cloud.store, DROPLET.urn_of(droplet))
 
 
 def fail_droplet(cloud: Cloud, droplet: Record, reason: str) -> None:
@@ -137,6 +125,27 @@ def droplet_body(cloud: Cloud, droplet: Record) -> Body:
         "tags": droplet["tags"],
         "vpc_uuid": droplet["vpc_uuid"],
     }
+
+
+DROPLET = register(
+    Kind(
+        name="droplet",
+        shown=lambda call, droplet: droplet_body(call.cloud, droplet),
+        filters={
+            **BY_TAG,
+            "name": lambda droplet, name: droplet["name"].lower() == name.lower(),
+            "type": lambda _, wanted: wanted != "gpus",
+        },
+        urn="droplet",
+        label="name",
+        has_public_ip=True,
+        in_vpc=True,
+        tagged_as="droplet",
+        job="droplet:{id}",
+        resumed=True,
+        lists=("droplets_list",),
+    )
+)
 
 
 def _image(call: Call) -> str:
@@ -248,7 +257,7 @@ def create_droplets(call: Call) -> Body:
         made.append(call.store.put("droplet", number, droplet))
         for volume in volumes:
             call.store.put("volume", volume["id"], {**volume, "droplet_ids": [number]})
-        call.cloud.touch_membership(wait=False)
+        touch_membership(call.cloud, wait=False)
         links.append(
             actions.link(
                 call.cloud,
@@ -259,19 +268,6 @@ def create_droplets(call: Call) -> Body:
     bodies = [droplet_body(call.cloud, droplet) for droplet in made]
     shown: Body = {"droplets": bodies} if isinstance(body.get("names"), list) else {"droplet": bodies[0]}
     return {**shown, "links": {"actions": links}}
-
-
-@operation("droplets_list")
-def list_droplets(call: Call) -> Body:
-    """List the droplets, of a tag or a name if asked."""
-    droplets = call.store.list("droplet")
-    if tag := call.query.get("tag_name"):
-        droplets = [droplet for droplet in droplets if tag in droplet["tags"]]
-    if name := call.query.get("name"):
-        droplets = [droplet for droplet in droplets if droplet["name"].lower() == name.lower()]
-    if call.query.get("type") == "gpus":
-        droplets = []
-    return call.page("droplets", droplets, lambda droplet: droplet_body(call.cloud, droplet))
 
 
 @operation("droplets_get")
@@ -285,7 +281,7 @@ def get_droplet(call: Call) -> Body:
     failed = call.store.get("failed_droplet", call.params["droplet_id"])
     if failed and time.time() < failed["until"]:
         raise invalid(f"Droplet {failed['name']} could not be created: {failed['reason']}")
-    droplet = find_droplet(call)
+    droplet = DROPLET.find(call)
     if droplet["deleting"] and (reason := call.cloud.jobs.stuck(f"droplet:{droplet['id']}")):
         raise ApiError(503, f"Droplet {droplet['name']} is being destroyed and cannot be: {reason}")
     return {"droplet": droplet_body(call.cloud, droplet)}
@@ -299,13 +295,13 @@ def _destroy(call: Call, droplet: Record) -> None:
     )
     release_droplet(call.cloud, droplet)
     call.cloud.touch(f"droplet:{number}", wait=False)
-    call.cloud.touch_membership(wait=False)
+    touch_membership(call.cloud, wait=False)
 
 
 @operation("droplets_destroy")
 def destroy_droplet(call: Call) -> None:
     """Destroy a droplet: 204 at once, 404 once its machine is gone."""
-    _destroy(call, find_droplet(call))
+    _destroy(call, DROPLET.find(call))
 
 
 @operation("droplets_destroy_byTag")
@@ -325,7 +321,7 @@ def destroy_by_tag(call: Call) -> None:
 @operation("droplets_list_neighbors")
 def list_neighbors(call: Call) -> Body:
     """List the droplets on the same physical machine: all the others, this being one machine."""
-    own = find_droplet(call)["id"]
+    own = DROPLET.find(call)["id"]
     others = [droplet for droplet in call.store.list("droplet") if droplet["id"] != own]
     return {"droplets": [droplet_body(call.cloud, droplet) for droplet in others]}
 
@@ -333,21 +329,21 @@ def list_neighbors(call: Call) -> Body:
 @operation("droplets_list_kernels")
 def list_kernels(call: Call) -> Body:
     """List the kernels to choose from: none, droplets boot their own."""
-    find_droplet(call)
+    DROPLET.find(call)
     return call.page("kernels", [])
 
 
 @operation("droplets_list_backups")
 def list_backups(call: Call) -> Body:
     """List DigitalOcean's backups of a droplet: none are taken here."""
-    find_droplet(call)
+    DROPLET.find(call)
     return call.page("backups", [])
 
 
 @operation("droplets_get_backup_policy")
 def get_backup_policy(call: Call) -> Body:
     """Return when a droplet would be backed up."""
-    droplet = find_droplet(call)
+    droplet = DROPLET.find(call)
     policy: Body = {"droplet_id": droplet["id"], "backup_enabled": droplet["backup_policy"] is not None}
     if droplet["backup_policy"]:
         policy |= {"backup_policy": droplet["backup_policy"], "next_backup_window": _backup_window(droplet)}

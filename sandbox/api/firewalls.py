@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
+from sandbox.api.kinds import Kind, register
 from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
@@ -69,13 +70,6 @@ def _firewall_fields(call: Call, own: str = "") -> Record:
     return fields
 
 
-def _firewall(call: Call) -> Record:
-    firewall = call.store.get("firewall", call.params["firewall_id"])
-    if firewall is None:
-        raise not_found("firewall not found")
-    return firewall
-
-
 def held_droplets(store: Store, firewall: Record) -> list[Record]:
     """List the droplets that a firewall holds, by number or by tag."""
     tags = set(firewall["tags"])
@@ -95,10 +89,17 @@ def _save_firewall(call: Call, firewall: Record) -> Record:
     return call.store.put("firewall", firewall["id"], firewall)
 
 
-@operation("firewalls_list")
-def list_firewalls(call: Call) -> Body:
-    """List the firewalls."""
-    return call.page("firewalls", call.store.list("firewall"))
+FIREWALL = register(
+    Kind(
+        name="firewall",
+        missing="firewall not found",
+        label="name",
+        job="firewalls",  # droplets that no other one holds are open again
+        lists=("firewalls_list",),
+        reads=("firewalls_get",),
+        removes=("firewalls_delete",),
+    )
+)
 
 
 @operation("firewalls_create")
@@ -108,30 +109,17 @@ def create_firewall(call: Call) -> Body:
     return {"firewall": _save_firewall(call, {"id": new_uuid(), "created_at": now(), **fields})}
 
 
-@operation("firewalls_get")
-def get_firewall(call: Call) -> Body:
-    """Return one firewall."""
-    return {"firewall": _firewall(call)}
-
-
 @operation("firewalls_update")
 def update_firewall(call: Call) -> Body:
     """Replace all of a firewall."""
-    firewall = _firewall(call)
+    firewall = FIREWALL.find(call)
     return {"firewall": _save_firewall(call, {**firewall, **_firewall_fields(call, firewall["id"])})}
-
-
-@operation("firewalls_delete")
-def delete_firewall(call: Call) -> None:
-    """Remove a firewall; droplets that no other one holds are open again."""
-    call.store.delete("firewall", _firewall(call)["id"])
-    call.cloud.touch("firewalls")
 
 
 @operation("firewalls_assign_droplets", "firewalls_delete_droplets", "firewalls_add_tags", "firewalls_delete_tags")
 def change_firewall_members(call: Call) -> None:
     """Add or remove droplets or tags."""
-    firewall = _firewall(call)
+    firewall = FIREWALL.find(call)
     name = "droplet_ids" if call.operation.id.endswith("droplets") else "tags"
     given: list[Any] = list_of(int if name == "droplet_ids" else str, call.body.get(name), name)
     if not given:
@@ -147,7 +135,7 @@ def change_firewall_members(call: Call) -> None:
 @operation("firewalls_add_rules", "firewalls_delete_rules")
 def change_firewall_rules(call: Call) -> None:
     """Add or remove rules; one to remove must be given exactly."""
-    firewall = _firewall(call)
+    firewall = FIREWALL.find(call)
     for direction, side in _SIDES:
         given = [_rule(call, rule, side) for rule in call.objects(direction)]
         if call.operation.method == "POST":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox import catalog
 from sandbox.api.context import Body, Call, not_built, not_found, operation
+from sandbox.api.kinds import Kind, by, register
 from sandbox.store import Record
 
 
@@ -22,6 +23,15 @@ def list_images(call: Call) -> Body:
     return call.page("images", images)
 
 
+def _image(call: Call) -> Record | None:
+    """Find an image by slug or number."""
+    wanted = call.params["image_id"]
+    for slug, image in catalog.IMAGES.items():
+        if wanted in (slug, str(image.id)):
+            return catalog.image_body(slug)
+    return call.store.get("image", wanted)
+
+
 def _own_image(call: Call) -> Record:
     image = call.store.get("image", call.params["image_id"])
     if image is None:
@@ -29,14 +39,36 @@ def _own_image(call: Call) -> Record:
     return image
 
 
-@operation("images_get")
-def get_image(call: Call) -> Body:
-    """Return one image, by slug or number."""
-    wanted = call.params["image_id"]
-    for slug, image in catalog.IMAGES.items():
-        if wanted in (slug, str(image.id)):
-            return {"image": catalog.image_body(slug)}
-    return {"image": _own_image(call)}
+IMAGE = register(
+    Kind(
+        name="image",
+        lookup=_image,
+        tagged_as="image",
+        reads=("images_get",),
+    )
+)
+SNAPSHOT = register(
+    Kind(
+        name="snapshot",
+        filters=by("resource_type"),
+        label="name",
+        tagged_as="volume_snapshot",
+        # Droplet snapshots are images too; only those of volumes count as volume snapshots.
+        wears=lambda record: record["resource_type"] == "volume",
+        lists=("snapshots_list",),
+        reads=("snapshots_get", "volumeSnapshots_get_byId"),
+        removes=("snapshots_delete", "volumeSnapshots_delete_byId"),
+        removing=lambda call, snapshot: call.store.delete("image", snapshot["id"]),
+    )
+)
+
+
+@operation("images_delete")
+def delete_image(call: Call) -> None:
+    """Remove a snapshot by its image."""
+    image = _own_image(call)
+    call.store.delete("image", image["id"])
+    call.store.delete("snapshot", image["id"])
 
 
 @operation("images_update")
@@ -49,56 +81,10 @@ def update_image(call: Call) -> Body:
     return {"image": call.store.put("image", image["id"], image)}
 
 
-@operation("images_delete")
-def delete_image(call: Call) -> None:
-    """Remove a snapshot by its image."""
-    image = _own_image(call)
-    call.store.delete("image", image["id"])
-    call.store.delete("snapshot", image["id"])
-
-
 @operation("images_create_custom")
 def create_custom_image(_: Call) -> None:
     """Refuse by name: a droplet here boots the sandbox's own image."""
     raise not_built("custom images")
-
-
-# --- snapshots -------------------------------------------------------------------------------------------------------
-
-
-def snapshot_of(call: Call) -> Record:
-    """Return the snapshot that the path names.
-
-    Raises:
-        ApiError: 404.
-    """
-    snapshot = call.store.get("snapshot", call.params["snapshot_id"])
-    if snapshot is None:
-        raise not_found()
-    return snapshot
-
-
-@operation("snapshots_list")
-def list_snapshots(call: Call) -> Body:
-    """List the snapshots, of droplets or of volumes if asked."""
-    snapshots = call.store.list("snapshot")
-    if kind := call.query.get("resource_type"):
-        snapshots = [snapshot for snapshot in snapshots if snapshot["resource_type"] == kind]
-    return call.page("snapshots", snapshots)
-
-
-@operation("snapshots_get", "volumeSnapshots_get_byId")
-def get_snapshot(call: Call) -> Body:
-    """Return one snapshot."""
-    return {"snapshot": snapshot_of(call)}
-
-
-@operation("snapshots_delete", "volumeSnapshots_delete_byId")
-def delete_snapshot(call: Call) -> None:
-    """Remove a snapshot."""
-    snapshot = snapshot_of(call)
-    call.store.delete("snapshot", snapshot["id"])
-    call.store.delete("image", snapshot["id"])
 
 
 @operation("droplets_list_snapshots")

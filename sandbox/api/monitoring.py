@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, now, operation
+from sandbox.api.kinds import Kind, register
 from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
@@ -58,17 +59,20 @@ def _policy_fields(call: Call) -> Record:
     }
 
 
-def _policy(call: Call) -> Record:
-    policy = call.store.get("alert", call.params["alert_uuid"])
-    if policy is None:
-        raise not_found("alert policy not found")
-    return policy
-
-
-@operation("monitoring_list_alertPolicy")
-def list_policies(call: Call) -> Body:
-    """List the alert policies."""
-    return call.page("policies", call.store.list("alert"))
+ALERT = register(
+    Kind(
+        name="alert",
+        singular="policy",
+        plural="policies",
+        parameter="alert_uuid",
+        id="uuid",
+        missing="alert policy not found",
+        label="description",
+        lists=("monitoring_list_alertPolicy",),
+        reads=("monitoring_get_alertPolicy",),
+        removes=("monitoring_delete_alertPolicy",),
+    )
+)
 
 
 @operation("monitoring_create_alertPolicy")
@@ -78,23 +82,11 @@ def create_policy(call: Call) -> Body:
     return {"policy": call.store.put("alert", policy["uuid"], policy)}
 
 
-@operation("monitoring_get_alertPolicy")
-def get_policy(call: Call) -> Body:
-    """Return one alert policy."""
-    return {"policy": _policy(call)}
-
-
 @operation("monitoring_update_alertPolicy")
 def update_policy(call: Call) -> Body:
     """Replace an alert policy."""
-    policy = {**_policy(call), **_policy_fields(call)}
+    policy = {**ALERT.find(call), **_policy_fields(call)}
     return {"policy": call.store.put("alert", policy["uuid"], policy)}
-
-
-@operation("monitoring_delete_alertPolicy")
-def delete_policy(call: Call) -> None:
-    """Remove an alert policy."""
-    call.store.delete("alert", _policy(call)["uuid"])
 
 
 # --- uptime ----------------------------------------------------------------------------------------------------------
@@ -123,55 +115,53 @@ def _check_fields(call: Call) -> Record:
     }
 
 
-def _check(call: Call) -> Record:
-    check = call.store.get("check", call.params["check_id"])
-    if check is None:
-        raise not_found("check not found")
-    return check
-
-
-def _shown(check: Record) -> Body:
+def _shown(_: Call, check: Record) -> Body:
     return {name: check[name] for name in ("id", "name", "type", "target", "regions", "enabled")}
 
 
-@operation("uptime_list_checks")
-def list_checks(call: Call) -> Body:
-    """List the uptime checks."""
-    return call.page("checks", call.store.list("check"), _shown)
+CHECK = register(
+    Kind(
+        name="check",
+        shown=_shown,
+        missing="check not found",
+        label="name",
+        lists=("uptime_list_checks",),
+        reads=("uptime_get_check",),
+        removes=("uptime_delete_check",),
+        removing=lambda call, check: call.store.delete_children("check_alert", check["id"]),
+    )
+)
+CHECK_ALERT = register(
+    Kind(
+        name="check_alert",
+        singular="alert",
+        parent=CHECK,
+        missing="alert not found",
+        lists=("uptime_list_alerts",),
+        reads=("uptime_get_alert",),
+        removes=("uptime_delete_alert",),
+    )
+)
 
 
 @operation("uptime_create_check")
 def create_check(call: Call) -> Body:
     """Keep an uptime check."""
     check = {"id": new_uuid(), **_check_fields(call), "since": now()}
-    return {"check": _shown(call.store.put("check", check["id"], check))}
-
-
-@operation("uptime_get_check")
-def get_check(call: Call) -> Body:
-    """Return one uptime check."""
-    return {"check": _shown(_check(call))}
+    return {"check": _shown(call, call.store.put("check", check["id"], check))}
 
 
 @operation("uptime_update_check")
 def update_check(call: Call) -> Body:
     """Replace an uptime check."""
-    check = {**_check(call), **_check_fields(call)}
-    return {"check": _shown(call.store.put("check", check["id"], check))}
-
-
-@operation("uptime_delete_check")
-def delete_check(call: Call) -> None:
-    """Remove an uptime check with its alerts."""
-    check = _check(call)
-    call.store.delete("check", check["id"])
-    call.store.delete_children("check_alert", check["id"])
+    check = {**CHECK.find(call), **_check_fields(call)}
+    return {"check": _shown(call, call.store.put("check", check["id"], check))}
 
 
 @operation("uptime_get_checkState")
 def get_state(call: Call) -> Body:
     """Answer `CHECKING` for every region: nothing here measures."""
-    check = _check(call)
+    check = CHECK.find(call)
     state = {"status": "CHECKING", "status_changed_at": check["since"], "thirty_day_uptime_percentage": 0.0}
     return {"state": {"regions": dict.fromkeys(check["regions"], state)}}
 
@@ -192,40 +182,15 @@ def _alert_fields(call: Call) -> Record:
     return fields
 
 
-def _alert(call: Call) -> Record:
-    alert = call.store.get("check_alert", call.params["alert_id"], parent=_check(call)["id"])
-    if alert is None:
-        raise not_found("alert not found")
-    return alert
-
-
-@operation("uptime_list_alerts")
-def list_alerts(call: Call) -> Body:
-    """List the alerts of an uptime check."""
-    return call.page("alerts", call.store.list("check_alert", parent=_check(call)["id"]))
-
-
 @operation("uptime_create_alert")
 def create_alert(call: Call) -> Body:
     """Keep an alert of an uptime check."""
     alert = {"id": new_uuid(), **_alert_fields(call)}
-    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=_check(call)["id"])}
-
-
-@operation("uptime_get_alert")
-def get_alert(call: Call) -> Body:
-    """Return one alert of an uptime check."""
-    return {"alert": _alert(call)}
+    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=CHECK.find(call)["id"])}
 
 
 @operation("uptime_update_alert")
 def update_alert(call: Call) -> Body:
     """Replace an alert of an uptime check."""
-    alert = {"id": _alert(call)["id"], **_alert_fields(call)}
-    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=_check(call)["id"])}
-
-
-@operation("uptime_delete_alert")
-def delete_alert(call: Call) -> None:
-    """Remove an alert of an uptime check."""
-    call.store.delete("check_alert", _alert(call)["id"], parent=_check(call)["id"])
+    alert = {"id": CHECK_ALERT.find(call)["id"], **_alert_fields(call)}
+    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=CHECK.find(call)["id"])}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, now, operation
+from sandbox.api.kinds import KINDS, Kind, register
 from sandbox.store import Record, Store
 
 _PURPOSES = frozenset(
@@ -23,15 +24,6 @@ _PURPOSES = frozenset(
 )
 _URN = re.compile(r"do:([a-z]+):(.+)")
 _ENVIRONMENTS = ("Development", "Staging", "Production")
-
-# URN type → (kind in the store, field of the name, path of the API)
-_KINDS = {
-    "droplet": ("droplet", "id", "droplets"),
-    "dbaas": ("database", "id", "databases"),
-    "domain": ("domain", "name", "domains"),
-    "floatingip": ("reserved_ip", "ip", "reserved_ips"),
-    "volume": ("volume", "id", "volumes"),
-}
 
 
 def ensure_default_project(store: Store) -> None:
@@ -64,11 +56,6 @@ def project_of(store: Store, urn: str) -> str:
     return found["project_id"] if found else store.list("project", is_default=True)[0]["id"]
 
 
-def forget_urn(store: Store, urn: str) -> None:
-    """Take a deleted resource out of its project."""
-    store.delete("assignment", urn)
-
-
 @dataclass(frozen=True)
 class _Resource:
     """Something that belongs to a project: its URN, where it is read, and since when it exists."""
@@ -85,10 +72,10 @@ def _resources(call: Call) -> dict[str, _Resource]:
     """Return everything that belongs to projects, by URN."""
     cloud = call.cloud
     found = [
-        _Resource(f"do:{kind}:{record[field]}", f"{cloud.base_url}/v2/{path}/{record[field]}", record["created_at"])
-        for kind, (table, field, path) in _KINDS.items()
-        for record in cloud.store.list(table)
-        if not record.get("deleting")
+        _Resource(kind.urn_of(record), kind.link_to(call, record), record["created_at"])
+        for kind in KINDS.values()
+        if kind.urn
+        for record in kind.living(cloud.store)
     ]
     # When S3 made a Space is not asked; since the account was opened is the same in every answer.
     opened: str = cloud.store.list("project")[0]["created_at"]
@@ -120,15 +107,6 @@ def project_body(call: Call, project: Record) -> Body:
     }
 
 
-def _project(call: Call) -> Record:
-    if "project_id" not in call.params:  # …/projects/default/…
-        return call.store.list("project", is_default=True)[0]
-    project = call.store.get("project", call.params["project_id"])
-    if project is None:
-        raise not_found("project not found")
-    return project
-
-
 def _fields(call: Call, *, own: str = "", partial: bool) -> Record:
     fields: Record = {}
     body = call.body
@@ -155,10 +133,34 @@ def _fields(call: Call, *, own: str = "", partial: bool) -> Record:
     return fields
 
 
-@operation("projects_list")
-def list_projects(call: Call) -> Body:
-    """List the projects."""
-    return call.page("projects", call.store.list("project"), lambda project: project_body(call, project))
+def _lookup(call: Call) -> Record | None:
+    if "project_id" not in call.params:  # …/projects/default/…
+        return call.store.list("project", is_default=True)[0]
+    return call.store.get("project", call.params["project_id"])
+
+
+def _must_be_empty(call: Call, project: Record) -> None:
+    if project["is_default"]:
+        raise ApiError(403, "cannot delete the default project")
+    if _contents(call, project):
+        raise ApiError(412, "cannot delete a project with resources. move or remove the resources first")
+    for assignment in call.store.list("assignment", project_id=project["id"]):
+        call.store.delete("assignment", assignment["urn"])  # of Spaces that were deleted by S3
+
+
+PROJECT = register(
+    Kind(
+        name="project",
+        shown=project_body,
+        lookup=_lookup,
+        missing="project not found",
+        label="name",
+        lists=("projects_list",),
+        reads=("projects_get", "projects_get_default"),
+        removes=("projects_delete",),
+        removing=_must_be_empty,
+    )
+)
 
 
 @operation("projects_create")
@@ -169,16 +171,10 @@ def create_project(call: Call) -> Body:
     return {"project": project_body(call, call.store.put("project", project["id"], project))}
 
 
-@operation("projects_get", "projects_get_default")
-def get_project(call: Call) -> Body:
-    """Return one project."""
-    return {"project": project_body(call, _project(call))}
-
-
 @operation("projects_update", "projects_patch", "projects_update_default", "projects_patch_default")
 def update_project(call: Call) -> Body:
     """Change a project. There is always exactly one default."""
-    project = _project(call)
+    project = PROJECT.find(call)
     project |= _fields(call, own=project["id"], partial="patch" in call.operation.id) | {"updated_at": now()}
     if call.body.get("is_default"):
         for other in call.store.list("project", is_default=True):
@@ -187,35 +183,22 @@ def update_project(call: Call) -> Body:
     return {"project": project_body(call, call.store.put("project", project["id"], project))}
 
 
-@operation("projects_delete")
-def delete_project(call: Call) -> None:
-    """Remove an empty project that is not the default."""
-    project = _project(call)
-    if project["is_default"]:
-        raise ApiError(403, "cannot delete the default project")
-    if _contents(call, project):
-        raise ApiError(412, "cannot delete a project with resources. move or remove the resources first")
-    for assignment in call.store.list("assignment", project_id=project["id"]):
-        call.store.delete("assignment", assignment["urn"])  # of Spaces that were deleted by S3
-    call.store.delete("project", project["id"])
-
-
 @operation("projects_list_resources", "projects_list_resources_default")
 def list_resources(call: Call) -> Body:
     """List what is in a project. Reserved IPs are called `do:floatingip:`, as at DigitalOcean."""
-    return call.page("resources", _contents(call, _project(call)))
+    return call.page("resources", _contents(call, PROJECT.find(call)))
 
 
 @operation("projects_assign_resources", "projects_assign_resources_default")
 def assign_resources(call: Call) -> Body:
     """Move resources into a project. A reserved IP moves with its droplet only."""
-    project = _project(call)
+    project = PROJECT.find(call)
     known = _resources(call)
     shown: list[Body] = []
     for given in call.texts("resources"):
         urn = given.replace("do:reservedip:", "do:floatingip:")
         match = _URN.fullmatch(urn)
-        if match is None or match[1] not in {*_KINDS, "space"}:
+        if match is None or match[1] not in {*(kind.urn for kind in KINDS.values()), "space"}:
             raise ApiError(400, f"invalid urn: {given}")
         if urn not in known:
             # The description gives each resource a status of its own: a destroyed one does not fail the whole call,

@@ -6,8 +6,9 @@ import base64
 import time
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, not_found, now, operation, random_text
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, not_found, now, operation, random_text
 from sandbox.api.desired import registry_logins
+from sandbox.api.kinds import Kind, register
 from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
@@ -18,18 +19,6 @@ _SEVERAL = (
     "`/v2/registries/{registry_name}` instead. Refer to "
     "https://docs.digitalocean.com/reference/api/digitalocean/#tag/Container-Registry for more info."
 )
-
-
-def _registry(call: Call) -> Record:
-    """Find the registry by the name in the path, or the only one."""
-    name = call.params.get("registry_name")
-    registries = call.store.list("registry")
-    if name is None and len(registries) > 1:
-        raise ApiError(412, _SEVERAL)
-    for registry in registries:
-        if name in (None, registry["name"]):
-            return registry
-    raise not_found("registry does not exist")
 
 
 def _subscription(call: Call) -> Body:
@@ -65,10 +54,36 @@ def _check_name(call: Call) -> str:
     return name
 
 
-@operation("registry_get", "registries_get")
-def get_registry(call: Call) -> Body:
-    """Return a registry."""
-    return {"registry": _body(call, _registry(call))}
+def _lookup(call: Call) -> Record | None:
+    """Find the registry by the name in the path, or the only one."""
+    name = call.params.get("registry_name")
+    registries = call.store.list("registry")
+    if name is None and len(registries) > 1:
+        raise ApiError(412, _SEVERAL)
+    return next((registry for registry in registries if name in (None, registry["name"])), None)
+
+
+def _end_logins(call: Call, _: Record) -> None:
+    for login in call.store.list("registry_login"):
+        call.store.delete("registry_login", login["username"])
+
+
+REGISTRY = register(
+    Kind(
+        name="registry",
+        plural="registries",
+        parameter="registry_name",
+        id="name",
+        shown=_body,
+        lookup=_lookup,
+        missing="registry does not exist",
+        label="name",
+        job="registry_logins",
+        reads=("registry_get", "registries_get"),
+        removes=("registry_delete", "registries_delete"),
+        removing=_end_logins,
+    )
+)
 
 
 @operation("registries_list")
@@ -88,15 +103,6 @@ def create_registry(call: Call) -> Body:
     _subscribe(call, tier)
     registry: Record = {"name": name, "region": region, "created_at": now()}
     return {"registry": _body(call, call.store.put("registry", name, registry))}
-
-
-@operation("registry_delete", "registries_delete")
-def delete_registry(call: Call) -> None:
-    """Remove a registry; its logins end with it."""
-    call.store.delete("registry", _registry(call)["name"])
-    for login in call.store.list("registry_login"):
-        call.store.delete("registry_login", login["username"])
-    call.cloud.touch("registry_logins")
 
 
 @operation("registry_validate_name", "registries_validate_name")
@@ -144,7 +150,7 @@ def get_credentials(call: Call) -> Body:
 
     Every login here may push: what `read_write` narrows at DigitalOcean is not narrowed.
     """
-    _registry(call)
+    REGISTRY.find(call)
     text = call.query.get("expiry_seconds", "0")
     if not text.isdigit():
         raise invalid("expiry_seconds must be a number of seconds")
@@ -159,18 +165,19 @@ def get_credentials(call: Call) -> Body:
 
 
 def _repositories(call: Call) -> list[str]:
-    prefix = _registry(call)["name"] + "/"
+    prefix = REGISTRY.find(call)["name"] + "/"
     return [name.removeprefix(prefix) for name in _stored(call) if name.startswith(prefix)]
 
 
 @operation("registry_list_repositories", "registry_list_repositoriesV2", "registries_list_repositoriesV2")
 def list_repositories(call: Call) -> Body:
     """List the repositories, by name only: tags and digests are asked of the registry itself."""
-    name = _registry(call)["name"]
+    name = REGISTRY.find(call)["name"]
     return call.page("repositories", [{"registry_name": name, "name": repo} for repo in _repositories(call)])
 
 
-@job("registry_logins")
-def converge_logins(cloud: Cloud, _: str) -> None:
-    """Tell the registry every login."""
-    cloud.parts.set_registry_logins(registry_logins(cloud))
+converge(
+    "registry_logins",
+    lambda cloud, _: registry_logins(cloud),
+    lambda parts, logins: parts.set_registry_logins(logins),
+)

@@ -8,10 +8,12 @@ from typing import Any
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import RESERVED_IP_LIMIT
-from sandbox.api.context import Body, Call, Cloud, invalid, job, not_found, now, operation
+from sandbox.api.context import Body, Call, Cloud, converge, invalid, not_found, now, operation
 from sandbox.api.desired import droplet_spec
 from sandbox.api.droplets import droplet_body
-from sandbox.api.projects import forget_urn, project_of
+from sandbox.api.kinds import Kind, register
+from sandbox.api.projects import project_of
+from sandbox.parts.base import DropletSpec
 from sandbox.store import Record
 
 
@@ -36,13 +38,6 @@ def _action_body(call: Call, action: Record) -> Body:
     return {**actions.action_body(action), "resource_type": _kind(call)}
 
 
-def _reserved_ip(call: Call) -> Record:
-    record = call.store.get("reserved_ip", call.params["reserved_ip"])
-    if record is None:
-        raise not_found()
-    return record
-
-
 def _move(call: Call, record: Record, droplet: Record | None) -> Record:
     """Start to assign a reserved IP to a droplet, or to take it away."""
     holder = record["droplet_id"]
@@ -56,7 +51,7 @@ def _move(call: Call, record: Record, droplet: Record | None) -> Record:
         region=record["region"],
         droplet_id=turn,
         resource=record["ip"],
-        moved_from=holder if droplet and holder != droplet["id"] else None,
+        before=holder,
     )
     changed = {**record, "droplet_id": droplet["id"] if droplet else None, "locked": True}
     call.store.put("reserved_ip", record["ip"], changed)
@@ -73,12 +68,33 @@ def _target(call: Call, ident: Any, region: str | None) -> Record:
     return droplet
 
 
-@operation("reservedIPs_list", "floatingIPs_list")
-def list_reserved_ips(call: Call) -> Body:
-    """List the reserved IPs."""
-    return call.page(
-        f"{_kind(call)}s", call.store.list("reserved_ip"), lambda record: reserved_ip_body(call.cloud, record)
+def _must_be_quiet(call: Call, record: Record) -> None:
+    if record["locked"]:
+        raise invalid("Reserved IP already has a pending event.")
+    if record["droplet_id"] is not None:
+        call.cloud.touch(f"reserved:{record['droplet_id']}")  # it leaves its droplet
+
+
+class _ReservedIp(Kind):
+    def words(self, call: Call) -> tuple[str, str]:
+        """Return what the called path calls it."""
+        return _kind(call), f"{_kind(call)}s"
+
+
+RESERVED_IP = register(
+    _ReservedIp(
+        name="reserved_ip",
+        parameter="reserved_ip",
+        id="ip",
+        shown=lambda call, record: reserved_ip_body(call.cloud, record),
+        urn="floatingip",
+        label="ip",
+        lists=("reservedIPs_list", "floatingIPs_list"),
+        reads=("reservedIPs_get", "floatingIPs_get"),
+        removes=("reservedIPs_delete", "floatingIPs_delete"),
+        removing=_must_be_quiet,
     )
+)
 
 
 @operation("reservedIPs_create", "floatingIPs_create")
@@ -112,28 +128,10 @@ def create_reserved_ip(call: Call) -> Body:
     return body
 
 
-@operation("reservedIPs_get", "floatingIPs_get")
-def get_reserved_ip(call: Call) -> Body:
-    """Return one reserved IP."""
-    return {_kind(call): reserved_ip_body(call.cloud, _reserved_ip(call))}
-
-
-@operation("reservedIPs_delete", "floatingIPs_delete")
-def delete_reserved_ip(call: Call) -> None:
-    """Give the address back; one that is assigned leaves its droplet."""
-    record = _reserved_ip(call)
-    if record["locked"]:
-        raise invalid("Reserved IP already has a pending event.")
-    call.store.delete("reserved_ip", record["ip"])
-    forget_urn(call.store, f"do:floatingip:{record['ip']}")
-    if record["droplet_id"] is not None:
-        call.cloud.touch(f"reserved:{record['droplet_id']}")
-
-
 @operation("reservedIPsActions_post", "floatingIPsActions_post")
 def post_reserved_ip_action(call: Call) -> Body:
     """Assign a reserved IP to a droplet, or unassign it."""
-    record = _reserved_ip(call)
+    record = RESERVED_IP.find(call)
     kind = call.one_of("type", ("assign", "unassign"), "You specified an invalid action type.")
     if record["locked"]:
         raise invalid("Reserved IP already has a pending event.")
@@ -150,7 +148,7 @@ def post_reserved_ip_action(call: Call) -> Body:
 @operation("reservedIPsActions_list", "floatingIPsActions_list")
 def list_reserved_ip_actions(call: Call) -> Body:
     """List the actions of a reserved IP, newest first."""
-    record = _reserved_ip(call)
+    record = RESERVED_IP.find(call)
     found = actions.of_resource(call, "reserved_ip", record["ip"])
     return call.page("actions", found, lambda action: _action_body(call, action))
 
@@ -158,15 +156,13 @@ def list_reserved_ip_actions(call: Call) -> Body:
 @operation("reservedIPsActions_get", "floatingIPsActions_get")
 def get_reserved_ip_action(call: Call) -> Body:
     """Return one action of a reserved IP."""
-    found = actions.one_of_resource(call, "reserved_ip", _reserved_ip(call)["ip"])
+    found = actions.one_of_resource(call, "reserved_ip", RESERVED_IP.find(call)["ip"])
     return {"action": {**found["action"], "resource_type": _kind(call)}}
 
 
-@job("reserved")
-def converge_reserved(cloud: Cloud, ident: str) -> None:
-    """Make a droplet answer on exactly its reserved IPs."""
-    with cloud.store.transaction():
-        droplet = cloud.store.get("droplet", ident)
-        spec = droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
-    if spec:
-        cloud.parts.set_reserved_ips(spec)
+def _holder(cloud: Cloud, ident: str) -> DropletSpec | None:
+    droplet = cloud.store.get("droplet", ident)
+    return droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
+
+
+converge("reserved", _holder, lambda parts, droplet: parts.set_reserved_ips(droplet))

@@ -10,17 +10,17 @@ from sandbox.api.context import (
     ApiError,
     Body,
     Call,
-    Cloud,
+    converge,
     invalid,
-    job,
     new_uuid,
     not_found,
     now,
     operation,
     random_text,
 )
-from sandbox.api.desired import cdn_spec, spaces_keys
+from sandbox.api.desired import cdn_spec, cdn_specs, spaces_keys
 from sandbox.api.dns_data import is_domain
+from sandbox.api.kinds import Filters, Kind, by, register
 from sandbox.store import Record
 
 _PERMISSIONS = ("read", "readwrite", "fullaccess")
@@ -36,7 +36,7 @@ def new_key_pair() -> tuple[str, str]:
     return "DO" + random_text(18, _KEY_ALPHABET), random_text(43, string.ascii_letters + string.digits + "+/")
 
 
-def _shown(key: Record, *, secret: bool = False) -> Body:
+def _shown(_: Call, key: Record, *, secret: bool = False) -> Body:
     names = ("name", "grants", "access_key", "created_at")
     return {name: key[name] for name in names} | ({"secret_key": key["secret_key"]} if secret else {})
 
@@ -66,23 +66,26 @@ def _refuse_policies(call: Call, grants: list[Record]) -> None:
         raise invalid(f"limited access keys cannot be created for buckets with a bucket policy: {', '.join(shut)}")
 
 
-def _key(call: Call) -> Record:
-    key = call.store.get("spaces_key", call.params["access_key"])
-    if key is None:
-        raise not_found("key not found")
-    return key
+def _by_grant(field: str) -> Filters:
+    return {field: lambda key, wanted: any(grant[field] == wanted for grant in key["grants"])}
 
 
-@operation("spacesKey_list")
-def list_keys(call: Call) -> Body:
-    """List the keys, without secrets; by name, bucket or permission if asked."""
-    keys = call.store.list("spaces_key")
-    if name := call.query.get("name"):
-        keys = [key for key in keys if key["name"] == name]
-    for field in ("bucket", "permission"):
-        if wanted := call.query.get(field):
-            keys = [key for key in keys if any(grant[field] == wanted for grant in key["grants"])]
-    return call.page("keys", keys, _shown)
+SPACES_KEY = register(
+    Kind(
+        name="spaces_key",
+        singular="key",
+        parameter="access_key",
+        id="access_key",
+        shown=_shown,
+        missing="key not found",
+        filters={**by("name"), **_by_grant("bucket"), **_by_grant("permission")},
+        label="name",
+        job="spaces_keys",
+        lists=("spacesKey_list",),
+        reads=("spacesKey_get",),
+        removes=("spacesKey_delete",),
+    )
+)
 
 
 @operation("spacesKey_create")
@@ -98,52 +101,29 @@ def create_key(call: Call) -> Body:
     }
     call.store.put("spaces_key", access, key)
     call.cloud.touch("spaces_keys")
-    return {"key": _shown(key, secret=True)}
-
-
-@operation("spacesKey_get")
-def get_key(call: Call) -> Body:
-    """Return one key, without its secret."""
-    return {"key": _shown(_key(call))}
+    return {"key": _shown(call, key, secret=True)}
 
 
 @operation("spacesKey_update", "spacesKey_patch")
 def update_key(call: Call) -> Body:
     """Rename a key or change its grants."""
-    key = _key(call)
+    key = SPACES_KEY.find(call)
     if "name" in call.body or call.operation.method == "PUT":
         key["name"] = call.text("name", message="name is required")
     if "grants" in call.body or call.operation.method == "PUT":
         key["grants"] = _grants(call)
     call.store.put("spaces_key", key["access_key"], key)
     call.cloud.touch("spaces_keys")
-    return {"key": _shown(key)}
+    return {"key": _shown(call, key)}
 
 
-@operation("spacesKey_delete")
-def delete_key(call: Call) -> None:
-    """Remove a key; it is refused from now on."""
-    call.store.delete("spaces_key", _key(call)["access_key"])
-    call.cloud.touch("spaces_keys")
-
-
-@job("spaces_keys")
-def converge_keys(cloud: Cloud, _: str) -> None:
-    """Tell the Spaces part every key."""
-    cloud.parts.set_spaces_keys(spaces_keys(cloud.store))
+converge("spaces_keys", lambda cloud, _: spaces_keys(cloud.store), lambda parts, keys: parts.set_spaces_keys(keys))
 
 
 # --- CDN -------------------------------------------------------------------------------------------------------------
 
 
-def _cdn(call: Call) -> Record:
-    cdn = call.store.get("cdn", call.params["cdn_id"])
-    if cdn is None:
-        raise not_found("cdn endpoint not found")
-    return cdn
-
-
-def _cdn_body(cdn: Record) -> Body:
+def _cdn_body(_: Call, cdn: Record) -> Body:
     return {name: value for name, value in cdn.items() if value is not None}
 
 
@@ -168,10 +148,20 @@ def _covers(pattern: str, name: str) -> bool:
     return pattern == name or (pattern.startswith("*.") and name.partition(".")[2] == pattern[2:])
 
 
-@operation("cdn_list_endpoints")
-def list_cdns(call: Call) -> Body:
-    """List the CDN endpoints."""
-    return call.page("endpoints", call.store.list("cdn"), _cdn_body)
+CDN = register(
+    Kind(
+        name="cdn",
+        singular="endpoint",
+        parameter="cdn_id",
+        shown=_cdn_body,
+        missing="cdn endpoint not found",
+        label="endpoint",
+        job="cdns",
+        lists=("cdn_list_endpoints",),
+        reads=("cdn_get_endpoint",),
+        removes=("cdn_delete_endpoint",),
+    )
+)
 
 
 @operation("cdn_create_endpoint")
@@ -196,38 +186,25 @@ def create_cdn(call: Call) -> Body:
         **_domain_fields(call),
     }
     call.cloud.touch("cdns")
-    return {"endpoint": _cdn_body(call.store.put("cdn", cdn["id"], cdn))}
-
-
-@operation("cdn_get_endpoint")
-def get_cdn(call: Call) -> Body:
-    """Return one CDN endpoint."""
-    return {"endpoint": _cdn_body(_cdn(call))}
+    return {"endpoint": _cdn_body(call, call.store.put("cdn", cdn["id"], cdn))}
 
 
 @operation("cdn_update_endpoints")
 def update_cdn(call: Call) -> Body:
     """Change the TTL, or the custom domain (empty takes it away)."""
-    cdn = _cdn(call)
+    cdn = CDN.find(call)
     if call.body.get("ttl"):
         cdn["ttl"] = call.one_of("ttl", catalog.CDN_TTLS)
     if "custom_domain" in call.body or "certificate_id" in call.body:
         cdn |= _domain_fields(call)
     call.cloud.touch("cdns")
-    return {"endpoint": _cdn_body(call.store.put("cdn", cdn["id"], cdn))}
-
-
-@operation("cdn_delete_endpoint")
-def delete_cdn(call: Call) -> None:
-    """Remove a CDN endpoint; the Space stays."""
-    call.store.delete("cdn", _cdn(call)["id"])
-    call.cloud.touch("cdns")
+    return {"endpoint": _cdn_body(call, call.store.put("cdn", cdn["id"], cdn))}
 
 
 @operation("cdn_purge_cache")
 def purge_cdn(call: Call) -> None:
     """Forget cached files, by path or with `*`."""
-    cdn = _cdn(call)
+    cdn = CDN.find(call)
     files: list[Any] = call.texts("files")
     if not files:
         raise invalid("files is required")
@@ -235,9 +212,4 @@ def purge_cdn(call: Call) -> None:
     call.ask(("purge", spec), lambda: call.cloud.parts.purge_cdn(spec, tuple(files)))
 
 
-@job("cdns")
-def converge_cdns(cloud: Cloud, _: str) -> None:
-    """Tell the CDN part every endpoint."""
-    with cloud.store.transaction():
-        wanted = tuple(cdn_spec(cloud.store, cdn) for cdn in cloud.store.list("cdn"))
-    cloud.parts.set_cdns(wanted)
+converge("cdns", lambda cloud, _: cdn_specs(cloud.store), lambda parts, cdns: parts.set_cdns(cdns))

@@ -17,22 +17,15 @@ from sandbox.api.context import (
     now,
     operation,
 )
-from sandbox.api.projects import forget_urn
+from sandbox.api.kinds import Kind, by, register
 from sandbox.api.tags import ensure_tags
 from sandbox.store import Record
 
 _LARGEST = 16384  # GiB
 
 
-def _body(volume: Record) -> Body:
+def _body(_: Call, volume: Record) -> Body:
     return {**volume, "region": catalog.region_body(volume["region"])}
-
-
-def _volume(call: Call) -> Record:
-    volume = call.store.get("volume", call.params["volume_id"])
-    if volume is None:
-        raise not_found()
-    return volume
 
 
 def _named(call: Call, name: str | None, region: str | None) -> Record:
@@ -42,11 +35,33 @@ def _named(call: Call, name: str | None, region: str | None) -> Record:
     return found[0]
 
 
-@operation("volumes_list")
-def list_volumes(call: Call) -> Body:
-    """List the volumes, of a name or a region if asked."""
-    wanted = {name: call.query[name] for name in ("name", "region") if call.query.get(name)}
-    return call.page("volumes", call.store.list("volume", **wanted), _body)
+def _must_be_detached(_: Call, volume: Record) -> None:
+    if volume["droplet_ids"]:
+        raise ApiError(409, "failed to delete volume: volume is attached to a Droplet")
+
+
+VOLUME = register(
+    Kind(
+        name="volume",
+        shown=_body,
+        filters=by("name", "region"),
+        urn="volume",
+        label="name",
+        tagged_as="volume",
+        job="volume:{id}",
+        resumed=True,
+        lists=("volumes_list",),
+        reads=("volumes_get",),
+        removes=("volumes_delete",),
+        removing=_must_be_detached,
+    )
+)
+
+
+@operation("volumes_delete_byName")
+def delete_volume_by_name(call: Call) -> None:
+    """Remove the volume of a name in a region."""
+    VOLUME.forget(call, _named(call, call.query.get("name"), call.query.get("region")))
 
 
 @operation("volumes_create")
@@ -75,32 +90,7 @@ def create_volume(call: Call) -> Body:
         "filesystem_label": str(call.body.get("filesystem_label") or ""),
         "created_at": now(),
     }
-    return {"volume": _body(call.store.put("volume", volume["id"], volume))}
-
-
-@operation("volumes_get")
-def get_volume(call: Call) -> Body:
-    """Return one volume."""
-    return {"volume": _body(_volume(call))}
-
-
-def _delete(call: Call, volume: Record) -> None:
-    if volume["droplet_ids"]:
-        raise ApiError(409, "failed to delete volume: volume is attached to a Droplet")
-    call.store.delete("volume", volume["id"])
-    forget_urn(call.store, f"do:volume:{volume['id']}")
-
-
-@operation("volumes_delete")
-def delete_volume(call: Call) -> None:
-    """Remove a volume that is not attached."""
-    _delete(call, _volume(call))
-
-
-@operation("volumes_delete_byName")
-def delete_volume_by_name(call: Call) -> None:
-    """Remove the volume of a name in a region."""
-    _delete(call, _named(call, call.query.get("name"), call.query.get("region")))
+    return {"volume": _body(call, call.store.put("volume", volume["id"], volume))}
 
 
 def _act(call: Call, volume: Record) -> Record:
@@ -139,7 +129,7 @@ def _act(call: Call, volume: Record) -> Record:
 @operation("volumeActions_post_byId")
 def post_volume_action(call: Call) -> Body:
     """Attach, detach or grow a volume."""
-    return {"action": actions.action_body(_act(call, _volume(call)))}
+    return {"action": actions.action_body(_act(call, VOLUME.find(call)))}
 
 
 @operation("volumeActions_post")
@@ -152,25 +142,25 @@ def post_named_volume_action(call: Call) -> Body:
 @operation("volumeActions_list")
 def list_volume_actions(call: Call) -> Body:
     """List the actions of a volume, newest first."""
-    return call.page("actions", actions.of_resource(call, "volume", _volume(call)["id"]), actions.action_body)
+    return call.page("actions", actions.of_resource(call, "volume", VOLUME.find(call)["id"]), actions.action_body)
 
 
 @operation("volumeActions_get")
 def get_volume_action(call: Call) -> Body:
     """Return one action of a volume."""
-    return actions.one_of_resource(call, "volume", _volume(call)["id"])
+    return actions.one_of_resource(call, "volume", VOLUME.find(call)["id"])
 
 
 @operation("volumeSnapshots_list")
 def list_volume_snapshots(call: Call) -> Body:
     """List the snapshots of a volume."""
-    return call.page("snapshots", call.store.list("snapshot", resource_id=_volume(call)["id"]))
+    return call.page("snapshots", call.store.list("snapshot", resource_id=VOLUME.find(call)["id"]))
 
 
 @operation("volumeSnapshots_create")
 def create_volume_snapshot(call: Call) -> Body:
     """Note a snapshot of a volume."""
-    volume = _volume(call)
+    volume = VOLUME.find(call)
     snapshot: Record = {
         "id": new_uuid(),
         "name": call.text("name", message="name is required"),

@@ -11,15 +11,15 @@ from sandbox.api.context import (
     Body,
     Call,
     Cloud,
+    converge,
     invalid,
-    job,
     new_uuid,
-    not_found,
     now,
     operation,
     random_text,
 )
 from sandbox.api.desired import vpc_spec
+from sandbox.api.kinds import Kind, members, public_ips, register
 from sandbox.parts.base import RangeTakenError, VpcSpec
 from sandbox.store import Record, Store
 
@@ -28,15 +28,12 @@ _PRIVATE = tuple(ipaddress.IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.
 
 def free_public_ip(cloud: Cloud) -> str:
     """Choose a public address that no droplet and no database has."""
-    taken = {record["public_ip"] for kind in ("droplet", "database") for record in cloud.store.list(kind)}
-    return cloud.parts.free_public_ip(frozenset(taken))
+    return cloud.parts.free_public_ip(public_ips(cloud.store))
 
 
 def free_private_ip(store: Store, vpc: Record) -> str:
     """Choose the lowest free address of a VPC; its first one is the gateway, as at DigitalOcean."""
-    taken = {
-        record["private_ip"] for kind in ("droplet", "database") for record in store.list(kind, vpc_uuid=vpc["id"])
-    }
+    taken = {record["private_ip"] for _, record in members(store, vpc)}
     hosts = ipaddress.IPv4Network(vpc["ip_range"]).hosts()
     next(hosts)
     for host in hosts:
@@ -45,7 +42,7 @@ def free_private_ip(store: Store, vpc: Record) -> str:
     raise invalid("the VPC has no free address")
 
 
-def vpc_body(vpc: Record) -> Body:
+def vpc_body(_: Call, vpc: Record) -> Body:
     """Return the `vpc` object of the API."""
     return {**vpc, "urn": f"do:vpc:{vpc['id']}"}
 
@@ -108,21 +105,6 @@ def vpc_for(call: Call, wanted: Any, region: str) -> Record:
     return _make_vpc(call, name, region, None, default=True)
 
 
-def _members(store: Store, vpc: Record) -> list[Body]:
-    return [
-        {"name": record["name"], "urn": f"do:{kind}:{record['id']}", "created_at": record["created_at"]}
-        for kind, table in (("droplet", "droplet"), ("dbaas", "database"))
-        for record in store.list(table, vpc_uuid=vpc["id"])
-    ]
-
-
-def _vpc(call: Call) -> Record:
-    vpc = call.store.get("vpc", call.params["vpc_id"])
-    if vpc is None:
-        raise not_found("VPC not found")
-    return vpc
-
-
 def _vpc_name(call: Call, own: str = "") -> str:
     name = call.text(
         "name",
@@ -146,15 +128,29 @@ def _vpc_range(call: Call) -> str | None:
         raise invalid("ip_range must be in RFC1918 private address space, between /16 and /28 in size")
     if any(network.overlaps(ipaddress.IPv4Network(vpc["ip_range"])) for vpc in call.store.list("vpc")):
         raise invalid("This range/size overlaps with another VPC network in your account")
-    if reason := call.cloud.parts.check_vpc_range(str(network)):
-        raise _not_on_this_computer(str(network), reason)
     return str(network)
 
 
-@operation("vpcs_list")
-def list_vpcs(call: Call) -> Body:
-    """List the VPCs."""
-    return call.page("vpcs", call.store.list("vpc"), vpc_body)
+def _must_be_empty(call: Call, vpc: Record) -> None:
+    if vpc["default"]:
+        raise ApiError(403, "Can not delete default VPCs")
+    if members(call.store, vpc):
+        raise ApiError(409, "Can not delete VPC with members")
+
+
+VPC = register(
+    Kind(
+        name="vpc",
+        shown=vpc_body,
+        missing="VPC not found",
+        label="name",
+        job="vpc:{id}",
+        lists=("vpcs_list",),
+        reads=("vpcs_get",),
+        removes=("vpcs_delete",),
+        removing=_must_be_empty,
+    )
+)
 
 
 @operation("vpcs_create")
@@ -168,19 +164,13 @@ def create_vpc(call: Call) -> Body:
     # The first VPC of a region is its default for good, whoever made it (godo#337, doctl#930).
     first = not call.store.list("vpc", region=region)
     vpc = _make_vpc(call, name, region, _vpc_range(call), default=first, description=description)
-    return {"vpc": vpc_body(vpc)}
-
-
-@operation("vpcs_get")
-def get_vpc(call: Call) -> Body:
-    """Return one VPC."""
-    return {"vpc": vpc_body(_vpc(call))}
+    return {"vpc": vpc_body(call, vpc)}
 
 
 @operation("vpcs_update", "vpcs_patch")
 def update_vpc(call: Call) -> Body:
     """Rename or describe a VPC, or make it its region's default (which cannot be taken back, only given to another)."""
-    vpc = _vpc(call)
+    vpc = VPC.find(call)
     if "name" in call.body or call.operation.id == "vpcs_update":
         vpc["name"] = _vpc_name(call, vpc["id"])
     if "description" in call.body or call.operation.id == "vpcs_update":
@@ -189,42 +179,31 @@ def update_vpc(call: Call) -> Body:
         for other in call.store.list("vpc", region=vpc["region"], default=True):
             call.store.put("vpc", other["id"], {**other, "default": False})
         vpc["default"] = True
-    return {"vpc": vpc_body(call.store.put("vpc", vpc["id"], vpc))}
-
-
-@operation("vpcs_delete")
-def delete_vpc(call: Call) -> None:
-    """Remove a VPC that is no default and has no member."""
-    vpc = _vpc(call)
-    if vpc["default"]:
-        raise ApiError(403, "Can not delete default VPCs")
-    if _members(call.store, vpc):
-        raise ApiError(409, "Can not delete VPC with members")
-    call.store.delete("vpc", vpc["id"])
-    call.cloud.touch(f"vpc:{vpc['id']}")
+    return {"vpc": vpc_body(call, call.store.put("vpc", vpc["id"], vpc))}
 
 
 @operation("vpcs_list_members")
 def list_members(call: Call) -> Body:
     """List the droplets and databases of a VPC."""
-    members = _members(call.store, _vpc(call))
-    if kind := call.query.get("resource_type"):
-        members = [member for member in members if member["urn"].startswith(f"do:{kind}:")]
-    return call.page("members", members)
+    wanted = call.query.get("resource_type")
+    found = [
+        {"name": record["name"], "urn": kind.urn_of(record), "created_at": record["created_at"]}
+        for kind, record in members(call.store, VPC.find(call))
+        if wanted in (None, "", kind.urn)
+    ]
+    return call.page("members", found)
 
 
 @operation("vpcs_list_peerings")
 def list_peerings(call: Call) -> Body:
     """List the peerings of a VPC: none, they cannot be made here."""
-    _vpc(call)
+    VPC.find(call)
     return call.page("peerings", [])
 
 
-@job("vpc")
-def converge_vpc(cloud: Cloud, ident: str) -> None:
-    """Make the network of a VPC, or remove it."""
+def _wanted(cloud: Cloud, ident: str) -> VpcSpec | None:
     vpc = cloud.store.get("vpc", ident)
-    if vpc is None:
-        cloud.parts.delete_vpc(ident)
-    else:
-        cloud.parts.create_vpc(vpc_spec(vpc))
+    return vpc_spec(vpc) if vpc else None
+
+
+converge("vpc", _wanted, lambda parts, vpc: parts.create_vpc(vpc), lambda parts, ident: parts.delete_vpc(ident))

@@ -220,10 +220,6 @@ class Parts(Protocol):
         """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
         ...
 
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        """Return why the range cannot be used on this machine, or None."""
-        ...
-
     def create_vpc(self, vpc: VpcSpec) -> None:
         """Make the network if it is not there. Its range may be in use elsewhere: in another sandbox, say.
 

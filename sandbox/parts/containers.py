@@ -123,9 +123,6 @@ class ContainerParts:
     def free_vpc_range(self, taken: frozenset[str]) -> str:
         return self.networks.free_vpc_range(taken)
 
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        return self.networks.check_vpc_range(ip_range)
-
     def create_vpc(self, vpc: VpcSpec) -> None:
         self.networks.create_vpc(vpc)
 

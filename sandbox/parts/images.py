@@ -203,6 +203,7 @@ class Images:
     def _build(self, kind: str, name: str, context: dict[str, tuple[bytes, int]]) -> None:
         base = self._base(kind)
         self.say(f"{kind}: building {name} from {base} (a few minutes, once)")
+        major = kind.removeprefix("cluster-")
         with tempfile.TemporaryDirectory(prefix="ancla-image-") as folder:
             for path, (data, mode) in context.items():
                 target = Path(folder, path)
@@ -217,7 +218,7 @@ class Images:
                         "build",
                         "--build-arg",
                         f"BASE={base}",
-                        *(["--build-arg", f"MAJOR={major}"] if (major := kind.removeprefix("cluster-")) != kind else []),
+                        *(["--build-arg", f"MAJOR={major}"] if major != kind else []),
                         "--label",
                         f"{IMAGE_LABEL}={kind}",
                         "--tag",

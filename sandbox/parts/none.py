@@ -76,11 +76,6 @@ class NoParts:
         self._note("free_vpc_range", taken)
         return _first_free(ipaddress.IPv4Network("10.100.0.0/14"), 20, taken)
 
-    def check_vpc_range(self, ip_range: str) -> str | None:
-        """Every range can be used: there are no networks."""
-        self._note("check_vpc_range", ip_range)
-        return None
-
     def create_vpc(self, vpc: VpcSpec) -> None:
         """Note the call."""
         self._note("create_vpc", vpc)

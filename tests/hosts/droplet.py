@@ -110,7 +110,7 @@ def bare_droplet(home: Path, image: str) -> Iterator[Bare]:
         parts.images.ensure()
         parts.start()
         ranges = [str(network) for network in VPC_POOL.subnets(new_prefix=20)]
-        free = next(cidr for cidr in reversed(ranges) if parts.check_vpc_range(cidr) is None)
+        free = next(cidr for cidr in reversed(ranges) if parts.networks.check_vpc_range(cidr) is None)
         spec = DropletSpec(
             id=4711, name="acme-test", image=image, vcpus=2, memory=2048, disk=50, region="nyc3",
             vpc=VpcSpec(id="vpc-1", name="default-nyc3", ip_range=free),

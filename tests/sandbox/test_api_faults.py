@@ -239,7 +239,7 @@ def test_leaks_name_what_was_left_in_the_account(sandbox: Sandbox):
     droplet = sandbox.droplet("forgotten")
     sandbox.cluster("lost")
     sandbox.post("/v2/tags", TAG)
-    assert leaks()["objects"] == ["droplet forgotten", "tag app", "database lost"]
+    assert leaks()["objects"] == ["database lost", "droplet forgotten", "tag app"]
     sandbox.delete(f"/v2/droplets/{droplet['id']}")
     sandbox.delete("/v2/tags/app")
     sandbox.delete("/v2/databases/" + sandbox.get("/v2/databases")["databases"][0]["id"])

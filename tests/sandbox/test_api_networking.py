@@ -51,12 +51,6 @@ def test_a_wrong_vpc_is_refused(taken: Sandbox, change, part):
     assert part in message
 
 
-def test_a_range_that_this_machine_uses_is_refused_with_the_reason(sandbox: Sandbox, monkeypatch):
-    monkeypatch.setattr(sandbox.parts, "check_vpc_range", lambda ip_range: "it is routed to eth0")
-    body = {"name": "ok", "region": "nyc3", "ip_range": "10.9.0.0/24"}
-    assert "it is routed to eth0" in sandbox.refused("POST", "/v2/vpcs", body)[1]
-
-
 def test_a_range_that_another_network_has_taken_meanwhile_is_passed_for_the_next(sandbox: Sandbox):
     """Docker tells only when the network is made: "Pool overlaps with other one on this address space"."""
     sandbox.parts.taken_ranges = {"10.100.0.0/20", "10.100.16.0/20"}

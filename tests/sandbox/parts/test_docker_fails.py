@@ -147,7 +147,7 @@ def test_a_new_version_that_fails_anywhere_replaces_containers_and_keeps_data(tm
         assert stand.marks() == before, place
         images = stand.containers()
         assert images.pop(f"{NAME}droplet-1") == "droplet:1", "its container is its disk"
-        assert set(images.values()) == {"parts:2"}, place
+        assert set(images.values()) == {"parts:2", "cluster-15:2"}, place
 
 
 @pytest.mark.parametrize("what", ["droplet", "cluster"])
