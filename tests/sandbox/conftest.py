@@ -126,11 +126,11 @@ class Sandbox:
 
 def _forbid_parts_under_the_lock(parts: NoParts, store: Store) -> None:
     """A part that hangs must not stop the other calls: whatever the tests do, none is used inside a transaction."""
-    note = NoParts._note
+    note = parts._note
 
     def checked(method: str, argument: Any) -> None:
         assert not store.held(), f"{method} was called while its caller held the account"
-        note(parts, method, argument)
+        note(method, argument)
 
     parts._note = checked
 
