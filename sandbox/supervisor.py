@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import http
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,6 +74,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (ValueError, OSError) as error:
         raise SandboxError(f"{path} cannot be read: {error}") from None
+
+
+@cache
+def code_digest() -> str:
+    """Return a hash of the sandbox's own code: an API of an earlier version ends at the next start."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*")):
+        if file.suffix in {".py", ".json"}:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def quiet(_: str) -> None:
@@ -148,8 +160,9 @@ class Supervisor:
         self.parts.docker.ping()
         self._make_home()
         with self._lock():
-            moved = _read_json(self.home / "instance.json").get("port") not in (None, self.instance.port)
-            if moved:
+            kept = _read_json(self.home / "instance.json")
+            moved = kept.get("port") not in (None, self.instance.port)
+            if moved or kept.get("code") != code_digest():
                 self._end_api()
             alive = self.running_pid() is not None
             if not alive:
@@ -157,8 +170,9 @@ class Supervisor:
             self._write_settings()
             images = self.parts.images.ensure()
             self.say(f"images are there: {', '.join(images.values())}")
-            self.parts.images.remove_old()
             made = self.parts.start()
+            if made:
+                self.parts.images.remove_old()
             if alive and made:
                 self.say("parts were missing: the API starts again to set them up")
                 self._end_api()
@@ -173,7 +187,8 @@ class Supervisor:
             raise SandboxError(f"home {self.home}: {error.strerror}") from None
 
     def _write_settings(self) -> None:
-        write_private(self.home / "instance.json", json.dumps({"name": self.instance.name, "port": self.instance.port}))
+        kept = {"name": self.instance.name, "port": self.instance.port, "code": code_digest()}
+        write_private(self.home / "instance.json", json.dumps(kept))
         write_private(self.bundle, self.parts.authority.bundle())
 
     def _lock(self) -> IO[str]:

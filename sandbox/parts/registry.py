@@ -12,6 +12,7 @@ from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 
+PUSH_SECONDS = 600
 LOCAL = "http://127.0.0.1:5000/v2"
 MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
 
@@ -94,7 +95,13 @@ class Registry:
         )
         copy = ["docker", "exec", "--interactive", self.container, "sh", "-euc", script, "push", target]
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saved:
-            done = subprocess.run(copy, stdin=saved.stdout, capture_output=True, check=False, text=True)
+            try:
+                done = subprocess.run(
+                    copy, stdin=saved.stdout, capture_output=True, check=False, text=True, timeout=PUSH_SECONDS
+                )
+            except subprocess.TimeoutExpired:
+                saved.kill()
+                raise PartError(f"push {image}: no end after {PUSH_SECONDS} s") from None
         if done.returncode != 0 or saved.returncode != 0:
             lines = done.stderr.strip().splitlines()
             raise PartError(f"push {image}: {lines[-1] if lines else 'docker save failed'}")

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from sandbox.parts.base import BaseBackup, ClusterSpec, RestoreSpec
+from sandbox.parts.container_spec import draft_of
 from sandbox.parts.containers import ContainerParts
 from tests.sandbox.parts.conftest import inside
 
@@ -140,7 +141,7 @@ def test_a_fork_killed_in_the_making_is_made_anew(
         "run", "--detach", "--user", "postgres", "--name", f"{volume}-fill", *options, image,
         "-c", "mkdir -p /var/lib/postgresql/data && echo 15 >/var/lib/postgresql/data/PG_VERSION && sleep 600",
     )  # fmt: skip
-    parts.docker.create(f"{parts.databases.container(spec.id)}-draft", image, options, ["-c", "true"])
+    parts.docker.run("create", "--name", draft_of(parts.databases.container(spec.id)), *options, image, "-c", "true")
     assert f"{volume}-fill" in parts.docker.names("container", label), "the worker is one of ours, so it would be swept"
     parts.apply_cluster(spec)
     with connect(spec) as session:

@@ -51,6 +51,27 @@ def test_a_start_at_other_ports_waits_for_the_one_that_runs_before_it_ends_the_a
     assert done == ["ended", "moved True"]
 
 
+def test_an_api_of_an_earlier_version_ends_at_the_next_start(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(supervisor.parts.docker, "ping", lambda: None)
+    monkeypatch.setattr(supervisor, "running_pid", lambda: None if done else 1)
+    monkeypatch.setattr(supervisor, "_end_api", lambda: done.append("ended"))
+    monkeypatch.setattr(supervisor.parts.images, "ensure", dict)
+    monkeypatch.setattr(supervisor, "_check_ports", lambda **_: None)
+    monkeypatch.setattr(supervisor, "_spawn", lambda: done.append("spawned"))
+    monkeypatch.setattr(supervisor.parts, "start", lambda: False)
+    monkeypatch.setattr(supervisor, "_wait_ready", lambda _: None)
+    kept = {"name": "other-ports", "port": 19000, "code": "of yesterday"}
+    (supervisor.home / "instance.json").write_text(json.dumps(kept))
+    supervisor.start()
+    assert done == ["ended", "spawned"]
+    done.clear()
+    supervisor.start()
+    assert done == [], "it is of this version, and runs"
+
+
 def test_a_reset_that_could_not_remove_all_keeps_the_addresses(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
