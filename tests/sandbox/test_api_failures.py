@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ from sandbox.api.jobs import Jobs
 from sandbox.parts.base import PartError
 from sandbox.store import Store
 from tests.sandbox.conftest import TOKEN, Sandbox
+from tools import environment
 
 SPACE = ("nyc3", "assets")
 ORIGIN = "assets.nyc3.digitaloceanspaces.com"
@@ -274,3 +277,18 @@ def test_what_was_changed_again_is_not_taken_back(tmp_path: Path):
     store.undo(changes)
     assert store.items("tag") == [("a", {"n": 1}), ("b", {"n": 1}), ("c", {"n": 9})]
     store.close()
+
+
+def test_a_verb_that_failed_says_what_the_sandbox_could_not_do(monkeypatch, capsys):
+    world = {"name": "x", "running": True, "world": {"problems": {"vpc:1": "no [free] range"}}, "containers": []}
+
+    def fail() -> None:
+        raise environment.StepError("pulumi up", 3)
+
+    answer = subprocess.CompletedProcess([], 0, json.dumps(world))
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(environment, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        environment.run()
+    assert ended.value.code == 3
+    assert "vpc:1: no [free] range" in capsys.readouterr().err
