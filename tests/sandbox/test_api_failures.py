@@ -24,6 +24,12 @@ KEY = {"name": "app", "grants": [{"bucket": "", "permission": "fullaccess"}]}
 REGISTRY = {"name": "shop", "subscription_tier_slug": "basic", "region": "nyc3"}
 
 
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again at once, and not after a second."""
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+
+
 def _problems(sandbox: Sandbox) -> dict[str, str]:
     return sandbox.client.get("/_sandbox/health").json()["problems"]
 
@@ -90,8 +96,7 @@ def test_a_user_that_a_running_cluster_refuses_is_not_in_it(sandbox: Sandbox):
     assert [user.name for user in sandbox.parts.clusters[cluster["id"]].users] == ["doadmin"]
 
 
-def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sandbox, monkeypatch):
-    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sandbox):
     sandbox.parts.fail["apply_cluster"] = PartError("database db: no disk")
     body = {"name": "db", "engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
     path = f"/v2/databases/{sandbox.post('/v2/databases', body)['database']['id']}"
@@ -153,8 +158,7 @@ def test_a_certificate_that_nobody_issues_is_in_error(sandbox: Sandbox):
     sandbox.until(lambda: sandbox.get(path)["certificate"]["state"] == "error")
 
 
-def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox, monkeypatch):
-    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox):
     path = f"/v2/droplets/{sandbox.droplet()['id']}"
     sandbox.parts.fail["delete_droplet"] = PartError("the daemon does not answer")
     sandbox.delete(path)
