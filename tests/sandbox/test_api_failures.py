@@ -144,6 +144,7 @@ def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
 
 
 def test_a_network_that_stays_keeps_its_vpc(sandbox: Sandbox):
+    sandbox.post("/v2/vpcs", {"name": "first", "region": "nyc3"})  # a region's default cannot be deleted
     path = f"/v2/vpcs/{sandbox.post('/v2/vpcs', {'name': 'one', 'region': 'nyc3'})['vpc']['id']}"
     sandbox.parts.fail["delete_vpc"] = PartError("its network is still in use")
     assert sandbox.refused("DELETE", path) == (503, "its network is still in use")
