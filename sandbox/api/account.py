@@ -8,7 +8,7 @@ import hashlib
 
 from sandbox import catalog
 from sandbox.api.context import Body, Call, invalid, operation
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.store import Record
 
 DROPLET_LIMIT = 25
@@ -63,16 +63,14 @@ def find_key(call: Call, ident: str) -> Record | None:
     )
 
 
-SSH_KEY = register(
-    Kind(
-        name="ssh_key",
-        parameter="ssh_key_identifier",
-        lookup=lambda call: find_key(call, call.params["ssh_key_identifier"]),
-        label="name",
-        lists=("sshKeys_list",),
-        reads=("sshKeys_get",),
-        removes=("sshKeys_delete",),  # droplets that have it keep it
-    )
+SSH_KEY = Kind(
+    name="ssh_key",
+    parameter="ssh_key_identifier",
+    lookup=lambda call: find_key(call, call.params["ssh_key_identifier"]),
+    label="name",
+    lists=("sshKeys_list",),
+    reads=("sshKeys_get",),
+    removes=("sshKeys_delete",),  # droplets that have it keep it
 )
 
 
@@ -85,15 +83,13 @@ def create_key(call: Call) -> Body:
     if call.store.list("ssh_key", fingerprint=mark):
         raise invalid("SSH Key is already in use on your account")
     number = call.store.next_number("ssh_key", 48_120_001)
-    key = {"id": number, "fingerprint": mark, "public_key": public_key, "name": name}
-    return {"ssh_key": call.store.put("ssh_key", number, key)}
+    return SSH_KEY.save(call, {"id": number, "fingerprint": mark, "public_key": public_key, "name": name})
 
 
 @operation("sshKeys_update")
 def update_key(call: Call) -> Body:
     """Rename an SSH key."""
-    key = SSH_KEY.find(call)
-    return {"ssh_key": call.store.put("ssh_key", key["id"], {**key, "name": call.text("name")})}
+    return SSH_KEY.save(call, {**SSH_KEY.find(call), "name": call.text("name")})
 
 
 @operation("regions_list")

@@ -7,7 +7,7 @@ from typing import Any
 
 from sandbox import catalog
 from sandbox.api.context import Body, Call, Cloud, invalid, not_found, now, operation
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.store import Record, Store
 
 FIRST_ACTION = 2_410_000_001
@@ -125,10 +125,8 @@ def list_actions(call: Call) -> Body:
     return call.page("actions", call.store.list("action")[::-1], action_body)
 
 
-ACTION = register(
-    Kind(
-        name="action",
-        shown=lambda _, action: action_body(action),
-        reads=("actions_get",),
-    )
+ACTION = Kind(
+    name="action",
+    shown=lambda _, action: action_body(action),
+    reads=("actions_get",),
 )

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, now, operation
-from sandbox.api.kinds import Kind, by, register
+from sandbox.api.kinds import Kind, by
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -77,20 +77,18 @@ def _must_not_be_used(call: Call, certificate: Record) -> None:
         raise ApiError(403, _IN_USE)
 
 
-CERTIFICATE = register(
-    Kind(
-        name="certificate",
-        shown=_body,
-        missing="certificate not found",
-        filters=by("name"),
-        label="name",
-        job="certificate:{id}",
-        resumed=True,
-        lists=("certificates_list",),
-        reads=("certificates_get",),
-        removes=("certificates_delete",),
-        removing=_must_not_be_used,
-    )
+CERTIFICATE = Kind(
+    name="certificate",
+    shown=_body,
+    missing="certificate not found",
+    filters=by("name"),
+    label="name",
+    job="certificate:{id}",
+    resumed=True,
+    lists=("certificates_list",),
+    reads=("certificates_get",),
+    removes=("certificates_delete",),
+    removing=_must_not_be_used,
 )
 
 

@@ -21,7 +21,7 @@ from sandbox.api.context import (
 )
 from sandbox.api.database_backups import adopt, check_fork, must_not_be_forked, source_of
 from sandbox.api.desired import DATABASE_ZONE, cluster_spec
-from sandbox.api.kinds import BY_TAG, Kind, forget_urn, register
+from sandbox.api.kinds import BY_TAG, Kind, forget_urn
 from sandbox.api.projects import project_of
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
@@ -103,24 +103,22 @@ def cluster_body(cloud: Cloud, database: Record) -> Body:
     }
 
 
-CLUSTER = register(
-    Kind(
-        name="database",
-        parameter="database_cluster_uuid",
-        shown=lambda call, database: cluster_body(call.cloud, database),
-        missing="cluster not found",
-        filters=BY_TAG,
-        urn="dbaas",
-        label="name",
-        has_public_ip=True,
-        in_vpc=True,
-        tagged_as="database",
-        deleting_is_hidden=True,
-        job="cluster:{id}",
-        resumed=True,
-        follows_membership=True,
-        lists=("databases_list_clusters",),
-    )
+CLUSTER = Kind(
+    name="database",
+    parameter="database_cluster_uuid",
+    shown=lambda call, database: cluster_body(call.cloud, database),
+    missing="cluster not found",
+    filters=BY_TAG,
+    urn="dbaas",
+    label="name",
+    has_public_ip=True,
+    in_vpc=True,
+    tagged_as="database",
+    deleting_is_hidden=True,
+    job="cluster:{id}",
+    resumed=True,
+    follows_membership=True,
+    lists=("databases_list_clusters",),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation
 from sandbox.api.desired import NAME_SERVERS, zones
 from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.store import Record
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT")
@@ -36,32 +36,28 @@ def _must_not_be_authority(_: Call, record: Record) -> None:
         raise ApiError(422, "SOA records cannot be deleted")
 
 
-DOMAIN = register(
-    Kind(
-        name="domain",
-        parameter="domain_name",
-        id="name",
-        shown=_domain_body,
-        urn="domain",
-        label="name",
-        job="zones",
-        lists=("domains_list",),
-        reads=("domains_get",),
-        removes=("domains_delete",),
-        removing=lambda call, domain: call.store.delete_children("record", domain["name"]),
-    )
+DOMAIN = Kind(
+    name="domain",
+    parameter="domain_name",
+    id="name",
+    shown=_domain_body,
+    urn="domain",
+    label="name",
+    job="zones",
+    lists=("domains_list",),
+    reads=("domains_get",),
+    removes=("domains_delete",),
+    removing=lambda call, domain: call.store.delete_children("record", domain["name"]),
 )
-RECORD = register(
-    Kind(
-        name="record",
-        singular="domain_record",
-        parent=DOMAIN,
-        shown=_record_body,
-        job="zones",
-        reads=("domains_get_record",),
-        removes=("domains_delete_record",),
-        removing=_must_not_be_authority,
-    )
+RECORD = Kind(
+    name="record",
+    singular="domain_record",
+    parent=DOMAIN,
+    shown=_record_body,
+    job="zones",
+    reads=("domains_get_record",),
+    removes=("domains_delete_record",),
+    removing=_must_not_be_authority,
 )
 
 

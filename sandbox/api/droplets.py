@@ -12,7 +12,7 @@ from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation
-from sandbox.api.kinds import BY_TAG, Kind, forget_urn, register, touch_membership
+from sandbox.api.kinds import BY_TAG, Kind, forget_urn, touch_membership
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
@@ -127,24 +127,22 @@ def droplet_body(cloud: Cloud, droplet: Record) -> Body:
     }
 
 
-DROPLET = register(
-    Kind(
-        name="droplet",
-        shown=lambda call, droplet: droplet_body(call.cloud, droplet),
-        filters={
-            **BY_TAG,
-            "name": lambda droplet, name: droplet["name"].lower() == name.lower(),
-            "type": lambda _, wanted: wanted != "gpus",
-        },
-        urn="droplet",
-        label="name",
-        has_public_ip=True,
-        in_vpc=True,
-        tagged_as="droplet",
-        job="droplet:{id}",
-        resumed=True,
-        lists=("droplets_list",),
-    )
+DROPLET = Kind(
+    name="droplet",
+    shown=lambda call, droplet: droplet_body(call.cloud, droplet),
+    filters={
+        **BY_TAG,
+        "name": lambda droplet, name: droplet["name"].lower() == name.lower(),
+        "type": lambda _, wanted: wanted != "gpus",
+    },
+    urn="droplet",
+    label="name",
+    has_public_ip=True,
+    in_vpc=True,
+    tagged_as="droplet",
+    job="droplet:{id}",
+    resumed=True,
+    lists=("droplets_list",),
 )
 
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
@@ -80,25 +80,22 @@ def held_droplets(store: Store, firewall: Record) -> list[Record]:
     ]
 
 
-def _save_firewall(call: Call, firewall: Record) -> Record:
+def _save_firewall(call: Call, firewall: Record) -> Body:
     """Save a firewall as `waiting` for the droplets it holds; the job behind it makes that `succeeded` or `failed`."""
     held = [droplet["id"] for droplet in held_droplets(call.store, firewall)]
     firewall["pending_changes"] = [{"droplet_id": ident, "removing": False, "status": "waiting"} for ident in held]
     firewall["status"] = "waiting" if held else "succeeded"
-    call.cloud.touch("firewalls")
-    return call.store.put("firewall", firewall["id"], firewall)
+    return FIREWALL.save(call, firewall)
 
 
-FIREWALL = register(
-    Kind(
-        name="firewall",
-        missing="firewall not found",
-        label="name",
-        job="firewalls",  # droplets that no other one holds are open again
-        lists=("firewalls_list",),
-        reads=("firewalls_get",),
-        removes=("firewalls_delete",),
-    )
+FIREWALL = Kind(
+    name="firewall",
+    missing="firewall not found",
+    label="name",
+    job="firewalls",  # droplets that no other one holds are open again
+    lists=("firewalls_list",),
+    reads=("firewalls_get",),
+    removes=("firewalls_delete",),
 )
 
 
@@ -106,14 +103,14 @@ FIREWALL = register(
 def create_firewall(call: Call) -> Body:
     """Make a firewall for droplets by number and by tag."""
     fields = _firewall_fields(call)
-    return {"firewall": _save_firewall(call, {"id": new_uuid(), "created_at": now(), **fields})}
+    return _save_firewall(call, {"id": new_uuid(), "created_at": now(), **fields})
 
 
 @operation("firewalls_update")
 def update_firewall(call: Call) -> Body:
     """Replace all of a firewall."""
     firewall = FIREWALL.find(call)
-    return {"firewall": _save_firewall(call, {**firewall, **_firewall_fields(call, firewall["id"])})}
+    return _save_firewall(call, {**firewall, **_firewall_fields(call, firewall["id"])})
 
 
 @operation("firewalls_assign_droplets", "firewalls_delete_droplets", "firewalls_add_tags", "firewalls_delete_tags")

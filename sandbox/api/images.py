@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandbox import catalog
 from sandbox.api.context import Body, Call, not_built, not_found, operation
-from sandbox.api.kinds import Kind, by, register
+from sandbox.api.kinds import Kind, by
 from sandbox.store import Record
 
 
@@ -39,27 +39,23 @@ def _own_image(call: Call) -> Record:
     return image
 
 
-IMAGE = register(
-    Kind(
-        name="image",
-        lookup=_image,
-        tagged_as="image",
-        reads=("images_get",),
-    )
+IMAGE = Kind(
+    name="image",
+    lookup=_image,
+    tagged_as="image",
+    reads=("images_get",),
 )
-SNAPSHOT = register(
-    Kind(
-        name="snapshot",
-        filters=by("resource_type"),
-        label="name",
-        tagged_as="volume_snapshot",
-        # Droplet snapshots are images too; only those of volumes count as volume snapshots.
-        wears=lambda record: record["resource_type"] == "volume",
-        lists=("snapshots_list",),
-        reads=("snapshots_get", "volumeSnapshots_get_byId"),
-        removes=("snapshots_delete", "volumeSnapshots_delete_byId"),
-        removing=lambda call, snapshot: call.store.delete("image", snapshot["id"]),
-    )
+SNAPSHOT = Kind(
+    name="snapshot",
+    filters=by("resource_type"),
+    label="name",
+    tagged_as="volume_snapshot",
+    # Droplet snapshots are images too; only those of volumes count as volume snapshots.
+    wears=lambda record: record["resource_type"] == "volume",
+    lists=("snapshots_list",),
+    reads=("snapshots_get", "volumeSnapshots_get_byId"),
+    removes=("snapshots_delete", "volumeSnapshots_delete_byId"),
+    removing=lambda call, snapshot: call.store.delete("image", snapshot["id"]),
 )
 
 

@@ -27,6 +27,10 @@ def by(*names: str) -> Filters:
 BY_TAG: Filters = {"tag_name": lambda record, tag: tag in record["tags"]}
 
 
+KINDS: dict[str, Kind] = {}
+"""By name; a row enters itself."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A kind of object of the account."""
@@ -75,6 +79,11 @@ class Kind:
     removing: Callable[[Call, Record], None] = lambda _, __: None
     """Refuses a removal, or removes what goes along."""
 
+    def __post_init__(self) -> None:
+        KINDS[self.name] = self
+        for handler, ids in ((self.list, self.lists), (self.read, self.reads), (self.remove, self.removes)):
+            operation(*ids)(handler)
+
     @property
     def _word(self) -> str:
         return self.singular or self.name
@@ -122,6 +131,13 @@ class Kind:
             raise not_found(self.missing)
         return record
 
+    def save(self, call: Call, record: Record) -> Body:
+        """Keep a new or changed object, let its part follow, and return the answer that shows it."""
+        call.store.put(self.name, record[self.id], record, parent=self._parent(call))
+        if self.job:
+            call.cloud.touch(self.job_of(record))
+        return self.answer(call, record)
+
     def list(self, call: Call) -> Body:
         """Return a page of the objects, filtered as the query asks."""
         records = call.store.list(self.name, parent=self._parent(call))
@@ -152,18 +168,6 @@ class Kind:
             forget_urn(call.store, self.urn_of(record))
         if self.job:
             call.cloud.touch(self.job_of(record))
-
-
-KINDS: dict[str, Kind] = {}
-
-
-def register(kind: Kind) -> Kind:
-    """Enter a row and serve its operations."""
-    KINDS[kind.name] = kind
-    operation(*kind.lists)(kind.list)
-    operation(*kind.reads)(kind.read)
-    operation(*kind.removes)(kind.remove)
-    return kind
 
 
 def forget_urn(store: Store, urn: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, now, operation
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
@@ -59,34 +59,30 @@ def _policy_fields(call: Call) -> Record:
     }
 
 
-ALERT = register(
-    Kind(
-        name="alert",
-        singular="policy",
-        plural="policies",
-        parameter="alert_uuid",
-        id="uuid",
-        missing="alert policy not found",
-        label="description",
-        lists=("monitoring_list_alertPolicy",),
-        reads=("monitoring_get_alertPolicy",),
-        removes=("monitoring_delete_alertPolicy",),
-    )
+ALERT = Kind(
+    name="alert",
+    singular="policy",
+    plural="policies",
+    parameter="alert_uuid",
+    id="uuid",
+    missing="alert policy not found",
+    label="description",
+    lists=("monitoring_list_alertPolicy",),
+    reads=("monitoring_get_alertPolicy",),
+    removes=("monitoring_delete_alertPolicy",),
 )
 
 
 @operation("monitoring_create_alertPolicy")
 def create_policy(call: Call) -> Body:
     """Keep an alert policy."""
-    policy = {**_policy_fields(call), "uuid": new_uuid()}
-    return {"policy": call.store.put("alert", policy["uuid"], policy)}
+    return ALERT.save(call, {**_policy_fields(call), "uuid": new_uuid()})
 
 
 @operation("monitoring_update_alertPolicy")
 def update_policy(call: Call) -> Body:
     """Replace an alert policy."""
-    policy = {**ALERT.find(call), **_policy_fields(call)}
-    return {"policy": call.store.put("alert", policy["uuid"], policy)}
+    return ALERT.save(call, {**ALERT.find(call), **_policy_fields(call)})
 
 
 # --- uptime ----------------------------------------------------------------------------------------------------------
@@ -119,43 +115,37 @@ def _shown(_: Call, check: Record) -> Body:
     return {name: check[name] for name in ("id", "name", "type", "target", "regions", "enabled")}
 
 
-CHECK = register(
-    Kind(
-        name="check",
-        shown=_shown,
-        missing="check not found",
-        label="name",
-        lists=("uptime_list_checks",),
-        reads=("uptime_get_check",),
-        removes=("uptime_delete_check",),
-        removing=lambda call, check: call.store.delete_children("check_alert", check["id"]),
-    )
+CHECK = Kind(
+    name="check",
+    shown=_shown,
+    missing="check not found",
+    label="name",
+    lists=("uptime_list_checks",),
+    reads=("uptime_get_check",),
+    removes=("uptime_delete_check",),
+    removing=lambda call, check: call.store.delete_children("check_alert", check["id"]),
 )
-CHECK_ALERT = register(
-    Kind(
-        name="check_alert",
-        singular="alert",
-        parent=CHECK,
-        missing="alert not found",
-        lists=("uptime_list_alerts",),
-        reads=("uptime_get_alert",),
-        removes=("uptime_delete_alert",),
-    )
+CHECK_ALERT = Kind(
+    name="check_alert",
+    singular="alert",
+    parent=CHECK,
+    missing="alert not found",
+    lists=("uptime_list_alerts",),
+    reads=("uptime_get_alert",),
+    removes=("uptime_delete_alert",),
 )
 
 
 @operation("uptime_create_check")
 def create_check(call: Call) -> Body:
     """Keep an uptime check."""
-    check = {"id": new_uuid(), **_check_fields(call), "since": now()}
-    return {"check": _shown(call, call.store.put("check", check["id"], check))}
+    return CHECK.save(call, {"id": new_uuid(), **_check_fields(call), "since": now()})
 
 
 @operation("uptime_update_check")
 def update_check(call: Call) -> Body:
     """Replace an uptime check."""
-    check = {**CHECK.find(call), **_check_fields(call)}
-    return {"check": _shown(call, call.store.put("check", check["id"], check))}
+    return CHECK.save(call, {**CHECK.find(call), **_check_fields(call)})
 
 
 @operation("uptime_get_checkState")
@@ -185,12 +175,10 @@ def _alert_fields(call: Call) -> Record:
 @operation("uptime_create_alert")
 def create_alert(call: Call) -> Body:
     """Keep an alert of an uptime check."""
-    alert = {"id": new_uuid(), **_alert_fields(call)}
-    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=CHECK.find(call)["id"])}
+    return CHECK_ALERT.save(call, {"id": new_uuid(), **_alert_fields(call)})
 
 
 @operation("uptime_update_alert")
 def update_alert(call: Call) -> Body:
     """Replace an alert of an uptime check."""
-    alert = {"id": CHECK_ALERT.find(call)["id"], **_alert_fields(call)}
-    return {"alert": call.store.put("check_alert", alert["id"], alert, parent=CHECK.find(call)["id"])}
+    return CHECK_ALERT.save(call, {"id": CHECK_ALERT.find(call)["id"], **_alert_fields(call)})

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sandbox.api.context import ApiError, Body, Call, invalid, new_uuid, now, operation
-from sandbox.api.kinds import KINDS, Kind, register
+from sandbox.api.kinds import KINDS, Kind
 from sandbox.store import Record, Store
 
 _PURPOSES = frozenset(
@@ -148,18 +148,16 @@ def _must_be_empty(call: Call, project: Record) -> None:
         call.store.delete("assignment", assignment["urn"])  # of Spaces that were deleted by S3
 
 
-PROJECT = register(
-    Kind(
-        name="project",
-        shown=project_body,
-        lookup=_lookup,
-        missing="project not found",
-        label="name",
-        lists=("projects_list",),
-        reads=("projects_get", "projects_get_default"),
-        removes=("projects_delete",),
-        removing=_must_be_empty,
-    )
+PROJECT = Kind(
+    name="project",
+    shown=project_body,
+    lookup=_lookup,
+    missing="project not found",
+    label="name",
+    lists=("projects_list",),
+    reads=("projects_get", "projects_get_default"),
+    removes=("projects_delete",),
+    removing=_must_be_empty,
 )
 
 
@@ -167,8 +165,7 @@ PROJECT = register(
 def create_project(call: Call) -> Body:
     """Make a project. A purpose that is not one of the known ones is kept with `Other: ` before it."""
     fields = _fields(call, partial=False)
-    project = {**_new(fields["name"], fields["description"], None), **fields}
-    return {"project": project_body(call, call.store.put("project", project["id"], project))}
+    return PROJECT.save(call, {**_new(fields["name"], fields["description"], None), **fields})
 
 
 @operation("projects_update", "projects_patch", "projects_update_default", "projects_patch_default")
@@ -180,7 +177,7 @@ def update_project(call: Call) -> Body:
         for other in call.store.list("project", is_default=True):
             call.store.put("project", other["id"], {**other, "is_default": False})
         project["is_default"] = True
-    return {"project": project_body(call, call.store.put("project", project["id"], project))}
+    return PROJECT.save(call, project)
 
 
 @operation("projects_list_resources", "projects_list_resources_default")

@@ -8,7 +8,7 @@ import time
 from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, converge, invalid, not_found, now, operation, random_text
 from sandbox.api.desired import registry_logins
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.api.switches import switches_of
 from sandbox.store import Record
 
@@ -68,21 +68,19 @@ def _end_logins(call: Call, _: Record) -> None:
         call.store.delete("registry_login", login["username"])
 
 
-REGISTRY = register(
-    Kind(
-        name="registry",
-        plural="registries",
-        parameter="registry_name",
-        id="name",
-        shown=_body,
-        lookup=_lookup,
-        missing="registry does not exist",
-        label="name",
-        job="registry_logins",
-        reads=("registry_get", "registries_get"),
-        removes=("registry_delete", "registries_delete"),
-        removing=_end_logins,
-    )
+REGISTRY = Kind(
+    name="registry",
+    plural="registries",
+    parameter="registry_name",
+    id="name",
+    shown=_body,
+    lookup=_lookup,
+    missing="registry does not exist",
+    label="name",
+    job="registry_logins",
+    reads=("registry_get", "registries_get"),
+    removes=("registry_delete", "registries_delete"),
+    removing=_end_logins,
 )
 
 
@@ -102,7 +100,7 @@ def create_registry(call: Call) -> Body:
         raise ApiError(409, "registry already exists; the subscription tier allows one")
     _subscribe(call, tier)
     registry: Record = {"name": name, "region": region, "created_at": now()}
-    return {"registry": _body(call, call.store.put("registry", name, registry))}
+    return REGISTRY.save(call, registry)
 
 
 @operation("registry_validate_name", "registries_validate_name")

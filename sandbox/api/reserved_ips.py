@@ -11,7 +11,7 @@ from sandbox.api.account import RESERVED_IP_LIMIT
 from sandbox.api.context import Body, Call, Cloud, converge, invalid, not_found, now, operation
 from sandbox.api.desired import droplet_spec
 from sandbox.api.droplets import droplet_body
-from sandbox.api.kinds import Kind, register
+from sandbox.api.kinds import Kind
 from sandbox.api.projects import project_of
 from sandbox.parts.base import DropletSpec
 from sandbox.store import Record
@@ -81,19 +81,17 @@ class _ReservedIp(Kind):
         return _kind(call), f"{_kind(call)}s"
 
 
-RESERVED_IP = register(
-    _ReservedIp(
-        name="reserved_ip",
-        parameter="reserved_ip",
-        id="ip",
-        shown=lambda call, record: reserved_ip_body(call.cloud, record),
-        urn="floatingip",
-        label="ip",
-        lists=("reservedIPs_list", "floatingIPs_list"),
-        reads=("reservedIPs_get", "floatingIPs_get"),
-        removes=("reservedIPs_delete", "floatingIPs_delete"),
-        removing=_must_be_quiet,
-    )
+RESERVED_IP = _ReservedIp(
+    name="reserved_ip",
+    parameter="reserved_ip",
+    id="ip",
+    shown=lambda call, record: reserved_ip_body(call.cloud, record),
+    urn="floatingip",
+    label="ip",
+    lists=("reservedIPs_list", "floatingIPs_list"),
+    reads=("reservedIPs_get", "floatingIPs_get"),
+    removes=("reservedIPs_delete", "floatingIPs_delete"),
+    removing=_must_be_quiet,
 )
 
 

@@ -20,7 +20,7 @@ from sandbox.api.context import (
 )
 from sandbox.api.desired import cdn_spec, cdn_specs, spaces_keys
 from sandbox.api.dns_data import is_domain
-from sandbox.api.kinds import Filters, Kind, by, register
+from sandbox.api.kinds import Filters, Kind, by
 from sandbox.store import Record
 
 _PERMISSIONS = ("read", "readwrite", "fullaccess")
@@ -70,21 +70,19 @@ def _by_grant(field: str) -> Filters:
     return {field: lambda key, wanted: any(grant[field] == wanted for grant in key["grants"])}
 
 
-SPACES_KEY = register(
-    Kind(
-        name="spaces_key",
-        singular="key",
-        parameter="access_key",
-        id="access_key",
-        shown=_shown,
-        missing="key not found",
-        filters={**by("name"), **_by_grant("bucket"), **_by_grant("permission")},
-        label="name",
-        job="spaces_keys",
-        lists=("spacesKey_list",),
-        reads=("spacesKey_get",),
-        removes=("spacesKey_delete",),
-    )
+SPACES_KEY = Kind(
+    name="spaces_key",
+    singular="key",
+    parameter="access_key",
+    id="access_key",
+    shown=_shown,
+    missing="key not found",
+    filters={**by("name"), **_by_grant("bucket"), **_by_grant("permission")},
+    label="name",
+    job="spaces_keys",
+    lists=("spacesKey_list",),
+    reads=("spacesKey_get",),
+    removes=("spacesKey_delete",),
 )
 
 
@@ -99,8 +97,7 @@ def create_key(call: Call) -> Body:
         "secret_key": secret,
         "created_at": now(),
     }
-    call.store.put("spaces_key", access, key)
-    call.cloud.touch("spaces_keys")
+    SPACES_KEY.save(call, key)
     return {"key": _shown(call, key, secret=True)}
 
 
@@ -112,9 +109,7 @@ def update_key(call: Call) -> Body:
         key["name"] = call.text("name", message="name is required")
     if "grants" in call.body or call.operation.method == "PUT":
         key["grants"] = _grants(call)
-    call.store.put("spaces_key", key["access_key"], key)
-    call.cloud.touch("spaces_keys")
-    return {"key": _shown(call, key)}
+    return SPACES_KEY.save(call, key)
 
 
 converge("spaces_keys", lambda cloud, _: spaces_keys(cloud.store), lambda parts, keys: parts.set_spaces_keys(keys))
@@ -148,19 +143,17 @@ def _covers(pattern: str, name: str) -> bool:
     return pattern == name or (pattern.startswith("*.") and name.partition(".")[2] == pattern[2:])
 
 
-CDN = register(
-    Kind(
-        name="cdn",
-        singular="endpoint",
-        parameter="cdn_id",
-        shown=_cdn_body,
-        missing="cdn endpoint not found",
-        label="endpoint",
-        job="cdns",
-        lists=("cdn_list_endpoints",),
-        reads=("cdn_get_endpoint",),
-        removes=("cdn_delete_endpoint",),
-    )
+CDN = Kind(
+    name="cdn",
+    singular="endpoint",
+    parameter="cdn_id",
+    shown=_cdn_body,
+    missing="cdn endpoint not found",
+    label="endpoint",
+    job="cdns",
+    lists=("cdn_list_endpoints",),
+    reads=("cdn_get_endpoint",),
+    removes=("cdn_delete_endpoint",),
 )
 
 
@@ -185,8 +178,7 @@ def create_cdn(call: Call) -> Body:
         "created_at": now(),
         **_domain_fields(call),
     }
-    call.cloud.touch("cdns")
-    return {"endpoint": _cdn_body(call, call.store.put("cdn", cdn["id"], cdn))}
+    return CDN.save(call, cdn)
 
 
 @operation("cdn_update_endpoints")
@@ -197,8 +189,7 @@ def update_cdn(call: Call) -> Body:
         cdn["ttl"] = call.one_of("ttl", catalog.CDN_TTLS)
     if "custom_domain" in call.body or "certificate_id" in call.body:
         cdn |= _domain_fields(call)
-    call.cloud.touch("cdns")
-    return {"endpoint": _cdn_body(call, call.store.put("cdn", cdn["id"], cdn))}
+    return CDN.save(call, cdn)
 
 
 @operation("cdn_purge_cache")

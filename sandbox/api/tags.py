@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sandbox.api.context import Body, Call, invalid, not_found, operation
-from sandbox.api.kinds import KINDS, Kind, register, touch_membership
+from sandbox.api.kinds import KINDS, Kind, touch_membership
 from sandbox.store import Record
 
 _NAME = re.compile(r"[a-zA-Z0-9_\-:]{1,255}")
@@ -49,17 +49,15 @@ def _take_off(call: Call, tag: Record) -> None:
     touch_membership(call.cloud)
 
 
-TAG = register(
-    Kind(
-        name="tag",
-        id="name",
-        shown=tag_body,
-        label="name",
-        lists=("tags_list",),
-        reads=("tags_get",),
-        removes=("tags_delete",),
-        removing=_take_off,
-    )
+TAG = Kind(
+    name="tag",
+    id="name",
+    shown=tag_body,
+    label="name",
+    lists=("tags_list",),
+    reads=("tags_get",),
+    removes=("tags_delete",),
+    removing=_take_off,
 )
 
 

@@ -17,7 +17,7 @@ from sandbox.api.context import (
     now,
     operation,
 )
-from sandbox.api.kinds import Kind, by, register
+from sandbox.api.kinds import Kind, by
 from sandbox.api.tags import ensure_tags
 from sandbox.store import Record
 
@@ -40,21 +40,19 @@ def _must_be_detached(_: Call, volume: Record) -> None:
         raise ApiError(409, "failed to delete volume: volume is attached to a Droplet")
 
 
-VOLUME = register(
-    Kind(
-        name="volume",
-        shown=_body,
-        filters=by("name", "region"),
-        urn="volume",
-        label="name",
-        tagged_as="volume",
-        job="volume:{id}",
-        resumed=True,
-        lists=("volumes_list",),
-        reads=("volumes_get",),
-        removes=("volumes_delete",),
-        removing=_must_be_detached,
-    )
+VOLUME = Kind(
+    name="volume",
+    shown=_body,
+    filters=by("name", "region"),
+    urn="volume",
+    label="name",
+    tagged_as="volume",
+    job="volume:{id}",
+    resumed=True,
+    lists=("volumes_list",),
+    reads=("volumes_get",),
+    removes=("volumes_delete",),
+    removing=_must_be_detached,
 )
 
 

@@ -19,7 +19,7 @@ from sandbox.api.context import (
     random_text,
 )
 from sandbox.api.desired import vpc_spec
-from sandbox.api.kinds import Kind, members, public_ips, register
+from sandbox.api.kinds import Kind, members, public_ips
 from sandbox.parts.base import RangeTakenError, VpcSpec
 from sandbox.store import Record, Store
 
@@ -47,7 +47,7 @@ def vpc_body(_: Call, vpc: Record) -> Body:
     return {**vpc, "urn": f"do:vpc:{vpc['id']}"}
 
 
-def _make_network(call: Call, ip_range: str | None, taken: frozenset[str]) -> VpcSpec:
+def _make_network(call: Call, name: str, ip_range: str | None, taken: frozenset[str]) -> VpcSpec:
     """Make a network; without `ip_range` with the first free range.
 
     Chosen and made in one step: Docker knows that a range is free only once a network has it.
@@ -59,7 +59,7 @@ def _make_network(call: Call, ip_range: str | None, taken: frozenset[str]) -> Vp
     parts, ident = call.cloud.parts, new_uuid()
     call.checked_after.add(f"vpc:{ident}")  # removes the network if the account does not get the VPC
     while True:
-        spec = VpcSpec(id=ident, name=ident, ip_range=ip_range or parts.free_vpc_range(taken))
+        spec = VpcSpec(id=ident, name=name, ip_range=ip_range or parts.free_vpc_range(taken))
         try:
             parts.create_vpc(spec)
         except RangeTakenError:
@@ -80,7 +80,7 @@ def _make_vpc(call: Call, name: str, region: str, ip_range: str | None, **fields
     taken = frozenset(vpc["ip_range"] for vpc in call.store.list("vpc"))
     try:
         # A VPC that another call makes meanwhile changes the question, and another range is the answer.
-        made = call.ask(("network", ip_range, taken), lambda: _make_network(call, ip_range, taken))
+        made = call.ask(("network", ip_range, taken), lambda: _make_network(call, name, ip_range, taken))
     except RangeTakenError as error:
         raise invalid(f"ip_range {ip_range} cannot be used on the machine of this sandbox: {error}") from None
     vpc: Record = {"id": made.id, "name": name, "description": "", "region": region, "ip_range": made.ip_range}
@@ -138,18 +138,16 @@ def _must_be_empty(call: Call, vpc: Record) -> None:
         raise ApiError(409, "Can not delete VPC with members")
 
 
-VPC = register(
-    Kind(
-        name="vpc",
-        shown=vpc_body,
-        missing="VPC not found",
-        label="name",
-        job="vpc:{id}",
-        lists=("vpcs_list",),
-        reads=("vpcs_get",),
-        removes=("vpcs_delete",),
-        removing=_must_be_empty,
-    )
+VPC = Kind(
+    name="vpc",
+    shown=vpc_body,
+    missing="VPC not found",
+    label="name",
+    job="vpc:{id}",
+    lists=("vpcs_list",),
+    reads=("vpcs_get",),
+    removes=("vpcs_delete",),
+    removing=_must_be_empty,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +16,18 @@ from sandbox.api.jobs import Jobs
 from sandbox.parts.base import PartError
 from sandbox.store import Store
 from tests.sandbox.conftest import TOKEN, Sandbox
+from tools import environment
 
 SPACE = ("nyc3", "assets")
 ORIGIN = "assets.nyc3.digitaloceanspaces.com"
 KEY = {"name": "app", "grants": [{"bucket": "", "permission": "fullaccess"}]}
 REGISTRY = {"name": "shop", "subscription_tier_slug": "basic", "region": "nyc3"}
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is tried again at once, and not after a second."""
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
 
 
 def _problems(sandbox: Sandbox) -> dict[str, str]:
@@ -87,8 +96,7 @@ def test_a_user_that_a_running_cluster_refuses_is_not_in_it(sandbox: Sandbox):
     assert [user.name for user in sandbox.parts.clusters[cluster["id"]].users] == ["doadmin"]
 
 
-def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sandbox, monkeypatch):
-    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sandbox):
     sandbox.parts.fail["apply_cluster"] = PartError("database db: no disk")
     body = {"name": "db", "engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
     path = f"/v2/databases/{sandbox.post('/v2/databases', body)['database']['id']}"
@@ -136,6 +144,7 @@ def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
 
 
 def test_a_network_that_stays_keeps_its_vpc(sandbox: Sandbox):
+    sandbox.post("/v2/vpcs", {"name": "first", "region": "nyc3"})  # a region's default cannot be deleted
     path = f"/v2/vpcs/{sandbox.post('/v2/vpcs', {'name': 'one', 'region': 'nyc3'})['vpc']['id']}"
     sandbox.parts.fail["delete_vpc"] = PartError("its network is still in use")
     assert sandbox.refused("DELETE", path) == (503, "its network is still in use")
@@ -150,8 +159,7 @@ def test_a_certificate_that_nobody_issues_is_in_error(sandbox: Sandbox):
     sandbox.until(lambda: sandbox.get(path)["certificate"]["state"] == "error")
 
 
-def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox, monkeypatch):
-    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox):
     path = f"/v2/droplets/{sandbox.droplet()['id']}"
     sandbox.parts.fail["delete_droplet"] = PartError("the daemon does not answer")
     sandbox.delete(path)
@@ -273,3 +281,18 @@ def test_what_was_changed_again_is_not_taken_back(tmp_path: Path):
     store.undo(changes)
     assert store.items("tag") == [("a", {"n": 1}), ("b", {"n": 1}), ("c", {"n": 9})]
     store.close()
+
+
+def test_a_verb_that_failed_says_what_the_sandbox_could_not_do(monkeypatch, capsys):
+    world = {"name": "x", "running": True, "world": {"problems": {"vpc:1": "no [free] range"}}, "containers": []}
+
+    def fail() -> None:
+        raise environment.StepError("pulumi up", 3)
+
+    answer = subprocess.CompletedProcess([], 0, json.dumps(world))
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: answer)
+    monkeypatch.setattr(environment, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        environment.run()
+    assert ended.value.code == 3
+    assert "vpc:1: no [free] range" in capsys.readouterr().err

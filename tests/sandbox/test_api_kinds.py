@@ -26,6 +26,11 @@ ALERT = {
 DOWN = {"name": "down", "type": "down", "notifications": ALERT["alerts"], "period": "2m"}
 
 
+def _vpc(sandbox: Sandbox, _: dict[str, Any]) -> Any:
+    sandbox.post("/v2/vpcs", {"name": "first", **REGION})  # may be the region's default, which nobody leaves behind
+    return sandbox.post("/v2/vpcs", {"name": "net", **REGION})["vpc"]
+
+
 def _snapshot(sandbox: Sandbox, made: dict[str, Any]) -> Any:
     return sandbox.post(f"/v2/volumes/{made['volume']['id']}/snapshots", {"name": "kept"})["snapshot"]
 
@@ -43,7 +48,7 @@ def _post(path: str, key: str, body: dict[str, Any]) -> Callable[[Sandbox, dict[
 MAKERS: dict[str, Callable[[Sandbox, dict[str, Any]], Any]] = {
     "ssh_key": _post("/v2/account/keys", "ssh_key", {"name": "me", "public_key": PUBLIC_KEY}),
     "tag": _post("/v2/tags", "tag", {"name": "app"}),
-    "vpc": _post("/v2/vpcs", "vpc", {"name": "net", **REGION}),
+    "vpc": _vpc,
     "droplet": lambda sandbox, made: sandbox.droplet("web", vpc_uuid=made["vpc"]["id"]),
     "database": lambda sandbox, made: sandbox.cluster("db", private_network_uuid=made["vpc"]["id"]),
     "firewall": _post("/v2/firewalls", "firewall", {"name": "fw", "inbound_rules": [RULE]}),
