@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from sandbox import catalog
-from sandbox.api.context import Body, Call, not_built, not_found, operation
+from sandbox.api.context import Body, Call, invalid, not_built, not_found, operation
 from sandbox.api.kinds import Kind, by
 from sandbox.store import Record
+
+_DISTRIBUTIONS = (
+    *("Arch Linux", "CentOS", "CoreOS", "Debian", "Fedora", "Fedora Atomic", "FreeBSD", "Gentoo", "openSUSE"),
+    *("RancherOS", "Rocky Linux", "Ubuntu", "Unknown"),
+)
 
 
 @operation("images_list")
@@ -71,7 +76,12 @@ def delete_image(call: Call) -> None:
 def update_image(call: Call) -> Body:
     """Rename or describe a snapshot's image."""
     image = _own_image(call)
-    image |= {name: call.body[name] for name in ("name", "distribution", "description") if call.body.get(name)}
+    given = {name: call.body[name] for name in ("name", "distribution", "description") if call.body.get(name)}
+    if not all(isinstance(value, str) for value in given.values()):
+        raise invalid(f"{', '.join(given)} must be texts")
+    if given.get("distribution") not in (None, *_DISTRIBUTIONS):
+        raise invalid(f"distribution must be one of: {', '.join(_DISTRIBUTIONS)}")
+    image |= given
     if snapshot := call.store.get("snapshot", image["id"]):
         call.store.put("snapshot", snapshot["id"], {**snapshot, "name": image["name"]})
     return {"image": call.store.put("image", image["id"], image)}

@@ -166,9 +166,10 @@ def _alert_fields(call: Call) -> Record:
     }
     if kind in ("latency", "ssl_expiry"):
         fields["comparison"] = call.one_of("comparison", _COMPARISONS, "invalid comparison")
-        if not isinstance(call.body.get("threshold"), int):
+        threshold = call.body.get("threshold")
+        if not isinstance(threshold, int) or isinstance(threshold, bool):
             raise invalid("threshold is required")
-        fields["threshold"] = call.body["threshold"]
+        fields["threshold"] = threshold
     return fields
 
 

@@ -125,6 +125,8 @@ def _fields(call: Call, *, own: str = "", partial: bool) -> Record:
         purpose = call.text("purpose", message="purpose is required")
         known = purpose in _PURPOSES or purpose.startswith("Other: ")
         fields["purpose"] = purpose if known else f"Other: {purpose}"
+        if len(fields["purpose"]) > 255:
+            raise invalid("purpose is too long")
     if body.get("environment"):
         environment = str(body["environment"]).capitalize()
         if environment not in _ENVIRONMENTS:

@@ -49,7 +49,7 @@ def _grants(call: Call) -> list[Record]:
             raise ApiError(400, f"invalid permission; must be one of: {', '.join(_PERMISSIONS)}")
         if permission == "fullaccess":
             bucket = ""
-        elif not bucket:
+        elif not bucket or not isinstance(bucket, str):
             raise ApiError(400, f"a bucket is required for the permission {permission}")
         grants.append({"bucket": bucket, "permission": permission})
     # "A fullaccess permission will be prioritized", says the API description.

@@ -116,6 +116,13 @@ def _vpc_name(call: Call, own: str = "") -> str:
     return name
 
 
+def _description(call: Call) -> str:
+    description = str(call.body.get("description") or "")
+    if len(description) > 255:
+        raise invalid("description is too long (maximum is 255 characters)")
+    return description
+
+
 def _vpc_range(call: Call) -> str | None:
     text = call.body.get("ip_range")
     if not text:
@@ -156,12 +163,9 @@ def create_vpc(call: Call) -> Body:
     """Make a VPC; without `ip_range` it gets a free /20 inside 10.0.0.0/8. A region's first one is its default."""
     name = _vpc_name(call)
     region = call.one_of("region", catalog.REGIONS, "region is invalid")
-    description = str(call.body.get("description") or "")
-    if len(description) > 255:
-        raise invalid("description is too long (maximum is 255 characters)")
     # The first VPC of a region is its default for good, whoever made it (godo#337, doctl#930).
     first = not call.store.list("vpc", region=region)
-    vpc = _make_vpc(call, name, region, _vpc_range(call), default=first, description=description)
+    vpc = _make_vpc(call, name, region, _vpc_range(call), default=first, description=_description(call))
     return {"vpc": vpc_body(call, vpc)}
 
 
@@ -172,7 +176,7 @@ def update_vpc(call: Call) -> Body:
     if "name" in call.body or call.operation.id == "vpcs_update":
         vpc["name"] = _vpc_name(call, vpc["id"])
     if "description" in call.body or call.operation.id == "vpcs_update":
-        vpc["description"] = str(call.body.get("description") or "")
+        vpc["description"] = _description(call)
     if call.body.get("default"):
         for other in call.store.list("vpc", region=vpc["region"], default=True):
             call.store.put("vpc", other["id"], {**other, "default": False})
