@@ -76,6 +76,16 @@ def test_every_operation_of_the_description_is_known():
     assert {operation.id for operation in OPERATIONS if not operation.id.startswith("floatingIPs")} == served
 
 
+def test_every_operation_has_the_method_path_and_status_of_the_description():
+    description = openapi.load(openapi.required())
+    ours = {operation.id: operation for operation in OPERATIONS if operation.id in description.operations}
+    for ident, operation in ours.items():
+        path, method = description.operations[ident]
+        assert (operation.method, operation.path) == (method.upper(), path), ident
+        responses = description.raw["paths"][path][method]["responses"]
+        assert str(operation.status) in responses, f"{ident}: {operation.status} is none of {', '.join(responses)}"
+
+
 def test_the_page_of_fidelity_counts_the_operations():
     page = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text()
     told = f"Of the {len(OPERATIONS)} operations that the sandbox knows by name, {len(HANDLERS)} have a handler."
