@@ -20,8 +20,7 @@ def main() -> None:
         account = account_of(settings)
     except (SettingsError, GuardError) as error:
         raise pulumi.RunError(str(error)) from None
-    name = f"{settings.project}-{settings.environment}"
-    environment = Environment(name, EnvironmentArgs(settings=settings, account=account))
+    environment = Environment(settings.stem, EnvironmentArgs(settings=settings, account=account))
     for output, value in environment.exports.items():
         pulumi.export(output, value)
 

@@ -112,7 +112,7 @@ Planned = tuple[str, str, str, Mapping[str, Any]]
 
 
 def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
-    name = f"{settings.project}-{settings.environment}"
+    name = settings.stem
     yield from _runs_the_app(settings, name)
     yield from _database(settings, name)
     if settings.cache is not None and settings.cache.kind == "managed-valkey":

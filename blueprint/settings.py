@@ -416,6 +416,11 @@ class Exemption(Settings):
     until: date | None = Field(default=None, description='last day it holds, in quotes, such as "2027-01-31"')
 
 
+def stem_of(project: object, environment: object) -> str:
+    """Return the stem of the names that people see, which is also the tag of its resources: `nextgentech-prod`."""
+    return f"{project}-{environment}"
+
+
 class EnvironmentSettings(Settings):
     """Everything a stack file may say."""
 
@@ -442,6 +447,11 @@ class EnvironmentSettings(Settings):
         default=(), description="policy rules this environment may break, and why"
     )
     secrets: Secrets = Secrets()
+
+    @property
+    def stem(self) -> str:
+        """The stem of the names that people see, and the environment's tag."""
+        return stem_of(self.project, self.environment)
 
     @model_validator(mode="after")
     def _consistent(self) -> EnvironmentSettings:

@@ -25,6 +25,7 @@ from policy.rules import RULES, Violation, check
 
 VIOLATED, UNUSABLE = 1, 2
 _API = "https://api.digitalocean.com"
+_GROUPS = ("pulumi:", "ancla:")
 _WIDTH = 120  # columns, where the output is not a terminal
 
 app = typer.Typer(
@@ -108,10 +109,14 @@ def _with_stack_file(preview: Preview, path: Path | None) -> Preview:
 
 def priced(preview: Preview) -> list[tuple[Resource, float | None]]:
     """Return what the environment is made of, and what each costs a month; groups and providers are left out."""
-    made = [item for item in preview.resources if not item.type.startswith(("pulumi:", "ancla:"))]
+    made = [item for item in preview.resources if not item.type.startswith(_GROUPS)]
     made.sort(key=lambda item: (item.type.partition(":")[0] != "digitalocean", item.kind, item.name))
     prices = resource_prices((item.type, item.inputs) for item in made)
     return [(item, price.monthly) for item, price in zip(made, prices, strict=True)]
+
+
+def _going(preview: Preview) -> list[Resource]:
+    return [item for item in preview.deleted if not item.type.startswith(_GROUPS)]
 
 
 def _print_costs(preview: Preview) -> None:
@@ -122,6 +127,8 @@ def _print_costs(preview: Preview) -> None:
     for resource, price in rows:
         change = "" if resource.operation == "same" else resource.operation
         table.add_row(change, resource.kind, resource.name, _shown(price))
+    for resource in _going(preview):
+        table.add_row("delete", resource.kind, resource.name, "")
     table.add_section()
     budget = preview.config.get("budget")
     limit = f" of {float(budget):.2f}" if budget else ""
@@ -144,6 +151,7 @@ def _document(preview: Preview, violations: list[Violation]) -> dict[str, object
             {"change": item.operation, "type": item.type, "name": item.name, "urn": item.urn, "monthly": price}
             for item, price in rows
         ],
+        "deleted": [{"type": item.type, "name": item.name, "urn": item.urn} for item in _going(preview)],
         "monthly": _total(rows),
         "prices_read": PRICES_READ,
         "violations": [dataclasses.asdict(violation) for violation in violations],

@@ -15,7 +15,7 @@ from typing import Any
 
 from blueprint.cost import resource_prices
 from blueprint.kinds import KINDS
-from blueprint.settings import DISPOSABLE_ENVIRONMENTS
+from blueprint.settings import DISPOSABLE_ENVIRONMENTS, stem_of
 from policy.openness import SSH_PORT, WEB_PORTS, mappings, named_ports, open_networks, opened, texts
 from policy.preview import UNKNOWN, Preview, Resource
 
@@ -161,7 +161,7 @@ def bucket_not_public_write(preview: Preview) -> Iterator[tuple[Resource | str, 
 
 def tagged(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Every resource that takes tags has the tag of its environment."""
-    tag = f"{preview.config.get('project')}-{preview.config.get('environment')}"
+    tag = stem_of(preview.config.get("project"), preview.config.get("environment"))
     for resource in preview.where(lambda kind: kind.tagged):
         tags = texts(resource.inputs.get("tags"))
         if tag not in tags and UNKNOWN not in tags:

@@ -161,11 +161,15 @@ def status(context: typer.Context) -> None:
         return
     sandbox("status")
     # Only an engine can read the stack; a sandbox without one has none.
-    if checkpoint_of(sandbox_home(), context.obj).exists() and shutil.which("pulumi"):
-        work = _workspace(context, start=False)
-        work.ops("status", "status", "--stack", work.stack)
-    else:
+    if not checkpoint_of(sandbox_home(), context.obj).exists() or not shutil.which("pulumi"):
         console.print(f"{context.obj} is not up; `make up STACK={context.obj}` brings it up")
+        return
+    try:
+        work = _workspace(context, start=False)
+    except StepError:
+        console.print("stopped; `make up` continues from its data")
+        return
+    work.ops("status", "status", "--stack", work.stack)
 
 
 @app.command()

@@ -53,6 +53,17 @@ def test_the_list_has_every_resource_and_the_total():
     assert f"{len(resources)} resources" in lines[-1]
 
 
+def test_deletes_are_in_the_list_and_in_the_document():
+    document = json.loads(GOLDEN)
+    step = next(item for item in document["steps"] if item["newState"]["type"].endswith(":DnsRecord"))
+    step.update(op="delete", oldState=step.pop("newState"))
+    text = json.dumps(document)
+
+    assert re.search(r"^delete +DnsRecord ", run.invoke(app, ["--cost"], input=text).stdout, re.MULTILINE)
+    (deleted,) = json.loads(run.invoke(app, ["--json"], input=text).stdout)["deleted"]
+    assert deleted["urn"] == step["urn"]
+
+
 def test_json_is_one_document():
     document = json.loads(run.invoke(app, ["--json"], input=GOLDEN).stdout)
 
