@@ -28,7 +28,8 @@ OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "
 DROPLETS = {
     "ubuntu-22-04-x64": ("droplet-22.04", "ubuntu:22.04", "bookworm"),
     "ubuntu-24-04-x64": ("droplet", "ubuntu:24.04", "bookworm"),
-    "ubuntu-26-04-x64": ("droplet-26.04", "ubuntu:26.04", "trixie"),
+    "ubuntu-26-04-x64": ("droplet-26.04", "ubuntu:26.04", "forky"),
+    "debian-13-x64": ("droplet-debian-13", "debian:trixie", "trixie"),
 }
 """For each image of DigitalOcean: the kind of local image, the official one, and Debian where that cannot be pulled.
 
@@ -145,7 +146,7 @@ class Images:
         if kind in self._tags and not rebuild:
             return self._tags[kind]
         context = self._context(kind)
-        digest = hashlib.sha256()
+        digest = hashlib.sha256((_stand_in(kind) or "").encode())
         for path, (data, mode) in sorted(context.items()):
             digest.update(f"{path}\0{mode:o}\0{len(data)}\0".encode())
             digest.update(data)
@@ -210,11 +211,10 @@ class Images:
         self.say(f"{kind}: built")
 
     def _base(self, kind: str) -> str:
-        standing = {name: (official, suite) for name, official, suite in DROPLETS.values()}
-        official, suite = standing.get(kind) or (OFFICIAL[kind], None)
+        official = OFFICIAL.get(kind) or next(image for name, image, _ in DROPLETS.values() if name == kind)
         if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
-        return self._debootstrapped(suite if kind != "droplet" else None)
+        return self._debootstrapped(_stand_in(kind))
 
     def _pulled(self, image: str) -> bool:
         self.say(f"pulling {image}")
@@ -265,6 +265,13 @@ class Images:
             done = subprocess.run(command, stdin=packed.stdout, capture_output=True, check=False, text=True)
         if done.returncode != 0 or packed.returncode != 0:
             raise PartError(f"base image: docker import: {done.stderr.strip() or 'tar failed'}")
+
+
+def _stand_in(kind: str) -> str | None:
+    """The Debian suite that stands for the official image; None for this machine's own release."""
+    if kind in OFFICIAL:
+        return None
+    return next(suite for name, _, suite in DROPLETS.values() if name == kind)
 
 
 def _roomy_folder() -> str | None:
