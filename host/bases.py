@@ -21,6 +21,7 @@ class Base:
         codename: of its package sources.
         image: slug of its DigitalOcean image; None for what runs in the sandbox alone.
         python: its interpreter for ops (3.11 or later).
+        docker: its packages of Docker's daemon and command line.
         compose: its package of Docker Compose v2; None where there is none.
         postgresql: major of its own PostgreSQL.
         nginx: version of its Nginx.
@@ -31,6 +32,7 @@ class Base:
     codename: str
     image: str | None = None
     python: str = "python3"
+    docker: tuple[str, ...] = ("docker.io",)
     compose: str | None
     postgresql: str
     nginx: tuple[int, int, int]
@@ -43,6 +45,7 @@ class Base:
 
 _V22, _V24, _V26 = "ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"
 _COMPOSE = "docker-compose-v2"
+_DOCKER_CLI_APART = ("docker.io", "docker-cli")  # recommended, not needed by the daemon: it has to be named
 
 BASES = (
     # 22.04's own Python is 3.10, older than ops needs; 3.11 is in its universe.
@@ -53,10 +56,10 @@ BASES = (
     Base(name="ubuntu", version="26.04", codename="resolute", image=_V26, compose=_COMPOSE,
          postgresql="18", nginx=(1, 28, 0)),
     Base(name="debian", version="12", codename="bookworm", compose=None, postgresql="15", nginx=(1, 22, 1)),
-    Base(name="debian", version="13", codename="trixie", compose="docker-compose", postgresql="17",
-         nginx=(1, 26, 3)),
-    Base(name="debian", version="forky", codename="forky", compose="docker-compose", postgresql="18",
-         nginx=(1, 30, 0)),
+    Base(name="debian", version="13", codename="trixie", docker=_DOCKER_CLI_APART,
+         compose="docker-compose", postgresql="17", nginx=(1, 26, 3)),
+    Base(name="debian", version="forky", codename="forky", docker=_DOCKER_CLI_APART,
+         compose="docker-compose", postgresql="18", nginx=(1, 30, 0)),
 )  # fmt: skip
 
 

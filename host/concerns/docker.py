@@ -19,7 +19,7 @@ _PLUGIN_FOLDERS = ("~/.docker/cli-plugins", "/usr/local/lib/docker/cli-plugins",
 
 def packages(base: Base) -> list[str]:
     """Return the packages."""
-    return ["docker.io", *([base.compose] if base.compose else [])]
+    return [*base.docker, *([base.compose] if base.compose else [])]
 
 
 def _daemon(settings: DockerSettings) -> Service:

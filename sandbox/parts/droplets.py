@@ -48,7 +48,11 @@ CAPABILITIES = (
 SYS_RESOURCE_BIT = 24
 
 
-def container_options() -> list[str]:
+UNIFIED_ONLY = frozenset({"ubuntu-26-04-x64"})
+"""Images whose systemd (258 or later) refuses cgroup v1; a machine that has v1 mounts v2 beside it."""
+
+
+def container_options(image: str) -> list[str]:
     """Docker options that let systemd and Docker run inside, for this machine's cgroup version."""
     options = [part for name in CAPABILITIES for part in ("--cap-add", name)]
     if _machine_grants_sys_resource():
@@ -67,7 +71,8 @@ def container_options() -> list[str]:
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return [*options, "--cgroupns", "private"]
     # cgroup v1 has no usable private namespace: inner containers fail to start in one.
-    return [*options, "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+    groups = "/sys/fs/cgroup/unified" if image in UNIFIED_ONLY else "/sys/fs/cgroup"
+    return [*options, "--cgroupns", "host", "--volume", f"{groups}:/sys/fs/cgroup:rw"]
 
 
 def _machine_grants_sys_resource() -> bool:
@@ -134,7 +139,7 @@ class Droplets:
             image=self.images.droplet(droplet.image),
             labels={**self.instance.labels, LABEL: str(droplet.id)},
             options=(
-                *container_options(),
+                *container_options(droplet.image),
                 "--hostname", droplet.name,
                 "--restart", "unless-stopped",
                 # Always eth0, on every start: libnetwork joins the container's network mode first.

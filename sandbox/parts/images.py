@@ -28,19 +28,25 @@ SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
 POSTGRES_RELEASES = {"15": "bookworm", "17": "trixie", "18": "forky"}
 """Major versions of PostgreSQL, and the Debian release that has each; none has two."""
-DROPLETS = {"ubuntu-22-04-x64": "droplet-22.04", "ubuntu-24-04-x64": "droplet", "ubuntu-26-04-x64": "droplet-26.04"}
+DROPLETS = {
+    "ubuntu-22-04-x64": "droplet-22.04",
+    "ubuntu-24-04-x64": "droplet",
+    "ubuntu-26-04-x64": "droplet-26.04",
+    "debian-13-x64": "droplet-debian-13",
+}
 """The kind of local image for each image of DigitalOcean."""
 BASES: dict[str, tuple[str, str | None]] = {
     "droplet": ("ubuntu:24.04", "bookworm"),
     "parts": ("debian:bookworm-slim", None),
     "app": ("debian:bookworm-slim", None),
     "droplet-22.04": ("ubuntu:22.04", "bookworm"),
-    "droplet-26.04": ("ubuntu:26.04", "trixie"),
+    "droplet-26.04": ("ubuntu:26.04", "forky"),
+    "droplet-debian-13": ("debian:trixie", "trixie"),
     **{f"cluster-{major}": (f"debian:{release}-slim", release) for major, release in POSTGRES_RELEASES.items()},
 }
 """What each kind of image is made of: an official image, and where that cannot be pulled a Debian release; None is this
 machine's own. The droplet of 24.04 stays on bookworm: trixie has no client of PostgreSQL 15, which the clusters are."""
-ON_DEMAND = frozenset({"droplet-22.04", "droplet-26.04", "cluster-17", "cluster-18"})
+ON_DEMAND = frozenset(BASES) - {"droplet", "parts", "app", "cluster-15"}
 """Built when something asks for them: the environments of this repository need none."""
 DEBOOTSTRAP_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
@@ -171,7 +177,7 @@ class Images:
         if kind in self._tags and not rebuild:
             return self._tags[kind]
         context = self._context(kind)
-        digest = hashlib.sha256()
+        digest = hashlib.sha256((BASES[kind][1] or "").encode())
         for path, (data, mode) in sorted(context.items()):
             digest.update(f"{path}\0{mode:o}\0{len(data)}\0".encode())
             digest.update(data)

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from host.concerns.firewall import BEGIN, Rule, build_commands, build_rules, lets_in, with_block
+from blueprint.machine import FirewallSettings
+from host.concerns.firewall import BEGIN, Rule, Ufw, build_commands, build_rules, ensure, lets_in, with_block
+from host.look import Seen
+from host.steps import text_digest
 from host.templates import render
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
@@ -116,3 +119,53 @@ def test_containers_get_nothing_new_from_outside():
 )
 def test_a_door_is_known_to_be_open_or_shut(sources: list[str], address: str, *, expected: bool):
     assert lets_in(sources, address) is expected
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+AFTER = ("/etc/ufw/after.rules", "/etc/ufw/after6.rules")
+
+
+def step() -> Ufw:
+    (made,) = ensure(FirewallSettings(ssh_sources=EVERYWHERE))
+    assert isinstance(made, Ufw)
+    return made
+
+
+def seen(*, extra: str = "", block: str | None = None, stamp: bool = True) -> Seen:
+    """What is seen of a machine that has the step's rules."""
+    text = with_block("*filter\nCOMMIT\n", block or step().block)
+    digest = text_digest(step().block)
+    lines = state(list(step().rules), digest=digest if stamp else "")
+    return Seen(lines={"ufw": (*lines, *([extra] if extra else [])), **dict.fromkeys(AFTER, tuple(text.splitlines()))})
+
+
+def scripts(found: Seen) -> list[str]:
+    return [command.script for command in step().change(found).commands]
+
+
+def test_a_machine_with_all_rules_has_nothing_to_do():
+    assert step().change(seen()).commands == ()
+
+
+def test_rules_for_containers_edited_by_hand_are_placed_and_loaded():
+    change = step().change(seen(block="-A DOCKER-USER -j RETURN\n"))
+    assert change.differences == tuple(f"{path} lacks the rules for containers" for path in AFTER)
+    commands = [command.script for command in change.commands]
+    assert "ufw reload" in commands
+    assert [command.stdin is not None and step().block in command.stdin for command in change.commands].count(True) == 2
+
+
+@pytest.mark.parametrize(
+    "found", [{"block": "edited\n"}, {"stamp": False}, {"extra": "### tuple ### allow any 1 ::/0 any ::/0 in"}]
+)
+def test_whatever_is_done_ends_with_the_stamp_so_that_the_next_run_does_nothing(found: dict[str, object]):
+    """The stamp goes with the copies that are kept at the beginning."""
+    commands = scripts(seen(**found))
+    assert "rm -f /var/lib/ancla/applied/ufw" in commands[0]
+    assert commands[-1].endswith(">/var/lib/ancla/applied/ufw")
+
+
+def test_a_rule_too_many_is_named():
+    change = step().change(seen(extra="### tuple ### allow any 8080 0.0.0.0/0 any 0.0.0.0/0 in"))
+    assert change.differences == ("a rule too many: allow in from 0.0.0.0/0 to 0.0.0.0/0 port 8080",)

@@ -130,6 +130,12 @@ def test_the_repositorys_key_is_the_one_that_postgresql_publishes():
     assert fingerprints[0] == "B97B0AFCAA1A47F044F244A07FCC7D46ACCC4CF8"
 
 
+@pytest.mark.parametrize("version", ["13", "forky"])
+def test_the_docker_command_is_installed_where_it_is_a_package_of_its_own(version: str):
+    assert "docker-cli" in build_packages(settings(), base_of(version))
+    assert "docker-cli" not in build_packages(settings(), base_of("24.04"))
+
+
 def test_a_droplet_without_a_database_gets_no_client():
     packages = build_packages(settings(postgresql_client=None), base_of("12"))
     assert not [name for name in packages if "postgresql" in name]

@@ -12,8 +12,12 @@ import pytest
 from tests.hosts.droplet import Bare, bare_droplet
 
 pytestmark = [pytest.mark.hosts, pytest.mark.containers]
-IMAGES = ("ubuntu-24-04-x64", "ubuntu-26-04-x64")
-"""Two bases: Ubuntu's own where it can be pulled, else Debian 12 and 13."""
+IMAGES = [
+    "ubuntu-24-04-x64",
+    pytest.param("debian-13-x64", marks=pytest.mark.all),
+    pytest.param("ubuntu-26-04-x64", marks=pytest.mark.all),
+]
+"""Three bases: Debian 12, 13 and testing, where Ubuntu's own cannot be pulled."""
 
 
 @pytest.fixture(scope="module", params=IMAGES)
