@@ -133,6 +133,7 @@ class Environment(pulumi.ComponentResource):
                 databases=database.databases,
                 user=database.user,
                 pool=PoolArgs(mode=database.pool.mode, size=database.pool.size) if database.pool else None,
+                maintenance=(database.maintenance.day, database.maintenance.hour),
                 vpc_id=self._network.vpc_id,
                 tag=self._network.tag,
                 trusted_sources=database.trusted_sources,
