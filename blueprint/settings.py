@@ -55,6 +55,7 @@ from blueprint.fields import (
     Written,
 )
 from blueprint.model import Settings
+from blueprint.schedule import DAYS, WEEK, hours_of_week
 from blueprint.sizes import DATABASE_SIZES, REGISTRY_TIERS, SMALLEST_WITH_STANDBY
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
@@ -142,6 +143,9 @@ class ServiceSettings(Settings):
 
 LONGEST_POOL_NAME = 60
 """Characters (API reference, connection pools)."""
+MAINTENANCE_HOURS = 4
+BACKUP_HOURS = 1
+"""Hours that a backup is given before an update may begin."""
 
 
 class PoolSettings(Settings):
@@ -149,6 +153,38 @@ class PoolSettings(Settings):
 
     mode: Literal["transaction", "session", "statement"] = "transaction"
     size: int = Field(default=10, ge=1, le=1000)
+
+
+class MaintenanceSettings(Settings):
+    """When DigitalOcean may begin to update the cluster: in the four hours from `hour` (UTC) on.
+
+    An update moves the cluster to another address, so connections break; it cannot be refused.
+    """
+
+    day: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "sunday"
+    hour: Annotated[
+        str, Written(r"([01][0-9]|2[0-3]):00", 'is not an hour of the day: write it in quotes, such as "07:00"')
+    ] = "07:00"
+
+    def hours_of_week(self, *, before: int = 0) -> set[int]:
+        """Return the hours in which an update may begin, and so many before."""
+        begin = DAYS.index(self.day) * 24 + int(self.hour[:2])
+        return {(begin + number) % WEEK for number in range(-before, MAINTENANCE_HOURS)}
+
+    def clash_with(self, schedule: str) -> str | None:
+        """Return why backups of this schedule do not go with it; None if they do, or if none would."""
+        runs = hours_of_week(schedule)
+        if self.hours_of_week(before=BACKUP_HOURS).isdisjoint(runs):
+            return None
+        others = (self.model_copy(update={"hour": f"{hour:02}:00"}) for hour in range(24))
+        free = next((one for one in others if one.hours_of_week(before=BACKUP_HOURS).isdisjoint(runs)), None)
+        if free is None:
+            return None
+        return (
+            f"may begin from {self.hour} until {MAINTENANCE_HOURS} hours later (UTC) on {self.day}, "
+            f'and breaks a backup that runs then: backup.schedule is "{schedule}"; '
+            f'choose another hour, such as "{free.hour}"'
+        )
 
 
 class ManagedPostgresql(Settings):
@@ -163,6 +199,7 @@ class ManagedPostgresql(Settings):
     pool: PoolSettings | None = None
     read_replicas: int = Field(default=0, ge=0, le=5)
     extensions: tuple[str, ...] = ()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     trusted_sources: tuple[TrustedSource, ...] = Field(
         default=(), description="IPv4 addresses let in beside the environment's droplets"
     )
@@ -461,7 +498,10 @@ class EnvironmentSettings(Settings):
         for what, values in (("name", names), ("route", routes), ("port", ports)):
             for value in sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
-        databases = self.database.databases if isinstance(self.database, ManagedPostgresql) else ()
+        managed = self.database if isinstance(self.database, ManagedPostgresql) else None
+        if managed is not None and (why := managed.maintenance.clash_with(self.backup.schedule)):
+            raise ValueError(f"database.maintenance: {why}")
+        databases = managed.databases if managed else ()
         sets = [*databases, *(source.name for source in self.backup.sources)]
         for value in sorted({value for value in sets if sets.count(value) > 1}):
             raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")

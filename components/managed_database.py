@@ -22,7 +22,10 @@ class PoolArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedDatabaseArgs:
-    """`trusted_tag` is the tag of the droplets that may connect, `trusted_sources` are CIDRs beside them."""
+    """`tag` is that of the droplets that may connect, `trusted_sources` are CIDRs beside them.
+
+    `maintenance` is the day and hour (UTC) from which DigitalOcean may update the cluster.
+    """
 
     name: str
     region: str
@@ -32,6 +35,7 @@ class ManagedDatabaseArgs:
     databases: Sequence[str]
     user: str
     pool: PoolArgs | None
+    maintenance: tuple[str, str]
     vpc_id: pulumi.Input[str]
     tag: pulumi.Input[str]
     trusted_sources: Sequence[str]
@@ -121,6 +125,7 @@ class ManagedDatabase(pulumi.ComponentResource):
         self.register_outputs({"cluster_id": self.cluster_id, "user": self.user, "pool_name": self.pool_name})
 
     def _cluster(self, name: str, args: ManagedDatabaseArgs) -> digitalocean.DatabaseCluster:
+        day, hour = args.maintenance
         return digitalocean.DatabaseCluster(
             f"{name}-cluster",
             name=args.name,
@@ -131,6 +136,7 @@ class ManagedDatabase(pulumi.ComponentResource):
             node_count=args.nodes,
             private_network_uuid=args.vpc_id,
             tags=[args.tag],
+            maintenance_windows=[digitalocean.DatabaseClusterMaintenanceWindowArgs(day=day, hour=hour)],
             # No `project_id`: it replaces the cluster. The project lists the cluster instead.
             opts=args.lifecycle.options(
                 self, Kind.DATABASE, custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m")

@@ -187,6 +187,13 @@ def test_parts_go_with_a_holder_that_can_go(prod: Recording, staging: Recording)
         assert {part.options.deletedWith for part in prod.of_type(kind)} == {""}, kind
 
 
+def test_the_cluster_is_updated_when_no_backup_runs(build: Callable[..., Recording]):
+    """Without a window DigitalOcean chooses one."""
+    for given, window in (({}, ("sunday", "07:00")), ({"day": "monday", "hour": "12:00"}, ("monday", "12:00"))):
+        cluster = build("prod", {"database": {"maintenance": given}}).one("DatabaseCluster")
+        assert cluster.inputs["maintenanceWindows"] == [dict(zip(("day", "hour"), window, strict=True))]
+
+
 def test_the_cluster_names_no_project(prod: Recording):
     assert "projectId" not in prod.one("DatabaseCluster").inputs
 
