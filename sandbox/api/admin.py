@@ -140,7 +140,7 @@ class Admin:
             return JSONResponse(switches_of(cloud.store).model_dump(mode="json"))
         try:
             made = await run_in_threadpool(change_switches, cloud, await request.json())
-        except ValidationError as error:
+        except (ValueError, TypeError) as error:
             return JSONResponse({"message": str(error)}, 422)
         await run_in_threadpool(cloud.jobs.settle, _PATIENCE)
         return JSONResponse(made.model_dump(mode="json"))

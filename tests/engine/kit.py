@@ -53,6 +53,14 @@ def points(journal: list[dict[str, Any]]) -> list[Point]:
     return found
 
 
+def open_account(api: str) -> None:
+    """Wait for a bare cloud, and make the default VPC: the first one of a region can never be deleted."""
+    with httpx.Client(base_url=api, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as client:
+        while client.get("/_sandbox/health").status_code != httpx.codes.OK:
+            time.sleep(0.05)
+        client.post("/v2/vpcs", json={"name": "default-nyc3", "region": "nyc3"}).raise_for_status()
+
+
 class BareCloud:
     """A cloud of its own, and an engine folder with one stack of the checkout's program."""
 
@@ -78,10 +86,7 @@ class BareCloud:
             base_url=self.api, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60, trust_env=False
         )
         self._lay_out()
-        while self._client.get("/_sandbox/health").status_code != httpx.codes.OK:
-            time.sleep(0.05)
-        # As in a real account: the first VPC of a region can never be deleted, so it is not the stack's.
-        self._client.post("/v2/vpcs", json={"name": "default-nyc3", "region": "nyc3"}).raise_for_status()
+        open_account(self.api)
         self._before = self.get("/_sandbox/journal")["calls"][-1]["seq"]
 
     def _lay_out(self) -> None:

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.engine.kit import HERE, MUTATING, ROOT, TOKEN, BareCloud
+from tests.engine.kit import HERE, MUTATING, ROOT, TOKEN, BareCloud, open_account
 
 BUCKET = "every-resource-assets"
 PLUGINS = ("pulumi-resource-digitalocean", "pulumi-resource-command")
@@ -122,6 +122,7 @@ def live(home: Path, folders: list[str], certificate: str) -> Life:
             assert done.returncode == 0, f"pulumi {arguments} step {step}\n{done.stdout}\n{done.stderr}"
             return done.stdout
 
+        open_account(addresses["api"])
         pulumi("stack", "init", "life")
         states: list[Any] = []
         for step in (1, 2, 3):

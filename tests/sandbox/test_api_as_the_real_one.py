@@ -31,8 +31,9 @@ def switch(sandbox: Sandbox, **changes: Any) -> None:
     sandbox.send("PATCH", "/_sandbox/switches", changes)
 
 
-def test_an_unknown_switch_is_refused(sandbox: Sandbox):
-    assert sandbox.call("PATCH", "/_sandbox/switches", {"unseen": 1})[0] == 422
+@pytest.mark.parametrize("body", [{"unseen": 1}, {"unseen_seconds": -1}, [1], None])
+def test_an_unknown_switch_is_refused(sandbox: Sandbox, body: Any):
+    assert sandbox.call("PATCH", "/_sandbox/switches", body)[0] == 422
     assert sandbox.get("/_sandbox/switches")["unseen_seconds"] == 0
 
 

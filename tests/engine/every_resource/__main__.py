@@ -13,7 +13,7 @@ STEP = int(os.environ["STEP"])
 FIRST = STEP == 1
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEiR8CLqQqx+I3zSGKoXmfNwMs5J0wk9Raw/hLjTpD0r me"
 WORLD = ["0.0.0.0/0", "::/0"]
-MAILS = {"emails": ["sammy@example.com"]}
+MAILS = {"emails": ["sandbox@example.com"]}
 
 key = do.SshKey("key", public_key=KEY, name=None if FIRST else "renamed")
 vpc = do.Vpc("net", region="nyc3", description="first" if FIRST else "second")
@@ -176,7 +176,8 @@ do.SpacesBucketObject(
     cache_control="max-age=60",
     metadata={"kind": "page"},
 )
-do.SpacesKey("key", grants=[{"bucket": bucket.name, "permission": "readwrite" if FIRST else "read"}])
+# Of another bucket: one with a policy takes no limited key.
+do.SpacesKey("key", grants=[{"bucket": "every-resource-data", "permission": "readwrite" if FIRST else "read"}])
 do.Cdn(
     "cdn",
     origin=bucket.bucket_domain_name,
