@@ -28,7 +28,7 @@ class RefusedError(Exception):
     """Docker's answer to a call that it cannot do."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Thing:
     """A container, network or volume. `mark` is what is on it; empty until something ran that may write."""
 
@@ -37,7 +37,7 @@ class Thing:
     image: str = ""
     running: bool = False
     options: dict[str, list[str]] = field(default_factory=dict)
-    networks: set[str] = field(default_factory=set)
+    networks: dict[str, Thing | None] = field(default_factory=dict[str, "Thing | None"])
     files: dict[str, str] = field(default_factory=dict)
     subnet: str = ""
 
@@ -145,7 +145,9 @@ class FakeDocker:
         (name,) = options["--name"]
         if name in self.things["container"]:
             raise RefusedError(f'Conflict. The container name "/{name}" is already in use')
-        thing = Thing(labels=self._labels(options), image=image, options=options, networks={options["--network"][0]})
+        thing = Thing(
+            labels=self._labels(options), image=image, options=options, networks={options["--network"][0]: None}
+        )
         for volume in thing.mounts:
             self._one("volume", volume)
         self.things["container"][name] = thing
@@ -161,8 +163,13 @@ class FakeDocker:
 
     def _start(self, arguments: list[str], _: bytes) -> str:
         thing = self._one("container", arguments[0])
-        for network in thing.networks:
-            self._one("network", network)
+        for name, network in thing.networks.items():
+            found = self._one("network", name)
+            if network not in (None, found):
+                raise RefusedError(
+                    f"Error response from daemon: network id-of-{name} not found\nError: failed to start"
+                )
+            thing.networks[name] = found
         thing.running = True
         for written in (thing, *(self._one("volume", volume) for volume in thing.mounts)):
             written.mark = written.mark or f"data-{next(self._marks)}"
@@ -236,8 +243,7 @@ class FakeDocker:
                     raise RefusedError(f"network with name {names[0]} already exists")
                 networks[names[0]] = Thing(labels=self._labels(options), subnet=options["--subnet"][0], options=options)
             case "connect":
-                self._one("network", names[0])
-                self._one("container", names[1]).networks.add(names[0])
+                self._one("container", names[1]).networks[names[0]] = self._one("network", names[0])
             case _:
                 self._one("network", names[0])
                 users = [name for name, thing in self.things["container"].items() if thing.running]

@@ -305,6 +305,19 @@ def test_data_that_the_state_does_not_know_is_set_aside_and_named(tmp_path: Path
     assert stand.marks() == before
 
 
+def test_networks_that_somebody_removed_are_made_again_with_the_containers_on_them(tmp_path: Path) -> None:
+    """`docker network prune`, while the sandbox is stopped."""
+    stand = Stand(tmp_path)
+    world = replace(WORLD, droplets=(), firewalls={})
+    assert stand.again().reconcile(world) == {}
+    before = stand.marks()
+    stand.again().stop()
+    stand.docker.things["network"].clear()
+    assert stand.again().reconcile(world) == {}
+    assert all(thing.running for thing in stand.docker.things["container"].values())
+    assert stand.marks() == before
+
+
 def test_what_was_deleted_when_the_sandbox_was_killed_is_not_set_aside(tmp_path: Path) -> None:
     stand = Stand(tmp_path)
     up(stand)
