@@ -38,6 +38,7 @@ class Thing:
     running: bool = False
     options: dict[str, list[str]] = field(default_factory=dict)
     networks: dict[str, Thing | None] = field(default_factory=dict[str, "Thing | None"])
+    addresses: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     subnet: str = ""
 
@@ -132,6 +133,8 @@ class FakeDocker:
         if kind == "container":
             state = "running" if thing.running else "exited" if thing.mark else "created"
             value |= {"State": {"Running": thing.running, "Status": state}, "Config": {"Labels": thing.labels}}
+            asked = {name: {"IPv4Address": address} for name, address in thing.addresses.items()}
+            value["NetworkSettings"] = {"Networks": {name: {"IPAMConfig": asked.get(name)} for name in thing.networks}}
         elif kind == "network":
             value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}, "Options": {}}
             value["Internal"] = "--internal" in thing.options
@@ -148,6 +151,7 @@ class FakeDocker:
         thing = Thing(
             labels=self._labels(options), image=image, options=options, networks={options["--network"][0]: None}
         )
+        thing.addresses[options["--network"][0]] = options["--ip"][0]
         for volume in thing.mounts:
             self._one("volume", volume)
         self.things["container"][name] = thing
@@ -243,7 +247,14 @@ class FakeDocker:
                     raise RefusedError(f"network with name {names[0]} already exists")
                 networks[names[0]] = Thing(labels=self._labels(options), subnet=options["--subnet"][0], options=options)
             case "connect":
-                self._one("container", names[1]).networks[names[0]] = self._one("network", names[0])
+                thing = self._one("container", names[1])
+                thing.networks[names[0]] = self._one("network", names[0])
+                if "--ip" in options:
+                    thing.addresses[names[0]] = options["--ip"][0]
+            case "disconnect":
+                thing = self._one("container", names[1])
+                del thing.networks[names[0]]
+                thing.addresses.pop(names[0], None)
             case _:
                 self._one("network", names[0])
                 users = [name for name, thing in self.things["container"].items() if thing.running]
