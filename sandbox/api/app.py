@@ -329,9 +329,6 @@ def _start(api: Api) -> None:
     cloud.applied |= {f"firewall:{ident}": rules for ident, rules in up.items()}
     cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters if f"cluster:{spec.id}" not in problems}
     with cloud.change():
-        for vpc in wanted.vpcs:
-            if f"vpc:{vpc.id}" in problems:
-                cloud.touch(f"vpc:{vpc.id}")
         for droplet in cloud.store.list("droplet"):
             cloud.touch(f"droplet:{droplet['id']}")
         for database in cloud.store.list("database"):
@@ -341,6 +338,9 @@ def _start(api: Api) -> None:
         for certificate in cloud.store.list("certificate", state="pending"):
             cloud.touch(f"certificate:{certificate['id']}")
         cloud.touch("firewalls")
+        for key in problems:
+            if key.startswith("vpc:"):
+                cloud.touch(key)
     api.state = "ready"
 
 
