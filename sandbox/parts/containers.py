@@ -45,7 +45,7 @@ AT_ONCE = 6
 KINDS = ("container", "network", "volume")
 
 
-_ASIDE = "the state of the sandbox does not know it; it is stopped and kept, since there may be data on it"
+_DELETE = {"container": "docker rm --volumes", "volume": "docker volume rm"}
 
 
 def _quiet(_: str) -> None:
@@ -269,7 +269,11 @@ class ContainerParts:
             if kind == "container":
                 steps |= {f"{kind} {name}": lambda name=name: self.docker.stop(name) for name in kept}
             if kind != "network":
-                problems |= {f"{kind} {name}": _ASIDE for name in kept}
+                problems |= {
+                    f"{kind} {name}": "state.db does not know it; it is stopped and kept, as there may be data on it. "
+                    f"Bring the right state.db back, or delete it: {_DELETE[kind]} {name}"
+                    for name in kept
+                }
             problems |= _try_all(steps)
             aside |= kept
         self.droplets.aside = frozenset(aside)
