@@ -363,6 +363,9 @@ def _start(api: Api) -> None:
     with cloud.change():
         resume(cloud)
         cloud.touch("firewalls")
+        for key in problems:
+            if key.startswith("vpc:"):
+                cloud.touch(key)
     api.state = "ready"
 
 

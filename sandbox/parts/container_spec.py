@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.parts.docker import Docker, File, label_options
+from sandbox.parts.docker import AbsentError, Docker, File, label_options
 
 DIGEST_LABEL = "ancla.sandbox.spec"
 RENEW_LABEL = "ancla.sandbox.renew-after"
@@ -84,8 +84,17 @@ def ensure(docker: Docker, spec: ContainerSpec) -> bool:
             return False
     else:
         make(docker, spec)
-    docker.start(spec.name)
+    start(docker, spec)
     return True
+
+
+def start(docker: Docker, spec: ContainerSpec) -> None:
+    """Start the container. Where it hangs on a network that was removed and made again, it is made again too."""
+    try:
+        docker.start(spec.name)
+    except AbsentError:
+        make(docker, spec)
+        docker.start(spec.name)
 
 
 def make(docker: Docker, spec: ContainerSpec, *, fill: Callable[[], object] | None = None) -> None:

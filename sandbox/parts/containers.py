@@ -45,7 +45,7 @@ AT_ONCE = 6
 KINDS = ("container", "network", "volume")
 
 
-_ASIDE = "the state of the sandbox does not know it; it is stopped and kept, since there may be data on it"
+_DELETE = {"container": "docker rm --volumes", "volume": "docker volume rm"}
 
 
 def _quiet(_: str) -> None:
@@ -263,12 +263,21 @@ class ContainerParts:
         problems: dict[str, str] = {}
         aside: set[str] = set()
         for kind, names in self._unexplained(world).items():
-            disks = self._disks(names) if kind == "container" else names if kind == "volume" else set[str]()
-            kept = disks - deleted
+            if kind == "network":
+                # Those of droplets that are kept stay: a container starts on the very networks that it was on.
+                kept = names if aside else set[str]()
+            else:
+                kept = (self._disks(names) if kind == "container" else names) - deleted
             steps = {f"{kind} {name}": lambda kind=kind, name=name: self._remove(kind, name) for name in names - kept}
             if kind == "container":
                 steps |= {f"{kind} {name}": lambda name=name: self.docker.stop(name) for name in kept}
-            problems |= {f"{kind} {name}": _ASIDE for name in kept} | _try_all(steps)
+            if kind != "network":
+                problems |= {
+                    f"{kind} {name}": "state.db does not know it; it is stopped and kept, as there may be data on it. "
+                    f"Bring the right state.db back, or delete it: {_DELETE[kind]} {name}"
+                    for name in kept
+                }
+            problems |= _try_all(steps)
             aside |= kept
         self.droplets.aside = frozenset(aside)
         return problems

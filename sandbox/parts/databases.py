@@ -8,7 +8,7 @@ from sandbox.parts import sql
 from sandbox.parts.authority import RENEW_DAYS, Authority
 from sandbox.parts.backups import RESTORE, Backups
 from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError, RestoreSpec
-from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make
+from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make, start
 from sandbox.parts.docker import Docker, File, eventually
 from sandbox.parts.firewall import trusted_sources
 from sandbox.parts.images import Images
@@ -61,7 +61,7 @@ class Databases:
             # Closed before anything else changes.
             self.docker.execute(name, "nft", "-f", f"{SETTINGS}/trusted.nft")
         else:
-            self.docker.start(name)
+            start(self.docker, spec)
         self._wait(name, REPLAY_SECONDS if cluster.restore else READY_SECONDS)
         if cluster.restore:
             self.docker.execute(name, "rm", "-rf", RESTORE)

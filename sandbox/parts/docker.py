@@ -99,8 +99,9 @@ class Docker:
             raise PartError(f"docker {arguments[0]}: no end after {timeout:g} s") from None
         if check and done.returncode != 0:
             text = (done.stderr or done.stdout).decode(errors="replace").strip()
-            last = text.splitlines()[-1] if text else f"exit code {done.returncode}"
-            raise (AbsentError if _ABSENT.search(text) else PartError)(f"docker {arguments[0]}: {last}")
+            raise (AbsentError if _ABSENT.search(text) else PartError)(
+                f"docker {arguments[0]}: {_reason(text) or f'exit code {done.returncode}'}"
+            )
         return done.stdout
 
     def ping(self) -> None:
@@ -227,6 +228,12 @@ class Docker:
             self.run("network", "rm", name)
         except AbsentError:
             return
+
+
+def _reason(text: str) -> str:
+    """Return the line that says most: the daemon's, which the client may have put others around, or the last."""
+    lines = text.splitlines() or [""]
+    return next((line for line in lines if "Error response from daemon" in line), lines[-1])
 
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError
 from sandbox.parts.container_spec import ContainerSpec, draft_of, make
-from sandbox.parts.docker import STOP_SECONDS, Docker, File
+from sandbox.parts.docker import STOP_SECONDS, AbsentError, Docker, File
 from sandbox.parts.firewall import cloud_firewall
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
@@ -130,7 +131,36 @@ class Droplets:
             self.networks.create_vpc(droplet.vpc)
             make(self.docker, self._spec(droplet, rules))
         if droplet.powered:
-            self.docker.start(name)
+            self._start(droplet)
+
+    def _joins(self, droplet: DropletSpec) -> dict[str, str | None]:
+        """Return the networks of the droplet, each with the address that Docker gives it there (None: any)."""
+        return {
+            self.networks.public: droplet.public_ip,
+            **dict([self.networks.join(droplet.vpc, droplet.private_ip)]),
+        }
+
+    def _start(self, droplet: DropletSpec) -> None:
+        """Start the droplet. Where one of its networks was removed and made again, it joins the new one."""
+        name, joins = self.container(droplet.id), self._joins(droplet)
+        found = self.docker.inspect("container", name)
+        if found is None:
+            raise AbsentError(f"droplet {droplet.id}: it is gone from this computer with its disk")
+        if found["State"]["Running"]:
+            return
+        networks: dict[str, dict[str, Any]] = found["NetworkSettings"]["Networks"]
+        joined = {other: (state["IPAMConfig"] or {}).get("IPv4Address") or None for other, state in networks.items()}
+        try:
+            if joined == joins:
+                self.docker.start(name)
+                return
+        except AbsentError:
+            pass
+        for network in joined:
+            self.docker.run("network", "disconnect", "--force", network, name)
+        for network, address in joins.items():
+            self.docker.run("network", "connect", *(("--ip", address) if address else ()), network, name)
+        self.docker.start(name)
 
     def _spec(self, droplet: DropletSpec, rules: FirewallRules | None) -> ContainerSpec:
         resolver = self.instance.plan.infrastructure("resolver")
@@ -190,7 +220,7 @@ class Droplets:
         name = self.container(droplet.id)
         match operation:
             case "power_on":
-                self.docker.start(name)
+                self._start(droplet)
             case "power_off":
                 self.docker.stop(name, seconds=0)
             case "shutdown":

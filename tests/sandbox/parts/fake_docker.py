@@ -28,7 +28,7 @@ class RefusedError(Exception):
     """Docker's answer to a call that it cannot do."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Thing:
     """A container, network or volume. `mark` is what is on it; empty until something ran that may write."""
 
@@ -37,7 +37,8 @@ class Thing:
     image: str = ""
     running: bool = False
     options: dict[str, list[str]] = field(default_factory=dict)
-    networks: set[str] = field(default_factory=set)
+    networks: dict[str, Thing | None] = field(default_factory=dict[str, "Thing | None"])
+    addresses: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     subnet: str = ""
 
@@ -132,6 +133,8 @@ class FakeDocker:
         if kind == "container":
             state = "running" if thing.running else "exited" if thing.mark else "created"
             value |= {"State": {"Running": thing.running, "Status": state}, "Config": {"Labels": thing.labels}}
+            asked = {name: {"IPv4Address": address} for name, address in thing.addresses.items()}
+            value["NetworkSettings"] = {"Networks": {name: {"IPAMConfig": asked.get(name)} for name in thing.networks}}
         elif kind == "network":
             value |= {"IPAM": {"Config": [{"Subnet": thing.subnet}]}, "Options": {}}
             value["Internal"] = "--internal" in thing.options
@@ -145,7 +148,10 @@ class FakeDocker:
         (name,) = options["--name"]
         if name in self.things["container"]:
             raise RefusedError(f'Conflict. The container name "/{name}" is already in use')
-        thing = Thing(labels=self._labels(options), image=image, options=options, networks={options["--network"][0]})
+        thing = Thing(
+            labels=self._labels(options), image=image, options=options, networks={options["--network"][0]: None}
+        )
+        thing.addresses[options["--network"][0]] = options["--ip"][0]
         for volume in thing.mounts:
             self._one("volume", volume)
         self.things["container"][name] = thing
@@ -161,8 +167,13 @@ class FakeDocker:
 
     def _start(self, arguments: list[str], _: bytes) -> str:
         thing = self._one("container", arguments[0])
-        for network in thing.networks:
-            self._one("network", network)
+        for name, network in thing.networks.items():
+            found = self._one("network", name)
+            if network not in (None, found):
+                raise RefusedError(
+                    f"Error response from daemon: network id-of-{name} not found\nError: failed to start"
+                )
+            thing.networks[name] = found
         thing.running = True
         for written in (thing, *(self._one("volume", volume) for volume in thing.mounts)):
             written.mark = written.mark or f"data-{next(self._marks)}"
@@ -236,8 +247,14 @@ class FakeDocker:
                     raise RefusedError(f"network with name {names[0]} already exists")
                 networks[names[0]] = Thing(labels=self._labels(options), subnet=options["--subnet"][0], options=options)
             case "connect":
-                self._one("network", names[0])
-                self._one("container", names[1]).networks.add(names[0])
+                thing = self._one("container", names[1])
+                thing.networks[names[0]] = self._one("network", names[0])
+                if "--ip" in options:
+                    thing.addresses[names[0]] = options["--ip"][0]
+            case "disconnect":
+                thing = self._one("container", names[1])
+                del thing.networks[names[0]]
+                thing.addresses.pop(names[0], None)
             case _:
                 self._one("network", names[0])
                 users = [name for name, thing in self.things["container"].items() if thing.running]

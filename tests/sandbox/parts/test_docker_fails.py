@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,9 +80,14 @@ def failing(stand: Stand, do: Callable[[ContainerParts], object], number: int, w
     return reached
 
 
-def every_call(home: Path, prepare: Callable[[Stand], object], do: Callable[[ContainerParts], object]):
+def every_call(
+    home: Path,
+    prepare: Callable[[Stand], object],
+    do: Callable[[ContainerParts], object],
+    ways: Sequence[tuple[bool, bool]] = WAYS,
+) -> Iterator[tuple[Stand, dict[str, str], str]]:
     """Yield a stand after each way and place to fail."""
-    for way in WAYS:
+    for way in ways:
         for number in range(1, 1000):
             stand = Stand(home / f"{way[0]}{way[1]}{number}")
             prepare(stand)
@@ -303,6 +308,23 @@ def test_data_that_the_state_does_not_know_is_set_aside_and_named(tmp_path: Path
     up(stand)
     assert at_rest(stand)
     assert stand.marks() == before
+
+
+def test_networks_that_somebody_removed_are_made_again_with_the_containers_on_them(tmp_path: Path) -> None:
+    """`docker network prune`, while the sandbox is stopped."""
+
+    def prepare(stand: Stand) -> None:
+        up(stand)
+        stand.again().stop()
+        stand.docker.things["network"].clear()
+
+    for stand, before, place in every_call(tmp_path, prepare, lambda parts: parts.reconcile(WORLD), WAYS[-1:]):
+        up(stand)
+        assert at_rest(stand), place
+        assert stand.marks() == before, place
+        droplet = stand.docker.things["container"][f"{NAME}droplet-1"]
+        assert droplet.addresses == {f"{NAME}public": DROPLET.public_ip}, place
+        assert set(droplet.networks) == {f"{NAME}public", f"{NAME}vpc-vpc"}, place
 
 
 def test_what_was_deleted_when_the_sandbox_was_killed_is_not_set_aside(tmp_path: Path) -> None:
