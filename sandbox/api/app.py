@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import pkgutil
 import re
 import threading
 import time
@@ -24,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from sandbox.api import __path__ as api_families
 from sandbox.api.admin import Admin, authorized
 from sandbox.api.context import (
     ERROR_IDS,
@@ -54,31 +56,9 @@ from sandbox.store import Store
 
 log = logging.getLogger(__name__)
 
-# Importing a family registers its handlers and jobs.
-for _family in (
-    "account",
-    "actions",
-    "certificates",
-    "database_backups",
-    "database_contents",
-    "database_settings",
-    "databases",
-    "domains",
-    "droplet_actions",
-    "droplets",
-    "firewalls",
-    "images",
-    "monitoring",
-    "projects",
-    "registry",
-    "reserved_ips",
-    "spaces",
-    "switches",
-    "tags",
-    "volumes",
-    "vpcs",
-):
-    import_module(f"sandbox.api.{_family}")
+# Importing a family registers its kinds, handlers and jobs.
+for _family in pkgutil.iter_modules(api_families):
+    import_module(f"sandbox.api.{_family.name}")
 
 OnResponse = Callable[[Operation, int, Any], None]
 Found = tuple[Operation, dict[str, str]]

@@ -12,7 +12,7 @@ from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation
-from sandbox.api.kinds import BY_TAG, Kind, forget_urn, touch_membership
+from sandbox.api.kinds import BY_TAG, Kind, forget_urn, serve_none, touch_membership
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
@@ -324,18 +324,8 @@ def list_neighbors(call: Call) -> Body:
     return {"droplets": [droplet_body(call.cloud, droplet) for droplet in others]}
 
 
-@operation("droplets_list_kernels")
-def list_kernels(call: Call) -> Body:
-    """List the kernels to choose from: none, droplets boot their own."""
-    DROPLET.find(call)
-    return call.page("kernels", [])
-
-
-@operation("droplets_list_backups")
-def list_backups(call: Call) -> Body:
-    """List DigitalOcean's backups of a droplet: none are taken here."""
-    DROPLET.find(call)
-    return call.page("backups", [])
+serve_none(DROPLET, "droplets_list_kernels", "kernels")  # they boot their own
+serve_none(DROPLET, "droplets_list_backups", "backups")
 
 
 @operation("droplets_get_backup_policy")

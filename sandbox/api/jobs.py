@@ -32,7 +32,9 @@ class Jobs:
         self._delay: dict[str, float] = {}
         self._timers: dict[str, threading.Timer] = {}
         self._closed = False
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sandbox-job")
+        self._workers = workers
+        # One a kind of job: forks may take a quarter of an hour each, and a DNS record must not wait for them.
+        self._pools: dict[str, ThreadPoolExecutor] = {}
         self.problems: dict[str, str] = {}
         self._failures: dict[str, int] = {}
 
@@ -48,7 +50,10 @@ class Jobs:
             self._queued[key] = future
             if key not in self._running:
                 self._running.add(key)
-                self._pool.submit(self._drain, key)
+                kind = key.partition(":")[0]
+                if kind not in self._pools:
+                    self._pools[kind] = ThreadPoolExecutor(self._workers, thread_name_prefix=f"sandbox-{kind}")
+                self._pools[kind].submit(self._drain, key)
             return future
 
     def stuck(self, key: str, times: int = 3) -> str | None:
@@ -112,4 +117,5 @@ class Jobs:
             for future in self._queued.values():
                 future.set_exception(PartError(_STOPPED))
             self._queued.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)

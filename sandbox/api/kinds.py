@@ -170,6 +170,15 @@ class Kind:
             call.cloud.touch(self.job_of(record))
 
 
+def serve_none(kind: Kind, ident: str, plural: str) -> None:
+    """Serve the list of what objects of a kind have at DigitalOcean and never have here."""
+
+    @operation(ident)
+    def empty(call: Call) -> Body:
+        kind.find(call)
+        return call.page(plural, [])
+
+
 def forget_urn(store: Store, urn: str) -> None:
     """Take a deleted resource out of its project."""
     store.delete("assignment", urn)

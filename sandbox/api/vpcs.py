@@ -19,7 +19,7 @@ from sandbox.api.context import (
     random_text,
 )
 from sandbox.api.desired import vpc_spec
-from sandbox.api.kinds import Kind, members, public_ips
+from sandbox.api.kinds import Kind, members, public_ips, serve_none
 from sandbox.parts.base import RangeTakenError, VpcSpec
 from sandbox.store import Record, Store
 
@@ -196,11 +196,7 @@ def list_members(call: Call) -> Body:
     return call.page("members", found)
 
 
-@operation("vpcs_list_peerings")
-def list_peerings(call: Call) -> Body:
-    """List the peerings of a VPC: none, they cannot be made here."""
-    VPC.find(call)
-    return call.page("peerings", [])
+serve_none(VPC, "vpcs_list_peerings", "peerings")
 
 
 def _wanted(cloud: Cloud, ident: str) -> VpcSpec | None:

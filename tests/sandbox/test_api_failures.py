@@ -199,6 +199,18 @@ def test_leaks_are_looked_for_when_nothing_is_tried_again(sandbox: Sandbox, monk
     assert answer["objects"] == []
 
 
+def test_clusters_that_hang_hold_up_no_record(sandbox: Sandbox):
+    gate = sandbox.parts.gate["apply_cluster"] = threading.Event()
+    body = {"engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
+    for number in range(10):
+        sandbox.post("/v2/databases", {**body, "name": f"db-{number}"})
+    sandbox.until(lambda: sandbox.parts.waiting.get("apply_cluster", 0) >= 8)
+    sandbox.post("/v2/domains", {"name": "example.org"})
+    assert not gate.is_set()
+    assert sandbox.parts.clusters == {}, "none has ended meanwhile"
+    gate.set()
+
+
 def test_work_that_is_never_begun_has_an_end():
     begun, gate = threading.Event(), threading.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,11 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sandbox.api.context import load_operations
+from sandbox.api.kinds import KINDS
 from sandbox.parts.base import World
 from sandbox.parts.none import NoParts
 from sandbox.store import _STEPS, NewerStateError, Store
 from tests.sandbox.conftest import TOKEN, Sandbox, running
 
+OPERATIONS = {operation.id: operation for operation in load_operations()}
 ROOT = Path(__file__).resolve().parents[2]
 SERVE = """
 import socket, sys, uvicorn
@@ -176,28 +180,39 @@ def test_a_killed_sandbox_has_kept_every_call_it_answered(tmp_path: Path):
 
 # --- the file of the account -----------------------------------------------------------------------------------------
 
-# As the sandbox made it before its file had a version.
-FIRST = """
-create table object (
-  seq integer primary key autoincrement, kind text not null, id text not null, parent text not null default '',
-  body text not null, unique (kind, parent, id)
-);
-create table counter (name text primary key, value integer not null);
-create table meta (name text primary key, value text not null);
-insert into object (kind, id, body) values ('tag', 'app', '{"name": "app"}'),
-  ('action', '1', '{"id": 1, "status": "errored", "droplet_id": 7, "completed_at": "2999-01-01T00:00:00Z"}');
-"""
+# One a version, with an object of each kind (`test_api_kinds.py`), dumped from a sandbox of that version.
+STATES = sorted((Path(__file__).parent / "states").glob("*.sql"))
 
 
-def test_a_state_of_the_first_version_is_brought_to_this_one(tmp_path: Path):
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.stem)
+def test_the_account_of_an_earlier_version_is_all_there(tmp_path: Path, state: Path):
     with closing(sqlite3.connect(tmp_path / "state.db")) as database:
-        database.executescript(FIRST)
+        database.executescript(state.read_text())
+        rows = database.execute("select kind, id, parent from object")
+        parents = {(kind, ident): parent for kind, ident, parent in rows}
     with running(tmp_path, NoParts()) as sandbox:
-        assert sandbox.get("/v2/tags")["tags"][0]["name"] == "app"
-        assert sandbox.client.get("/_sandbox/health").json() == {"status": "ready", "problems": {}}
-    store = Store(tmp_path / "state.db")
-    assert [action["reason"] for action in store.list("action", droplet_id=7)] == [""]
-    store.close()
+        for kind in KINDS.values():
+            records = sandbox.store.items(kind.name)
+            assert records, kind.name
+            for ident, record in records:
+                parent = parents.get((kind.name, ident), "")
+                for operation in kind.reads:
+                    path = OPERATIONS[operation].path
+                    for name in re.findall(r"\{(\w+)\}", path):
+                        own = name == (kind.parameter or f"{kind.singular or kind.name}_id")
+                        path = path.replace(f"{{{name}}}", str(record[kind.id]) if own else parent)
+                    sandbox.get(path)
+        for path in ("/v2/projects/default/resources", "/v2/actions", "/v2/images", "/v2/domains/example.org/records"):
+            sandbox.get(path)
+        (cluster,) = sandbox.get("/v2/databases")["databases"]
+        for what in ("users", "pools", "dbs", "config", "firewall", "backups", "events", "ca", "autoscale"):
+            sandbox.get(f"/v2/databases/{cluster['id']}/{what}")
+        sandbox.post(f"/v2/databases/{cluster['id']}/users", {"name": "later"})
+        (droplet,) = sandbox.get("/v2/droplets")["droplets"]
+        sandbox.act(droplet, "reboot")
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        assert sandbox.client.get("/_sandbox/world", headers=headers).json()["problems"] == {}
+        assert sandbox.client.get("/_sandbox/leaks", headers=headers).json()["parts"] == []
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
