@@ -16,7 +16,8 @@ from ops.repository.stores.s3 import S3Store
 from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import Reader
 from ops.sources.bucket.source import Bucket
-from tests.ops.source_kit import backup, keys, restore, silent
+from tests.kits.messages import silent
+from tests.ops.source_kit import backup, keys, restore
 
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 

@@ -10,16 +10,13 @@ import pytest
 from ops.backup.create import BackupJob, create
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import swap
+from tests.kits.messages import silent
 from tests.ops.restore_kit import RestoreJob
 from tests.ops.restore_kit import run as restore
 from tests.ops.test_swap_killed import quiet
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 BEFORE = "shop_before_20261123010000"
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture
