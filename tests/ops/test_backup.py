@@ -25,7 +25,7 @@ from ops.sources.postgres import tools
 from ops.sources.postgres.source import PostgresDatabase
 from ops.targets.servers import readable_database
 from tests.kits.messages import silent
-from tests.ops.faults import eventually
+from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.source_kit import by_hand_into
 

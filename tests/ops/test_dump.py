@@ -14,7 +14,7 @@ from ops.repository.records import STREAM_FILE
 from ops.sources.postgres import dump
 from ops.sources.postgres.small_file_batches import is_pack
 from tests.kits.messages import silent
-from tests.ops.faults import eventually
+from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 
 

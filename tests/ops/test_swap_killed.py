@@ -10,8 +10,8 @@ import pytest
 from ops.core.errors import RestoreRefusedError
 from ops.restore import swap
 from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops import killed
-from tests.ops.faults import eventually
 
 SEED = int(os.environ["ANCLA_SEED"])
 MADE = "ancla: restore of 20261123T000000Z-aaaaaa (shop) begun 2026-11-23T00:10:00Z, verified"
