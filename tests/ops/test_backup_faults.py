@@ -19,8 +19,8 @@ from ops.core.errors import BackupNotFoundError, BusyError, OpsError, StoreError
 from ops.repository import catalog
 from ops.sources.base import SourcePlan
 from tests.kits.messages import silent
+from tests.kits.stores import FaultyStore
 from tests.kits.waiting import eventually
-from tests.ops.faults import FaultyStore
 from tests.ops.pg_server import CANARY
 
 ROOT = Path(__file__).resolve().parents[2]
