@@ -19,15 +19,12 @@ from ops.drill.kinds import provider_fork_evidence as pitr
 from ops.drill.runner import DrillJob, run
 from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.stack.init import make_key
+from tests.kits.messages import silent
 
 ENVIRONMENT = Signer(make_key())
 """The key that signs manifests."""
 RUNNER = Signer(make_key())
 """The key that signs evidence."""
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture(scope="session")

@@ -7,56 +7,10 @@ import http.client
 import itertools
 import random
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from ops.core.errors import OpsError, StoreError
-
-CALLS = {"upload", "put_bytes", "open", "list", "delete", "abort_uploads"}
-
-
-class FaultyStore:
-    """A store that fails at its call number `at` (counted from 0), once; everything else is the real one's.
-
-    The calls of an upload (`put`, `complete`) count too. `calls` is how many there were.
-    """
-
-    def __init__(self, store, *, at=None):
-        self._store, self._at, self.calls = store, at, 0
-        self._lock = threading.Lock()
-
-    def count(self, what):
-        with self._lock:
-            number, self.calls = self.calls, self.calls + 1
-        if number == self._at:
-            raise StoreError(f"{what}: the line was cut")
-
-    def __getattr__(self, name):
-        real = getattr(self._store, name)
-        if name not in CALLS:
-            return real
-
-        def counted(*args, **kwargs):
-            self.count(name)
-            done = real(*args, **kwargs)
-            return _FaultyUpload(self, done) if name == "upload" else done
-
-        return counted
-
-
-class _FaultyUpload:
-    def __init__(self, store, upload):
-        self._store, self._upload = store, upload
-        self.abort = upload.abort
-
-    def put(self, number, part):
-        self._store.count("put")
-        self._upload.put(number, part)
-
-    def complete(self):
-        self._store.count("complete")
-        self._upload.complete()
+from ops.core.errors import OpsError
 
 
 class FaultyLine:
@@ -190,11 +144,3 @@ class _Request(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-
-def eventually(condition, seconds=60):
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)

@@ -17,27 +17,6 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=0)
 
 
-class FaultyStore:
-    """Passes everything on to a store, but raises at the call with the given number (counted from 0)."""
-
-    def __init__(self, store, fails_at, error):
-        self._store, self._fails_at, self._error = store, fails_at, error
-        self.calls = 0
-
-    def __getattr__(self, method):
-        attribute = getattr(self._store, method)
-        if not callable(attribute):
-            return attribute
-
-        def call(*positional, **named):
-            self.calls += 1
-            if self.calls - 1 == self._fails_at:
-                raise self._error
-            return attribute(*positional, **named)
-
-        return call
-
-
 class DatedStore:
     """A store in which each object came when its backup was begun: the tests put years of them in one moment.
 

@@ -19,10 +19,7 @@ from ops.restore.download import fetched
 from ops.restore.restore import RestoreJob as PlaceJob
 from ops.restore.restore import run
 from ops.sources.postgres import tools
-
-
-def silent(text):
-    pass
+from tests.kits.messages import silent
 
 
 def in_order(monkeypatch):

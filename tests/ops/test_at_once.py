@@ -17,8 +17,9 @@ from ops.repository.freshness import look
 from ops.repository.manifest import MANIFEST_NAME
 from ops.repository.stores.folder import FolderStore
 from ops.sources.postgres import target
+from tests.kits.messages import silent
 from tests.ops import killed, prune_kit
-from tests.ops.drill_kit import backup, drill, identity, make, silent
+from tests.ops.drill_kit import backup, drill, identity, make
 from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.test_restore import comment_of
 

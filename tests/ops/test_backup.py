@@ -24,17 +24,14 @@ from ops.sources.postgres import source as sources
 from ops.sources.postgres import tools
 from ops.sources.postgres.source import PostgresDatabase
 from ops.targets.servers import readable_database
-from tests.ops.faults import eventually
+from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.source_kit import by_hand_into
 
 
 def job(source, *stores, spool=None):
     return BackupJob(environment="staging", project="test", name="shop", source=source, stores=stores, spool=spool)
-
-
-def silent(text):
-    pass
 
 
 def test_a_backup_is_listed_as_complete_and_shows_what_it_holds(source, s3):

@@ -18,7 +18,9 @@ from ops.backup.run_lock import only_run
 from ops.core.errors import BackupNotFoundError, BusyError, DatabaseLostError, OpsError, StoreError
 from ops.repository import catalog
 from ops.sources.base import SourcePlan
-from tests.ops.faults import FaultyStore, eventually
+from tests.kits.messages import silent
+from tests.kits.stores import FaultyStore
+from tests.kits.waiting import eventually
 from tests.ops.pg_server import CANARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,10 +29,6 @@ SEED = int(os.environ.get("ANCLA_SEED", "0")) or random.SystemRandom().randrange
 
 def job(source, *stores, name="shop", spool=None):
     return BackupJob(environment="staging", project="test", name=name, source=source, stores=stores, spool=spool)
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

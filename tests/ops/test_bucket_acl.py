@@ -20,7 +20,8 @@ from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import Reader
 from ops.sources.bucket.source import Bucket
 from ops.targets.kinds import BucketKind
-from tests.ops.source_kit import backup, keys, restore, silent
+from tests.kits.messages import silent
+from tests.ops.source_kit import backup, keys, restore
 
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 

@@ -17,16 +17,13 @@ from ops.backup.retention import Candidate, decide
 from ops.core.errors import BackupNotFoundError, StoreError
 from ops.repository import catalog
 from ops.repository.freshness import look
+from tests.kits.messages import silent
 from tests.ops import drill_kit
 from tests.ops.drill_kit import identity
 from tests.ops.prune_kit import LEAST, job, put
 from tests.ops.prune_kit import NOW as NOON
 
 __all__ = ["identity"]
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from ops.core.errors import RestoreRefusedError
 from ops.sources.postgres.database import create_database
 from ops.sources.postgres.source import PostgresDatabase, catalog_queries
 from ops.sources.postgres.tools import find_tool
-from tests.ops.drill_kit import drill, silent
+from tests.kits.messages import silent
+from tests.ops.drill_kit import drill
 from tests.ops.restore_kit import RestoreJob, plan, run
 from tests.ops.source_kit import by_hand_into
 

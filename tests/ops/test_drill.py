@@ -27,7 +27,8 @@ from ops.sources.postgres.assertions import ask
 from ops.sources.postgres.canary import write_canary
 from ops.sources.postgres.identity import identity as server_identity
 from ops.sources.postgres.source import PostgresDatabase
-from tests.ops.drill_kit import backup, drill, identity, job, make, silent
+from tests.kits.messages import silent
+from tests.ops.drill_kit import backup, drill, identity, job, make
 from tests.ops.test_swap_killed import quiet
 
 __all__ = ["backup", "identity"]

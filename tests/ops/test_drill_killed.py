@@ -12,9 +12,10 @@ import pytest
 from ops.drill import workdir
 from ops.drill.runner import run
 from ops.repository.stores.folder import FolderStore
+from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops import killed, prune_kit
-from tests.ops.drill_kit import backup, drill, identity, job, silent
-from tests.ops.faults import eventually
+from tests.ops.drill_kit import backup, drill, identity, job
 from tests.ops.test_drill import servers
 from tests.ops.test_prune import before, complete_ones_are_whole, straight
 

@@ -13,16 +13,13 @@ from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.repository.records import STREAM_FILE
 from ops.sources.postgres import dump
 from ops.sources.postgres.small_file_batches import is_pack
-from tests.ops.faults import eventually
+from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 
 
 def job(source, *stores, **more):
     return BackupJob(environment="staging", project="test", name="shop", source=source, stores=stores, **more)
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

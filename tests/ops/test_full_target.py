@@ -21,6 +21,7 @@ from ops.sources.postgres import scratch_server as postgres
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
+from tests.kits.messages import silent
 from tests.ops import drill_kit, source_kit
 from tests.ops.drill_kit import identity
 from tests.ops.restore_kit import RestoreJob, run
@@ -29,10 +30,6 @@ from tests.ops.test_restore import comment_of, names
 __all__ = ["identity"]
 
 MIB = 1 << 20
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

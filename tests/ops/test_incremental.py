@@ -18,8 +18,9 @@ from ops.repository.records import BucketObject, BucketRecord
 from ops.repository.stores.folder import FolderStore
 from ops.sources.base import Dump, SourcePlan
 from ops.stack.init import make_key
+from tests.kits.messages import silent
 from tests.ops.prune_kit import FakeLockedStore
-from tests.ops.source_kit import in_order, silent
+from tests.ops.source_kit import in_order
 
 OURS, THEIRS = Signer(make_key()), Signer(make_key())
 NOW = datetime.now(UTC)

@@ -27,7 +27,8 @@ from ops.repository.age import read_identities
 from ops.sources.postgres import copy_in, tools
 from ops.sources.postgres.tools import Tool, find_tool
 from sandbox.parts.authority import cache_folder
-from tests.ops.drill_kit import backup, drill, identity, make, silent
+from tests.kits.messages import silent
+from tests.ops.drill_kit import backup, drill, identity, make
 from tests.ops.pg_server import as_role, serving
 from tests.ops.restore_kit import RestoreJob, plan, run
 from tests.ops.test_restore_coming import LARGE

@@ -27,10 +27,6 @@ BOUNDED = 20 * 60
 """Seconds in which a command must have given up, however many requests it has under way."""
 
 
-def silent(text):
-    pass
-
-
 class FakeClock:
     """Seconds that pass only when somebody sleeps."""
 

@@ -19,6 +19,7 @@ from ops.repository.manifest import ObjectRecord
 from ops.repository.stores.folder import FolderStore
 from ops.repository.tail_reader import TailReader
 from ops.repository.upload import MIB, PART_SIZE, Destination, UploadPipeline, part_size
+from tests.kits.waiting import eventually
 
 PREFIX = "shop/20261122T210000Z-abcdef/"
 
@@ -34,13 +35,6 @@ def identity(tmp_path):
 def outgoing(*stores, recipients=(), largest=0):
     destinations = [Destination(store=store) for store in stores]
     return UploadPipeline(destinations, PREFIX, recipients=recipients, level=1, largest=largest)
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.01)
 
 
 def stored(store):

@@ -14,7 +14,8 @@ import pytest
 from ops.core.errors import SourceError
 from ops.sources.postgres import dump
 from ops.sources.postgres.source import PostgresDatabase
-from tests.ops.drill_kit import drill, identity, make, silent
+from tests.kits.messages import silent
+from tests.ops.drill_kit import drill, identity, make
 from tests.ops.restore_kit import RestoreJob, run
 
 __all__ = ["identity"]

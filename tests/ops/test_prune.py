@@ -28,7 +28,8 @@ from ops.repository.manifest import MANIFEST_NAME, time_of
 from ops.repository.stores.folder import FolderStore
 from ops.repository.stores.s3 import S3Store
 from ops.stack.init import make_key
-from tests.ops.prune_kit import NOW, DatedStore, FakeLockedStore, FaultyStore, Killed, job, keys, left, prune, put
+from tests.kits.stores import FaultyStore
+from tests.ops.prune_kit import NOW, DatedStore, FakeLockedStore, Killed, job, keys, left, prune, put
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -387,7 +388,7 @@ def before(tmp_path_factory):
 def straight(before, tmp_path_factory):
     """How many calls a run without trouble makes, and what it leaves."""
     place = FolderStore(shutil.copytree(before, tmp_path_factory.mktemp("straight") / "store"))
-    counting = FaultyStore(place, -1, None)
+    counting = FaultyStore(place)
     assert len(prune(counting)) == 4
     assert counting.calls > 40
     assert prune(place) == {}

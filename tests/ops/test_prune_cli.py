@@ -21,7 +21,8 @@ from ops.monitoring.state import home_of
 from ops.repository import catalog
 from ops.repository.stores.folder import FolderStore
 from ops.stack.init import make_key
-from tests.ops.prune_kit import LEAST, NOW, DatedStore, FaultyStore, left, put
+from tests.kits.stores import FaultyStore
+from tests.ops.prune_kit import LEAST, NOW, DatedStore, left, put
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_a_store_that_fails_does_not_keep_the_others_from_being_pruned(command, 
 def test_what_went_before_the_store_failed_is_told_and_written_down(command, folder, tmp_path):
     ids = [put(folder, days) for days in (4, 3, 2, 1)]
     dated = DatedStore(folder)
-    counting = command.stores["bucket"] = FaultyStore(dated, -1, None)
+    counting = command.stores["bucket"] = FaultyStore(dated)
     assert command("--dry-run").exit_code == 0
     last = counting.calls + 4 + 2 + 2 * 5 - 1  # the record; each of two backups: a listing, and five objects
     command.stores["bucket"] = FaultyStore(dated, last, StoreError("no answer"))

@@ -12,7 +12,7 @@ from ops.repository.records import ROWS_FILE
 from ops.repository.stores.folder import FolderStore
 from ops.sources.postgres import restore as pg_restore
 from ops.sources.postgres.copy_in import Rows, pouring
-from tests.ops.faults import eventually
+from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.test_restore import comment_of, names
 

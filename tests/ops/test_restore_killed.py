@@ -20,9 +20,9 @@ from ops.restore import swap
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
+from tests.kits.waiting import eventually
 from tests.ops import killed, source_kit
 from tests.ops.drill_kit import identity, make
-from tests.ops.faults import eventually
 from tests.ops.restore_kit import RestoreJob, run
 
 __all__ = ["identity"]

@@ -19,6 +19,7 @@ from ops.repository.stores.s3 import S3Store
 from ops.restore import restore as files
 from ops.sources.bucket.restore import MARK
 from ops.sources.bucket.source import Bucket
+from tests.kits.messages import silent
 from tests.ops import drill_kit, prune_kit, source_kit
 from tests.ops.drill_kit import identity
 from tests.ops.faults import KINDS, LASTING, FaultyLine, each_once, red_of
@@ -29,10 +30,6 @@ from tests.ops.test_prune import complete_ones_are_whole, history
 __all__ = ["identity"]
 
 SEED = int(os.environ["ANCLA_SEED"])
-
-
-def silent(text):
-    pass
 
 
 def clear(number, method, path):

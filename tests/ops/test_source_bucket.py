@@ -31,7 +31,8 @@ from ops.sources.bucket import source as module
 from ops.sources.bucket.reader import Facts, Reader, member_name
 from ops.sources.bucket.restore import MARK, put_all
 from ops.sources.bucket.source import Bucket, compare, cut
-from tests.ops.source_kit import backup, by_hand, everything_in, in_order, keys, lose, restore, silent
+from tests.kits.messages import silent
+from tests.ops.source_kit import backup, by_hand, everything_in, in_order, keys, lose, restore
 
 
 @pytest.fixture(autouse=True)

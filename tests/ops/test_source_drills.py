@@ -19,7 +19,8 @@ from ops.repository.stores.s3 import S3Store
 from ops.sources.bucket.source import Bucket
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
-from tests.ops.source_kit import backup, in_order, keys, lose, silent
+from tests.kits.messages import silent
+from tests.ops.source_kit import backup, in_order, keys, lose
 
 
 def sqlite(tmp_path, request):

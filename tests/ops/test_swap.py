@@ -11,7 +11,8 @@ from ops.backup.create import BackupJob, create
 from ops.core.errors import RestoreError, RestoreRefusedError, SourceError
 from ops.restore import swap
 from ops.sources.postgres.tools import find_tool
-from tests.ops.faults import eventually
+from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops.pg_server import serving
 from tests.ops.restore_kit import RestoreJob
 from tests.ops.restore_kit import run as restore
@@ -19,10 +20,6 @@ from tests.ops.test_swap_killed import quiet
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 BEFORE = "shop_before_20261123010000"
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

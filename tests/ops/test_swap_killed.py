@@ -9,17 +9,14 @@ import pytest
 
 from ops.core.errors import RestoreRefusedError
 from ops.restore import swap
+from tests.kits.messages import silent
+from tests.kits.waiting import eventually
 from tests.ops import killed
-from tests.ops.faults import eventually
 
 SEED = int(os.environ["ANCLA_SEED"])
 MADE = "ancla: restore of 20261123T000000Z-aaaaaa (shop) begun 2026-11-23T00:10:00Z, verified"
 OWN = "the shop,\nours since 2019"
 """The comment of a person."""
-
-
-def silent(text):
-    pass
 
 
 def promote(cluster, copy="shop_copy"):

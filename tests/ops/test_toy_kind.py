@@ -15,7 +15,8 @@ from ops.repository.records import KindRecord
 from ops.restore.restore import RestoreJob, run
 from ops.sources.base import Difference, Dump, Examination, ScratchFacts, ScratchTarget, Skipped, SourcePlan, TargetPlan
 from ops.targets.kinds import KINDS
-from tests.ops.drill_kit import drill, identity, job, make, silent
+from tests.kits.messages import silent
+from tests.ops.drill_kit import drill, identity, job, make
 
 __all__ = ["identity"]
 

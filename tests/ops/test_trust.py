@@ -21,7 +21,8 @@ from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import SqliteFile
 from ops.stack.init import make_key
 from ops.targets import destinations
-from tests.ops.source_kit import in_order, silent
+from tests.kits.messages import silent
+from tests.ops.source_kit import in_order
 from tests.ops.test_cli import ops, refused
 
 __all__ = ["ops"]

@@ -25,15 +25,12 @@ from ops.repository.records import SecretsRecord
 from ops.repository.stores.folder import FolderStore
 from ops.repository.stores.s3 import S3Store
 from ops.stack.init import make_key
+from tests.kits.messages import silent
 from tests.ops.test_watch import make_stack
 
 NOW = datetime(2025, 11, 23, 3, 0, tzinfo=UTC)
 OURS = Signer(make_key())
 IDS = ("20261121T030000Z-aaaaaa", "20261122T030000Z-bbbbbb")
-
-
-def silent(text):
-    pass
 
 
 def back_up(store, backup_id, *, name="app", signer=OURS, objects=2, depends_on=()):
