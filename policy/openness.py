@@ -70,7 +70,7 @@ def named_ports(preview: Preview) -> frozenset[int]:
     """Return the ports that the stack file opens with a reason: `ancla:access.ports`, each with `port` and `why`."""
     access = preview.config.get("access")
     given = access.get("ports") if isinstance(access, Mapping) else None
-    rows = mappings(list(given.values())) if isinstance(given, Mapping) else []
+    rows = mappings(list(given.values()) if isinstance(given, Mapping) else given)
     return frozenset(int(row["port"]) for row in rows if row.get("why") and str(row.get("port")).isdigit())
 
 

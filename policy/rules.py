@@ -56,7 +56,7 @@ def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """No port but 80, 443 and those that `ancla:access.ports` names with a reason is open to the world."""
     allowed = WEB_PORTS | named_ports(preview)
     for holder, protocol, ports, sources in opened(preview):
-        others = set(ports) - allowed - {SSH_PORT}  # SSH has a rule of its own
+        others = set(ports) - allowed - ({SSH_PORT} if protocol == "tcp" else set())  # SSH has a rule of its own
         if others:
             shown = str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
             yield holder, f"{protocol} {shown} is open to {', '.join(sources)}; name the networks that need it"

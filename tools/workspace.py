@@ -92,8 +92,7 @@ class Workspace:
         Raises:
             StepError: it ended with an exit code other than 0.
         """
-        # On a terminal the engine shows by itself how long everything takes.
-        shows_time = sys.stdout.isatty() and not quiet
+        shows_time = command[0] == "pulumi" and not quiet  # the engine shows by itself that it is at work
         with nullcontext() if shows_time else elapsed(step):
             done = self._ran(*command, cwd=cwd, capture_output=quiet, input=stdin)
         if done.returncode:

@@ -107,6 +107,7 @@ VIOLATING: list[tuple[str, str, Change]] = [
     ("ports-not-open", "acme-prod", ssh_from("::/0", ports="6379")),
     ("ports-not-open", "acme-prod", ssh_from("128.0.0.0/1", ports="9000-9100")),
     ("ports-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="53", protocol="udp")),
+    ("ports-not-open", "acme-prod", ssh_from("0.0.0.0/0", ports="22", protocol="udp")),
     ("ports-not-open", "lb", balancer(8080)),
     ("data-kept", "acme-db", operation("DatabaseCluster", "replace")),
     ("data-kept", "acme-prod", operation("Droplet", "create-replacement")),

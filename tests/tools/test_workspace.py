@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,22 +18,32 @@ from tools.workspace import ROOT, StepError, Workspace, elapsed, workspace
 STACKS = sorted(path.name for path in ROOT.glob("Pulumi.*.yaml"))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as two verbs have left it: keys take a while to make."""
+    home = tmp_path_factory.mktemp("made") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANCLA_SANDBOX_HOME", str(home))
+        patch.setattr(module, "sandbox", lambda *_, **__: "{}")
+        for stack in ("staging", "prod"):
+            workspace(stack, start=False)
+    return home
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ANCLA_SANDBOX_HOME", str(tmp_path / "home"))
+def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = shutil.copytree(made, tmp_path / "home")
+    monkeypatch.setenv("ANCLA_SANDBOX_HOME", str(home))
     monkeypatch.setattr(module, "sandbox", lambda *_, **__: "{}")
-    return tmp_path / "home"
+    return home
 
 
 def test_the_stack_file_that_is_tried_is_the_one_that_ships(home: Path):
-    workspace("staging", start=False)
-
     for name in STACKS:
         assert (home / "project" / name).read_text() == (ROOT / name).read_text()
 
 
 def test_a_salt_of_the_engine_stays_in_the_copy_alone(home: Path):
-    workspace("staging", start=False)
     copy = home / "project" / "Pulumi.staging.yaml"
     copy.write_text("encryptionsalt: v1:canary\nconfig: {}\n")
 
