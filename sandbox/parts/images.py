@@ -138,7 +138,7 @@ class Images:
         return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL}
 
     def droplet(self, slug: str) -> str:
-        """The image of a droplet of this DigitalOcean image, built first if it is not there."""
+        """Return the local image for a droplet of this DigitalOcean image, built first if it is not there."""
         return self.image(DROPLETS.get(slug, DROPLETS["ubuntu-24-04-x64"])[0])
 
     def image(self, kind: str, *, rebuild: bool = False) -> str:
@@ -227,7 +227,7 @@ class Images:
         return True
 
     def _debootstrapped(self, suite: str | None) -> str:
-        """An image of a Debian suite, from the mirror that this machine's apt uses; without one, its own release."""
+        """Return an image of a Debian suite (default: this machine's own), from the mirror that its apt uses."""
         own = read_os_release().get("VERSION_CODENAME", "")
         targets = [target for target in apt_targets() if target.release.split("-")[0] == own]
         mirror = next((target.site for target in targets if target.release == own), None)
@@ -268,7 +268,7 @@ class Images:
 
 
 def _stand_in(kind: str) -> str | None:
-    """The Debian suite that stands for the official image; None for this machine's own release."""
+    """Return the Debian suite that stands for the official image; None for this machine's own release."""
     if kind in OFFICIAL:
         return None
     return next(suite for name, _, suite in DROPLETS.values() if name == kind)
