@@ -56,22 +56,22 @@ class UnitState:
 
     @property
     def present(self) -> bool:
-        """True if systemd knows the unit."""
+        """Return True if systemd knows the unit."""
         return self.load != "not-found"
 
     @property
     def enabled(self) -> bool:
-        """True if it starts by itself, or nothing has to be enabled for that."""
+        """Return True if it starts by itself, or nothing has to be enabled for that."""
         return self.file in _ENABLED
 
     @property
     def active(self) -> bool:
-        """True if it runs."""
+        """Return True if it runs."""
         return self.run in _ACTIVE
 
     @property
     def on(self) -> bool:
-        """True if it runs, or starts at the next boot."""
+        """Return True if it runs, or starts at the next boot."""
         return self.present and (self.active or self.file in ("enabled", "enabled-runtime"))
 
 

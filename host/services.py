@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from typing_extensions import override
 
@@ -66,10 +66,6 @@ class Service(Step):
     check: str = ""
     instead_of: tuple[str, ...] = ()
     guards_login: bool = False
-    _stamp: str = field(init=False, repr=False, default="")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_stamp", f"stamp of {self.key}")
 
     @property
     def digest(self) -> str:
@@ -90,7 +86,7 @@ class Service(Step):
         return Questions(
             paths=frozenset(self.paths),
             units=frozenset((*self.units, *self.instead_of)),
-            scripts={self._stamp: f"cat {shlex.quote(f'{STAMPS}/{self.key}')} || true"},
+            scripts={f"stamp {self.key}": f"cat {shlex.quote(f'{STAMPS}/{self.key}')} || true"},
         )
 
     @override
@@ -99,7 +95,7 @@ class Service(Step):
         disabled = [unit for unit in self.units if not seen.unit(unit).enabled]
         idle = [unit for unit in self.units if not seen.unit(unit).active]
         rivals = [unit for unit in self.instead_of if seen.unit(unit).on]
-        applied = seen.lines.get(self._stamp, ()) == (self.digest,)
+        applied = seen.lines.get(f"stamp {self.key}", ()) == (self.digest,)
         if applied and not (stale or disabled or idle or rivals):
             return Change()
         differences = [difference(item, seen) for item in stale]
