@@ -6,7 +6,6 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import httpx
 
 from ops.core.errors import OpsError, StackError, ToolError
 from ops.core.formatting import duration
+from ops.core.workers import run_all
 from ops.repository.freshness import Freshness, look
 from ops.repository.stores.base import Store
 from ops.sources.postgres.tools import Endpoint
@@ -52,9 +52,11 @@ class Probe:
 def probe_stack(stack: LoadedStack) -> list[Probe]:
     """Probe everything; a failure is a result, never an exception."""
     asked = {"droplet": _machine, "backup": _backups, "address": _address}
-    with ThreadPoolExecutor(len(asked)) as pool:
-        parts = [pool.submit(_guarded, part, "all", partial(ask, stack)) for part, ask in asked.items()]
-        return [probe for part in parts for probe in part.result()]
+
+    def probe(part: str) -> list[Probe]:
+        return _guarded(part, "all", partial(asked[part], stack))
+
+    return [found for probes in run_all(probe, asked, workers=len(asked), name="probe") for found in probes]
 
 
 def _machine(stack: LoadedStack) -> list[Probe]:

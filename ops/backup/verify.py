@@ -32,6 +32,7 @@ from ops.backup.verification_log import (
 from ops.core.errors import ManifestError, ObjectMissingError, StoreError
 from ops.core.progress import ProgressFactory, no_progress
 from ops.core.signing import Signer
+from ops.core.workers import cancel_on_error
 from ops.repository.catalog import CatalogEntry, Expected, entries, prefix_of, read_manifest
 from ops.repository.manifest import MANIFEST_NAME, PAGE_NAME, Manifest, ObjectRecord
 from ops.repository.stores.base import Store
@@ -316,13 +317,9 @@ def _read(
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as pool:
         futures = [pool.submit(one, item) for item in due]
-        try:
+        with cancel_on_error(futures, stop):
             for future in as_completed(futures):
                 yield future.result()
-        except BaseException:  # an interrupt too
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _problem(

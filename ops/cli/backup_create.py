@@ -21,7 +21,7 @@ from ops.cli.backup_options import BackupArgument, NameOption, OneNameOption, Sp
 from ops.cli.options import JsonOption, OutputsOption, ProgressOption, StackOption
 from ops.core import console, formatting
 from ops.core.console import Progress
-from ops.core.errors import DatabaseLostError, OpsError
+from ops.core.errors import DatabaseLostError, DatabaseUnreachableError, OpsError
 from ops.core.signing import Signer
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import backup_run
@@ -47,7 +47,7 @@ def create_command(
             "--again-after",
             metavar="MINUTES",
             min=0,
-            help="Try once more, so much later, if the connection to a database breaks (0: do not).",
+            help="Try once more, so much later, if a database does not answer or breaks off (0: do not).",
         ),
     ] = 0,
     progress: ProgressOption = Progress.AUTO,
@@ -95,12 +95,19 @@ def _each(
             made += _create(loaded, chosen, sources, spool, stream=stream)
         except Exception as error:  # noqa: BLE001  # a failure of one set must not stop the backup of the others
             failures[chosen] = error if isinstance(error, OpsError) else _defect(error)
-            if isinstance(error, DatabaseLostError):
+            if _is_away(error):
                 lost.append(chosen)
             if len(wanted) > 1 or chosen in lost:  # with a single set, the command's own error reports it
                 console.step(f"{chosen}: {failures[chosen]}")
         note(stack=loaded.name, backup=" ".join(item["id"] for item in made))
     return lost
+
+
+def _is_away(error: Exception) -> bool:
+    """Return True if a server went away, or does not answer; one that refuses a login is there."""
+    if isinstance(error, DatabaseUnreachableError):
+        return "FATAL" not in str(error)
+    return isinstance(error, DatabaseLostError)
 
 
 def _defect(error: Exception) -> OpsError:

@@ -1,4 +1,4 @@
-"""Define the environment variables that `ops` reads. Those that set an option are described in its help.
+"""Define the environment variables that `ops` reads.
 
 Variables of other programs (PULUMI_*, DIGITALOCEAN_*, SPACES_*, AWS_*, PG*) keep their names and their meaning, and are
 read where they are used.
@@ -12,6 +12,18 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ops.core.errors import OpsError
+
+OPTION_VARIABLES = {
+    "ANCLA_IDENTITY": "--identity",
+    "ANCLA_MAX_AGE_HOURS": "--max-age",
+    "ANCLA_METRICS": "--metrics",
+    "ANCLA_OUTPUTS": "--outputs",
+    "ANCLA_PROGRESS": "--progress",
+    "ANCLA_SIGNING_KEY": "--signing-key",
+    "ANCLA_SPOOL": "--spool",
+    "ANCLA_STACK": "--stack",
+}
+"""Variables that set an option of the commands that have it; its help describes them."""
 
 
 class Environment(BaseSettings):

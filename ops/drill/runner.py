@@ -11,7 +11,6 @@ import contextlib
 import platform
 import time
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +33,7 @@ from ops.core.errors import (
 from ops.core.messages import say
 from ops.core.progress import ProgressFactory, no_progress
 from ops.core.workdir import mebibytes, spool
+from ops.core.workers import run_all
 from ops.drill import checks
 from ops.drill.context import Findings, Report
 from ops.drill.evidence.document import Choice, Evidence, SkippedObject, Status
@@ -364,8 +364,9 @@ def _fetch(job: DrillJob, found: Findings, wanted: list[Piece], folder: Path, re
         return time.monotonic() - begun
 
     begin = time.monotonic()
-    with found.meter(f"fetching {job.name}", _stored(wanted)) as advance, ThreadPoolExecutor(WORKERS) as pool:
-        busy = sum(pool.map(one, sorted(wanted, key=lambda piece: -piece.entry.size)))
+    with found.meter(f"fetching {job.name}", _stored(wanted)) as advance:
+        largest_first = sorted(wanted, key=lambda piece: -piece.entry.size)
+        busy = sum(run_all(one, largest_first, workers=WORKERS, name="fetch"))
     end = time.monotonic()
     # the threads fetch and decrypt at once: the stretch is divided as their own time was
     turn = begin + (end - begin) * min(store.seconds / busy, 1.0) if busy else end

@@ -14,7 +14,7 @@ from typing import Self
 
 from ops.core.errors import IntegrityError
 from ops.core.progress import OnBytes, noop
-from ops.core.workers import cancel_on_error
+from ops.core.workers import run_all
 from ops.repository.download import Fetcher, Identities
 from ops.repository.incremental import Piece
 from ops.repository.manifest import ObjectRecord
@@ -63,10 +63,8 @@ def fetch(store: Store, pieces: Iterable[Piece], folder: Path, identities: Ident
         fetcher = Fetcher(store=store, prefix=piece.prefix, identities=identities, cancelled=cancelled, advance=advance)
         fetcher.one(piece.entry, piece.folder(folder))
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        futures = [pool.submit(one, piece) for piece in sorted(pieces, key=lambda piece: -piece.entry.size)]
-        with cancel_on_error(futures, cancelled):
-            pass
+    largest_first = sorted(pieces, key=lambda piece: -piece.entry.size)
+    run_all(one, largest_first, workers=WORKERS, name="fetch", stop=cancelled)
 
 
 class StreamingDownload:

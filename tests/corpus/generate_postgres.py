@@ -247,11 +247,6 @@ def _small(script: _Script, table: str) -> list[str]:
 _ON_A_TABLE = (_policy, _trigger, _comments, _grants, _view, _materialized, _small)
 
 
-_OTHERS = {"sequence", "large object", "default privileges", "collation", "foreign", "aggregate", "cast"}
-AWAITED = {"cast"}
-"""What restores do not make yet (the branch pgrestore); empty it then."""
-
-
 def _others(script: _Script) -> None:
     match script.one_of(
         ["sequence", "large object", "default privileges", "collation", "foreign", "aggregate", "cast"]

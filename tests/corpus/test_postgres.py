@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,6 @@ from tests.ops.pg_server import as_role
 __all__ = ["identity"]
 
 CASES = sorted((Path(__file__).parent / "postgres").glob("*.sql"))
-AWAITED = re.compile(r"^-- awaits: (\w+)$", re.MULTILINE)
-"""A file with that line asks for what restores do not do yet."""
 SEED = int(os.environ["ANCLA_SEED"])
 FEW, MANY = 3, 100
 """How many databases are generated in each run, and in the long one."""
@@ -33,9 +30,7 @@ _numbers = itertools.count()
 
 def parameters():
     for path in CASES:
-        awaited = AWAITED.search(path.read_text())
-        marks = [pytest.mark.xfail(reason=f"awaits the branch {awaited[1]}")] if awaited else []
-        marks += [] if path in DRAWN else [pytest.mark.all]
+        marks = [] if path in DRAWN else [pytest.mark.all]
         yield pytest.param(path.read_text(), id=path.stem, marks=marks)
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ops.cli import backup_create
-from ops.core.errors import DatabaseLostError, SourceError
+from ops.core.errors import DatabaseError, DatabaseLostError, DatabaseUnreachableError, SourceError
 from ops.sources.secrets import SecretFiles
 from tests.ops.source_kit import backup, keys
 
@@ -84,6 +84,20 @@ class TestOnceMore:
     def test_without_the_option_or_for_other_failures_nothing_is_waited_for(self, order, failures):
         backup_create.create_command.__wrapped__(as_json=True)
         assert (order.done, list(failures)) == (["db", "sound"], ["db"])
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (DatabaseLostError("x: server closed the connection unexpectedly"), True),
+        (DatabaseUnreachableError("x: connection failed: Connection refused"), True),
+        (DatabaseUnreachableError('x: FATAL: password authentication failed for user "app"'), False),
+        (DatabaseError("x: permission denied"), False),
+        (SourceError("x: may not read"), False),
+    ],
+)
+def test_a_server_that_is_away_is_not_one_that_refuses(error, away):
+    assert backup_create._is_away(error) is away
 
 
 def test_other_failures_are_not_tried_again(failures, monkeypatch):

@@ -9,6 +9,7 @@ import typer
 
 from ops.cli.app import app
 from ops.cli.lazy_commands import Lazy, in_full, lazy_group
+from ops.core.environment import OPTION_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"apprise", "boto3", "httpx", "jinja2", "prometheus_client", "psycopg"}
@@ -51,3 +52,18 @@ def test_a_command_whose_module_is_gone_is_not_told_to_be_unknown():
     broken.callback()(lambda: None)
     with pytest.raises(ModuleNotFoundError, match=r"ops\.none"):
         typer.main.get_command(broken)(["gone"], standalone_mode=False)
+
+
+def variables_of(command):
+    """The variables of a command's options and of all below it, each with its option."""
+    for parameter in command.params:
+        names = parameter.envvar if isinstance(parameter.envvar, list) else [parameter.envvar]
+        yield from ((name, parameter.opts[0]) for name in names if name)
+    for below in getattr(command, "commands", {}).values():
+        yield from variables_of(below)
+
+
+def test_every_variable_of_an_option_is_listed_where_all_of_them_are():
+    assert {
+        name: option for name, option in variables_of(in_full(app)) if name.startswith("ANCLA_")
+    } == OPTION_VARIABLES

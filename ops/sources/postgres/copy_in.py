@@ -26,11 +26,9 @@ from ops.core.workers import cancel_on_error
 from ops.repository.records import LISTING, ROWS_FILE
 from ops.repository.tail_reader import CancelledError
 from ops.sources.base import Pour
-from ops.sources.postgres.catalog_queries import full_name, plain_name, unquoted
+from ops.sources.postgres.catalog_queries import full_name, unquoted
 from ops.sources.postgres.mending import stops_everything
 from ops.sources.postgres.tools import Connection, Endpoint, Tool, one_line, script, timeouts, with_parent_death_signal
-
-plain = plain_name
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _STATEMENT = re.compile(

@@ -27,7 +27,8 @@ from ops.sources.postgres.tools import Endpoint, Tool, find_tool, run_tool, tool
 TICK_SECONDS = 0.1
 LOST = re.compile(
     r"server closed the connection|terminating connection|SSL connection has been closed|connection reset by peer"
-    r"|could not (receive data from|send data to) server|the database system is (shutting down|starting up)",
+    r"|could not (receive data from|send data to) server|connection refused"
+    r"|the database system is (shutting down|starting up)",
     re.IGNORECASE,
 )
 """What pg_dump says when the server, or the way to it, went away."""

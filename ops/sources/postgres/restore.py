@@ -35,6 +35,7 @@ from ops.repository.records import PostgresRecord
 from ops.sources.base import Download, Skipped
 from ops.sources.postgres import copy_in
 from ops.sources.postgres.archive import PARTS, Entry, archive_in, list_archive, stages
+from ops.sources.postgres.catalog_queries import plain_name
 from ops.sources.postgres.copy_in import Rows
 from ops.sources.postgres.database import keeps_tablespaces
 from ops.sources.postgres.mending import SCRIPT_NOISE, advice, is_there, is_violation, stops_everything
@@ -445,7 +446,7 @@ class _Restoration:
         """Return the name of a table or sequence as in the manifest."""
         listed = entry.title(self.roles).removeprefix(f"{entry.kind.lower()} ")
         known = [*(t.table for t in self.record.tables), *(s.sequence for s in self.record.sequences)]
-        return next((name for name in known if copy_in.plain(name) == listed), listed)
+        return next((name for name in known if plain_name(name) == listed), listed)
 
 
 def _failures(stderr: str, entries: list[Entry]) -> list[tuple[Entry, str]]:
