@@ -242,8 +242,8 @@ def test_a_place_that_is_not_empty_is_refused_and_left_alone(assets, folder, mak
 def test_a_restore_that_differs_or_breaks_off_is_marked(assets, folder, make, monkeypatch):
     made = backup(incremental_source(assets, folder), folder)
 
-    def wrong(store, place, record):
-        skipped = put_all(store, place, record)
+    def wrong(store, place, record, **more):
+        skipped = put_all(store, place, record, **more)
         put(store, {"doc.pdf": (b"other", {"ContentDisposition": "attachment", "ContentLanguage": "es"})})
         return skipped
 
