@@ -90,13 +90,14 @@ def _peers(store: Store, peers: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def holds(firewall: Record, droplet: Record) -> bool:
+    """Return True if a firewall holds a droplet, by number or by tag."""
+    return droplet["id"] in firewall["droplet_ids"] or not set(firewall["tags"]).isdisjoint(droplet["tags"])
+
+
 def firewall_rules(store: Store, droplet: Record) -> FirewallRules | None:
     """Return the union of the firewalls that hold a droplet, by id or by tag; None when none does."""
-    holding = [
-        firewall
-        for firewall in store.list("firewall")
-        if droplet["id"] in firewall["droplet_ids"] or set(firewall["tags"]) & set(droplet["tags"])
-    ]
+    holding = [firewall for firewall in store.list("firewall") if holds(firewall, droplet)]
     if not holding:
         return None
 

@@ -6,7 +6,9 @@ import ipaddress
 import re
 from typing import Any
 
-from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, not_found, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, now, operation
+from sandbox.api.desired import holds
+from sandbox.api.droplets import DROPLET
 from sandbox.api.kinds import Kind
 from sandbox.store import Record, Store
 
@@ -72,12 +74,7 @@ def _firewall_fields(call: Call, own: str = "") -> Record:
 
 def held_droplets(store: Store, firewall: Record) -> list[Record]:
     """List the droplets that a firewall holds, by number or by tag."""
-    tags = set(firewall["tags"])
-    return [
-        droplet
-        for droplet in store.list("droplet")
-        if droplet["id"] in firewall["droplet_ids"] or tags & set(droplet["tags"])
-    ]
+    return [droplet for droplet in store.list("droplet") if holds(firewall, droplet)]
 
 
 def _save_firewall(call: Call, firewall: Record) -> Body:
@@ -145,15 +142,5 @@ def change_firewall_rules(call: Call) -> None:
 @operation("droplets_list_firewalls")
 def list_droplet_firewalls(call: Call) -> Body:
     """List the firewalls that hold a droplet."""
-    droplet = call.store.get("droplet", call.number("droplet_id"))
-    if droplet is None:
-        raise not_found()
-    tags = set(droplet["tags"])
-    return call.page(
-        "firewalls",
-        [
-            firewall
-            for firewall in call.store.list("firewall")
-            if droplet["id"] in firewall["droplet_ids"] or tags & set(firewall["tags"])
-        ],
-    )
+    droplet = DROPLET.find(call)
+    return call.page("firewalls", [firewall for firewall in call.store.list("firewall") if holds(firewall, droplet)])

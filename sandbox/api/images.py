@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox import catalog
 from sandbox.api.context import Body, Call, invalid, not_built, not_found, operation
+from sandbox.api.droplets import DROPLET
 from sandbox.api.kinds import Kind, by
 from sandbox.store import Record
 
@@ -96,7 +97,6 @@ def create_custom_image(_: Call) -> None:
 @operation("droplets_list_snapshots")
 def list_droplet_snapshots(call: Call) -> Body:
     """List the snapshots of a droplet, in the shape of images."""
-    if call.store.get("droplet", call.number("droplet_id")) is None:
-        raise not_found()
-    snapshots = call.store.list("snapshot", resource_id=call.params["droplet_id"], resource_type="droplet")
+    ident = str(DROPLET.find(call)["id"])
+    snapshots = call.store.list("snapshot", resource_id=ident, resource_type="droplet")
     return call.page("snapshots", snapshots, lambda snapshot: call.store.get("image", snapshot["id"]))

@@ -206,6 +206,28 @@ def test_a_droplet_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Dri
     sandbox.parts.fail.clear()
 
 
+def test_a_droplet_that_does_not_power_off_is_not_waited_for(driver: Driver, sandbox: Sandbox) -> None:
+    inputs = {"image": "ubuntu-24-04-x64", "region": "nyc3", "name": "stays"}
+    id_, state, _ = driver.create("Droplet", size="s-1vcpu-1gb", **inputs)
+    sandbox.parts.fail["power"] = PartError("the container does not stop")
+    with pytest.raises(ProviderError, match=r"\(power_off\) ended in an error"):
+        driver.update("Droplet", id_, state, size="s-1vcpu-2gb", **inputs)
+    sandbox.parts.fail.clear()
+    driver.delete("Droplet", id_, state)
+
+
+def test_a_cluster_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Driver, sandbox: Sandbox, monkeypatch):
+    monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
+    sandbox.parts.fail["apply_cluster"] = PartError("no disk")
+    with pytest.raises(RestError, match="cluster lost is creating and fails: no disk"):
+        driver.create(
+            "DatabaseCluster", name="lost", engine="pg", version="15", size="db-s-1vcpu-1gb", region="nyc3", nodeCount=1
+        )
+    sandbox.parts.fail.clear()
+    (made,) = [database for database in sandbox.get("/v2/databases")["databases"] if database["name"] == "lost"]
+    sandbox.delete(f"/v2/databases/{made['id']}")
+
+
 def test_what_is_gone_is_gone(driver: Driver, sandbox: Sandbox) -> None:
     id_, state, inputs = driver.create("SshKey", publicKey=PUBLIC_KEY)
     sandbox.delete(f"/v2/account/keys/{id_}")
@@ -435,7 +457,7 @@ def test_a_wait_ends_when_the_engine_cancels(flaky: Flaky) -> None:
 
 def test_a_droplet_that_is_not_there_is_not_waited_for(flaky: Flaky) -> None:
     flaky.answers = [(202, {}, {"droplet": {"id": 17}}), (404, {}, {"message": "not found"})]
-    with pytest.raises(IncompleteError, match="droplet 17: not found during the creation"):
+    with pytest.raises(IncompleteError, match="droplet 17: not found, it was removed meanwhile"):
         Driver(flaky.url).create("Droplet", image="x", size="s", region="nyc3")
 
 

@@ -68,24 +68,29 @@ def _create(cloud: Cloud, new: Values) -> Made:
     if new.get("userData"):
         known["userData"] = _digest(new["userData"])
     try:
-        return Made(id_, _wait(cloud, id_, "status", "active", what="creation"))
+        return Made(id_, _wait(cloud, id_, "status", "active"))
     except (ProviderError, RestError) as error:
         raise IncompleteError(str(error), id_, known) from None
 
 
-def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, what: str = "update") -> Values:
+def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, action: Values | None = None) -> Values:
     """Wait until the droplet is unlocked and says so; returns its state.
 
-    A droplet that is not there will not come: the sandbox shows it from the answer to its creation on.
+    A droplet that is not there will not come: the sandbox shows it from the answer to its creation on. Nor will what
+    `action` was to bring, once that has failed.
     """
     seen: Values = {}
 
     def done() -> bool:
         answer = cloud.rest.find(f"/v2/droplets/{id_}")
         if answer is None:
-            raise ProviderError(f"droplet {id_}: not found during the {what}; it was removed meanwhile")
+            raise ProviderError(f"droplet {id_}: not found, it was removed meanwhile")
         seen.update(_state(answer["droplet"]))
-        return not seen["locked"] and seen.get(key) == wanted
+        if not seen["locked"] and seen.get(key) == wanted:
+            return True
+        if action and cloud.rest.get(f"/v2/actions/{action['id']}")["action"]["status"] == "errored":
+            raise ProviderError(f"droplet {id_}: action {action['id']} ({action['type']}) ended in an error")
+        return False
 
     cloud.wait(f"droplet {id_}: {key} {wanted}", 3600, done)
     return seen
@@ -146,18 +151,16 @@ def _update(cloud: Cloud, change: Change) -> None:
     if change.of("size"):
         seen = _resize(cloud, change, act)
     if change.of("name"):
-        act("rename", name=new["name"])
-        seen = _wait(cloud, id_, "name", new["name"])
+        action = act("rename", name=new["name"])
+        seen = _wait(cloud, id_, "name", new["name"], action=action)
     # After a wait the official provider takes what the API says for what is asked for. A size or a name that changes
     # in the same update so leaves backups, private networking and IPv6 as they are; the next preview shows it.
     new = new | {key: seen[key] for key in ("backups", "privateNetworking", "ipv6") if key in seen}
     _change_backups(cloud, replace(change, new=new), act)
     if change.of("privateNetworking") and new.get("privateNetworking"):
-        act("enable_private_networking")
-        _wait(cloud, id_, "privateNetworking", True)
+        _wait(cloud, id_, "privateNetworking", True, action=act("enable_private_networking"))
     if change.of("ipv6") and new.get("ipv6"):
-        act("enable_ipv6")
-        _wait(cloud, id_, "ipv6", True)
+        _wait(cloud, id_, "ipv6", True, action=act("enable_ipv6"))
     if change.of("tags"):
         set_tags(cloud, change, "droplet")
     if change.of("volumeIds"):
@@ -187,20 +190,19 @@ def _change_volumes(cloud: Cloud, change: Change) -> None:
 
 
 def _resize(cloud: Cloud, change: Change, act: Any) -> Values:
-    id_ = change.id
+    id_, action = change.id, None
     try:
-        act("power_off")
+        action = act("power_off")
     except RestError as error:
         if "already powered off" not in error.said:
             raise
-    _wait(cloud, id_, "status", "off")
+    _wait(cloud, id_, "status", "off", action=action)
     try:
         action = act("resize", size=change.new["size"], disk=bool(change.new.get("resizeDisk")))
         finish_action(cloud, action, f"droplet {id_}: resize")
     finally:
         # Also after a failure: what ran before should run again.
-        act("power_on")
-        seen = _wait(cloud, id_, "status", "active")
+        seen = _wait(cloud, id_, "status", "active", action=act("power_on"))
     return seen
 
 
@@ -222,8 +224,8 @@ def _delete(cloud: Cloud, id_: str, known: Values) -> None:
     if now.get("gone"):
         return
     if known.get("gracefulShutdown"):
-        cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": "shutdown"})
-        _wait(cloud, id_, "status", "off")
+        action = cloud.rest.post(f"/v2/droplets/{id_}/actions", {"type": "shutdown"})["action"]
+        _wait(cloud, id_, "status", "off", action=action)
     for volume in now["volumeIds"]:
         _attach(cloud, volume, id_, "detach")
     try:
