@@ -28,6 +28,7 @@ from ops.stack.cloud import Cloud
 from ops.stack.init import make_key
 from ops.stack.outputs import load_stack
 from sandbox.parts.none import NoParts
+from tests.kits.outputs import DATABASE, build_droplet, build_outputs
 from tests.ops.pg_server import as_role, free_port, started
 from tests.sandbox.conftest import TOKEN, running
 
@@ -61,45 +62,19 @@ def outputs(api, tmp_path):
     """The outputs of a stack of that account, as a file."""
     account = api.get("/v2/account")["account"]
     live, machine = api.live, api.machine
-    document = {
-        "schema_version": 1,
-        "environment": "staging",
-        "project": "shop",
-        "domain": "staging.example.org",
-        "region": "nyc3",
-        "account": account["team"]["uuid"],
-        "droplets": [
-            {
-                "id": str(machine["id"]), "name": "web", "address": "127.0.0.1", "public_ip": "192.0.2.1",
-                "private_ip": "10.0.0.2",
-            }
-        ],
-        "access": {"user": "deploy", "port": 1, "host_key": "ssh-ed25519 AAAA"},
-        "database": {
-            "id": live["id"],
-            "version": "15",
-            "host": live["connection"]["host"],
-            "private_host": live["private_connection"]["host"],
-            "port": 25060,
-            "user": "app",
-            "admin_user": "doadmin",
-            "databases": ["shop"],
-            "pool_name": None,
-            "pool_port": None,
-            "ca_certificate": "none",
-        },
-        "assets": None,
-        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-        "services": [],
-        "backup": {
-            "destinations": [], "schedule": "daily", "retention": {}, "max_age_hours": 26, "rto_minutes": 15,
-        },
-        "secrets": {
+    database = {"id": live["id"], "host": live["connection"]["host"]}
+    document = build_outputs(
+        project="shop",
+        account=account["team"]["uuid"],
+        droplets=[build_droplet("127.0.0.1", id=str(machine["id"]))],
+        access={"user": "deploy", "port": 1, "host_key": "ssh-ed25519 AAAA"},
+        database=DATABASE | database | {"private_host": live["private_connection"]["host"]},
+        secrets={
             "deploy_key": make_key().get_secret_value(),
             "database_password": "c4n4ry-user",
             "database_admin_password": "c4n4ry-admin",
         },
-    }  # fmt: skip
+    )
     path = tmp_path / "outputs.json"
     path.write_text(json.dumps(document))
     return path

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from blueprint.keys import public_line
-from ops.cli.app import main
 from ops.stack.init import make_key
+from tests.kits.command import ops_in
+from tests.kits.outputs import BACKUP, DATABASE, build_droplet, build_outputs
 from tests.ops.source_kit import in_order
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,24 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def ops(tmp_path, monkeypatch, capsys):
-    """Run one command line here, as `python -m ops` does."""
-    for name in os.environ:
-        if name.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.chdir(tmp_path)
-    for name in ("ANCLA_RUNTIME", "ANCLA_STATE", "ANCLA_AUDIT"):  # not this computer's, which other runs use too
-        monkeypatch.setenv(name, str(tmp_path / f".{name}"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
-
-    return run
+    return ops_in(tmp_path, monkeypatch, capsys)
 
 
 def refused(done, *told, code=1):
@@ -56,41 +39,13 @@ def refused(done, *told, code=1):
 def outputs(cluster, shop, bucket, machine):
     """What a stack would give back whose droplet and cluster are those of this kit."""
     target = machine.target
-    return {
-        "schema_version": 1,
-        "environment": "staging",
-        "project": "test",
-        "domain": "staging.example.org",
-        "region": "nyc3",
-        "account": "a-1",
-        "droplets": [
-            {"id": "1", "name": "web", "address": target.address, "public_ip": "192.0.2.1", "private_ip": "10.0.0.2"}
-        ],
-        "access": {"user": "deploy", "port": target.port, "host_key": target.host_key},
-        "database": {
-            "id": "c1",
-            "version": "15",
-            "host": "db.example.org",
-            "private_host": "localhost",
-            "port": cluster.port,
-            "user": "app",
-            "admin_user": "doadmin",
-            "databases": [shop],
-            "pool_name": None,
-            "pool_port": None,
-            "ca_certificate": cluster.ca_certificate,
-        },
-        "assets": None,
-        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-        "services": [],
-        "backup": {
-            "destinations": [bucket.model_dump()],
-            "schedule": "daily",
-            "retention": {},
-            "max_age_hours": 26,
-            "rto_minutes": 15,
-        },
-        "secrets": {
+    database = {"private_host": "localhost", "port": cluster.port, "databases": [shop]}
+    return build_outputs(
+        droplets=[build_droplet(target.address)],
+        access={"user": "deploy", "port": target.port, "host_key": target.host_key},
+        database=DATABASE | database | {"ca_certificate": cluster.ca_certificate},
+        backup=BACKUP | {"destinations": [bucket.model_dump()]},
+        secrets={
             "deploy_key": target.deploy_key.get_secret_value(),
             "database_password": "c4n4ry:pa\\ss'word",
             "database_admin_password": "c4n4ry:pa\\ss'word",
@@ -98,7 +53,7 @@ def outputs(cluster, shop, bucket, machine):
             "backup_keys": [{"access_key": "AKIATEST", "secret_key": "secret-of-the-test"}],
             "app": {},
         },
-    }
+    )
 
 
 def write(folder, outputs, name="outputs.json"):

@@ -10,18 +10,18 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import BucketKey, BucketOutput, OutputSecrets
-from ops.cli.app import main
 from ops.core.errors import StackError
 from ops.repository.age import make_identity, recipient_of
 from ops.repository.stores.s3 import S3Store
 from ops.stack.outputs import LoadedStack, load_stack
 from ops.targets import backup_sets, destinations, servers
+from tests.kits.command import ops_in
+from tests.kits.outputs import BACKUP, build_droplet, build_outputs
 from tests.release.conftest import make_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,24 +30,7 @@ CANARY = "c4n4ry:pa\\ss'word"
 
 @pytest.fixture
 def ops(tmp_path, monkeypatch, capsys):
-    """Run one command line here, as `python -m ops` does at a desk."""
-    for name in os.environ:
-        if name.startswith(("ANCLA_", "PULUMI_", "DIGITALOCEAN_", "AWS_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.chdir(tmp_path)
-    for name in ("ANCLA_RUNTIME", "ANCLA_STATE", "ANCLA_AUDIT", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ops", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return SimpleNamespace(returncode=ended.value.code, stdout=captured.out, stderr=captured.err)
-
-    return run
+    return ops_in(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -62,26 +45,17 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
     with closing(sqlite3.connect(tmp_path / "leads.db")) as connection:
         connection.executescript("CREATE TABLE leads (email); INSERT INTO leads VALUES ('c4n4ry')")
     target = machine.target
-    place = {"name": "web", "address": target.address, "public_ip": "192.0.2.1", "private_ip": "10.0.0.2"}
     secret = {"access_key": key.access_key, "secret_key": key.secret_key.get_secret_value()}
-    outputs = {
-        "schema_version": 1,
-        "environment": "staging",
-        "project": "test",
-        "domain": "staging.example.org",
-        "region": "nyc3",
-        "account": "a-1",
-        "droplets": [{"id": "1", **place}],
-        "access": {"user": "deploy", "port": target.port, "host_key": target.host_key},
-        "database": None,
-        "assets": {
+    outputs = build_outputs(
+        droplets=[build_droplet(target.address)],
+        access={"user": "deploy", "port": target.port, "host_key": target.host_key},
+        assets={
             "bucket": bucket.model_copy(update={"name": f"{bucket.name}-assets", "prefix": ""}).model_dump(),
             "url": "https://assets.example.org",
             "cdn_id": None,
         },
-        "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-        "services": [],
-        "backup": {
+        backup={
+            **BACKUP,
             "destinations": [bucket.model_dump()],
             "sources": [
                 {"kind": "sqlite", "name": "leads", "path": str(tmp_path / "leads.db")},
@@ -89,13 +63,9 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
                 {"kind": "bucket", "name": "assets", "prefix": "site"},
             ],
             "recipients": [recipient_of(identity)],
-            "schedule": "daily",
-            "retention": {},
-            "max_age_hours": 26,
-            "rto_minutes": 15,
         },
-        "secrets": {"assets_key": secret, "backup_keys": [secret], "app": {}},
-    }
+        secrets={"assets_key": secret, "backup_keys": [secret], "app": {}},
+    )
     (tmp_path / "secrets.json").write_text(json.dumps(outputs["secrets"]))
     machine_outputs = outputs | {"secrets": {"file": str(tmp_path / "secrets.json")}}
     (tmp_path / "machine.json").write_text(json.dumps(machine_outputs))

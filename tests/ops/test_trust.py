@@ -22,6 +22,7 @@ from ops.sources.sqlite import SqliteFile
 from ops.stack.init import make_key
 from ops.targets import destinations
 from tests.kits.messages import silent
+from tests.kits.outputs import BACKUP, build_outputs
 from tests.ops.source_kit import in_order
 from tests.ops.test_cli import ops, refused
 
@@ -65,33 +66,13 @@ def environment(tmp_path):
 
     def write(signer: str | None, *names: str, signers: tuple[str, ...] = ()) -> Path:
         backup = {
-            "destinations": [],
+            **BACKUP,
             "sources": [{"kind": "sqlite", "name": name, "path": f"/nowhere/{name}"} for name in names or ["leads"]],
             "signer": signer,
             "signers": signers,
-            "schedule": "daily",
-            "retention": {},
-            "max_age_hours": 26,
-            "rto_minutes": 15,
-        }
-        outputs = {
-            "schema_version": 1,
-            "environment": "staging",
-            "project": "test",
-            "domain": "staging.example.org",
-            "region": "nyc3",
-            "account": "a-1",
-            "droplets": [],
-            "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
-            "database": None,
-            "assets": None,
-            "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-            "services": [],
-            "backup": backup,
-            "secrets": {},
         }
         file = tmp_path / "outputs.json"
-        file.write_text(json.dumps(outputs))
+        file.write_text(json.dumps(build_outputs(backup=backup)))
         return file
 
     return write

@@ -16,6 +16,7 @@ from blueprint.outputs import EnvironmentOutputs, OutputSecrets
 from ops.core.errors import ReleaseError
 from ops.release.machine import Layout, Machine
 from ops.release.plan import ReleasePlan, build_plan
+from tests.kits.outputs import DATABASE, build_outputs
 
 CANARY = "kanarienvogel'\"$x\\ &=/é"
 PEM = "-----BEGIN KEY-----\nfirst-line-of-a-key\nsecond-line\n-----END KEY-----"
@@ -23,48 +24,24 @@ LOGIN = json.dumps({"auths": {"registry.digitalocean.com": {"auth": "LOGIN-CANAR
 
 
 def make_outputs(**changes: Any) -> EnvironmentOutputs:
-    document: dict[str, Any] = {
-        "schema_version": 1,
-        "environment": "staging",
-        "project": "nextgentech",
-        "domain": "staging.example.org",
-        "region": "nyc3",
-        "account": "a",
-        "droplets": [],
-        "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
-        "database": {
-            "id": "d",
-            "version": "15",
-            "host": "db.example.org",
-            "private_host": "private-db.example.org",
-            "port": 25060,
-            "user": "app",
-            "admin_user": "doadmin",
-            "databases": ["app"],
-            "pool_name": "app-pool",
-            "pool_port": 25061,
-            "ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        },
-        "assets": {
+    document = build_outputs(
+        project="nextgentech",
+        database=DATABASE
+        | {"databases": ["app"], "pool_name": "app-pool", "pool_port": 25061}
+        | {"ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
+        assets={
             "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
             "url": "https://assets.nyc3.cdn.digitaloceanspaces.com",
             "cdn_id": "c",
         },
-        "registry": {"name": "acme", "endpoint": "registry.digitalocean.com/acme"},
-        "services": [
+        registry={"name": "acme", "endpoint": "registry.digitalocean.com/acme"},
+        services=[
             {"name": "web", "image": "web:1.0.0", "port": 3000, "route": "/", "environment": {"PRICE": "$5"}},
             {"name": "api", "image": "team/api:1.0.0", "port": 3001, "route": "/api", "secrets": ["TOKEN", "KEY"]},
             {"name": "worker", "image": "worker:2.0.0", "port": 3002},
         ],
-        "backup": {
-            "destinations": [],
-            "schedule": "*-*-* 03:00:00",
-            "retention": {},
-            "max_age_hours": 26,
-            "rto_minutes": 15,
-        },
-        "secrets": {"file": "secrets.json"},
-    }
+        secrets={"file": "secrets.json"},
+    )
     return EnvironmentOutputs.model_validate(document | changes)
 
 

@@ -19,6 +19,7 @@ from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
+from tests.kits.outputs import DATABASE, build_droplet, build_outputs
 from tests.sandbox.conftest import TOKEN, Sandbox, running
 from tests.sandbox.parts.conftest import Key, Ssh, eventually, free_ports
 
@@ -74,46 +75,25 @@ def stack(api: Sandbox, key: Key, ssh: Ssh) -> LoadedStack:
     )
     host_key = " ".join(scanned.stdout.split()[1:3])
     outputs = parse_outputs(
-        {
-            "schema_version": 1,
-            "environment": "staging",
-            "project": "shop",
-            "domain": "staging.example.org",
-            "region": "nyc3",
-            "account": api.get("/v2/account")["account"]["team"]["uuid"],
-            "droplets": [
-                {
-                    "id": str(droplet["id"]), "name": "web", "address": address, "public_ip": address,
-                    "private_ip": "10.0.0.2",
-                }
-            ],
-            "access": {"user": "deploy", "port": 22, "host_key": host_key},
-            "database": {
+        build_outputs(
+            project="shop",
+            account=api.get("/v2/account")["account"]["team"]["uuid"],
+            droplets=[build_droplet(address, id=str(droplet["id"]), public_ip=address)],
+            access={"user": "deploy", "port": 22, "host_key": host_key},
+            database={
+                **DATABASE,
                 "id": live["id"],
-                "version": "15",
                 "host": live["connection"]["host"],
                 "private_host": live["private_connection"]["host"],
-                "port": 25060,
-                "user": "app",
-                "admin_user": "doadmin",
-                "databases": ["shop"],
-                "pool_name": None,
-                "pool_port": None,
                 "ca_certificate": authority.ca_certificate(),
             },
-            "assets": None,
-            "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-            "services": [],
-            "backup": {
-                "destinations": [], "schedule": "daily", "retention": {}, "max_age_hours": 26, "rto_minutes": 15,
-            },
-            "secrets": {
+            secrets={
                 "deploy_key": Path(key.private).read_text(),
                 "database_password": passwords["app"],
                 "database_admin_password": passwords["doadmin"],
             },
-        }
-    )  # fmt: skip
+        )
+    )
     assert not isinstance(outputs.secrets, SecretStr)
     return LoadedStack(name="staging", outputs=outputs, secrets=outputs.secrets)  # type: ignore[arg-type]
 
