@@ -1,7 +1,7 @@
 """The local images: `droplet` (a small server), `cluster-<major>` (PostgreSQL), `parts` (the rest), `app` (for apps).
 
 Tagged by the hash of all that goes in, so an unchanged image is never built again. The base is the official image where
-images can be pulled; where they cannot, debootstrap makes it from the mirror that this machine's apt uses.
+images can be pulled; where they cannot, debootstrap makes this machine's own release from the mirror its apt uses.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ from sandbox.parts.docker import Docker
 
 SOURCES = Path(__file__).parent.parent / "images"
 IMAGE_LABEL = "ancla.sandbox.image"
+OFFICIAL = {"droplet": "ubuntu:24.04", "parts": "debian:bookworm-slim", "app": "debian:bookworm-slim"}
 POSTGRES_RELEASES = {"15": "bookworm", "17": "trixie", "18": "forky"}
 """Major versions of PostgreSQL, and the Debian release that has each; none has two."""
-OFFICIAL = {
-    "droplet": "ubuntu:24.04",
-    "parts": "debian:bookworm-slim",
-    "app": "debian:bookworm-slim",
-    **{f"cluster-{major}": f"debian:{release}-slim" for major, release in POSTGRES_RELEASES.items()},
+CLUSTERS = {f"cluster-{major}": release for major, release in POSTGRES_RELEASES.items()}
+ALWAYS = (*OFFICIAL, "cluster-15")
+"""What both environments of this repository need; the rest is built when something asks for it."""
+DROPLETS = {
+    "ubuntu-22-04-x64": ("droplet-22.04", "ubuntu:22.04", "bookworm"),
+    "ubuntu-24-04-x64": ("droplet", "ubuntu:24.04", "bookworm"),
+    "ubuntu-26-04-x64": ("droplet-26.04", "ubuntu:26.04", "forky"),
+    "debian-13-x64": ("droplet-debian-13", "debian:trixie", "trixie"),
 }
-ON_DEMAND = frozenset({"cluster-17", "cluster-18"})
-"""Built when something asks for them; both environments of this repository have PostgreSQL 15."""
+"""For each image of DigitalOcean: the kind of local image, the official one, and Debian where that cannot be pulled.
+
+24.04 stays on bookworm: trixie has no client of PostgreSQL 15, which the clusters are."""
 DEBOOTSTRAP_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 DEBOOTSTRAP_INCLUDE = "ca-certificates,systemd,systemd-sysv,dbus"
 PULL_SECONDS = 90
@@ -135,14 +140,18 @@ class Images:
 
     def ensure(self, *, rebuild: bool = False) -> dict[str, str]:
         """Build what is missing and always needed; returns the name of each image by its kind."""
-        return {kind: self.image(kind, rebuild=rebuild) for kind in OFFICIAL if kind not in ON_DEMAND}
+        return {kind: self.image(kind, rebuild=rebuild) for kind in ALWAYS}
+
+    def droplet(self, slug: str) -> str:
+        """Return the local image for a droplet of this DigitalOcean image, built first if it is not there."""
+        return self.image(DROPLETS.get(slug, DROPLETS["ubuntu-24-04-x64"])[0])
 
     def image(self, kind: str, *, rebuild: bool = False) -> str:
         """The image's name, built first if it is not there."""
         if kind in self._tags and not rebuild:
             return self._tags[kind]
         context = self._context(kind)
-        digest = hashlib.sha256()
+        digest = hashlib.sha256((_stand_in(kind) or "").encode())
         for path, (data, mode) in sorted(context.items()):
             digest.update(f"{path}\0{mode:o}\0{len(data)}\0".encode())
             digest.update(data)
@@ -188,7 +197,7 @@ class Images:
                         "build",
                         "--build-arg",
                         f"BASE={base}",
-                        *(["--build-arg", f"MAJOR={major}"] if (major := kind.partition("-")[2]) else []),
+                        *(["--build-arg", f"MAJOR={kind.partition('-')[2]}"] if kind in CLUSTERS else []),
                         "--label",
                         f"{IMAGE_LABEL}={kind}",
                         "--tag",
@@ -208,10 +217,14 @@ class Images:
         self.say(f"{kind}: built")
 
     def _base(self, kind: str) -> str:
-        official = OFFICIAL[kind]
+        official = OFFICIAL.get(kind) or (
+            f"debian:{CLUSTERS[kind]}-slim"
+            if kind in CLUSTERS
+            else next(image for name, image, _ in DROPLETS.values() if name == kind)
+        )
         if self.docker.run("image", "ls", "--quiet", official) or (self._online and self._pulled(official)):
             return official
-        return self._debootstrapped(POSTGRES_RELEASES.get(kind.partition("-")[2]))
+        return self._debootstrapped(_stand_in(kind))
 
     def _pulled(self, image: str) -> bool:
         self.say(f"pulling {image}")
@@ -223,14 +236,18 @@ class Images:
             return False
         return True
 
-    def _debootstrapped(self, release: str | None) -> str:
-        """Return an image of a Debian release, or of this machine's own, from the mirror its apt uses."""
+    def _debootstrapped(self, suite: str | None) -> str:
+        """Return an image of a Debian suite (default: this machine's own), from the mirror that its apt uses."""
         own = read_os_release().get("VERSION_CODENAME", "")
-        codename = release or own
         targets = [target for target in apt_targets() if target.release.split("-")[0] == own]
         mirror = next((target.site for target in targets if target.release == own), None)
         if mirror is None:
             raise PartError("base image: it cannot be pulled, and this machine has no apt sources to make it from")
+        if suite not in (None, own):
+            # Updates and security of another suite may not be on the mirror.
+            components = dict.fromkeys(target.component for target in targets if target.release == own)
+            targets = [AptTarget(mirror, str(suite), component) for component in components]
+        codename = suite or own
         name = f"ancla-sandbox-base:{codename}"
         if self.docker.run("image", "ls", "--quiet", name):
             return name
@@ -238,13 +255,11 @@ class Images:
             raise PartError(
                 "base image: it cannot be pulled; making it takes root, and debootstrap (apt-get install debootstrap)"
             )
-        if codename != own:  # its updates may be elsewhere
-            targets = [AptTarget(mirror, codename, "main")]
         self.say(f"base: debootstrap of {codename} (about 90 s, once)")
         with tempfile.TemporaryDirectory(prefix="ancla-base-", dir=_roomy_folder()) as folder:
             command = ["debootstrap", "--variant=minbase", f"--include={DEBOOTSTRAP_INCLUDE}", codename, folder, mirror]
-            if not (DEBOOTSTRAP_SCRIPTS / codename).exists():  # a release that is newer than this debootstrap
-                command.append("sid")
+            if not (DEBOOTSTRAP_SCRIPTS / codename).exists():
+                command.append(str(DEBOOTSTRAP_SCRIPTS / "sid"))  # newer than this machine's debootstrap
             done = subprocess.run(command, capture_output=True, check=False, text=True)
             if done.returncode != 0:
                 raise PartError(f"base image: debootstrap: {(done.stdout.strip().splitlines() or ['failed'])[-1]}")
@@ -260,6 +275,15 @@ class Images:
             done = subprocess.run(command, stdin=packed.stdout, capture_output=True, check=False, text=True)
         if done.returncode != 0 or packed.returncode != 0:
             raise PartError(f"base image: docker import: {done.stderr.strip() or 'tar failed'}")
+
+
+def _stand_in(kind: str) -> str | None:
+    """Return the Debian suite that stands for the official image; None for this machine's own release."""
+    if kind in OFFICIAL:
+        return None
+    if kind in CLUSTERS:
+        return CLUSTERS[kind]
+    return next(suite for name, _, suite in DROPLETS.values() if name == kind)
 
 
 def _roomy_folder() -> str | None:
