@@ -66,14 +66,19 @@ ASPECTS = {
 }
 
 
+class Once(dict[str, Exception]):
+    """Failures that are there until they are raised."""
+
+    def __getitem__(self, method: str) -> Exception:
+        return self.pop(method)
+
+
 class OnceFailing(NoParts):
     """Parts of which the next call of a method fails if `fail` says so, and no later one."""
 
-    def _note(self, method: str, argument: Any) -> None:
-        try:
-            super()._note(method, argument)
-        finally:
-            self.fail.pop(method, None)
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail = Once()
 
     def power(self, droplet: DropletSpec, operation: str) -> None:
         super().power(droplet, operation)

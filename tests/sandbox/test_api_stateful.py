@@ -26,7 +26,7 @@ from tests.sandbox.account_model import FIXED, Account, differences, urns
 from tests.sandbox.conftest import PUBLIC_KEY
 
 SEED = int(os.environ["ANCLA_SEED"])
-NAMES = st.sampled_from(("a1", "b2", "c3"))  # few, so that they meet again
+NAMES = st.sampled_from(("a-1", "b-2", "c-3"))  # few, so that they meet again
 REGIONS = st.sampled_from(("nyc3", "fra1"))
 TAGS = st.lists(NAMES, unique=True, max_size=2)
 SIZES = ("s-1vcpu-1gb", "s-1vcpu-2gb", "s-2vcpu-2gb")
