@@ -173,18 +173,21 @@ class MaintenanceSettings(Settings):
 
     def clash_with(self, schedule: str) -> str | None:
         """Return why backups of this schedule do not go with it; None if they do, or if none would."""
-        runs = hours_of_week(schedule)
-        if self.hours_of_week(before=BACKUP_HOURS).isdisjoint(runs):
-            return None
-        others = (self.model_copy(update={"hour": f"{hour:02}:00"}) for hour in range(24))
-        free = next((one for one in others if one.hours_of_week(before=BACKUP_HOURS).isdisjoint(runs)), None)
-        if free is None:
+        free = self.clear_of(schedule)
+        if free is None or free == self:
             return None
         return (
             f"may begin from {self.hour} until {MAINTENANCE_HOURS} hours later (UTC) on {self.day}, "
             f'and breaks a backup that runs then: backup.schedule is "{schedule}"; '
             f'choose another hour, such as "{free.hour}"'
         )
+
+    def clear_of(self, schedule: str) -> MaintenanceSettings | None:
+        """Return the first such window of its day, from its own hour on, that breaks no backup of this schedule."""
+        runs = hours_of_week(schedule)
+        hours = (f"{(int(self.hour[:2]) + later) % 24:02}:00" for later in range(24))
+        windows = (self.model_copy(update={"hour": hour}) for hour in hours)
+        return next((one for one in windows if one.hours_of_week(before=BACKUP_HOURS).isdisjoint(runs)), None)
 
 
 class ManagedPostgresql(Settings):
@@ -199,7 +202,9 @@ class ManagedPostgresql(Settings):
     pool: PoolSettings | None = None
     read_replicas: int = Field(default=0, ge=0, le=5)
     extensions: tuple[str, ...] = ()
-    maintenance: MaintenanceSettings = MaintenanceSettings()
+    maintenance: MaintenanceSettings | None = Field(
+        default=None, description="default: on Sunday, the first hour from 07:00 UTC on that keeps clear of backups"
+    )
     trusted_sources: tuple[TrustedSource, ...] = Field(
         default=(), description="IPv4 addresses let in beside the environment's droplets"
     )
@@ -490,6 +495,13 @@ class EnvironmentSettings(Settings):
         """The stem of the names that people see, and the environment's tag."""
         return stem_of(self.project, self.environment)
 
+    @property
+    def maintenance(self) -> MaintenanceSettings:
+        """When DigitalOcean may begin to update the managed cluster: as written, or clear of the backups."""
+        written = self.database.maintenance if isinstance(self.database, ManagedPostgresql) else None
+        usual = MaintenanceSettings()
+        return written or usual.clear_of(self.backup.schedule) or usual
+
     @model_validator(mode="after")
     def _consistent(self) -> EnvironmentSettings:
         names = [service.name for service in self.services]
@@ -499,7 +511,8 @@ class EnvironmentSettings(Settings):
             for value in sorted({value for value in values if values.count(value) > 1}):
                 raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
         managed = self.database if isinstance(self.database, ManagedPostgresql) else None
-        if managed is not None and (why := managed.maintenance.clash_with(self.backup.schedule)):
+        window = managed.maintenance if managed else None
+        if window is not None and (why := window.clash_with(self.backup.schedule)):
             raise ValueError(f"database.maintenance: {why}")
         databases = managed.databases if managed else ()
         sets = [*databases, *(source.name for source in self.backup.sources)]

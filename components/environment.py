@@ -144,7 +144,7 @@ class Environment(pulumi.ComponentResource):
                 pool=PoolArgs(name=database.pool_name, mode=database.pool.mode, size=database.pool.size)
                 if database.pool and database.pool_name
                 else None,
-                maintenance=(database.maintenance.day, database.maintenance.hour),
+                maintenance=(settings.maintenance.day, settings.maintenance.hour),
                 vpc_id=self._network.vpc_id,
                 tag=self._network.tag,
                 trusted_sources=database.trusted_sources,

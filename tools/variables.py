@@ -11,7 +11,6 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "ANCLA_AUDIT": (PEOPLE, "file of the audit log, in place of this computer's"),
     "ANCLA_CACHE": (PEOPLE, "folder of installed tools and of the sandbox's authority (default: `~/.cache/ancla`)"),
     "ANCLA_COMPOSE": (PROGRAMS, "Docker Compose that `make` installs, placed on droplets whose distribution has none"),
-    "ANCLA_FUZZ": (TESTS, "number of wrong requests that are sampled (default: 700)"),
     "ANCLA_IDENTITY": (PEOPLE, "age identity file that decrypts backups; `--identity`"),
     "ANCLA_MACHINE_BUNDLE": (
         PEOPLE,
@@ -31,6 +30,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "ANCLA_SANDBOX_HOME": (PEOPLE, "folder of the sandbox's state (default: `.sandbox` in the checkout)"),
     "ANCLA_SANDBOX_NAME": (PEOPLE, "name of the sandbox, in every label of its containers"),
     "ANCLA_SANDBOX_NAMESERVER": (PROGRAMS, "address of the sandbox's name server; set in `make shell`"),
+    "ANCLA_SANDBOX_OWNER": (TESTS, "process that owns the sandbox: once it is gone, the sandbox may be removed"),
     "ANCLA_SANDBOX_PAGE": (PROGRAMS, "address of the app's page on this computer; set in `make shell`"),
     "ANCLA_SANDBOX_PORT": (PEOPLE, "first port of the sandbox on this computer; `--port-base`"),
     "ANCLA_SANDBOX_RECIPIENT": (

@@ -46,7 +46,7 @@ COMMANDS = lazy_group(
     Lazy(
         "cost",
         "ops.cli.settings:cost_command",
-        "Estimate the monthly cost of a stack file per resource, in US dollars. Exits 3 above its budget.",
+        "Estimate a stack file's monthly cost by resource, in US dollars. Exits 3 above its budget or without a price.",
     ),
     Lazy("stack", "ops.cli.stack:stack_app", "Initialize a stack, and recover one whose engine was killed."),
     Lazy("backup", "ops.cli.backup:backup_app", "Create, inspect, verify and prune backups."),

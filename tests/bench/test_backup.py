@@ -59,7 +59,7 @@ def test_what_is_worse_is_told(results, tmp_path):
     assert first.endswith(": peak memory 400 against 100 MiB")
     page = write_page(results, tmp_path).read_text()
     assert first in page
-    assert "| peak memory of the backup | 400 MiB | 300 MiB | **missed** |" in page
+    assert "| peak memory of the backup | 400 MiB | 220 MiB | **missed** |" in page
 
 
 def test_a_disturbed_run_is_not_to_be_quoted(results, tmp_path):

@@ -107,7 +107,10 @@ def test_the_two_are_compared_in_a_stack_file(tmp_path: Path):
     file.write_text(text)
     settings = load_stack_file(file)
     assert isinstance(settings.database, ManagedPostgresql)
-    assert (settings.database.maintenance.day, settings.database.maintenance.hour) == ("sunday", "07:00")
+    assert settings.database.maintenance is None
+    assert (settings.maintenance.day, settings.maintenance.hour) == ("sunday", "07:00")
+    file.write_text(text.replace("03:30:00", "08:00:00", 1))
+    assert load_stack_file(file).maintenance.hour == "10:00", "nobody wrote a window, so it gives way"
     file.write_text(
         text.replace("  ancla:database:\n", '  ancla:database:\n    maintenance: { day: sunday, hour: "02:00" }\n')
     )

@@ -74,7 +74,9 @@ def test_the_account_is_asked_and_nothing_is_made(api, hour):
     assert answer(document, "room for a cluster")["holds"] is True
     assert "| C1 | Has nyc3 a VPC already? |" in page
     assert cluster["connection"]["password"] not in page + json.dumps(document)
-    assert [what for what, _ in api.parts.calls[before:] if what not in {"take_backup", "keep_backups"}] == []
+    assert [
+        what for what, _ in api.parts.calls[before:] if what not in {"take_backup", "keep_backups", "repositories"}
+    ] == []
 
 
 def test_a_bucket_is_asked_and_it_and_its_key_are_removed(api, hour, s3):

@@ -22,7 +22,7 @@ run = CliRunner()
 
 def dry(*arguments: str) -> str:
     return subprocess.run(
-        ["make", "-n", *arguments],
+        ["make", "-n", "--no-print-directory", *arguments],
         cwd=ROOT,
         check=True,
         capture_output=True,
