@@ -9,13 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.core.errors import CloudError
+from ops.first_hour import __main__ as command
+from ops.first_hour import machine as machines
+from ops.first_hour.machine import ask_cluster, ask_machine, machine
+from ops.first_hour.notebook import Notebook
 from ops.stack.cloud import Cloud
 from sandbox.parts.none import NoParts
 from tests.sandbox.conftest import TOKEN, running
-from tools.first_hour import __main__ as command
-from tools.first_hour import machine as machines
-from tools.first_hour.machine import ask_cluster, ask_machine, machine
-from tools.first_hour.notebook import Notebook
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 
 from ops.core.errors import OpsError
+from ops.first_hour.account import ask_account
+from ops.first_hour.bucket import Spaces, ask_bucket
+from ops.first_hour.machine import ask_cluster, ask_machine, machine
+from ops.first_hour.notebook import FAILURES, Notebook
 from ops.stack.cloud import Cloud, cloud_from_environment
-from tools.first_hour.account import ask_account
-from tools.first_hour.bucket import Spaces, ask_bucket
-from tools.first_hour.machine import ask_cluster, ask_machine, machine
-from tools.first_hour.notebook import FAILURES, Notebook
 
 PARTS = ("account", "bucket", "machine", "cluster")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

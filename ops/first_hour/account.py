@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ops.first_hour.notebook import Notebook
 from ops.managed_postgres.forks import CLUSTER_LIMIT
 from ops.stack.cloud import Cloud
-from tools.first_hour.notebook import Notebook
 
 
 def ask_account(cloud: Cloud, notebook: Notebook, region: str) -> None:

@@ -14,8 +14,8 @@ import httpx
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ops.first_hour.notebook import Notebook
 from ops.stack.cloud import Cloud
-from tools.first_hour.notebook import Notebook
 
 DENIED = 403
 OBJECT = b"first hour"

@@ -13,10 +13,10 @@ from typing import Any
 
 from blueprint.keys import public_line
 from ops.core.errors import CloudError
+from ops.first_hour.notebook import Notebook
 from ops.managed_postgres.provider import certificate_authority
 from ops.stack.cloud import Cloud
 from ops.stack.init import make_key
-from tools.first_hour.notebook import Notebook
 
 SSH_SECONDS = 300
 CLUSTER_SECONDS = 1800
