@@ -8,7 +8,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.cloud_init import build_cloud_config
-from components.converge import FirstContact, FirstContactArgs
+from components.converge import DropletLogin, FirstContact
 from components.credentials import Credentials
 from components.lifecycle import Kind, Lifecycle
 
@@ -44,6 +44,7 @@ class AppDroplet(pulumi.ComponentResource):
     public_ip: pulumi.Output[str]
     private_ip: pulumi.Output[str]
     urns: list[pulumi.Output[str]]
+    login: DropletLogin
     first_contact: FirstContact
 
     def __init__(self, name: str, args: AppDropletArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -61,15 +62,16 @@ class AppDroplet(pulumi.ComponentResource):
         # URN than the provider does, which would be a difference for ever (terraform-provider-digitalocean#1031).
         self.urns = [self.droplet.droplet_urn]
         self.address, ready = self._address(name, args)
+        self.login = DropletLogin(
+            droplet_id=self.droplet_id,
+            address=self.address,
+            port=SSH_PORT,
+            user=USER,
+            credentials=args.credentials,
+        )
         self.first_contact = FirstContact(
             f"{name}-first-contact",
-            FirstContactArgs(
-                droplet_id=self.droplet_id,
-                address=self.address,
-                port=SSH_PORT,
-                user=USER,
-                credentials=args.credentials,
-            ),
+            self.login,
             opts=pulumi.ResourceOptions(parent=self, depends_on=[ready]),
         )
         self.register_outputs(

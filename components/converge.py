@@ -60,8 +60,8 @@ class HostCommand(pulumi.ComponentResource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostCommandArgs:
-    """The droplet and how to log in to it."""
+class DropletLogin:
+    """A droplet and how to log in to it."""
 
     droplet_id: pulumi.Input[str]
     address: pulumi.Input[str]
@@ -69,7 +69,7 @@ class HostCommandArgs:
     user: str
     credentials: Credentials = field(repr=False)
 
-    def login(self) -> dict[str, pulumi.Input[Any]]:
+    def document(self) -> dict[str, pulumi.Input[Any]]:
         """Return the part of the document that every verb reads; `host_key` is the pinned public line."""
         return {
             "address": self.address,
@@ -80,29 +80,25 @@ class HostCommandArgs:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstContactArgs(HostCommandArgs):
-    """Nothing more."""
-
-
 class FirstContact(HostCommand):
     """Waits for a new droplet, authenticates it by its bootstrap host key, and installs the final one."""
 
     verb = "first-contact"
 
-    def __init__(self, name: str, args: FirstContactArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, login: DropletLogin, opts: pulumi.ResourceOptions | None = None) -> None:
         document = {
-            **args.login(),
-            "bootstrap_host_key": args.credentials.bootstrap_host_public,
-            "host_key_private": args.credentials.host_key,
+            **login.document(),
+            "bootstrap_host_key": login.credentials.bootstrap_host_public,
+            "host_key_private": login.credentials.host_key,
         }
-        super().__init__(name, document, [args.droplet_id], opts)
+        super().__init__(name, document, [login.droplet_id], opts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvergeArgs(HostCommandArgs):
+class ConvergeArgs:
     """`plan` is the digest of the plan that `machine` and the droplet's image give."""
 
+    login: DropletLogin
     machine: MachineSettings
     plan: str
 
@@ -113,14 +109,15 @@ class Converge(HostCommand):
     verb = "converge"
 
     def __init__(self, name: str, args: ConvergeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        document = {**args.login(), "machine": args.machine.model_dump(mode="json")}
-        super().__init__(name, document, [args.droplet_id, args.plan], opts)
+        document = {**args.login.document(), "machine": args.machine.model_dump(mode="json")}
+        super().__init__(name, document, [args.login.droplet_id, args.plan], opts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpsInstallArgs(HostCommandArgs):
+class OpsInstallArgs:
     """`outputs` and `secrets` are the droplet's copy of the outputs (`blueprint.outputs`), as JSON values."""
 
+    login: DropletLogin
     plan: str
     timers: BackupTimerSettings | None
     outputs: Document
@@ -134,19 +131,20 @@ class OpsInstall(HostCommand):
 
     def __init__(self, name: str, args: OpsInstallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         document = {
-            **args.login(),
+            **args.login.document(),
             "outputs": dict(args.outputs),
             "secrets": dict(args.secrets),
             "timers": args.timers.model_dump(mode="json") if args.timers else None,
         }
-        hashed = args.credentials.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
-        super().__init__(name, document, [args.droplet_id, args.plan, hashed], opts)
+        hashed = args.login.credentials.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
+        super().__init__(name, document, [args.login.droplet_id, args.plan, hashed], opts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrantsArgs(HostCommandArgs):
+class GrantsArgs:
     """The cluster as its administrator sees it, and the user who gets the schema of each database."""
 
+    login: DropletLogin
     cluster_id: pulumi.Input[str]
     private_host: pulumi.Input[str]
     database_port: pulumi.Input[int]
@@ -167,7 +165,7 @@ class Grants(HostCommand):
 
     def __init__(self, name: str, args: GrantsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         document = {
-            **args.login(),
+            **args.login.document(),
             "database": {
                 "private_host": args.private_host,
                 "port": args.database_port,
@@ -178,5 +176,5 @@ class Grants(HostCommand):
                 "user": args.app_user,
             },
         }
-        triggers = [args.cluster_id, args.credentials.hashed(args.admin_password)]
+        triggers = [args.cluster_id, args.login.credentials.hashed(args.admin_password)]
         super().__init__(name, document, triggers, opts)

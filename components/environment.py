@@ -221,11 +221,7 @@ class Environment(pulumi.ComponentResource):
         converge = Converge(
             f"{self._name}-converge",
             ConvergeArgs(
-                droplet_id=droplet.droplet_id,
-                address=droplet.address,
-                port=SSH_PORT,
-                user=USER,
-                credentials=self._credentials,
+                login=droplet.login,
                 machine=machine,
                 plan=plans.machine,
             ),
@@ -234,11 +230,7 @@ class Environment(pulumi.ComponentResource):
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
-                droplet_id=droplet.droplet_id,
-                address=droplet.address,
-                port=SSH_PORT,
-                user=USER,
-                credentials=self._credentials,
+                login=droplet.login,
                 plan=plans.ops,
                 timers=timers,
                 outputs=build_machine_outputs(built),
@@ -252,11 +244,7 @@ class Environment(pulumi.ComponentResource):
         Grants(
             f"{self._name}-grants",
             GrantsArgs(
-                droplet_id=droplet.droplet_id,
-                address=droplet.address,
-                port=SSH_PORT,
-                user=USER,
-                credentials=self._credentials,
+                login=droplet.login,
                 cluster_id=database.cluster_id,
                 private_host=database.cluster.private_host,
                 database_port=database.cluster.port,
