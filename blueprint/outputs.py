@@ -67,6 +67,10 @@ class BucketOutput(Outputs):
     prefix: str = ""
 
 
+PUBLIC_READ = "public-read"
+"""The ACL by which everybody reads an object of the assets bucket. The bucket itself is private."""
+
+
 class AssetsOutput(Outputs):
     """The public bucket and the address its objects are read from (`url`, no trailing slash)."""
 

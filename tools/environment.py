@@ -20,7 +20,7 @@ import typer
 from botocore.config import Config as BotoConfig
 from rich.markup import escape
 
-from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings import DISPOSABLE_ENVIRONMENTS
 from tools.judged import is_remembered, remember
@@ -84,7 +84,7 @@ def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
             Bucket=outputs.assets.bucket.name,
             Key=path.name,
             Body=path.read_bytes(),
-            ACL="public-read",  # as the app does: ASSETS_ACL
+            ACL=PUBLIC_READ,
             ContentType=types.get(path.suffix, "application/octet-stream"),
         )
 

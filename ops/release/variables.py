@@ -9,14 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from ops.core.errors import ReleaseError
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container."""
-
-PUBLIC_READ = "public-read"
-"""By which an object of the assets bucket is readable by everybody. The bucket itself is private."""
 
 _RESERVED = ("COMPOSE_", "DOCKER_")
 

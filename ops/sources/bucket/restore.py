@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
+from blueprint.outputs import PUBLIC_READ
 from ops.core.errors import RestoreError, RestoreRefusedError, StoreError
 from ops.core.workers import run_all
 from ops.repository.records import BucketObject, BucketRecord
@@ -28,7 +29,6 @@ MARK = ".ancla-restore-unfinished"
 _VARIOUS = ("expires", "content-language", "x-amz-website-redirect-location", "x-amz-tagging", "x-amz-acl")
 """Headers that not every store has."""
 
-PUBLIC_READ = "public-read"
 _NO_TYPE = ("binary/octet-stream", "application/octet-stream")
 
 

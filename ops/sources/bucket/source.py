@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO
 
+from blueprint.outputs import PUBLIC_READ
 from ops.core.errors import SourceError
 from ops.core.progress import ProgressFactory
 from ops.core.workers import run_all
@@ -175,9 +176,7 @@ class Bucket(RestoreTarget[BucketRecord]):
     def restore(self, download: Download, record: BucketRecord, progress: ProgressFactory) -> list[Skipped]:
         """Put every object from its pack, with its headers and tags. See `ops.sources.bucket.restore`."""
         del progress
-        return restore.put_all(
-            self.store, download.wait(), record, unknown_acl=restore.PUBLIC_READ if self.public else None
-        )
+        return restore.put_all(self.store, download.wait(), record, unknown_acl=PUBLIC_READ if self.public else None)
 
     def fingerprint(self) -> BucketRecord:
         """Read every object. The packs' names are empty, as nothing is written."""
