@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from sandbox.parts.base import DropletSpec, VpcSpec
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import VPC_POOL
+from tests.kits.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,22 +86,10 @@ def public_line_of(pem: str) -> str:
     return public_line(SecretStr(pem))
 
 
-def _free_port_base() -> int:
-    for base in range(28570, 38570, 10):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(base, base + 4):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-    raise RuntimeError("no free ports")
-
-
 @contextlib.contextmanager
 def bare_droplet(home: Path, image: str) -> Iterator[Bare]:
     """Make a droplet of this image, and have its first contact; all of it goes in the end."""
-    parts = ContainerParts(Instance(name=f"host-{os.getpid()}", home=home / "sandbox", port=_free_port_base()))
+    parts = ContainerParts(Instance(name=f"host-{os.getpid()}", home=home / "sandbox", port=free_ports(4, 28570)))
     deploy, bootstrap, final = make_key(), make_key(), make_key()
     key = home / "deploy"
     key.touch(mode=0o600)

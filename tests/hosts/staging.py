@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,24 +18,12 @@ from typing import Any, Self
 import httpx
 
 from blueprint.outputs import EnvironmentOutputs
+from tests.kits.ports import free_ports
 from tests.leftovers import owned
 from tools.environment import ROOT, Workspace, workspace
 
 CANARY_PASSWORD = 'AVNS_canary+/="&%7'
 CANARY_VARIABLE = 'canary "of" the app\'s \\ environment/+é'
-
-
-def free_port_base() -> int:
-    """Return the first of four neighbouring ports that nobody listens on."""
-    for base in range(18470, 28470, 10):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(base, base + 4):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return base
-    raise RuntimeError("no free ports")
 
 
 class CommandLines(threading.Thread):
@@ -159,7 +146,7 @@ def staging_environment(home: Path, record: Path) -> Iterator[Staging]:
     mine = {
         "ANCLA_SANDBOX_HOME": str(home),
         "ANCLA_SANDBOX_NAME": f"test-{os.getpid()}",
-        "ANCLA_SANDBOX_PORT": str(free_port_base()),
+        "ANCLA_SANDBOX_PORT": str(free_ports(4, 18470)),
         "ANCLA_SANDBOX_RECORD": str(record),
         **owned(),
     }

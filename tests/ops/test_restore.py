@@ -9,6 +9,7 @@ from ops.core.errors import IntegrityError, ObjectMissingError, RestoreError, Re
 from ops.drill.negative_controls import Damage, damage
 from ops.repository import catalog
 from ops.sources.postgres.target import default_target
+from tests.kits.messages import silent
 from tests.ops.restore_kit import RestoreJob, plan, run
 
 OWNERS = """
@@ -22,10 +23,6 @@ SELECT x.grantee::regrole::text, array_agg(x.privilege_type ORDER BY 1), (SELECT
 WHERE s.setdatabase = d.oid)
 FROM pg_database d, aclexplode(d.datacl) x WHERE d.datname = current_database() GROUP BY 1, d.oid ORDER BY 1
 """
-
-
-def silent(text):
-    pass
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ops.repository.records import ROWS_FILE
 from ops.repository.stores.folder import FolderStore
 from ops.sources.postgres import restore as pg_restore
 from ops.sources.postgres.copy_in import Rows, pouring
+from tests.kits.messages import silent
 from tests.kits.waiting import eventually
 from tests.ops.restore_kit import RestoreJob, run
 from tests.ops.test_restore import comment_of, names
@@ -50,10 +51,6 @@ def backup(request, source, app, admin, folder):
     yield create(BackupJob(environment="staging", project="test", name="shop", source=source, stores=(folder,)), silent)
     with admin.connect() as connection:
         connection.execute("REVOKE app FROM doadmin")
-
-
-def silent(text):
-    pass
 
 
 def key_of(backup, what):

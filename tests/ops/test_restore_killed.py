@@ -20,6 +20,7 @@ from ops.restore import swap
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile
+from tests.kits.messages import silent
 from tests.kits.waiting import eventually
 from tests.ops import killed, source_kit
 from tests.ops.drill_kit import identity, make
@@ -28,10 +29,6 @@ from tests.ops.restore_kit import RestoreJob, run
 __all__ = ["identity"]
 
 SEED = int(os.environ["ANCLA_SEED"])
-
-
-def silent(text):
-    pass
 
 
 def restore(root, manifest, admin, owner, target, *, spool, identity):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ import pytest
 from sandbox.parts.base import ClusterSpec, DatabaseUser, DropletSpec, PoolSpec, VpcSpec
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
+from tests.kits import waiting
+from tests.kits.ports import free_ports
 from tests.leftovers import owned
 
 os.environ.update(owned())
@@ -24,19 +24,6 @@ os.environ.update(owned())
 def inside(vpc: VpcSpec, number: int) -> str:
     """The address of a number in a VPC's range."""
     return str(ipaddress.IPv4Network(vpc.ip_range)[number])
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    for first in range(20000 + os.getpid() % 10000, 65000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise RuntimeError("no free ports")
 
 
 @dataclass(frozen=True)
@@ -48,10 +35,8 @@ class Key:
 
 
 def eventually(check: Callable[[], bool], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.2)
+    """Wait as containers need it: long, and with a look that costs a process."""
+    waiting.eventually(check, seconds, pause=0.2)
 
 
 class Ssh:

@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.kits.ports import free_ports
 from tests.leftovers import owned
-from tests.sandbox.parts.conftest import eventually, free_ports
+from tests.sandbox.parts.conftest import eventually
 
 pytestmark = pytest.mark.containers
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,7 @@ import pytest
 from sandbox.parts.base import ClusterSpec, DatabaseUser, PartError, VpcSpec, World
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
-from tests.sandbox.parts.conftest import free_ports
+from tests.kits.ports import free_ports
 
 pytestmark = pytest.mark.containers
 FAILING = """#!/bin/sh

@@ -20,8 +20,9 @@ from ops.stack.outputs import LoadedStack
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
 from tests.kits.outputs import DATABASE, build_droplet, build_outputs
+from tests.kits.ports import free_ports
 from tests.sandbox.conftest import TOKEN, Sandbox, running
-from tests.sandbox.parts.conftest import Key, Ssh, eventually, free_ports
+from tests.sandbox.parts.conftest import Key, Ssh, eventually
 
 pytestmark = pytest.mark.containers
 LONG = "nextgentech-production"  # the host of a fork is longer still, and has to be a name all the same

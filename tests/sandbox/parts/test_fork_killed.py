@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.parts.conftest import eventually, free_ports
+from tests.kits.ports import free_ports
+from tests.sandbox.parts.conftest import eventually
 from tests.sandbox.parts.test_command import Run, runner, runs
 
 pytestmark = pytest.mark.containers
