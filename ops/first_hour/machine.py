@@ -107,14 +107,8 @@ def machine(
             networks = (cloud.get(path) or {})["droplet"]["networks"]["v4"]
             return next((each["ip_address"] for each in networks if each["type"] == "public"), None)
 
-        def answers() -> bool:
-            try:
-                return run(address, "echo up") == "up"
-            except (OSError, subprocess.SubprocessError):
-                return False
-
         address, run = wait_for(public, SSH_SECONDS, name), runner(file)
-        wait_for(answers, SSH_SECONDS, f"SSH of {name}")
+        wait_for(lambda: _answers(run, address), SSH_SECONDS, f"SSH of {name}")
         yield Machine(id=droplet["id"], address=address, run=run)
 
 

@@ -14,6 +14,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.core.errors import OpsError
+from ops.core.files import atomic_write
 
 FAILURES = (OpsError, ClientError, BotoCoreError, httpx.HTTPError, OSError, subprocess.SubprocessError, KeyError)
 """What an account, a network or a machine may answer instead. None of it ends the hour."""
@@ -84,11 +85,11 @@ class Notebook:
         self.folder.mkdir(parents=True, exist_ok=True)
         begun = f"{self.begun:%Y-%m-%dT%H:%M:%SZ}"
         document = {"api": self.address, "begun": begun, "answers": list(map(asdict, self.answers)), "left": self.left}
-        self.file.write_text(json.dumps(document, indent=2) + "\n")
+        atomic_write(self.file, (json.dumps(document, indent=2) + "\n").encode(), mode=0o644)
         lines = [f"# The first hour, {self.begun:%Y-%m-%d}", "", f"Asked of {self.address}, begun {begun}.", ""]
         lines += ["| | question | relied on | answer | |", "| --- | --- | --- | --- | --- |"]
         for each in self.answers:
             cells = (each.item, each.question, each.relied_on, each.answer, MARKS[each.holds])
             lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
         lines += ["", *(f"- **Left**: {each}" for each in self.left)]
-        self.file.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n")
+        atomic_write(self.file.with_suffix(".md"), ("\n".join(lines).rstrip() + "\n").encode(), mode=0o644)

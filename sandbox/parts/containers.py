@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -358,22 +358,27 @@ class ContainerParts:
         return found
 
 
-def _all(steps: Iterable[Callable[[], Any]]) -> list[Any]:
-    """Run steps side by side and return what they return; every one is tried, and the first failure is raised."""
+def _side_by_side(steps: Iterable[Callable[[], Any]]) -> list[Future[Any]]:
+    """Run every step to its end, several at a time."""
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        futures = [pool.submit(step) for step in steps]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in errors:
-        raise error if isinstance(error, PartError) else PartError(f"{type(error).__name__}: {error}")
+        return [pool.submit(step) for step in steps]
+
+
+def _error(future: Future[Any]) -> PartError | None:
+    """Return the error of a step that has ended."""
+    error = future.exception()
+    return error if error is None or isinstance(error, PartError) else PartError(f"{type(error).__name__}: {error}")
+
+
+def _all(steps: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Run steps side by side and return their results; every one is tried, and the first failure is raised."""
+    futures = _side_by_side(steps)
+    for error in filter(None, map(_error, futures)):
+        raise error
     return [future.result() for future in futures]
 
 
 def _try_all(steps: dict[str, Callable[[], Any]]) -> dict[str, str]:
     """Run named steps side by side; return the reason of each that failed."""
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        futures = {name: pool.submit(step) for name, step in steps.items()}
-    failed = {name: error for name, future in futures.items() if (error := future.exception()) is not None}
-    return {
-        name: str(error) if isinstance(error, PartError) else f"{type(error).__name__}: {error}"
-        for name, error in failed.items()
-    }
+    errors = zip(steps, map(_error, _side_by_side(steps.values())), strict=True)
+    return {name: str(error) for name, error in errors if error}

@@ -14,13 +14,14 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.parts.base import PartError
 
 COMMAND_SECONDS = 180
-"""How long a command may take unless told otherwise. A machine whose disk is busy takes long to make a container."""
+"""Seconds that a command may take by default. A machine whose disk is busy takes long to make a container."""
 EXEC_SECONDS = 60
 PROBE_SECONDS = 15
 STOP_SECONDS = 20
@@ -130,7 +131,7 @@ class Docker:
         return found[0]
 
     def running(self, name: str) -> bool:
-        """Say whether the container runs."""
+        """Return True if the container runs."""
         found = self.inspect("container", name)
         return found is not None and bool(found["State"]["Running"])
 
@@ -140,10 +141,8 @@ class Docker:
 
     def stop(self, name: str, *, seconds: int = STOP_SECONDS) -> None:
         """Stop a container if it is there; the restart policy learns that it is meant."""
-        try:
+        with suppress(AbsentError):
             self.run("stop", "--time", str(seconds), name, timeout=seconds + COMMAND_SECONDS)
-        except AbsentError:
-            return
 
     def remove(self, name: str) -> None:
         """Remove a container, its anonymous volumes too, if it is there.
@@ -193,7 +192,7 @@ class Docker:
         return self.run("exec", *options, name, *command, stdin=data, check=check, timeout=timeout)
 
     def probe(self, name: str, *command: str) -> bool:
-        """Say whether a command in a container succeeds within `PROBE_SECONDS`.
+        """Return True if a command in a container succeeds within `PROBE_SECONDS`.
 
         An exec into a container that has just started may hang for ever: that is no, and the caller asks again.
         """
@@ -213,10 +212,8 @@ class Docker:
         Raises:
             PartError: it may still be there.
         """
-        try:
+        with suppress(AbsentError):
             self.run("volume", "rm", "--force", name)
-        except AbsentError:
-            return
 
     def remove_network(self, name: str) -> None:
         """Remove a network if it is there.
@@ -224,10 +221,8 @@ class Docker:
         Raises:
             PartError: it may still be there, since somebody is on it, say.
         """
-        try:
+        with suppress(AbsentError):
             self.run("network", "rm", name)
-        except AbsentError:
-            return
 
 
 def _reason(text: str) -> str:
