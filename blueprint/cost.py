@@ -58,7 +58,7 @@ class CostReport:
 
     @property
     def over_budget(self) -> bool:
-        """Whether the total is above the budget."""
+        """Return True if the total is above the budget."""
         return self.budget is not None and self.total > self.budget
 
 

@@ -196,7 +196,7 @@ class Step(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Step):
-    """Files that no service has to be told of."""
+    """Files that no service reads: nothing is reloaded after a change."""
 
     items: tuple[Item, ...]
 

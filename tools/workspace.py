@@ -185,7 +185,7 @@ def workspace(stack: str, *, start: bool) -> Workspace:
     _project(home)
     variables: dict[str, str] = json.loads(sandbox("env", "--json", quiet=True))
     if start:
-        _open_account(variables, load_stack_file(ROOT / f"Pulumi.{stack}.yaml"))
+        _prepare_account(variables, load_stack_file(ROOT / f"Pulumi.{stack}.yaml"))
     state = home / "state"
     state.mkdir(exist_ok=True)
     identity = _identity(home)
@@ -205,7 +205,7 @@ def workspace(stack: str, *, start: bool) -> Workspace:
     return Workspace(stack=stack, home=home, environment=environment)
 
 
-def _open_account(variables: Mapping[str, str], settings: EnvironmentSettings) -> None:
+def _prepare_account(variables: Mapping[str, str], settings: EnvironmentSettings) -> None:
     """Do in the sandbox's account what people do once in a real one: a default VPC, and members who get alerts.
 
     The first VPC of a region becomes its default, which nobody can delete: it must not be the environment's.

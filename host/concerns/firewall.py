@@ -125,7 +125,7 @@ def with_block(text: str, block: str) -> str:
 
 
 def lets_in(ssh_sources: Iterable[str], address: str) -> bool:
-    """Whether a login from `address` is let in by these sources."""
+    """Return True if a login from `address` is let in by these sources."""
     found = ipaddress.ip_address(address)
     found = getattr(found, "ipv4_mapped", None) or found
     return any(found in ipaddress.ip_network(source) for source in ssh_sources)

@@ -12,9 +12,9 @@ from sandbox.store import Record, Store
 
 FIRST_ACTION = 2_410_000_001
 KEPT = 2000
-"""So many actions are remembered; DigitalOcean shows them for ever."""
+"""Number of actions that are kept; DigitalOcean shows them for ever."""
 FAILURES_SHOWN = 600
-"""For so many seconds people are told why an action failed."""
+"""Seconds for which health reports why an action failed."""
 
 
 def pending(store: Store, droplet_id: int) -> list[Record]:

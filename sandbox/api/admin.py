@@ -25,7 +25,7 @@ _PATIENCE = 30.0  # seconds
 
 
 def authorized(request: Request, token: str) -> bool:
-    """Say whether the request carries the sandbox's token."""
+    """Return True if the request carries the sandbox's token."""
     given = request.headers.get("authorization", "")
     return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 

@@ -55,7 +55,7 @@ class Fault:
         self.chance = random.Random(self.rule.match.seed)  # noqa: S311 - repeatable faults, not secrets
 
     def hits(self, method: str, path: str, when: str) -> bool:
-        """Say whether the fault happens to this call, and count."""
+        """Count the call, and return True if the fault happens to it."""
         match = self.rule.match
         if self.rule.when != when or match.method not in (None, method) or not match.path.search(path):
             return False

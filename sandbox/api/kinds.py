@@ -215,7 +215,7 @@ def touch_membership(cloud: Cloud, *, wait: bool = True) -> None:
     for kind in KINDS.values():
         if kind.follows_membership:
             for record in kind.living(cloud.store):
-                # One that is still being made is told all of it when it is made.
+                # One that is still being made gets all of it when it is made.
                 cloud.touch(kind.job_of(record), wait=wait and record["status"] == "online")
 
 

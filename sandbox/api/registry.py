@@ -105,7 +105,7 @@ def create_registry(call: Call) -> Body:
 
 @operation("registry_validate_name", "registries_validate_name")
 def validate_name(call: Call) -> None:
-    """Say whether a registry could have this name."""
+    """Return True if a registry could have this name."""
     _check_name(call)
 
 

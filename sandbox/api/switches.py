@@ -60,10 +60,10 @@ def change_switches(cloud: Cloud, changes: Record) -> Switches:
 
 @job("spaces_switches")
 def converge_switches(cloud: Cloud, _: str) -> None:
-    """Tell the Spaces part."""
+    """Apply the switches to the Spaces part."""
     cloud.parts.set_spaces_switches(switches_of(cloud.store).model_dump(mode="json"))
 
 
 def unseen(store: Store, made: float | None) -> bool:
-    """Say whether what was made at this time (`time.time()`) is so new that it is not found yet."""
+    """Return True if an object made at this time (`time.time()`) is so new that it is not found yet."""
     return made is not None and time.time() - made < switches_of(store).unseen_seconds

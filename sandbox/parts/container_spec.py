@@ -1,4 +1,4 @@
-"""A container as a value, and the one way to make it: as a draft that gets its name when it is whole.
+"""A container as a value, and the one way to make it: as a draft that gets its name when it is complete.
 
 A container whose spec has changed (another image, other options or files) is made again. Its data is in volumes, which
 stay. So this is for all containers but droplets: the disk of a droplet is its container.
@@ -43,7 +43,7 @@ class ContainerSpec:
 
     @property
     def draft(self) -> str:
-        """Its name until it is whole. A draft was never started, so it holds no data."""
+        """Its name until it is complete. A draft was never started, so it holds no data."""
         return draft_of(self.name)
 
     @property
@@ -54,12 +54,12 @@ class ContainerSpec:
 
 
 def draft_of(name: str) -> str:
-    """Return the name of a container until it is whole."""
+    """Return the name of a container until it is complete."""
     return f"{name}{_DRAFT}"
 
 
 def is_draft(name: str) -> bool:
-    """Say whether a container of this name is one that was interrupted in the making."""
+    """Return True if a container of this name was interrupted while it was made."""
     return name.endswith(_DRAFT)
 
 
@@ -69,7 +69,7 @@ def today() -> dt.date:
 
 
 def is_current(spec: ContainerSpec, found: Mapping[str, Any] | None) -> bool:
-    """Say whether an existing container (as Docker describes it) is the one of the spec."""
+    """Return True if an existing container (as Docker describes it) is the one of the spec."""
     if found is None or found["State"]["Status"] in {"dead", "removing"}:
         return False
     labels: Mapping[str, str] = found["Config"]["Labels"] or {}

@@ -71,7 +71,7 @@ class Spaces:
         self.docker.execute(self.container, "python3", FRONT, "keys", stdin=json.dumps(value))
 
     def set_switches(self, switches: dict[str, Any]) -> None:
-        """Say how troublesome to be."""
+        """Set what the service refuses or hides (`sandbox.api.switches`)."""
         self.docker.execute(self.container, "python3", FRONT, "switches", stdin=json.dumps(switches))
 
     def with_policy(self) -> frozenset[str]:

@@ -86,12 +86,12 @@ class Front:
             raise Refused(*DENIED)
 
     def _unseen(self, request: Request) -> bool:
-        """Whether the bucket is so new that nobody finds it yet."""
+        """Return True if the bucket is so new that nobody finds it yet."""
         seconds = self.switches.seconds("unseen_seconds")
         return seconds > 0 and not request.creates_bucket and self.rules.age(request.bucket) < seconds
 
     def _readable(self, request: Request) -> bool:
-        """Whether its ACL lets everybody read the object, or list the bucket."""
+        """Return True if its ACL lets everybody read the object, or list the bucket."""
         reads = request.method in {"GET", "HEAD"} and not request.subresource and "location" not in request.query
         return reads and bool(request.bucket) and self.rules.public(request.bucket, request.key)
 
@@ -294,7 +294,7 @@ def main() -> None:
 
 
 def serve() -> None:
-    """Answer until it is told to end."""
+    """Serve until the process is ended."""
     root = json.loads((DATA / "root.json").read_text(encoding="utf-8"))
     Handler.front = front = Front(os.environ["SPACES_ADDRESS"], root["access_key"], root["secret_key"])
     # On the backbone alone: only the edge is there with it.

@@ -57,12 +57,12 @@ class Request:
 
     @property
     def reads(self) -> bool:
-        """Whether it changes nothing."""
+        """Return True if it changes nothing."""
         return self.method in {"GET", "HEAD", "OPTIONS"}
 
     @property
     def writes_object(self) -> bool:
-        """Whether it makes an object: a whole one, a copy, or the start of a multipart upload."""
+        """Return True if it makes an object: a whole one, a copy, or the start of a multipart upload."""
         if not self.key or self.subresource:
             return False
         whole = self.method == "PUT" and "partNumber" not in self.query
@@ -70,24 +70,24 @@ class Request:
 
     @property
     def creates_bucket(self) -> bool:
-        """Whether it is CreateBucket."""
+        """Return True if it is CreateBucket."""
         return self.method == "PUT" and bool(self.bucket) and not self.key and not self.query
 
     @property
     def deletes_bucket(self) -> bool:
-        """Whether it is DeleteBucket."""
+        """Return True if it is DeleteBucket."""
         return self.method == "DELETE" and bool(self.bucket) and not self.key and not self.query
 
     @property
     def answered_here(self) -> bool:
-        """Whether the front answers it, and no gateway."""
+        """Return True if the front answers it, and no gateway."""
         if self.method == "OPTIONS":
             return False
         of_bucket = "location" in self.query or self.creates_bucket or self.deletes_bucket
         return of_bucket or self.subresource in {"acl", "lifecycle"}
 
     def allowed(self, grants: Mapping[str, str]) -> bool:
-        """Whether a key with these grants may do it.
+        """Return True if a key with these grants may do it.
 
         Limited keys reach objects of their buckets, never a bucket's settings.
 

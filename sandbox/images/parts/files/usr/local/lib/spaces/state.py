@@ -66,7 +66,7 @@ class Keys(Document):
         return self.read().get(access_key)
 
     def limited(self, bucket: str) -> bool:
-        """Whether a key that is not for the whole account has this bucket."""
+        """Return True if a key that is not for the whole account has this bucket."""
         return any(bucket in dict(key["grants"]) for key in self.read().values())
 
 
@@ -81,11 +81,11 @@ class Switches(Document):
         return float(self.read().get(name, 0))
 
     def has(self, name: str) -> bool:
-        """Whether it is on."""
+        """Return True if it is on."""
         return bool(self.read().get(name))
 
     def foreign(self, bucket: str) -> bool:
-        """Whether another account has a bucket of this name."""
+        """Return True if another account has a bucket of this name."""
         return bucket in self.read().get("foreign_buckets", ())
 
 
@@ -127,7 +127,7 @@ class Rules:
             return self._db.execute(statement, values).fetchone()
 
     def public(self, bucket: str, key: str = "") -> bool:
-        """Whether strangers may read the object, or list the bucket."""
+        """Return True if strangers may read the object, or list the bucket."""
         return self._run("SELECT 1 FROM public WHERE bucket = ? AND key = ?", bucket, key) is not None
 
     def set_acl(self, bucket: str, key: str, acl: str) -> None:
