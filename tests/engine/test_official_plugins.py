@@ -301,6 +301,7 @@ def test_the_space_is_the_same(lives: tuple[Life, Life]) -> None:
     assert ours == official
 
 
+@pytest.mark.all
 def test_the_stand_ins_live_a_whole_life(tmp_path: Path) -> None:
     """The same life without the official plugins, so that what they would be compared with is known to work."""
     life = live(tmp_path, [], _certificate())
