@@ -17,7 +17,7 @@ from components.lifecycle import Kind, Lifecycle
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssetBucketArgs:
+class AssetBucketWithCDNArgs:
     """`settings` say what the bucket is; `key_name` names its key pair in the account."""
 
     settings: AssetsSettings
@@ -67,7 +67,7 @@ class AssetBucketWithCDN(pulumi.ComponentResource):
     cdn_id: pulumi.Output[str] | None
     cdn_endpoint: pulumi.Output[str] | None
 
-    def __init__(self, name: str, args: AssetBucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: AssetBucketWithCDNArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ancla:asset_bucket:AssetBucketWithCDN", name, None, opts)
         settings = args.settings
         bucket = digitalocean.SpacesBucket(

@@ -12,7 +12,7 @@ from blueprint.fields import REGISTRY_REGIONS
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
-from components.asset_bucket import AssetBucketArgs, AssetBucketWithCDN
+from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs
 from components.backup_bucket import BackupBucket, BackupBucketArgs, BackupPlace
 from components.converge import Converge, ConvergeArgs, Grants, GrantsArgs, OpsInstall, OpsInstallArgs
 from components.credentials import credentials_of
@@ -159,7 +159,7 @@ class Environment(pulumi.ComponentResource):
             return None
         return AssetBucketWithCDN(
             f"{self._name}-assets",
-            AssetBucketArgs(
+            AssetBucketWithCDNArgs(
                 settings=settings.assets,
                 region=settings.region.value,
                 key_name=f"{self._name}-assets",
