@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from blueprint.keys import make_key, public_line
+from blueprint.machine import FirewallSettings, MachineSettings, SshSettings
+from components.converge import build_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("blueprint", "components", "host", "ops", "policy")
@@ -26,9 +31,22 @@ NAMES = (
 )
 
 
-def run(*command: str | Path, folder: Path) -> str:
+MACHINE = MachineSettings(
+    hostname="web",
+    ssh=SshSettings(user="deploy", deploy_key=public_line(make_key())),
+    firewall=FirewallSettings(ssh_sources=("0.0.0.0/0",)),
+)
+
+
+def run(*command: str | Path, folder: Path, stdin: str = "") -> str:
     done = subprocess.run(
-        command, cwd=folder, env={"PATH": "/usr/bin:/bin"}, text=True, capture_output=True, check=False
+        command,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin"},
+        input=stdin,
+        text=True,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -80,6 +98,29 @@ def test_every_file_of_a_package_is_in_the_wheel(consumer: Path, name: str):
 
     assert Path(name, "py.typed") in files
     assert sorted(str(path) for path in files if not (installed / path).is_file()) == []
+
+
+def test_a_command_of_a_program_finds_the_python_beside_it(consumer: Path):
+    """The engine runs it in the program's folder, outside of the program's virtual environment."""
+    document = json.dumps({"image": "ubuntu-24-04-x64", "machine": MACHINE.model_dump(mode="json"), "timers": None})
+
+    assert json.loads(run("/bin/sh", "-c", build_command("plan"), folder=consumer, stdin=document)).keys() == {
+        "machine",
+        "ops",
+    }
+
+
+def test_a_command_without_any_python_says_what_to_set(tmp_path: Path):
+    done = subprocess.run(
+        ["/bin/sh", "-c", build_command("plan")],
+        cwd=tmp_path,
+        env={"PATH": ""},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "ANCLA_PYTHON" in done.stderr
 
 
 def test_what_the_wheel_needs_is_what_the_checkout_pins():

@@ -25,7 +25,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "ANCLA_PROGRESS": (PEOPLE, "`auto`, `plain`, `json` or `none`; `--progress`"),
     "ANCLA_PYTHON": (
         PEOPLE,
-        "Python with Ancla that bootstraps droplets, where it is in no virtual environment beside the program; set in `make shell`",
+        "Python with Ancla for bootstraps, where no virtual environment is beside the program; set in `make shell`",
     ),
     "ANCLA_ROOT": (PROGRAMS, "the checkout, where the engine works elsewhere"),
     "ANCLA_RUNNER": (PEOPLE, "variable of a GitHub repository: label of the runner for drills"),
