@@ -203,7 +203,12 @@ class AppDroplet(AnclaComponent):
             logging=local.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions.merge(
-                self._child(), pulumi.ResourceOptions(additional_secret_outputs=["stdout"])
+                self._child(),
+                pulumi.ResourceOptions(
+                    additional_secret_outputs=["stdout"],
+                    # Whatever a later version of this file says here: another run would make another key.
+                    ignore_changes=["create", "logging", "addPreviousOutputInEnv"],
+                ),
             ),
         )
         return pulumi.Output.secret(made.stdout)

@@ -1,4 +1,4 @@
-"""Protection of resources per environment: one table, so that components need no flags.
+"""Protection of resources per environment: one table, from which the components' arguments are taken.
 
 - `protect`: the engine refuses to delete it until a person unprotects it. For what holds data, or a name that others
   rely on.

@@ -180,6 +180,7 @@ def test_a_droplet_makes_its_keys_and_is_bootstrapped():
     for item in made:
         assert list(item.options.additionalSecretOutputs) == ["stdout"]
         assert item.inputs["logging"] == "none"
+        assert set(item.inputs) == set(item.options.ignoreChanges), "a key is made once"
     assert droplet.inputs["name"] == "web"
     assert "userData" in droplet.secrets
     first = documents.read_document(documents.FirstContact, contact.inputs["stdin"])

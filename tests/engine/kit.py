@@ -173,6 +173,9 @@ class BareCloud:
     def get(self, path: str) -> Any:
         return self._client.get(path).raise_for_status().json()
 
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._client.post(path, json=body).raise_for_status().json()
+
     def switch(self, **changes: Any) -> None:
         """Make the cloud as troublesome as these say (`sandbox.api.switches`)."""
         self._client.patch("/_sandbox/switches", json=changes).raise_for_status()
