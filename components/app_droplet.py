@@ -34,6 +34,7 @@ _MAKE_KEY = (
     "made=$(mktemp -d) && trap 'rm -rf \"$made\"' EXIT && "
     'ssh-keygen -q -t ed25519 -N "" -C "" -f "$made/key" && cat "$made/key"'
 )
+_SOME_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEiR8CLqQqx+I3zSGKoXmfNwMs5J0wk9Raw/hLjTpD0r"  # of nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,19 @@ def build_machine(name: str, args: AppDropletArgs, deploy_public: str) -> Machin
     )
 
 
+def check_bootstrap(name: str, args: AppDropletArgs) -> None:
+    """Refuse what could not be bootstrapped before anything is created: the keys may be known only after.
+
+    Raises:
+        ValueError: a field is not of its form, or the image is none that `host` knows.
+    """
+    machine = args.machine or build_machine(name, args, _SOME_KEY)
+    try:
+        plan_digests(args.image, machine, None)
+    except RuntimeError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 class AppDroplet(AnclaComponent):
     """A droplet with Docker, compose, a firewall and hardened SSH, and its reserved IP."""
 
@@ -146,6 +160,8 @@ class AppDroplet(AnclaComponent):
     def __init__(self, name: str, args: AppDropletArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ancla:index:AppDroplet", name, opts)
         self.name, self.user = args.name or name, USER
+        if args.bootstrap:
+            check_bootstrap(self.name, args)
         self.deploy_key = self._key(f"{name}-new-deploy-key", args.deploy_key)
         first_key = self._key(f"{name}-new-bootstrap-host-key", args.bootstrap_host_key)
         final_key = self._key(f"{name}-new-host-key", args.host_key) if args.bootstrap else first_key

@@ -252,7 +252,9 @@ class DnsZone(AnclaComponent):
         self._join(name, args.project_id, [zone.domain_urn])
         self.domain, self.domain_urn = zone.name, zone.domain_urn
         self.name_servers = pulumi.Output.from_input(NAME_SERVERS)
-        self.hosts = pulumi.Output.all(**{_complete(key, args.domain): made.value for key, made in hosts.items()})
+        values = {_complete(key, args.domain): made.value for key, made in hosts.items()}
+        # Without any, `all` would give a list.
+        self.hosts = pulumi.Output.all(**values) if values else pulumi.Output.from_input(dict[str, str]())
         self.register_outputs(
             {
                 "domain": self.domain,

@@ -15,12 +15,11 @@ from enum import StrEnum
 class Kind(StrEnum):
     """Kind of a resource, where it decides how the resource may be deleted."""
 
-    MACHINE = "machine"
+    MACHINE = "machine"  # and its reserved IP
     DATABASE = "database"
     BUCKET = "bucket"
     BACKUPS = "backups"
     ZONE = "zone"
-    ADDRESS = "address"
     REGISTRY = "registry"
 
 
@@ -40,8 +39,7 @@ class Lifecycle:
 _ALWAYS_PROTECTED = frozenset({Kind.BACKUPS})
 
 PRODUCTION = Lifecycle(
-    protect=_ALWAYS_PROTECTED
-    | frozenset({Kind.MACHINE, Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.ADDRESS, Kind.REGISTRY}),
+    protect=_ALWAYS_PROTECTED | frozenset({Kind.MACHINE, Kind.DATABASE, Kind.BUCKET, Kind.ZONE, Kind.REGISTRY}),
     force_destroy=False,
 )
 DISPOSABLE = Lifecycle(protect=_ALWAYS_PROTECTED, force_destroy=True)

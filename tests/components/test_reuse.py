@@ -229,6 +229,21 @@ def test_keys_network_and_tags_can_be_one_s_own():
     assert not [item for item in recording.of_type("Command") if "ssh-keygen" in item.inputs["create"]]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": "fedora-42-x64"}, "fedora-42-x64"),
+        ({"ssh_sources": ["everywhere"]}, "ssh_sources"),
+        ({"name": "Front End"}, "hostname"),
+        ({"authorized_keys": {"ana": "no key"}}, "keys"),
+        ({"postgresql_clients": ["9"]}, "majors"),
+    ],
+)
+def test_what_could_not_be_bootstrapped_is_refused_in_the_preview(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        run(lambda: AppDroplet("web", AppDropletArgs(region="nyc3", **arguments)), preview=True)
+
+
 def test_the_bootstrap_can_be_left_out():
     people = {"ana": public_line(KEY)}
     args = AppDropletArgs(region="nyc3", bootstrap=False, authorized_keys=people, reserved_ip=False)
@@ -389,3 +404,9 @@ def test_a_zone_that_is_there_gets_records_and_is_left_alone():
     assert not recording.of_type("Domain")
     assert [ident for _, ident, _ in recording.read] == ["example.org"]
     assert recording.one("DnsRecord").options.deletedWith == ""
+
+
+def test_a_zone_without_records_has_an_empty_map_of_hosts():
+    recording = zone()
+
+    assert recording.outputs[recording.one("DnsZone").urn]["hosts"] == {}
