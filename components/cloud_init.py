@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import yaml
 
 MAXIMUM_BYTES = 64 * 1024
 """DigitalOcean refuses longer user data."""
 
 
-def build_cloud_config(*, user: str, authorized_key: str, host_key: str, host_key_public: str) -> str:
+def build_cloud_config(*, user: str, authorized_keys: Sequence[str], host_key: str, host_key_public: str) -> str:
     """Return the cloud-config text.
 
     `host_key` is the bootstrap host key (private): the one secret in user data, replaced on the first contact, because
@@ -25,7 +27,7 @@ def build_cloud_config(*, user: str, authorized_key: str, host_key: str, host_ke
                 "shell": "/bin/bash",
                 "lock_passwd": True,
                 "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "ssh_authorized_keys": [authorized_key],
+                "ssh_authorized_keys": list(authorized_keys),
             }
         ],
         "disable_root": True,

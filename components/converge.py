@@ -2,7 +2,6 @@
 
 Each runs one verb of `python3 -m host` on this computer, which logs in by SSH.
 
-
 The verb reads one JSON document on stdin, a secret, so that nothing of it is in a command line, a diff or an error text
 (a failing command prints itself). Each runs again when its document or a trigger changes, and finds nothing to do then.
 """
@@ -16,8 +15,9 @@ from typing import Any, ClassVar
 import pulumi
 from pulumi_command import local
 
-from blueprint.machine import BackupTimerSettings, MachineSettings
-from components.credentials import Credentials
+from blueprint.machine import BackupTimerSettings
+from components.component import AnclaComponent
+from components.credentials import keyed_hash
 
 Document = Mapping[str, pulumi.Input[Any]]
 
@@ -25,12 +25,19 @@ Document = Mapping[str, pulumi.Input[Any]]
 def build_command(verb: str) -> str:
     """Return the command text: no path of one computer is in it, for it is part of the state.
 
-    The Python environment in the checkout is used where there is one; otherwise the first `python3` on PATH.
+    The engine runs it outside of the program's own Python, so it looks for one that has Ancla: that of `ANCLA_PYTHON`,
+    the virtual environment beside the program, the active one, or the first `python3` on PATH.
     """
-    return f'cd "${{ANCLA_ROOT:-.}}" && PATH="$PWD/.venv/bin:$PATH" exec python3 -m host {verb}'
+    return (
+        'cd "${ANCLA_ROOT:-.}" && for python in "${ANCLA_PYTHON:-}" .venv/bin/python venv/bin/python '
+        '"${VIRTUAL_ENV:-.}/bin/python" python3; do '
+        'if command -v "$python" >/dev/null && "$python" -c "import host" 2>/dev/null; '
+        f'then exec "$python" -m host {verb}; fi; done; '
+        "echo 'No Python with Ancla was found; set ANCLA_PYTHON to the one of the program' >&2; exit 1"
+    )
 
 
-class HostCommand(pulumi.ComponentResource):
+class HostCommand(AnclaComponent):
     """One command of `host` for one droplet."""
 
     stdout: pulumi.Output[str]
@@ -45,7 +52,7 @@ class HostCommand(pulumi.ComponentResource):
         triggers: Sequence[pulumi.Input[Any]],
         opts: pulumi.ResourceOptions | None,
     ) -> None:
-        super().__init__(f"ancla:converge:{type(self).__name__}", name, None, opts)
+        super().__init__(f"ancla:index:{type(self).__name__}", name, opts)
         self.command = local.Command(
             f"{name}-command",
             create=build_command(self.verb),
@@ -53,7 +60,7 @@ class HostCommand(pulumi.ComponentResource):
             triggers=list(triggers),
             # The last run's output is not handed to the next one: a variable that no verb reads.
             add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m")),
+            opts=self._child(custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m")),
         )
         self.stdout = self.command.stdout
         self.register_outputs({})
@@ -67,7 +74,8 @@ class DropletLogin:
     address: pulumi.Input[str]
     port: int
     user: str
-    credentials: Credentials = field(repr=False)
+    deploy_key: pulumi.Input[str] = field(repr=False)
+    host_key: pulumi.Input[str]
 
     def document(self) -> dict[str, pulumi.Input[Any]]:
         """Return the part of the document that every verb reads; `host_key` is the pinned public line."""
@@ -75,9 +83,13 @@ class DropletLogin:
             "address": self.address,
             "port": self.port,
             "user": self.user,
-            "deploy_key": self.credentials.deploy_key,
-            "host_key": self.credentials.host_public,
+            "deploy_key": self.deploy_key,
+            "host_key": self.host_key,
         }
+
+    def hashed(self, value: pulumi.Input[str]) -> pulumi.Output[str]:
+        """Return the keyed hash of a secret input, itself not secret: it may show in a diff."""
+        return pulumi.Output.unsecret(pulumi.Output.all(self.deploy_key, value).apply(lambda both: keyed_hash(*both)))
 
 
 class FirstContact(HostCommand):
@@ -85,22 +97,29 @@ class FirstContact(HostCommand):
 
     verb = "first-contact"
 
-    def __init__(self, name: str, login: DropletLogin, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        login: DropletLogin,
+        bootstrap_host_key: pulumi.Input[str],
+        host_key_private: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         document = {
             **login.document(),
-            "bootstrap_host_key": login.credentials.bootstrap_host_public,
-            "host_key_private": login.credentials.host_key,
+            "bootstrap_host_key": bootstrap_host_key,
+            "host_key_private": host_key_private,
         }
         super().__init__(name, document, [login.droplet_id], opts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvergeArgs:
-    """`plan` is the digest of the plan that `machine` and the droplet's image give."""
+    """`machine` are the droplet's `MachineSettings` as JSON; `plan` is the digest of the plan that they give."""
 
     login: DropletLogin
-    machine: MachineSettings
-    plan: str
+    machine: pulumi.Input[Mapping[str, Any]]
+    plan: pulumi.Input[str]
 
 
 class Converge(HostCommand):
@@ -109,7 +128,7 @@ class Converge(HostCommand):
     verb = "converge"
 
     def __init__(self, name: str, args: ConvergeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        document = {**args.login.document(), "machine": args.machine.model_dump(mode="json")}
+        document = {**args.login.document(), "machine": args.machine}
         super().__init__(name, document, [args.login.droplet_id, args.plan], opts)
 
 
@@ -136,7 +155,7 @@ class OpsInstall(HostCommand):
             "secrets": dict(args.secrets),
             "timers": args.timers.model_dump(mode="json") if args.timers else None,
         }
-        hashed = args.login.credentials.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
+        hashed = args.login.hashed(pulumi.Output.json_dumps(dict(args.secrets)))
         super().__init__(name, document, [args.login.droplet_id, args.plan, hashed], opts)
 
 
@@ -176,5 +195,5 @@ class Grants(HostCommand):
                 "user": args.app_user,
             },
         }
-        triggers = [args.cluster_id, args.login.credentials.hashed(args.admin_password)]
+        triggers = [args.cluster_id, args.login.hashed(args.admin_password)]
         super().__init__(name, document, triggers, opts)

@@ -1,4 +1,4 @@
-"""The stack's own keys: the one place where secret settings become text, secret outputs and keyed hashes."""
+"""The stack's own keys: the one place where secret settings become text and keyed hashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import pulumi
 from pydantic import SecretStr
 
 from blueprint.keys import public_line
@@ -31,13 +30,10 @@ class Credentials:
     notifications: tuple[str, ...] = field(repr=False, default=())
     heartbeat: str | None = field(repr=False, default=None)
 
-    def keyed_hash(self, value: str) -> str:
-        """Return a hash that tells a change of a secret, and tells nothing of it to who lacks the deploy key."""
-        return hmac.new(self.deploy_key.encode(), value.encode(), hashlib.sha256).hexdigest()[:32]
 
-    def hashed(self, value: pulumi.Input[str]) -> pulumi.Output[str]:
-        """Return the keyed hash of a secret input, itself not secret: it may show in a diff."""
-        return pulumi.Output.unsecret(pulumi.Output.from_input(value).apply(self.keyed_hash))
+def keyed_hash(key: str, value: str) -> str:
+    """Return a hash that tells a change of a secret, and tells nothing of it to who lacks the key."""
+    return hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def credentials_of(settings: EnvironmentSettings) -> Credentials:

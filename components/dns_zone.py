@@ -1,47 +1,75 @@
-"""The zone of an environment's domain and every record in it."""
+"""A DNS zone and its records."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from blueprint.dns_records import NOBODY, NULL, TTL, UNKNOWN, canonical, relative
+from blueprint.dns_records import NOBODY, NULL, TTL, UNKNOWN, Claim, RecordType, canonical, conflicts, relative
 from blueprint.settings import DnsRecordSettings, identity_of
-from components.lifecycle import Kind, Lifecycle
+from components.component import AnclaComponent
 
 _NAMES = ("CNAME", "MX", "NS", "SRV")  # their value is a name; without a dot at its end it is taken as relative
 _CAA_FLAGS = 0
 _AS_THEY_ARE = (NULL, NOBODY)
+NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
+"""Name servers of every zone at DigitalOcean: the registrar of the domain has to be given these."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AssetsHost:
-    """The custom domain of the CDN, and the endpoint it stands for."""
+class DnsRecordArgs:
+    """One record of any type. MX needs `priority`, SRV `priority`, `weight` and `port`, CAA `flags` and `tag`."""
 
-    domain: str
-    endpoint: pulumi.Input[str]
+    type: RecordType
+    """A, AAAA, CNAME, TXT, MX, CAA, SRV or NS."""
+    name: str
+    """Relative to the domain, or complete; `@` is the domain itself."""
+    value: pulumi.Input[str]
+    """An address, the name of a host, text without quotes, or an authority, as the type wants it."""
+    key: str | None = None
+    """Tells records of one name and type apart where their values are outputs; default: the value."""
+    ttl: int = TTL
+    """Seconds; records of one name and type share it."""
+    priority: int | None = None
+    """Of MX and SRV: the lowest is tried first."""
+    weight: int | None = None
+    """Of SRV: the share of those with one priority."""
+    port: int | None = None
+    """Of SRV."""
+    flags: int | None = None
+    """Of CAA: 0, or 128 for critical."""
+    tag: Literal["issue", "issuewild", "iodef"] | None = None
+    """Of CAA."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DnsZoneArgs:
-    """`address` is the app's IPv4 address, to which `hosts` lead; `authorities` may issue certificates.
-
-    `records` come beside those.
-    """
+    """Inputs of `DnsZone`. Every name is relative to the domain, or complete; `@` is the domain itself."""
 
     domain: str
-    address: pulumi.Input[str]
-    hosts: Sequence[str]
-    authorities: Sequence[str]
-    records: Sequence[DnsRecordSettings]
-    assets: AssetsHost | None
-    lifecycle: Lifecycle
+    """Domain of the zone, such as `example.org`."""
+    names: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """IPv4 address by name (A records), such as `{"@": droplet.address, "www": droplet.address}`."""
+    names_ipv6: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """IPv6 address by name (AAAA records)."""
+    cnames: Mapping[str, pulumi.Input[str]] = field(default_factory=dict[str, pulumi.Input[str]])
+    """Host by name (CNAME records); none can be at `@`."""
+    records: Sequence[DnsRecordArgs] = ()
+    """Records of other types, and more than one of a name and type."""
+    authorities: Sequence[str] = ()
+    """Authorities that may issue certificates (CAA records), such as `letsencrypt.org`; none: all may."""
+    create: bool = True
+    """False: the zone is in the account already. Records are added to it; the zone itself is left alone."""
+    protected: bool = False
+    """Protect the zone, and let records come and go. A `protect=True` in the options protects the records too."""
+    project_id: pulumi.Input[str] | None = None
+    """Project of the account to put the zone into; default: the account's default project."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +99,7 @@ class Record:
     def key(self) -> str:
         """The name of the resource by what the record is: nothing that is added or removed beside it changes it."""
         if not self.identity:
-            return self.host_key
+            return self.host_key if self.type in ("A", "CNAME") else f"{self.type.lower()}-{_label(self.name)}"
         readable = re.fullmatch(r"[a-z0-9.-]{1,60}", self.identity) and self.type != "TXT"
         end = self.identity if readable else hashlib.sha256(self.identity.encode()).hexdigest()[:12]
         return f"{self.type.lower()}-{_label(self.name)}-{end}"
@@ -87,14 +115,17 @@ def absolute(name: str) -> str:
 
 
 def build_records(args: DnsZoneArgs) -> list[Record]:
-    """Return every record of the zone.
+    """Return every record of the zone: names, authorities, and `records`.
 
-    They are the app's hosts, assets where it has a certificate, CAA, and the settings' own.
+    Raises:
+        ValueError: a record that DigitalOcean would refuse, or two that cannot be side by side.
     """
-    records = [Record(type="A", name=name, value=args.address) for name in dict.fromkeys(args.hosts)]
-    if args.assets is not None and args.assets.domain.endswith(f".{args.domain}"):
-        endpoint = pulumi.Output.from_input(args.assets.endpoint).apply(absolute)
-        records.append(Record(type="CNAME", name=relative(args.assets.domain, args.domain), value=endpoint))
+    maps = {"A": args.names, "AAAA": args.names_ipv6, "CNAME": args.cnames}
+    records = [
+        Record(type=kind, name=relative(name, args.domain), value=_sent(kind, value, None))
+        for kind, names in maps.items()
+        for name, value in names.items()
+    ]
     records += [
         Record(
             type="CAA",
@@ -106,22 +137,41 @@ def build_records(args: DnsZoneArgs) -> list[Record]:
         )
         for authority in args.authorities
     ]
-    return records + [_of_settings(record, args.domain) for record in args.records]
+    records += [_given(record, args.domain) for record in args.records]
+    claims = [
+        Claim(type=item.type, name=item.name, identity=item.identity, ttl=item.ttl, origin=f"{item.name} {item.type}")
+        for item in records
+    ]
+    if problems := list(conflicts([], claims)):
+        raise ValueError("; ".join(problems))
+    return records
 
 
-def _of_settings(record: DnsRecordSettings, domain: str) -> Record:
-    details: dict[str, Any] = record.model_dump(include={"ttl", "priority", "flags", "tag", "port", "weight"})
+def _given(record: DnsRecordArgs, domain: str) -> Record:
+    details = {name: getattr(record, name) for name in ("ttl", "priority", "flags", "tag", "port", "weight")}
+    identity = UNKNOWN
+    if isinstance(record.value, str):
+        # The checks of a stack file; a value that is known only at `up` is checked by DigitalOcean.
+        checked = DnsRecordSettings(type=record.type, name=record.name, value=record.value, **details)
+        identity = identity_of(checked)
     return Record(
         type=record.type,
         name=relative(record.name, domain),
-        value=_sent(record.type, canonical(record.type, record.value), record.tag),
-        identity=identity_of(record),
+        value=_sent(record.type, record.value, record.tag),
+        identity=record.key or identity,
         **details,
     )
 
 
-def _sent(kind: str, value: str, tag: str | None) -> str:
+def _sent(kind: str, value: pulumi.Input[str], tag: str | None) -> pulumi.Input[str]:
     """Return a value as the API wants it: names with the dot at their end, `.` and `;` as they are."""
+    if not isinstance(value, str):
+        return pulumi.Output.from_input(value).apply(lambda known: _text(kind, known, tag))
+    return _text(kind, value, tag)
+
+
+def _text(kind: str, value: str, tag: str | None) -> str:
+    value = canonical(kind, value)
     is_name = kind in _NAMES or (kind == "CAA" and tag != "iodef")
     return absolute(value) if is_name and value not in _AS_THEY_ARE else value
 
@@ -147,15 +197,27 @@ def build_resources(records: Sequence[Record]) -> list[tuple[str, list[str], Rec
     return found
 
 
-class DnsZone(pulumi.ComponentResource):
-    """The zone and its records."""
+class DnsZone(AnclaComponent):
+    """A zone and its records. A record's resource is named after the record, so that one comes or goes alone."""
 
+    domain: pulumi.Output[str]
+    """Domain of the zone; what needs the zone first can take its name from here."""
     domain_urn: pulumi.Output[str]
+    """URN of the zone, as a project lists it."""
+    name_servers: pulumi.Output[Sequence[str]]
+    """Name servers to give to the registrar."""
+    hosts: pulumi.Output[Mapping[str, str]]
+    """Value of every A and CNAME record that is alone at its name, by the complete name."""
 
     def __init__(self, name: str, args: DnsZoneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("ancla:dns_zone:DnsZone", name, None, opts)
-        # No `ip_address`: it makes an apex record that no resource owns.
-        zone = digitalocean.Domain(f"{name}-zone", name=args.domain, opts=args.lifecycle.options(self, Kind.ZONE))
+        super().__init__("ancla:index:DnsZone", name, opts)
+        if args.create:
+            # No `ip_address`: it makes an apex record that no resource owns.
+            zone = digitalocean.Domain(f"{name}-zone", name=args.domain, opts=self._child(protected=args.protected))
+        else:
+            zone = digitalocean.Domain.get(f"{name}-zone", args.domain, opts=self._child())
+        # Deleting the zone deletes its records.
+        holder = self._goes_with(zone, protected=args.protected) if args.create else None
         hosts: dict[str, digitalocean.DnsRecord] = {}
         # Hosts first: whatever comes to a name where a CNAME was waits until that one has gone.
         for key, former, record in sorted(
@@ -174,19 +236,34 @@ class DnsZone(pulumi.ComponentResource):
                 tag=record.tag,
                 port=record.port,
                 weight=record.weight,
-                opts=pulumi.ResourceOptions(
-                    parent=self,
-                    # Deleting the zone deletes its records.
-                    deleted_with=args.lifecycle.goes_with(zone, Kind.ZONE),
-                    delete_before_replace=is_host,
-                    depends_on=[hosts[record.name]] if record.name in hosts else [],
-                    aliases=[pulumi.Alias(name=f"{name}-{other}") for other in former],
-                    # The provider adds a dot to what it reads, and would see a difference at every preview. The name of
-                    # the resource has the value in it, so nothing is missed.
-                    ignore_changes=["value"] if record.value in _AS_THEY_ARE else [],
+                opts=pulumi.ResourceOptions.merge(
+                    self._child(deleted_with=holder, depends_on=[hosts[record.name]] if record.name in hosts else []),
+                    pulumi.ResourceOptions(
+                        delete_before_replace=is_host,
+                        aliases=[pulumi.Alias(name=f"{name}-{other}") for other in former],
+                        # The provider adds a dot to what it reads, and would see a difference at every preview. The
+                        # name of the resource has the value in it, so nothing is missed.
+                        ignore_changes=["value"] if record.value in _AS_THEY_ARE else [],
+                    ),
                 ),
             )
             if is_host:
                 hosts[record.name] = made
-        self.domain_urn = zone.domain_urn
-        self.register_outputs({"domain_urn": self.domain_urn})
+        self._join(name, args.project_id, [zone.domain_urn])
+        self.domain, self.domain_urn = zone.name, zone.domain_urn
+        self.name_servers = pulumi.Output.from_input(NAME_SERVERS)
+        values = {_complete(key, args.domain): made.value for key, made in hosts.items()}
+        # Without any, `all` would give a list.
+        self.hosts = pulumi.Output.all(**values) if values else pulumi.Output.from_input(dict[str, str]())
+        self.register_outputs(
+            {
+                "domain": self.domain,
+                "domain_urn": self.domain_urn,
+                "name_servers": self.name_servers,
+                "hosts": self.hosts,
+            }
+        )
+
+
+def _complete(name: str, domain: str) -> str:
+    return domain if name == "@" else f"{name}.{domain}"

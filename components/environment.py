@@ -12,16 +12,16 @@ from blueprint.fields import REGISTRY_REGIONS
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings import EnvironmentSettings, ManagedPostgresql
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
-from components.asset_bucket import AssetBucketArgs, AssetBucketWithCDN
-from components.backup_bucket import BackupBucket, BackupBucketArgs, BackupPlace
-from components.converge import Converge, ConvergeArgs, Grants, GrantsArgs, OpsInstall, OpsInstallArgs
+from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
+from components.component import AnclaComponent
+from components.converge import Grants, GrantsArgs, OpsInstall, OpsInstallArgs
 from components.credentials import credentials_of
-from components.dns_zone import AssetsHost, DnsZone, DnsZoneArgs
-from components.exports import Built, build_exports, build_machine_outputs, build_machine_secrets
+from components.dns_zone import DnsRecordArgs, DnsZone, DnsZoneArgs
+from components.exports import BackupPlace, Built, build_exports, build_machine_outputs, build_machine_secrets
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
-from components.lifecycle import lifecycle_of
-from components.managed_database import ManagedDatabase, ManagedDatabaseArgs, PoolArgs
+from components.lifecycle import Kind, lifecycle_of
+from components.managed_database import ManagedDatabase, ManagedDatabaseArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
 from components.project import Project, ProjectArgs
@@ -29,6 +29,7 @@ from components.registry import Registry, RegistryArgs
 
 _FOREIGN_REGION = "auto"
 """Of a bucket outside DigitalOcean whose region is not said; R2 wants exactly this, others ignore it."""
+_ABORT_UPLOADS_DAYS = 2  # parts of an upload that was cut off cost money and belong to no backup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def registry_region(settings: EnvironmentSettings) -> str | None:
     return settings.registry.region or (own if own in REGISTRY_REGIONS else None)
 
 
-class Environment(pulumi.ComponentResource):
+class Environment(AnclaComponent):
     """Network, registry, database, buckets, droplet, zone, monitoring, and the project that holds them.
 
     `name` is the stem of every name a person sees at DigitalOcean, such as `nextgentech-prod`: a resource made again
@@ -57,12 +58,14 @@ class Environment(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: EnvironmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])
-        super().__init__("ancla:environment:Environment", name, None, pulumi.ResourceOptions.merge(opts, provider))
+        super().__init__("ancla:index:Environment", name, pulumi.ResourceOptions.merge(opts, provider))
         settings = args.settings
         self._name, self._settings = name, settings
         self._lifecycle = lifecycle_of(settings.environment)
         self._credentials = credentials_of(settings)
-        self._child = pulumi.ResourceOptions(parent=self)
+        self._machine = machine_settings(
+            settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
+        )
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
@@ -76,7 +79,7 @@ class Environment(pulumi.ComponentResource):
             backups=self._backups(),
             registry=self._registry(),
         )
-        self._converge(droplet, built)
+        self._finish(droplet, built)
         zone = self._zone(droplet, built.assets)
         Monitoring(
             f"{name}-monitoring",
@@ -87,7 +90,7 @@ class Environment(pulumi.ComponentResource):
                 tag=self._network.tag,
                 slack_webhook=self._credentials.slack_webhook,
             ),
-            self._child,
+            self._child(),
         )
         self._project(built, zone)
         self.exports = build_exports(built)
@@ -103,7 +106,7 @@ class Environment(pulumi.ComponentResource):
                 ssh_sources=settings.access.ssh_sources,
                 ip_range=settings.network.ip_range,
             ),
-            self._child,
+            self._child(),
         )
 
     def _droplet(self) -> AppDroplet:
@@ -119,9 +122,12 @@ class Environment(pulumi.ComponentResource):
                 monitoring=settings.droplet.monitoring,
                 reserved_ip=settings.droplet.reserved_ip,
                 vpc_id=self._network.vpc_id,
-                tag=self._network.tag,
-                credentials=self._credentials,
-                lifecycle=self._lifecycle,
+                tags=[self._network.tag],
+                deploy_key=self._credentials.deploy_key,
+                bootstrap_host_key=self._credentials.bootstrap_host_key,
+                host_key=self._credentials.host_key,
+                machine=self._machine,
+                protected=self._lifecycle.protects(Kind.MACHINE),
             ),
             # The firewall is there first: a droplet is never reachable without it.
             pulumi.ResourceOptions(parent=self, depends_on=[self._network.firewall]),
@@ -141,31 +147,49 @@ class Environment(pulumi.ComponentResource):
                 nodes=database.nodes,
                 databases=database.databases,
                 user=database.user,
-                pool=PoolArgs(name=database.pool_name, mode=database.pool.mode, size=database.pool.size)
-                if database.pool and database.pool_name
-                else None,
-                maintenance=(settings.maintenance.day, settings.maintenance.hour),
+                pool_size=database.pool.size if database.pool else None,
+                pool_mode=database.pool.mode if database.pool else "transaction",
+                pool_name=database.pool_name,
+                maintenance_day=settings.maintenance.day,
+                maintenance_hour=settings.maintenance.hour,
                 vpc_id=self._network.vpc_id,
-                tag=self._network.tag,
+                tags=[self._network.tag],
+                trusted_tags=[self._network.tag],
                 trusted_sources=database.trusted_sources,
-                lifecycle=self._lifecycle,
+                protected=self._lifecycle.protects(Kind.DATABASE),
             ),
-            self._child,
+            self._child(),
         )
 
     def _assets(self) -> AssetBucketWithCDN | None:
-        settings = self._settings
-        if settings.assets is None:
+        settings, assets = self._settings, self._settings.assets
+        if assets is None:
             return None
+        cdn = assets.cdn
         return AssetBucketWithCDN(
             f"{self._name}-assets",
-            AssetBucketArgs(
-                settings=settings.assets,
+            AssetBucketWithCDNArgs(
+                bucket=assets.bucket,
                 region=settings.region.value,
-                key_name=f"{self._name}-assets",
-                lifecycle=self._lifecycle,
+                cdn=cdn is not None,
+                ttl=cdn.ttl if cdn else 3600,
+                domain=cdn.domain if cdn else None,
+                certificate_name=cdn.certificate if cdn else None,
+                cors=[
+                    CorsRuleArgs(origins=rule.origins, methods=rule.methods, headers=rule.headers, max_age=rule.max_age)
+                    for rule in assets.cors
+                ],
+                lifecycle_rules=[
+                    LifecycleRuleArgs(
+                        prefix=rule.prefix, expire_days=rule.expire_days, abort_uploads_days=rule.abort_uploads_days
+                    )
+                    for rule in assets.lifecycle
+                ],
+                versioning=assets.versioning,
+                force_destroy=self._lifecycle.force_destroy,
+                protected=self._lifecycle.protects(Kind.BUCKET),
             ),
-            self._child,
+            self._child(),
         )
 
     def _backups(self) -> list[BackupPlace]:
@@ -183,19 +207,29 @@ class Environment(pulumi.ComponentResource):
                 access_key=key.access_key,
                 secret_key=pulumi.Output.secret(key.secret_key.get_secret_value()),
             )
-        made = BackupBucket(
+        region = destination.region or settings.region.value
+        # Retention is the work of ops, which knows the objects of one restore point.
+        made = AssetBucketWithCDN(
             f"{self._name}-backups-{destination.bucket}",
-            BackupBucketArgs(
+            AssetBucketWithCDNArgs(
                 bucket=destination.bucket,
-                region=destination.region or settings.region.value,
-                prefix=destination.prefix,
-                key_name=f"{self._name}-backups-{destination.bucket}",
-                lifecycle=self._lifecycle,
+                region=region,
+                cdn=False,
+                lifecycle_rules=[LifecycleRuleArgs(abort_uploads_days=_ABORT_UPLOADS_DAYS)],
+                force_destroy=self._lifecycle.force_destroy,
+                protected=self._lifecycle.protects(Kind.BACKUPS),
             ),
-            self._child,
+            self._child(),
         )
         self._backup_urns.append(made.bucket_urn)
-        return made.place
+        return BackupPlace(
+            bucket=made.bucket,
+            region=region,
+            endpoint=made.endpoint,
+            prefix=destination.prefix,
+            access_key=made.access_key,
+            secret_key=made.secret_key,
+        )
 
     def _registry(self) -> Registry:
         settings = self._settings
@@ -206,38 +240,25 @@ class Environment(pulumi.ComponentResource):
                 tier=settings.registry.tier,
                 region=registry_region(settings),
                 create=settings.registry.create,
-                lifecycle=self._lifecycle,
+                protected=self._lifecycle.protects(Kind.REGISTRY),
             ),
-            self._child,
+            self._child(),
         )
 
-    def _converge(self, droplet: AppDroplet, built: Built) -> None:
+    def _finish(self, droplet: AppDroplet, built: Built) -> None:
         settings, database = self._settings, built.database
-        machine = machine_settings(
-            settings, hostname=self._name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
-        )
         timers = backup_timer_settings(settings)
-        plans = plan_digests(settings.droplet.image, machine, timers)
-        converge = Converge(
-            f"{self._name}-converge",
-            ConvergeArgs(
-                login=droplet.login,
-                machine=machine,
-                plan=plans.machine,
-            ),
-            pulumi.ResourceOptions(parent=self, depends_on=[droplet.first_contact.command]),
-        )
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plans.ops,
+                plan=plan_digests(settings.droplet.image, self._machine, timers).ops,
                 timers=timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),
-            # After the converge, which installs the packages that ops needs.
-            pulumi.ResourceOptions(parent=self, depends_on=[converge.command]),
+            # After the bootstrap, which installs the packages that ops needs.
+            pulumi.ResourceOptions(parent=self, depends_on=droplet.ready),
         )
         if database is None:
             return
@@ -254,34 +275,33 @@ class Environment(pulumi.ComponentResource):
                 databases=database.databases,
                 app_user=database.user,
             ),
-            # After the converge, which installs psql on the droplet.
-            pulumi.ResourceOptions(parent=self, depends_on=[converge.command, *database.ready]),
+            # After the bootstrap, which installs psql on the droplet.
+            pulumi.ResourceOptions(parent=self, depends_on=[*droplet.ready, *database.ready]),
         )
 
     def _zone(self, droplet: AppDroplet, assets: AssetBucketWithCDN | None) -> DnsZone | None:
         settings = self._settings
         if not settings.dns.manage:
             return None
-        host = None
         cdn = settings.assets.cdn if settings.assets else None
-        if cdn is not None and cdn.domain is not None and assets is not None and assets.cdn_endpoint is not None:
-            host = AssetsHost(domain=cdn.domain, endpoint=assets.cdn_endpoint)
+        cnames: dict[str, pulumi.Input[str]] = {}
+        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.domain}"):
+            cnames[cdn.domain] = assets.cdn_endpoint
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
                 domain=settings.domain,
-                address=droplet.address,
-                hosts=settings.dns.hosts,
+                names=dict.fromkeys(settings.dns.hosts, droplet.address),
+                cnames=cnames,
                 authorities=settings.dns.caa,
-                records=settings.dns.records,
-                assets=host,
-                lifecycle=self._lifecycle,
+                records=[DnsRecordArgs(**record.model_dump()) for record in settings.dns.records],
+                protected=self._lifecycle.protects(Kind.ZONE),
             ),
-            self._child,
+            self._child(),
         )
 
     def _project(self, built: Built, zone: DnsZone | None) -> None:
-        urns = [urn for droplet in built.droplets for urn in droplet.urns]
+        urns = [droplet.droplet_urn for droplet in built.droplets]
         urns += [built.database.urn_of_cluster] if built.database else []
         urns += [built.assets.bucket_urn] if built.assets else []
         urns += self._backup_urns
@@ -294,5 +314,5 @@ class Environment(pulumi.ComponentResource):
                 description=f"{self._settings.domain}, made by Ancla",
                 resources=urns,
             ),
-            self._child,
+            self._child(),
         )

@@ -12,7 +12,6 @@ from blueprint.outputs import SCHEMA_VERSION
 from blueprint.settings import EnvironmentSettings
 from components.app_droplet import SSH_PORT, USER, AppDroplet
 from components.asset_bucket import AssetBucketWithCDN
-from components.backup_bucket import BackupPlace
 from components.credentials import Credentials
 from components.managed_database import ManagedDatabase
 from components.registry import Registry
@@ -21,6 +20,18 @@ SECRETS_FILE = "/etc/ancla/secrets.json"
 """Path of the secret values on a droplet."""
 
 Values = dict[str, Any]  # JSON values, outputs among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupPlace:
+    """Where backups go, made here or there already. The key reads and writes that bucket."""
+
+    bucket: pulumi.Input[str]
+    region: str
+    endpoint: pulumi.Input[str]
+    prefix: str
+    access_key: pulumi.Input[str]
+    secret_key: pulumi.Input[str]
 
 
 @dataclass(frozen=True, kw_only=True)

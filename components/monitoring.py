@@ -8,6 +8,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from blueprint.settings import MonitoringSettings, Thresholds
+from components.component import AnclaComponent
 
 # https when the environment has a certificate that browsers trust; until then a check by https is always down.
 _SCHEME = "http"
@@ -42,14 +43,14 @@ def build_droplet_alerts(thresholds: Thresholds) -> list[DropletAlert]:
     ]
 
 
-class Monitoring(pulumi.ComponentResource):
+class Monitoring(AnclaComponent):
     """Alerts and checks.
 
     With no channel there are checks and no alerts: the provider crashes on an alert that has none.
     """
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("ancla:monitoring:Monitoring", name, None, opts)
+        super().__init__("ancla:index:Monitoring", name, opts)
         settings = args.settings
         has_channel = bool(settings.emails) or settings.slack is not None
         if has_channel:
@@ -63,7 +64,7 @@ class Monitoring(pulumi.ComponentResource):
                 type=_SCHEME,
                 regions=list(settings.uptime.regions),
                 enabled=True,
-                opts=pulumi.ResourceOptions(parent=self),
+                opts=self._child(),
             )
             if has_channel:
                 self._uptime_alerts(name, args, check)
@@ -90,7 +91,7 @@ class Monitoring(pulumi.ComponentResource):
                 if slack
                 else None,
             ),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._child(),
         )
 
     def _uptime_alerts(self, name: str, args: MonitoringArgs, check: digitalocean.UptimeCheck) -> None:
@@ -108,7 +109,7 @@ class Monitoring(pulumi.ComponentResource):
                 else None,
             )
         ]
-        options = pulumi.ResourceOptions(parent=self, deleted_with=check)
+        options = self._child(deleted_with=check)
         digitalocean.UptimeAlert(
             f"{name}-down",
             name=f"{args.name} is down",

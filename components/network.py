@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_digitalocean as digitalocean
 
+from components.component import AnclaComponent
+
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 
@@ -45,7 +47,7 @@ def build_outbound_rules() -> list[digitalocean.FirewallOutboundRuleArgs]:
     ]
 
 
-class Network(pulumi.ComponentResource):
+class Network(AnclaComponent):
     """A VPC, a tag, and the firewall that every droplet with the tag is behind from its birth."""
 
     vpc_id: pulumi.Output[str]
@@ -53,8 +55,8 @@ class Network(pulumi.ComponentResource):
     firewall: digitalocean.Firewall
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("ancla:network:Network", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
+        super().__init__("ancla:index:Network", name, opts)
+        child = self._child()
         vpc = digitalocean.Vpc(
             f"{name}-vpc",
             name=args.name,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_digitalocean as digitalocean
 
+from components.component import AnclaComponent
+
 _ENVIRONMENTS = {"prod": "Production", "staging": "Staging"}
 
 
@@ -21,7 +23,7 @@ class ProjectArgs:
     resources: Sequence[pulumi.Input[str]]
 
 
-class Project(pulumi.ComponentResource):
+class Project(AnclaComponent):
     """The project and what is in it.
 
     The list is a separate resource: the project's `resources` would claim everything else in it too.
@@ -30,7 +32,7 @@ class Project(pulumi.ComponentResource):
     project_id: pulumi.Output[str]
 
     def __init__(self, name: str, args: ProjectArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("ancla:project:Project", name, None, opts)
+        super().__init__("ancla:index:Project", name, opts)
         project = digitalocean.Project(
             f"{name}-project",
             name=args.name,
@@ -38,13 +40,13 @@ class Project(pulumi.ComponentResource):
             purpose="Web Application",
             environment=_ENVIRONMENTS.get(args.environment, "Development"),
             # Resources leave the project some time after the call; a delete in between is refused and retried.
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pulumi.CustomTimeouts(delete="10m")),
+            opts=self._child(custom_timeouts=pulumi.CustomTimeouts(delete="10m")),
         )
         digitalocean.ProjectResources(
             f"{name}-resources",
             project=project.id,
             resources=list(args.resources),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=self._child(),
         )
         self.project_id = project.id
         self.register_outputs({"project_id": self.project_id})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from components.lifecycle import Kind, Lifecycle
+from components.component import AnclaComponent
 
 HOST = "registry.digitalocean.com"
 
@@ -20,17 +20,17 @@ class RegistryArgs:
     tier: str
     region: str | None
     create: bool
-    lifecycle: Lifecycle
+    protected: bool = False
 
 
-class Registry(pulumi.ComponentResource):
+class Registry(AnclaComponent):
     """A registry by name. Logins are minted when needed and live short: none is a resource, or in the state."""
 
     name: pulumi.Output[str]
     endpoint: pulumi.Output[str]
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("ancla:registry:Registry", name, None, opts)
+        super().__init__("ancla:index:Registry", name, opts)
         self.name = pulumi.Output.from_input(args.name)
         if args.create:
             registry = digitalocean.ContainerRegistries(
@@ -38,7 +38,7 @@ class Registry(pulumi.ComponentResource):
                 name=args.name,
                 subscription_tier_slug=args.tier,
                 region=args.region,
-                opts=args.lifecycle.options(self, Kind.REGISTRY),
+                opts=self._child(protected=args.protected),
             )
             self.name = registry.name
         self.endpoint = pulumi.Output.concat(HOST, "/", self.name)

@@ -1,10 +1,12 @@
-"""Write the reference pages: the commands of `ops`, the keys of a stack file, and the variables `ANCLA_*`.
+"""Write the reference: commands of `ops`, keys of a stack file, variables `ANCLA_*`, tables of the components' pages.
 
 `python -m tools.reference` writes them; a test fails while one is stale.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,11 +28,28 @@ def build_pages() -> dict[str, str]:
         "ops.md": _HEAD + _ops(),
         "stack-file.md": _HEAD + _stack_file(EnvironmentSettings.model_json_schema()),
         "variables.md": _HEAD + variables.build_page(),
+        **{f"../components/{name}": text for name, text in _components().items()},
     }
 
 
+def _components() -> dict[str, str]:
+    """Return the components' pages, which people write, with the tables of inputs and outputs as the code has them."""
+    tables: dict[str, dict[str, str]] = json.loads(_printed("components.reference"))
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- {found['name']} {found['part']} -->\n\n{tables[found['name']][found['part']]}\n\n<!-- end -->"
+
+    marked = re.compile(r"<!-- (?P<name>\w+) (?P<part>inputs|outputs) -->\n.*?<!-- end -->", re.DOTALL)
+    pages = sorted((FOLDER.parent / "components").glob("*.md"))
+    return {page.name: marked.sub(table, page.read_text()) for page in pages}
+
+
 def _ops() -> str:
-    command = [sys.executable, "-m", "ops.cli.reference"]
+    return _printed("ops.cli.reference")
+
+
+def _printed(module: str) -> str:
+    command = [sys.executable, "-m", module]
     return subprocess.run(command, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE).stdout
 
 

@@ -23,7 +23,10 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "ANCLA_OPENAPI": (TESTS, "file of DigitalOcean's API description"),
     "ANCLA_OUTPUTS": (PEOPLE, "file with a stack's outputs, where there is no engine; `--outputs`"),
     "ANCLA_PROGRESS": (PEOPLE, "`auto`, `plain`, `json` or `none`; `--progress`"),
-    "ANCLA_PYTHON": (PROGRAMS, "Python that runs the stand-ins for the plugins"),
+    "ANCLA_PYTHON": (
+        PEOPLE,
+        "Python with Ancla for bootstraps, where no virtual environment is beside the program; set in `make shell`",
+    ),
     "ANCLA_ROOT": (PROGRAMS, "the checkout, where the engine works elsewhere"),
     "ANCLA_RUNNER": (PEOPLE, "variable of a GitHub repository: label of the runner for drills"),
     "ANCLA_RUNTIME": (PEOPLE, "folder of locks, in place of this computer's"),

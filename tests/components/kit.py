@@ -19,6 +19,8 @@ from pulumi.runtime import mocks, rpc
 from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
+from blueprint.keys import make_key
+
 DEFAULT_OUTPUTS: dict[str, dict[str, Any]] = {
     "digitalocean:index/droplet:Droplet": {
         "ipv4Address": "198.51.100.10",
@@ -69,6 +71,7 @@ class Recording:
 
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    read: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     invokes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     result: Any = None
 
@@ -104,6 +107,8 @@ class _Mocks(mocks.Mocks):
         if self.preview:  # as the engine does: no id, and nothing that DigitalOcean would say
             return "", args.inputs
         made = dict(self.outputs.get(args.typ, {}))
+        if "ssh-keygen" in str(args.inputs.get("create")):
+            made["stdout"] = make_key().get_secret_value()
         if args.typ.endswith(":SpacesBucket"):
             made["bucketDomainName"] = f"{args.inputs['name']}.{args.inputs['region']}.digitaloceanspaces.com"
             made["bucketUrn"] = f"do:space:{args.inputs['name']}"
@@ -118,6 +123,10 @@ class _Monitor(mocks.MockMonitor):
     def __init__(self, recording: Recording, outputs: dict[str, dict[str, Any]], *, preview: bool) -> None:
         super().__init__(_Mocks(recording, outputs, preview=preview))
         self.recording = recording
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802 - the name of the remote procedure
+        self.recording.read.append((request.type, request.id, rpc.deserialize_properties(request.properties)))
+        return super().ReadResource(request)
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the name of the remote procedure
         if request.type != "pulumi:pulumi:Stack":

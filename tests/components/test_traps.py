@@ -455,11 +455,11 @@ def test_first_contact_pins_the_bootstrap_key_and_everything_later_the_final_one
         for item in prod.of_type("Command")
     }
 
-    assert documents.keys() == {"app-first-contact", "converge", "ops", "grants"}
+    assert documents.keys() == {"app-first-contact", "app-converge", "ops", "grants"}
     final = prod.result["access"]["host_key"]
     assert {document["host_key"] for document in documents.values()} == {final}
     assert documents["app-first-contact"]["bootstrap_host_key"] not in ("", final)
-    assert all("host_key_private" not in documents[name] for name in ("converge", "ops", "grants"))
+    assert all("host_key_private" not in documents[name] for name in ("app-converge", "ops", "grants"))
 
 
 def test_a_machine_gets_no_deploy_key_in_its_files(prod: Recording):

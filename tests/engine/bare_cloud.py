@@ -22,17 +22,22 @@ import uvicorn  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
 
 from sandbox.api.app import create_app  # noqa: E402
+from sandbox.parts.authority import Authority  # noqa: E402
 from sandbox.parts.none import NoParts  # noqa: E402
 
 
 class PartsWithBuckets(NoParts):
-    """NoParts whose Spaces are those of the moto server."""
+    """NoParts whose Spaces are those of the moto server, and whose certificates are real."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__()
+        self._authority = Authority()
         self._s3 = boto3.client(
             "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
+
+    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
+        return self._authority.issue(names)
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
         return tuple(("nyc3", bucket["Name"]) for bucket in self._s3.list_buckets()["Buckets"])

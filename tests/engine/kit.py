@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,8 +65,8 @@ def open_account(api: str) -> None:
 class BareCloud:
     """A cloud of its own, and an engine folder with one stack of the checkout's program."""
 
-    def __init__(self, home: Path, stack: str, plugins: tuple[str, ...] = ()) -> None:
-        """`plugins` are folders searched for plugins before PATH."""
+    def __init__(self, home: Path, stack: str, plugins: tuple[str, ...] = (), program: Path | None = None) -> None:
+        """`plugins` are folders searched for plugins before PATH; `program` is copied in place of the checkout's."""
         self.home, self.stack, self._plugins = home, stack, plugins
         self.project = home / "project"
         self.project.mkdir(parents=True)
@@ -85,11 +86,17 @@ class BareCloud:
         self._client = httpx.Client(
             base_url=self.api, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60, trust_env=False
         )
-        self._lay_out()
+        if program is None:
+            self._set_environment({"ANCLA_SECRETS": self._lay_out()})
+        else:
+            shutil.copytree(program, self.project, dirs_exist_ok=True)
+            self._set_environment({})
+        self.pulumi("stack", "init", self.stack, stack=False)
         open_account(self.api)
         self._before = self.get("/_sandbox/journal")["calls"][-1]["seq"]
 
-    def _lay_out(self) -> None:
+    def _lay_out(self) -> str:
+        """Lay out the checkout's program and its stack file; return the stack's secrets."""
         project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
         project["main"] = os.path.relpath(ROOT, self.project)
         (self.project / "Pulumi.yaml").write_text(yaml.safe_dump(project))
@@ -101,11 +108,13 @@ class BareCloud:
         values = json.loads(secrets.read_text())
         services = yaml.safe_load((ROOT / name).read_text())["config"]["ancla:services"]
         values["app"] = {key: f"made-up-{key}" for service in services for key in service.get("secrets", [])}
+        return json.dumps(values)
+
+    def _set_environment(self, more: dict[str, str]) -> None:
         self.environment = {
             **{key: value for key, value in os.environ.items() if key.lower() not in ("https_proxy", "all_proxy")},
             "PATH": os.pathsep.join([*self._plugins, os.environ["PATH"]]),
             "ANCLA_ROOT": str(HERE / "simulated_root"),
-            "ANCLA_SECRETS": json.dumps(values),
             "PULUMI_BACKEND_URL": f"file://{self.home / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "a passphrase of the tests",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -120,8 +129,8 @@ class BareCloud:
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "PYTHONPATH": str(ROOT),
+            **more,
         }
-        self.pulumi("stack", "init", self.stack, stack=False)
 
     def pulumi(self, *arguments: str, stack: bool = True, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the engine to its end; its output is in the error when it fails."""
@@ -163,6 +172,9 @@ class BareCloud:
 
     def get(self, path: str) -> Any:
         return self._client.get(path).raise_for_status().json()
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._client.post(path, json=body).raise_for_status().json()
 
     def switch(self, **changes: Any) -> None:
         """Make the cloud as troublesome as these say (`sandbox.api.switches`)."""

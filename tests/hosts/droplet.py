@@ -106,7 +106,7 @@ def bare_droplet(home: Path, image: str) -> Iterator[Bare]:
             authorized_keys=(public_line(deploy),), reserved_ips=(),
             user_data=build_cloud_config(
                 user="deploy",
-                authorized_key=public_line(deploy),
+                authorized_keys=[public_line(deploy)],
                 host_key=bootstrap.get_secret_value(),
                 host_key_public=public_line(bootstrap),
             ),

@@ -65,7 +65,7 @@ def test_what_was_never_made_and_what_can_be_repeated_is_forgotten():
 
 def test_a_component_that_was_being_registered_is_forgotten():
     """It has nothing in the cloud: its parts do, and they stand in the state by themselves."""
-    operation = pending("ancla:app_droplet:AppDroplet")
+    operation = pending("ancla:index:AppDroplet")
     operation["resource"]["custom"] = False
     (step,) = plan_steps(deployment(operation), deployment(operation), never)
     assert step.action is Action.FORGET

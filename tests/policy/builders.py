@@ -8,7 +8,7 @@ from typing import Any
 
 from policy.preview import Preview, parse_preview
 
-PREFIX = "urn:pulumi:prod::ancla::ancla:environment:Environment$"
+PREFIX = "urn:pulumi:prod::ancla::ancla:index:Environment$"
 TOKENS = {
     "Command": "command:local:Command",
 }
