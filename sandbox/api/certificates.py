@@ -73,7 +73,9 @@ def _issued(call: Call) -> Record:
 
 
 def _must_not_be_used(call: Call, certificate: Record) -> None:
-    if call.store.list("cdn", certificate_id=certificate["id"]):
+    rules = (rule for balancer in call.store.list("load_balancer") for rule in balancer["forwarding_rules"])
+    ident = certificate["id"]
+    if call.store.list("cdn", certificate_id=ident) or any(rule["certificate_id"] == ident for rule in rules):
         raise ApiError(403, _IN_USE)
 
 

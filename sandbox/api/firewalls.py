@@ -19,9 +19,11 @@ _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 def _peer(call: Call, given: Any) -> Record:
     if not isinstance(given, dict) or not any(given.values()):
         raise invalid("firewall rule must have at least one source or destination")
-    for name in ("load_balancer_uids", "kubernetes_ids"):
-        if given.get(name):
-            raise not_built(f"{name} in firewall rules")
+    if given.get("kubernetes_ids"):
+        raise not_built("kubernetes_ids in firewall rules")
+    for ident in list_of(str, given.get("load_balancer_uids"), "load_balancer_uids"):
+        if call.store.get("load_balancer", ident) is None:
+            raise invalid(f"load balancer {ident} not found")
     for address in list_of(str, given.get("addresses"), "addresses"):
         try:
             ipaddress.ip_network(address, strict=False)
@@ -89,6 +91,7 @@ FIREWALL = Kind(
     name="firewall",
     missing="firewall not found",
     label="name",
+    lists_droplets=True,
     job="firewalls",  # droplets that no other one holds are open again
     lists=("firewalls_list",),
     reads=("firewalls_get",),
