@@ -89,9 +89,10 @@ def _peers(store: Store, peers: Record) -> tuple[str, ...]:
     for droplet in living(store):
         if droplet["id"] in ids or tags.intersection(droplet["tags"]):
             found += _addresses(droplet)
-    for ident in peers.get("load_balancer_uids") or []:
-        if balancer := store.get("load_balancer", ident):
-            found += _addresses(balancer)
+    for kind in KINDS.values():
+        named: list[str] = (peers.get(kind.peers_field) if kind.peers_field else None) or []
+        for record in filter(None, (store.get(kind.name, ident) for ident in named)):
+            found += _addresses(record)
     return tuple(dict.fromkeys(found))
 
 
@@ -296,9 +297,12 @@ def summary(cloud: Cloud) -> dict[str, Any]:
             }
             for database in store.list("database", deleting=False)
         ],
-        "load_balancers": [
-            {name: balancer[name] for name in ("id", "name", "status", "public_ip", "private_ip")}
-            for balancer in store.list("load_balancer")
+        "services": [
+            {"kind": kind.name.replace("_", " ")}
+            | {field: record[field] for field in ("id", "name", "status", "public_ip", "private_ip")}
+            for kind in KINDS.values()
+            if kind.spec
+            for record in store.list(kind.name)
         ],
         "vpcs": [
             {"id": vpc["id"], "name": vpc["name"], "ip_range": vpc["ip_range"], "default": vpc["default"]}

@@ -9,7 +9,7 @@ from typing import Any
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, now, operation
 from sandbox.api.desired import holds
 from sandbox.api.droplets import DROPLET
-from sandbox.api.kinds import Kind
+from sandbox.api.kinds import KINDS, Kind
 from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
@@ -21,9 +21,10 @@ def _peer(call: Call, given: Any) -> Record:
         raise invalid("firewall rule must have at least one source or destination")
     if given.get("kubernetes_ids"):
         raise not_built("kubernetes_ids in firewall rules")
-    for ident in list_of(str, given.get("load_balancer_uids"), "load_balancer_uids"):
-        if call.store.get("load_balancer", ident) is None:
-            raise invalid(f"load balancer {ident} not found")
+    for kind in KINDS.values():
+        for ident in list_of(str, given.get(kind.peers_field), kind.peers_field) if kind.peers_field else ():
+            if call.store.get(kind.name, ident) is None:
+                raise invalid(f"{kind.words(call)[0].replace('_', ' ')} {ident} not found")
     for address in list_of(str, given.get("addresses"), "addresses"):
         try:
             ipaddress.ip_network(address, strict=False)

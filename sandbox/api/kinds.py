@@ -6,7 +6,7 @@ all rows. Creations and changes are functions of the family, as they are behavio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sandbox.api.context import Body, Call, Cloud, not_found, operation
@@ -74,6 +74,10 @@ class Kind:
     """The job runs when droplets or tags change; answers wait for those that are online or active."""
     spec: Callable[[Store, Record], ServiceSpec] | None = None
     """Computes the part's view of an object that is one container without data."""
+    certificates: Callable[[Record], Iterable[str]] = lambda _: ()
+    """Names the certificates that an object uses, which nobody may delete meanwhile."""
+    peers_field: str | None = None
+    """Where firewall rules name objects of the kind, which have addresses of their own, as sources or destinations."""
     lists_droplets: bool = False
     """Has `droplet_ids`, which a droplet that goes is taken out of."""
 
