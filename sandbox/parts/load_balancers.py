@@ -241,9 +241,9 @@ class LoadBalancers:
 
     def _follows(self, spec: LoadBalancerSpec) -> bool:
         """Return True if the running HAProxy has the settings of the spec."""
-        name, wanted = self.container(spec.id), haproxy_settings(spec).splitlines()[1].strip()
-        shown = self.docker.execute(name, "sh", "-c", f"echo 'show info' | {_ASK}", check=False)
-        return wanted.replace(" ", ": ", 1) in shown
+        digest = haproxy_settings(spec).splitlines()[1].split()[1]
+        look = f"echo 'show info' | {_ASK} | grep -qx 'description: {digest}'"
+        return self.docker.probe(self.container(spec.id), "sh", "-c", look)
 
     def _wait(self, spec: LoadBalancerSpec) -> None:
         name = self.container(spec.id)

@@ -89,16 +89,16 @@ def test_a_certificate_is_named_and_its_id_is_sent(sandbox: Sandbox, driver: Dri
         ({"sizeUnit": 201}, "sizeUnit", "1 to 200"),
     ],
 )
-def test_what_is_wrong_is_named(offline: Driver, more: Values, where: str, why: str) -> None:  # noqa: F811 - the fixture
+def test_what_is_wrong_is_named(offline: Driver, more: Values, where: str, why: str) -> None:
     assert why in offline.failures("LoadBalancer", **_given(**more))[where]
 
 
-def test_what_is_not_known_yet_is_not_judged(offline: Driver) -> None:  # noqa: F811 - the fixture
+def test_what_is_not_known_yet_is_not_judged(offline: Driver) -> None:
     unknown = {"region": UNKNOWN, "healthcheck": {**CHECK, "path": UNKNOWN}, "dropletIds": UNKNOWN}
     assert offline.failures("LoadBalancer", **_given(**unknown)) == {}
 
 
-def test_one_that_ends_in_an_error_is_remembered(flaky: Flaky) -> None:  # noqa: F811 - the fixture
+def test_one_that_ends_in_an_error_is_remembered(flaky: Flaky) -> None:
     flaky.answers = [
         (202, {}, {"load_balancer": {"id": "lb"}}),
         (200, {}, {"load_balancer": {"id": "lb", "status": "errored"}}),

@@ -161,3 +161,25 @@ def test_it_is_no_leak_and_comes_back_after_a_stop(parts: ContainerParts, balanc
     parts.docker.stop(name)
     parts.apply_service(balancer)
     eventually(lambda: both(balancer))
+
+
+def test_haproxy_takes_every_setting(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
+    chain, key = parts.issue_certificate(("www.example.org",))
+    rules = (
+        HTTP,
+        PASSED,
+        ForwardingRule(
+            entry_protocol="http2", entry_port=443, target_protocol="http2", target_port=8443, certificate=chain + key
+        ),
+        ForwardingRule(
+            entry_protocol="https", entry_port=444, target_protocol="https", target_port=443, passthrough=True
+        ),
+    )
+    health = replace(balancer.health, protocol="https", path='/it\'s?a="b"#c\\d$HOME%20')
+    everything = replace(
+        balancer, rules=rules, health=health, algorithm="least_connections", cookie=("LB", 60), proxy_protocol=True,
+        keepalive=True, strong_ciphers=True, nodes=3, allow=("0.0.0.0/0",), deny=("192.0.2.0/24", "198.51.100.1"),
+    )  # fmt: skip
+    parts.apply_service(everything)
+    parts.apply_service(replace(everything, droplets=()))
+    parts.apply_service(balancer)
