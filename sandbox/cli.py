@@ -129,6 +129,9 @@ def _world_table(supervisor: Supervisor, world: dict[str, Any]) -> Table:
     for database in world.get("databases", ()):
         addresses = f"{database['host']}:25060\n{database['public_ip']}, {database['private_ip']}"
         table.add_row("database", f"{database['name']} ({database['engine']})", database["status"], addresses)
+    for service in world.get("services", ()):
+        addresses = f"{service['public_ip']}, {service['private_ip']}"
+        table.add_row(service["kind"], service["name"], service["status"], addresses)
     for vpc in world.get("vpcs", ()):
         table.add_row("vpc", vpc["name"], "default" if vpc["default"] else "", vpc["ip_range"])
     for region, bucket in supervisor.parts.buckets():

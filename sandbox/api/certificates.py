@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, job, new_uuid, now, operation
-from sandbox.api.kinds import Kind, by
+from sandbox.api.kinds import KINDS, Kind, by
 from sandbox.parts.base import PartError
 from sandbox.store import Record
 
@@ -73,7 +73,8 @@ def _issued(call: Call) -> Record:
 
 
 def _must_not_be_used(call: Call, certificate: Record) -> None:
-    if call.store.list("cdn", certificate_id=certificate["id"]):
+    used = (name for kind in KINDS.values() for record in kind.living(call.store) for name in kind.certificates(record))
+    if certificate["id"] in used:
         raise ApiError(403, _IN_USE)
 
 

@@ -11,6 +11,7 @@ from sandbox import catalog
 from sandbox.api.actions import failures
 from sandbox.api.context import Cloud
 from sandbox.api.dns_data import zone_data
+from sandbox.api.kinds import KINDS
 from sandbox.api.postgres_config import postgres_settings
 from sandbox.api.switches import switches_of
 from sandbox.parts.base import (
@@ -42,7 +43,8 @@ def vpc_spec(vpc: Record) -> VpcSpec:
     return VpcSpec(id=vpc["id"], name=vpc["name"], ip_range=vpc["ip_range"])
 
 
-def _vpc_of(store: Store, record: Record) -> VpcSpec:
+def vpc_of(store: Store, record: Record) -> VpcSpec:
+    """Return the part's view of the VPC that an object is in."""
     vpc = store.get("vpc", record["vpc_uuid"])
     assert vpc is not None, "a VPC with members cannot be deleted"  # noqa: S101 - an invariant of the store
     return vpc_spec(vpc)
@@ -60,7 +62,7 @@ def droplet_spec(store: Store, droplet: Record) -> DropletSpec:
         memory=size.memory,
         disk=droplet["disk"],
         region=droplet["region"],
-        vpc=_vpc_of(store, droplet),
+        vpc=vpc_of(store, droplet),
         public_ip=droplet["public_ip"],
         private_ip=droplet["private_ip"],
         authorized_keys=tuple(droplet["authorized_keys"]),
@@ -87,6 +89,10 @@ def _peers(store: Store, peers: Record) -> tuple[str, ...]:
     for droplet in living(store):
         if droplet["id"] in ids or tags.intersection(droplet["tags"]):
             found += _addresses(droplet)
+    for kind in KINDS.values():
+        named: list[str] = (peers.get(kind.peers_field) if kind.peers_field else None) or []
+        for record in filter(None, (store.get(kind.name, ident) for ident in named)):
+            found += _addresses(record)
     return tuple(dict.fromkeys(found))
 
 
@@ -141,7 +147,7 @@ def cluster_spec(store: Store, database: Record) -> ClusterSpec:
         memory=size.memory,
         host=database["host"],
         private_host=f"private-{database['host']}",
-        vpc=_vpc_of(store, database),
+        vpc=vpc_of(store, database),
         public_ip=database["public_ip"],
         private_ip=database["private_ip"],
         users=tuple(
@@ -252,6 +258,9 @@ def world(cloud: Cloud) -> World:
         cdns=cdn_specs(store),
         registry_logins=registry_logins(cloud),
         zones=zones(store),
+        services=tuple(
+            kind.spec(store, record) for kind in KINDS.values() if kind.spec for record in kind.living(store)
+        ),
     )
 
 
@@ -287,6 +296,13 @@ def summary(cloud: Cloud) -> dict[str, Any]:
                 "private_ip": database["private_ip"],
             }
             for database in store.list("database", deleting=False)
+        ],
+        "services": [
+            {"kind": kind.name.replace("_", " ")}
+            | {field: record[field] for field in ("id", "name", "status", "public_ip", "private_ip")}
+            for kind in KINDS.values()
+            if kind.spec
+            for record in store.list(kind.name)
         ],
         "vpcs": [
             {"id": vpc["id"], "name": vpc["name"], "ip_range": vpc["ip_range"], "default": vpc["default"]}

@@ -12,7 +12,7 @@ from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
 from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation
-from sandbox.api.kinds import BY_TAG, Kind, forget_urn, serve_none, touch_membership
+from sandbox.api.kinds import BY_TAG, KINDS, Kind, forget_urn, serve_none, touch_membership
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
 from sandbox.store import Record
@@ -31,13 +31,11 @@ def release_droplet(cloud: Cloud, droplet: Record, reason: str = "") -> None:
     number: int = droplet["id"]
     for record in cloud.store.list("reserved_ip", droplet_id=number):
         cloud.store.put("reserved_ip", record["ip"], {**record, "droplet_id": None, "locked": False})
-    for volume in cloud.store.list("volume"):
-        if number in volume["droplet_ids"]:
-            cloud.store.put("volume", volume["id"], {**volume, "droplet_ids": []})
-    for firewall in cloud.store.list("firewall"):
-        if number in firewall["droplet_ids"]:
-            ids = [ident for ident in firewall["droplet_ids"] if ident != number]
-            cloud.store.put("firewall", firewall["id"], {**firewall, "droplet_ids": ids})
+    for kind in KINDS.values():
+        for record in cloud.store.list(kind.name) if kind.lists_droplets else ():
+            if number in record["droplet_ids"]:
+                ids = [ident for ident in record["droplet_ids"] if ident != number]
+                cloud.store.put(kind.name, record[kind.id], {**record, "droplet_ids": ids})
     for action in actions.pending(cloud.store, number):
         actions.finish(cloud.store, action, "errored", reason)
     forget_urn(cloud.store, DROPLET.urn_of(droplet))

@@ -9,7 +9,7 @@ from typing import Any
 from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, not_built, now, operation
 from sandbox.api.desired import holds
 from sandbox.api.droplets import DROPLET
-from sandbox.api.kinds import Kind
+from sandbox.api.kinds import KINDS, Kind
 from sandbox.store import Record, Store
 
 _SIDES = (("inbound_rules", "sources"), ("outbound_rules", "destinations"))
@@ -19,9 +19,12 @@ _PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 def _peer(call: Call, given: Any) -> Record:
     if not isinstance(given, dict) or not any(given.values()):
         raise invalid("firewall rule must have at least one source or destination")
-    for name in ("load_balancer_uids", "kubernetes_ids"):
-        if given.get(name):
-            raise not_built(f"{name} in firewall rules")
+    if given.get("kubernetes_ids"):
+        raise not_built("kubernetes_ids in firewall rules")
+    for kind in KINDS.values():
+        for ident in list_of(str, given.get(kind.peers_field), kind.peers_field) if kind.peers_field else ():
+            if call.store.get(kind.name, ident) is None:
+                raise invalid(f"{kind.words(call)[0].replace('_', ' ')} {ident} not found")
     for address in list_of(str, given.get("addresses"), "addresses"):
         try:
             ipaddress.ip_network(address, strict=False)
@@ -89,6 +92,7 @@ FIREWALL = Kind(
     name="firewall",
     missing="firewall not found",
     label="name",
+    lists_droplets=True,
     job="firewalls",  # droplets that no other one holds are open again
     lists=("firewalls_list",),
     reads=("firewalls_get",),

@@ -6,10 +6,11 @@ all rows. Creations and changes are functions of the family, as they are behavio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sandbox.api.context import Body, Call, Cloud, not_found, operation
+from sandbox.parts.base import ServiceSpec
 from sandbox.store import Record, Store
 
 MISSING = "The resource you were accessing could not be found."
@@ -70,7 +71,15 @@ class Kind:
     resumed: bool = False
     """The job runs when the sandbox starts."""
     follows_membership: bool = False
-    """The job runs when droplets or tags change; answers wait for those that are online."""
+    """The job runs when droplets or tags change; answers wait for those that are online or active."""
+    spec: Callable[[Store, Record], ServiceSpec] | None = None
+    """Computes the part's view of an object that is one container without data."""
+    certificates: Callable[[Record], Iterable[str]] = lambda _: ()
+    """Names the certificates that an object uses, which nobody may delete meanwhile."""
+    peers_field: str | None = None
+    """Where firewall rules name objects of the kind, which have addresses of their own, as sources or destinations."""
+    lists_droplets: bool = False
+    """Has `droplet_ids`, which a droplet that goes is taken out of."""
 
     lists: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
@@ -216,7 +225,7 @@ def touch_membership(cloud: Cloud, *, wait: bool = True) -> None:
         if kind.follows_membership:
             for record in kind.living(cloud.store):
                 # One that is still being made gets all of it when it is made.
-                cloud.touch(kind.job_of(record), wait=wait and record["status"] == "online")
+                cloud.touch(kind.job_of(record), wait=wait and record["status"] in ("online", "active"))
 
 
 def resume(cloud: Cloud) -> None:

@@ -149,6 +149,7 @@ CDN = Kind(
     parameter="cdn_id",
     shown=_cdn_body,
     missing="cdn endpoint not found",
+    certificates=lambda cdn: [cdn["certificate_id"]],
     label="endpoint",
     job="cdns",
     lists=("cdn_list_endpoints",),

@@ -49,6 +49,7 @@ VOLUME = Kind(
     tagged_as="volume",
     job="volume:{id}",
     resumed=True,
+    lists_droplets=True,
     lists=("volumes_list",),
     reads=("volumes_get",),
     removes=("volumes_delete",),

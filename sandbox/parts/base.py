@@ -10,7 +10,7 @@ images): who exists is in the API's store, and `Parts.reconcile` is told all of 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 
 class PartError(RuntimeError):
@@ -191,6 +191,34 @@ class DnsRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """A product that is one container without data in a VPC: its spec is of a subclass, beside its part.
+
+    `kind` names it in jobs and problems.
+    """
+
+    kind: ClassVar[str]
+    id: str
+    vpc: VpcSpec
+
+
+class Service(Protocol):
+    """The part of such a product."""
+
+    def container(self, ident: str) -> str:
+        """Return the name of its container."""
+        ...
+
+    def apply(self, spec: Any) -> None:
+        """Make it, or bring it to the spec (of its own class)."""
+        ...
+
+    def delete(self, ident: str) -> None:
+        """Remove it if it is there."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Everything that should exist, for `Parts.reconcile`.
 
@@ -207,6 +235,7 @@ class World:
     cdns: tuple[CdnSpec, ...] = ()
     registry_logins: tuple[RegistryLogin, ...] = ()
     zones: dict[str, tuple[DnsRecord, ...]] = field(default_factory=dict)
+    services: tuple[ServiceSpec, ...] = ()
 
 
 class Parts(Protocol):
@@ -282,6 +311,14 @@ class Parts(Protocol):
 
     def contents(self, cluster: ClusterSpec) -> Contents:
         """Ask the server what is in it."""
+        ...
+
+    def apply_service(self, spec: ServiceSpec) -> None:
+        """Make the service, or bring it to the spec; returns once it serves by it."""
+        ...
+
+    def delete_service(self, kind: str, ident: str) -> None:
+        """Remove the service of a kind."""
         ...
 
     def ca_certificate(self) -> str:

@@ -22,6 +22,8 @@ from sandbox.parts.base import (
     FirewallRules,
     PartError,
     RegistryLogin,
+    Service,
+    ServiceSpec,
     SpacesKey,
     VpcSpec,
     World,
@@ -35,6 +37,7 @@ from sandbox.parts.droplets import Droplets
 from sandbox.parts.edge import Edge
 from sandbox.parts.images import POSTGRES_RELEASES, Images
 from sandbox.parts.instance import Instance
+from sandbox.parts.load_balancers import LoadBalancers, LoadBalancerSpec
 from sandbox.parts.network import Networks
 from sandbox.parts.proxy import Proxy
 from sandbox.parts.registry import Registry
@@ -71,6 +74,9 @@ class ContainerParts:
         self.dns = Dns(instance, docker, self.images, self.networks)
         self.edge = Edge(instance, docker, self.images, self.networks, self.authority)
         self.proxy = Proxy(instance, docker, self.images, self.networks)
+        self.services: dict[str, Service] = {
+            LoadBalancerSpec.kind: LoadBalancers(instance, docker, self.images, self.networks)
+        }
         self._reserved: dict[int, tuple[str, ...]] = {}
         self._published: str | None = None
         self._pages = threading.Lock()
@@ -187,6 +193,14 @@ class ContainerParts:
     def contents(self, cluster: ClusterSpec) -> Contents:
         return self.databases.contents(cluster)
 
+    # Products of one container.
+
+    def apply_service(self, spec: ServiceSpec) -> None:
+        self.services[spec.kind].apply(spec)
+
+    def delete_service(self, kind: str, ident: str) -> None:
+        self.services[kind].delete(ident)
+
     # Certificates.
 
     def ca_certificate(self) -> str:
@@ -243,6 +257,7 @@ class ContainerParts:
         clusters = [cluster for cluster in world.clusters if not cluster.restore]
         problems |= _try_all(
             {f"cluster:{cluster.id}": lambda cluster=cluster: self.apply_cluster(cluster) for cluster in clusters}
+            | {f"{spec.kind}:{spec.id}": lambda spec=spec: self.apply_service(spec) for spec in world.services}
             | {
                 f"start of droplet {droplet.id}": lambda droplet=droplet: self._reconcile_droplet(droplet, world)
                 for droplet in world.droplets
@@ -327,6 +342,7 @@ class ContainerParts:
                 self.proxy.container,
                 *map(self.droplets.container, droplets),
                 *map(self.databases.container, clusters),
+                *(self.services[spec.kind].container(spec.id) for spec in world.services),
             },
             "network": {
                 self.networks.public,

@@ -17,6 +17,7 @@ from sandbox.parts.base import (
     FirewallRules,
     RangeTakenError,
     RegistryLogin,
+    ServiceSpec,
     SpacesKey,
     VpcSpec,
     World,
@@ -55,6 +56,7 @@ class NoParts:
         self.firewalls: dict[int, FirewallRules | None] = {}
         self.clusters: dict[str, ClusterSpec] = {}
         self.droplets: dict[int, DropletSpec] = {}
+        self.services: dict[str, ServiceSpec] = {}
         self.spaces_keys: tuple[SpacesKey, ...] = ()
         self.cdns: tuple[CdnSpec, ...] = ()
         self.registry_logins: tuple[RegistryLogin, ...] = ()
@@ -147,6 +149,16 @@ class NoParts:
         told = self.clusters[cluster.restore.source if cluster.restore else cluster.id]
         return Contents(databases=frozenset(told.databases), users=frozenset(user.name for user in told.users))
 
+    def apply_service(self, spec: ServiceSpec) -> None:
+        """Note the service."""
+        self._note("apply_service", spec)
+        self.services[spec.id] = spec
+
+    def delete_service(self, kind: str, ident: str) -> None:
+        """Forget the service."""
+        self._note("delete_service", (kind, ident))
+        self.services.pop(ident, None)
+
     def ca_certificate(self) -> str:
         """Return a text in the shape of a PEM certificate."""
         self._note("ca_certificate", None)
@@ -204,6 +216,7 @@ class NoParts:
         self._note("reconcile", world)
         self.droplets = {droplet.id: droplet for droplet in world.droplets}
         self.clusters = {cluster.id: cluster for cluster in world.clusters}
+        self.services = {spec.id: spec for spec in world.services}
         self.firewalls, self.zones, self.cdns = dict(world.firewalls), world.zones, world.cdns
         self.spaces_keys, self.registry_logins = world.spaces_keys, world.registry_logins
         return self.problems

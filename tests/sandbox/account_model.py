@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.parts.base import DropletSpec, PartError
+from sandbox.parts.load_balancers import LoadBalancerSpec
 from sandbox.parts.none import NoParts
 from tests.sandbox.conftest import TOKEN, running
 
@@ -39,6 +40,7 @@ TOP = (
     Listing("/v2/domains", "domains", "domain", "name"),
     Listing("/v2/droplets", "droplets", "droplet"),
     Listing("/v2/firewalls", "firewalls", "firewall"),
+    Listing("/v2/load_balancers", "load_balancers", "load_balancer"),
     Listing("/v2/projects", "projects", "project"),
     Listing("/v2/registries", "registries", "registry", "name"),
     Listing("/v2/reserved_ips", "reserved_ips", "reserved_ip", "ip"),
@@ -261,7 +263,8 @@ def comparable_parts(parts: NoParts) -> dict[str, Any]:
     }  # a serial is a time
     firewalls = {number: rules for number, rules in parts.firewalls.items() if number in parts.droplets}
     lists = {"cdns": parts.cdns, "spaces_keys": parts.spaces_keys, "registry_logins": parts.registry_logins}
-    return {"droplets": parts.droplets, "clusters": parts.clusters, "firewalls": firewalls, "zones": zones} | lists
+    services = {"droplets": parts.droplets, "clusters": parts.clusters, "services": parts.services}
+    return services | {"firewalls": firewalls, "zones": zones} | lists
 
 
 def _no_address_twice(seen: dict[str, Any], parts: NoParts) -> None:
@@ -270,7 +273,8 @@ def _no_address_twice(seen: dict[str, Any], parts: NoParts) -> None:
     ranges = {vpc["id"]: ipaddress.IPv4Network(vpc["ip_range"]) for vpc in seen["/v2/vpcs"]}
     for one, other in itertools.combinations(ranges.values(), 2):
         assert not one.overlaps(other)
-    for spec in (*parts.droplets.values(), *parts.clusters.values()):
+    balancers = [spec for spec in parts.services.values() if isinstance(spec, LoadBalancerSpec)]
+    for spec in (*parts.droplets.values(), *parts.clusters.values(), *balancers):
         public.append(spec.public_ip)
         private.append((spec.vpc.id, spec.private_ip))
         assert ipaddress.IPv4Address(spec.private_ip) in ranges[spec.vpc.id]
@@ -307,7 +311,7 @@ def _references_hold(seen: dict[str, Any]) -> None:
     }
     assert members == {(f"do:droplet:{number}", droplet["vpc_uuid"]) for number, droplet in droplets.items()} | {
         (f"do:dbaas:{cluster['id']}", cluster["private_network_uuid"]) for cluster in seen["/v2/databases"]
-    }
+    } | {(f"do:loadbalancer:{balancer['id']}", balancer["vpc_uuid"]) for balancer in seen["/v2/load_balancers"]}
     in_projects = [
         resource["urn"]
         for project in seen["/v2/projects"]
@@ -321,6 +325,7 @@ def urns(seen: dict[str, Any]) -> list[str]:
     return [
         *(f"do:droplet:{droplet['id']}" for droplet in seen["/v2/droplets"]),
         *(f"do:dbaas:{cluster['id']}" for cluster in seen["/v2/databases"]),
+        *(f"do:loadbalancer:{balancer['id']}" for balancer in seen["/v2/load_balancers"]),
         *(f"do:domain:{domain['name']}" for domain in seen["/v2/domains"]),
         *(f"do:floatingip:{address['ip']}" for address in seen["/v2/reserved_ips"]),
         *(f"do:volume:{volume['id']}" for volume in seen["/v2/volumes"]),
@@ -338,6 +343,14 @@ def _parts_follow(seen: dict[str, Any], parts: NoParts) -> None:
         assert sorted(spec.reserved_ips) == sorted(shown)
         assert (parts.firewalls[number] is None) == (not seen[f"/v2/droplets/{number}/firewalls"])
     assert set(parts.clusters) == {cluster["id"] for cluster in seen["/v2/databases"]}
+    behind = {ident: spec.droplets for ident, spec in parts.services.items() if isinstance(spec, LoadBalancerSpec)}
+    assert behind == {
+        balancer["id"]: tuple((number, parts.droplets[number].private_ip) for number in balancer["droplet_ids"])
+        for balancer in seen["/v2/load_balancers"]
+    }
+    for balancer in seen["/v2/load_balancers"]:
+        assert balancer["status"] == "active"
+        assert balancer["ip"] == parts.services[balancer["id"]].public_ip
     for cluster in seen["/v2/databases"]:
         spec = parts.clusters[cluster["id"]]
         assert list(spec.databases) == cluster["db_names"]

@@ -52,6 +52,17 @@ RULES = {
     "inbound_rules": [{"protocol": "tcp", "ports": "22", "sources": {"addresses": ["192.0.2.0/24"], "tags": []}}],
     "outbound_rules": [{"protocol": "udp", "ports": "53", "destinations": {"addresses": ["0.0.0.0/0"]}}],
 }
+FORWARD = {"entry_protocol": "http", "entry_port": 8080, "target_protocol": "http", "target_port": 80}
+BALANCER = {
+    "region": "nyc3",
+    "tag": None,
+    "forwarding_rules": [FORWARD],
+    "health_check": {"protocol": "http", "port": 80, "path": "/health"},
+    "sticky_sessions": {"type": "cookies", "cookie_name": "LB", "cookie_ttl_seconds": 60},
+    "firewall": {"allow": ["ip:192.0.2.1"], "deny": ["cidr:198.51.100.0/24"]},
+    "project_id": None,
+    "vpc_uuid": None,
+}
 # Operation → why even a body without a fault is refused.
 REFUSED = {
     "certificates_create": "its names need a zone that answers",
@@ -92,6 +103,10 @@ def _accepted(ids: dict[str, str]) -> dict[str, dict[str, Any]]:
         "firewalls_assign_droplets": {"droplet_ids": [droplet]},
         "firewalls_add_rules": RULES,
         "firewalls_add_tags": {"tags": ["extra-awesome"]},
+        "loadBalancers_create": BALANCER | {"droplet_ids": [droplet]},
+        "loadBalancers_update": BALANCER | {"droplet_ids": [droplet]},
+        "loadBalancers_add_droplets": {"droplet_ids": [droplet]},
+        "loadBalancers_add_forwardingRules": {"forwarding_rules": [FORWARD | {"entry_port": 8081}]},
         "monitoring_create_alertPolicy": ALERT_POLICY | {"entities": [str(droplet)], "tags": ["extra-awesome"]},
         "monitoring_update_alertPolicy": ALERT_POLICY | {"entities": [str(droplet)], "tags": ["extra-awesome"]},
         "registries_create": {"subscription_tier_slug": "professional"},
@@ -119,7 +134,8 @@ def _fields(description: openapi.Description, schema: Any, depth: int = 0) -> di
     found: dict[str, Any] = {}
     for part in description._parts(schema):
         for name, inner in part.get("properties", {}).items():
-            if name in found:
+            # A reference in place of the properties, as some schemas of the description have, leads nowhere.
+            if name in found or name == "$ref":
                 continue
             example = _example(description.raw, schema, name)
             deeper = example is None and depth < 3
@@ -168,6 +184,8 @@ def make_one_of_each(sandbox: Sandbox) -> dict[str, str]:
     project = sandbox.post("/v2/projects", {"name": "p", "purpose": "IoT"})["project"]
     check = sandbox.post("/v2/uptime/checks", {"name": "c", "type": "https", "target": "https://a.org"})["check"]
     vpc = sandbox.get("/v2/vpcs")["vpcs"][0]
+    balancer = {"name": "lb", "region": "nyc3", "forwarding_rules": [FORWARD]}
+    balancer = sandbox.post("/v2/load_balancers", balancer)["load_balancer"]
     sandbox.act(droplet, "snapshot")
     policy = sandbox.post("/v2/monitoring/alerts", ALERT_POLICY)["policy"]
     alert = sandbox.post(f"/v2/uptime/checks/{check['id']}/alerts", {"name": "a", **ALERT})["alert"]
@@ -185,6 +203,7 @@ def make_one_of_each(sandbox: Sandbox) -> dict[str, str]:
         "access_key": spaces["access_key"],
         "cdn_id": cdn["id"],
         "registry_name": "acme",
+        "lb_id": balancer["id"],
         "volume_id": volume["id"],
         "project_id": project["id"],
         "check_id": check["id"],

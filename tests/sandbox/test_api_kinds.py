@@ -15,6 +15,7 @@ from tests.sandbox.conftest import PUBLIC_KEY, TOKEN, Sandbox, running
 OPERATIONS = {operation.id: operation for operation in load_operations()}
 RULE = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0"]}}
 REGION = {"region": "nyc3"}
+FORWARD = {"entry_protocol": "http", "entry_port": 80, "target_protocol": "http", "target_port": 80}
 ALERT = {
     "alerts": {"email": [], "slack": [{"channel": "#a", "url": "https://hooks.slack.com/x"}]},
     "compare": "GreaterThan",
@@ -70,6 +71,10 @@ MAKERS: dict[str, Callable[[Sandbox, dict[str, Any]], Any]] = {
     "alert": _post("/v2/monitoring/alerts", "policy", ALERT),
     "check": _post("/v2/uptime/checks", "check", {"name": "up", "target": "https://example.org"}),
     "check_alert": _post("/v2/uptime/checks/{check[id]}/alerts", "alert", DOWN),
+    "load_balancer": lambda sandbox, made: sandbox.post(
+        "/v2/load_balancers",
+        {"name": "lb", **REGION, "vpc_uuid": made["vpc"]["id"], "forwarding_rules": [FORWARD]},
+    )["load_balancer"],
     "action": lambda sandbox, _: sandbox.get("/v2/actions")["actions"][0],
 }
 

@@ -191,7 +191,8 @@ def test_a_new_firewall_waits_for_its_droplets_and_then_succeeds(sandbox: Sandbo
         ({"inbound_rules": [SSH | {"sources": {}}]}, 422, "source"),
         ({"inbound_rules": [SSH | {"sources": {"addresses": ["10.0.0.0/40"]}}]}, 422, "10.0.0.0/40"),
         ({"inbound_rules": [SSH | {"sources": {"tags": ["none"]}}]}, 422, "none"),
-        ({"inbound_rules": [SSH | {"sources": {"load_balancer_uids": ["x"]}}]}, 501, "load_balancer_uids"),
+        ({"inbound_rules": [SSH | {"sources": {"load_balancer_uids": ["x"]}}]}, 422, "load balancer x"),
+        ({"inbound_rules": [SSH | {"sources": {"kubernetes_ids": ["x"]}}]}, 501, "kubernetes_ids"),
         ({"droplet_ids": [12]}, 422, "12"),
     ],
 )

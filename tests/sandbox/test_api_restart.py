@@ -182,6 +182,8 @@ def test_a_killed_sandbox_has_kept_every_call_it_answered(tmp_path: Path):
 
 # One a version, with an object of each kind (`test_api_kinds.py`), dumped from a sandbox of that version.
 STATES = sorted((Path(__file__).parent / "states").glob("*.sql"))
+LATER = {"1": {"load_balancer"}}
+"""Kinds that a version did not have."""
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.stem)
@@ -193,7 +195,7 @@ def test_the_account_of_an_earlier_version_is_all_there(tmp_path: Path, state: P
     with running(tmp_path, NoParts()) as sandbox:
         for kind in KINDS.values():
             records = sandbox.store.items(kind.name)
-            assert records, kind.name
+            assert bool(records) != (kind.name in LATER.get(state.stem, ())), kind.name
             for ident, record in records:
                 parent = parents.get((kind.name, ident), "")
                 for operation in kind.reads:

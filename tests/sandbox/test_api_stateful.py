@@ -44,6 +44,7 @@ RECORDS = st.sampled_from(
     )
 )
 FIREWALL = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0"]}}
+FORWARD = {"entry_protocol": "tcp", "entry_port": 443, "target_protocol": "tcp", "target_port": 443}
 DROPLET_LIMIT, RESERVED_IP_LIMIT = 25, 5
 
 
@@ -124,6 +125,29 @@ class Calls(RuleBasedStateMachine):
         tags = [tag["name"] for tag in self.some(data, "/v2/tags")]
         body = {"name": name, "droplet_ids": droplets, "tags": tags, "inbound_rules": [FIREWALL]}
         self.create("/v2/firewalls", "firewall", "id", body, refused=self.taken("/v2/firewalls", name=name))
+
+    @rule(data=st.data(), name=NAMES, region=REGIONS, by_tag=st.booleans())
+    def create_load_balancer(self, data, name, region, by_tag):
+        vpcs, droplets, tags = (self.some(data, f"/v2/{kind}")[:1] for kind in ("vpcs", "droplets", "tags"))
+        body = {"name": name, "region": region, "forwarding_rules": [FORWARD]}
+        body |= {"vpc_uuid": vpcs[0]["id"]} if vpcs else {}
+        body |= {"tag": tags[0]["name"]} if by_tag and tags else {"droplet_ids": [item["id"] for item in droplets]}
+        in_vpc = [vpc["id"] for vpc in vpcs] or [
+            vpc["id"] for vpc in self.account.all("/v2/vpcs") if vpc["default"] and vpc["region"] == region
+        ]
+        wrong = [vpc for vpc in vpcs if vpc["region"] != region]
+        if body.get("droplet_ids"):
+            wrong += [droplet for droplet in droplets if droplet["vpc_uuid"] not in in_vpc]
+        if self.create("/v2/load_balancers", "load_balancer", "id", body, refused=bool(wrong)):
+            self.account.found("/v2/vpcs/")
+
+    @having("/v2/load_balancers", "/v2/droplets")
+    @rule(data=st.data(), method=st.sampled_from(("POST", "DELETE")))
+    def change_load_balancer(self, data, method):
+        balancer, droplet = self.pick(data, "/v2/load_balancers"), self.pick(data, "/v2/droplets")
+        elsewhere = method == "POST" and droplet["vpc_uuid"] != balancer["vpc_uuid"]
+        path, body = f"/v2/load_balancers/{balancer['id']}/droplets", {"droplet_ids": [droplet["id"]]}
+        self.account.change(method, path, body, refused=bool(balancer["tag"] or elsewhere))
 
     @rule(name=NAMES, region=REGIONS, tags=TAGS)
     def create_volume(self, name, region, tags):
@@ -356,6 +380,7 @@ class Calls(RuleBasedStateMachine):
             ("create_vpc", "POST", "/v2/vpcs", {"name": "failing", "region": "nyc3"}),
             ("set_zones", "POST", "/v2/domains", {"name": "failing.example.org"}),
             ("set_spaces_keys", "POST", "/v2/spaces/keys", {"name": name, "grants": []}),
+            *(("delete_service", "DELETE", path, None) for path in self.account.objects("/v2/load_balancers")),
             *(("set_zones", "DELETE", path, None) for path in self.account.objects("/v2/domains")),
             *(("set_cdns", "DELETE", path, None) for path in self.account.objects("/v2/cdn/endpoints")),
             *(("set_spaces_keys", "DELETE", path, None) for path in self.account.objects("/v2/spaces/keys")),
@@ -388,7 +413,7 @@ class Calls(RuleBasedStateMachine):
         spaces = [urn for urn in urns(account.seen) if urn.startswith("do:space:")]
         account.change("POST", f"{FIXED}/resources", {"resources": spaces})
         account.check()
-        for wave in (("/v2/cdn/endpoints", "/v2/droplets", "/v2/databases"), ("/v2",), ("/v2",)):
+        for wave in (("/v2/cdn/endpoints", "/v2/droplets", "/v2/databases", "/v2/load_balancers"), ("/v2",), ("/v2",)):
             for known in list(account.alive):
                 if known.startswith(wave) and known in account.alive and not self._must_stay(known):
                     self._destroy(known)
@@ -402,6 +427,7 @@ class Calls(RuleBasedStateMachine):
         assert all(vpc["default"] for vpc in account.all("/v2/vpcs"))
         assert account.settle() == [f"vpc {vpc['name']}" for vpc in account.all("/v2/vpcs") if not vpc["default"]]
         assert (account.parts.droplets, account.parts.clusters, account.parts.cdns) == ({}, {}, ())
+        assert account.parts.services == {}
         assert account.sandbox.get(FIXED)["project"]["is_default"]
 
 

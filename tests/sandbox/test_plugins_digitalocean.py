@@ -129,8 +129,8 @@ def test_a_preview_knows_the_inputs_and_waits_for_the_rest(offline: Driver) -> N
 
 
 def test_an_unknown_type_and_function_are_refused_by_name(offline: Driver) -> None:
-    with pytest.raises(ProviderError, match="index/loadBalancer:LoadBalancer"):
-        offline.check("digitalocean:index/loadBalancer:LoadBalancer")
+    with pytest.raises(ProviderError, match="index/kubernetesCluster:KubernetesCluster"):
+        offline.check("digitalocean:index/kubernetesCluster:KubernetesCluster")
     with pytest.raises(ProviderError, match="getDroplets"):
         offline.provider.invoke("digitalocean:index/getDroplets:getDroplets", {})
 

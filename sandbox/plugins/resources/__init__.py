@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+
 from sandbox.plugins.resource import Function, Resource
-from sandbox.plugins.resources import (
-    account,
-    clusters,
-    compute,
-    databases,
-    domains,
-    edge,
-    monitoring,
-    networking,
-    objects,
-    postgresql_config,
-    projects,
-    registry,
-    spaces,
-    volumes,
-)
+
+_FAMILIES = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 
 
 def resources() -> tuple[Resource, ...]:
     """List every resource."""
-    return (
-        *account.RESOURCES,
-        *clusters.RESOURCES,
-        *compute.RESOURCES,
-        *databases.RESOURCES,
-        *domains.RESOURCES,
-        *edge.RESOURCES,
-        *monitoring.RESOURCES,
-        *networking.RESOURCES,
-        *objects.RESOURCES,
-        *postgresql_config.RESOURCES,
-        *projects.RESOURCES,
-        *registry.RESOURCES,
-        *spaces.RESOURCES,
-        *volumes.RESOURCES,
-    )
+    return tuple(row for family in _FAMILIES for row in getattr(family, "RESOURCES", ()))
 
 
 def functions() -> tuple[Function, ...]:
     """List every function."""
-    return (*account.FUNCTIONS, *clusters.FUNCTIONS)
+    return tuple(row for family in _FAMILIES for row in getattr(family, "FUNCTIONS", ()))

@@ -59,7 +59,7 @@ SPACES_KEY = Resource(
 _CLOUDFLARE: Final = "needs-cloudflare-cert"
 
 
-def _certificate_id(cloud: Cloud, new: Values) -> str:
+def certificate_id(cloud: Cloud, new: Values) -> str:
     """Say the id of the certificate that was named; an id in the old property is taken, too."""
     wanted = new.get("certificateName") or ""
     if wanted == _CLOUDFLARE:
@@ -67,7 +67,7 @@ def _certificate_id(cloud: Cloud, new: Values) -> str:
     if wanted:
         found = certificate_by_name(cloud, wanted)
         if found is None:
-            raise ProviderError(f"certificate {wanted}: not found; create it before the CDN that uses it")
+            raise ProviderError(f"certificate {wanted}: not found; create it before what uses it")
         return found["id"]
     old = new.get("certificateId") or ""
     if not old:
@@ -78,7 +78,7 @@ def _certificate_id(cloud: Cloud, new: Values) -> str:
 
 def _create_cdn(cloud: Cloud, new: Values) -> Made:
     body = {"origin": new["origin"], "ttl": new.get("ttl") or 0}
-    body |= unless_empty(custom_domain=new.get("customDomain"), certificate_id=_certificate_id(cloud, new))
+    body |= unless_empty(custom_domain=new.get("customDomain"), certificate_id=certificate_id(cloud, new))
     return Made(cloud.rest.post("/v2/cdn/endpoints", body)["endpoint"]["id"])
 
 
@@ -110,7 +110,7 @@ def _update_cdn(cloud: Cloud, change: Change) -> None:
         cloud.rest.put(path, {"ttl": change.new.get("ttl") or 0})
     if change.of("certificateId", "customDomain", "certificateName"):
         named = {"certificateName": change.new.get("certificateName")}
-        body = {"custom_domain": change.new.get("customDomain") or "", "certificate_id": _certificate_id(cloud, named)}
+        body = {"custom_domain": change.new.get("customDomain") or "", "certificate_id": certificate_id(cloud, named)}
         cloud.rest.put(path, body)
 
 

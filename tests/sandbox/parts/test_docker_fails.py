@@ -19,6 +19,7 @@ from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import Docker
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
+from sandbox.parts.load_balancers import ForwardingRule, HealthCheck, LoadBalancerSpec
 from tests.sandbox.parts.fake_docker import FakeDocker, Killed, Thing
 
 NAME = "ancla-fails-"
@@ -33,7 +34,14 @@ CLUSTER = ClusterSpec(
     users=(DatabaseUser(name="doadmin", password="p"),), databases=("defaultdb",),
 )  # fmt: skip
 ZONES = {"example.org": (DnsRecord(name="www.example.org", type="A", data="192.0.2.1", ttl=30),)}
-WORLD = World(vpcs=(VPC,), droplets=(DROPLET,), clusters=(CLUSTER,), firewalls={1: None}, zones=ZONES)
+BALANCER = LoadBalancerSpec(
+    id="lb", vpc=VPC, public_ip="198.18.0.42", private_ip="10.100.0.4", nodes=1, droplets=((1, "10.100.0.2"),),
+    rules=(ForwardingRule(entry_protocol="http", entry_port=80, target_protocol="http", target_port=80),),
+    health=HealthCheck(protocol="http", port=80, path="/", interval=10, timeout=5, healthy=5, unhealthy=3),
+)  # fmt: skip
+WORLD = World(
+    vpcs=(VPC,), droplets=(DROPLET,), clusters=(CLUSTER,), firewalls={1: None}, zones=ZONES, services=(BALANCER,)
+)
 WAYS = [(False, False), (True, False), (False, True), (True, True)]
 """(the call was done before it failed, the sandbox was killed)."""
 
@@ -64,7 +72,7 @@ def image(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The version of every image; and nothing waits long for what does not come."""
     version = ["1"]
     monkeypatch.setattr(Images, "image", lambda _, kind: f"{kind}:{version[0]}")
-    for name in ("databases.READY_SECONDS", "spaces.START_SECONDS"):
+    for name in ("databases.READY_SECONDS", "load_balancers.READY_SECONDS", "spaces.START_SECONDS"):
         monkeypatch.setattr(f"sandbox.parts.{name}", 0.05)
     return version
 
@@ -105,12 +113,15 @@ def up(stand: Stand) -> None:
 def at_rest(stand: Stand) -> bool:
     """Whether all is there, runs, and is whole, and nothing else is."""
     parts = stand.again()
-    made = {f"{NAME}{name}" for name in ("droplet-1", "database-c", "edge", "spaces", "registry", "proxy")}
+    made = {
+        f"{NAME}{name}" for name in ("droplet-1", "database-c", "balancer-lb", "edge", "spaces", "registry", "proxy")
+    }
     made |= {f"{NAME}{name}" for name in ("nameserver", "resolver")}
     things = stand.docker.things["container"]
     whole = {
         f"{NAME}droplet-1": "/var/lib/droplet/vpc_address",
         f"{NAME}database-c": "/etc/cluster/tls/key.pem",
+        f"{NAME}balancer-lb": "/etc/balancer/haproxy.cfg",
         f"{NAME}edge": "/etc/edge/tls/key.pem",
         f"{NAME}resolver": "/etc/unbound/sandbox.conf",
         f"{NAME}nameserver": "/var/lib/knot/zones/example.org.zone",

@@ -6,6 +6,7 @@ import io
 import ipaddress
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sandbox.parts.docker import Docker, File, archive
 from sandbox.parts.edge import cdn_server, htpasswd
 from sandbox.parts.firewall import cloud_firewall, trusted_sources
 from sandbox.parts.instance import Instance, Plan, routes
+from sandbox.parts.load_balancers import ForwardingRule, HealthCheck, LoadBalancerSpec, haproxy_settings
 from sandbox.parts.network import Networks
 from sandbox.parts.sql import literal, pgbouncer_ini, pgbouncer_users, roles_sql
 
@@ -203,3 +205,40 @@ def test_files_are_packed_with_their_modes() -> None:
     with tarfile.open(fileobj=io.BytesIO(archive([File(path="/a/b", text="x", mode=0o600)]))) as tar:
         member = tar.getmember("a/b")
     assert (member.mode, member.uid, member.size) == (0o600, 0, 1)
+
+
+def _balancer(rule: ForwardingRule, **more: Any) -> str:
+    health = HealthCheck(protocol="http", port=80, path="/up", interval=4, timeout=3, healthy=2, unhealthy=5)
+    vpc = VpcSpec(id="v", name="v", ip_range="10.100.0.0/20")
+    spec = LoadBalancerSpec(
+        id="lb", vpc=vpc, public_ip="198.18.0.42", private_ip="10.100.0.4", nodes=2, rules=(rule,), health=health,
+        droplets=((7, "10.100.0.2"),), **more,
+    )  # fmt: skip
+    return haproxy_settings(spec)
+
+
+def test_a_balancer_speaks_http_only_where_it_ends_tls() -> None:
+    ended = ForwardingRule(
+        entry_protocol="https", entry_port=443, target_protocol="https", target_port=8443, certificate="PEM"
+    )
+    text = _balancer(ended, cookie=("LB", 60), proxy_protocol=True)
+    assert "X-Forwarded-Proto https" in text
+    assert "cookie LB insert indirect" in text
+    (server,) = (line.strip() for line in text.splitlines() if line.strip().startswith("server "))
+    assert server.startswith("server droplet-7 10.100.0.2:8443 check port 80 inter 4s fall 5 rise 2 no-check-ssl ssl")
+    assert " send-proxy" in server
+    assert "check-send-proxy" not in server  # the check goes to another port
+    assert "PEM" not in text
+    passed = _balancer(replace(ended, certificate=None, passthrough=True), cookie=("LB", 60))
+    assert "mode http" not in passed
+    assert "Forwarded" not in passed
+    assert "cookie" not in passed
+    assert " ssl verify none" not in passed
+
+
+def test_a_changed_setting_of_a_balancer_is_another_digest() -> None:
+    rule = ForwardingRule(entry_protocol="tcp", entry_port=5432, target_protocol="tcp", target_port=5432)
+    digests = [
+        text.splitlines()[1] for text in (_balancer(rule), _balancer(rule), _balancer(rule, deny=("192.0.2.1",)))
+    ]
+    assert digests[0] == digests[1] != digests[2]

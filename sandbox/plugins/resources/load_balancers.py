@@ -1,0 +1,326 @@
+"""Load balancers."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.plugins.errors import IncompleteError, ProviderError
+from sandbox.plugins.fields import (
+    Field,
+    between,
+    boolean,
+    filled,
+    integer,
+    list_of,
+    mapping,
+    one_of,
+    ordered,
+    record,
+    set_of,
+    string,
+)
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
+from sandbox.plugins.resources.common import name, region, segment, unless_empty
+from sandbox.plugins.resources.edge import certificate_id
+from sandbox.plugins.rest import RestError
+from sandbox.plugins.values import UNKNOWN, Values
+
+_CREATE_SECONDS = 600
+_PORT = between(1, 65535)
+_CHECK = {
+    "protocol": "protocol",
+    "port": "port",
+    "path": "path",
+    "checkIntervalSeconds": "check_interval_seconds",
+    "responseTimeoutSeconds": "response_timeout_seconds",
+    "unhealthyThreshold": "unhealthy_threshold",
+    "healthyThreshold": "healthy_threshold",
+}
+_STICKY = {"type": "type", "cookieName": "cookie_name", "cookieTtlSeconds": "cookie_ttl_seconds"}
+_RULE = {
+    "entryProtocol": "entry_protocol",
+    "entryPort": "entry_port",
+    "targetProtocol": "target_protocol",
+    "targetPort": "target_port",
+    "tlsPassthrough": "tls_passthrough",
+}
+# What is sent as it is, unless it is empty, and what of it is read back.
+_SENT = {
+    "name": "name",
+    "region": "region",
+    "algorithm": "algorithm",
+    "redirectHttpToHttps": "redirect_http_to_https",
+    "enableProxyProtocol": "enable_proxy_protocol",
+    "enableBackendKeepalive": "enable_backend_keepalive",
+    "projectId": "project_id",
+    "httpIdleTimeoutSeconds": "http_idle_timeout_seconds",
+    "vpcUuid": "vpc_uuid",
+    "subnetUuid": "subnet_uuid",
+    "type": "type",
+    "network": "network",
+    "networkStack": "network_stack",
+    "tlsCipherPolicy": "tls_cipher_policy",
+}
+_TOLD = (
+    *("name", "algorithm", "redirectHttpToHttps", "enableProxyProtocol", "enableBackendKeepalive"),
+    *("projectId", "httpIdleTimeoutSeconds", "vpcUuid", "tlsCipherPolicy"),
+)
+
+
+def _wire(values: Values, names: dict[str, str]) -> Values:
+    return unless_empty(**{wire: values.get(key) for key, wire in names.items()})
+
+
+def _rule_order(rule: Values) -> str:
+    """Return what the official provider sorts its set of rules by: a checksum of its own, as text."""
+    certificate = rule.get("certificateId") or rule.get("certificateName") or ""
+    parts = (rule["entryPort"], rule["entryProtocol"].lower(), rule["targetPort"], rule["targetProtocol"].lower())
+    passed = str(bool(rule.get("tlsPassthrough"))).lower()
+    return str(zlib.crc32("".join(f"{part}-" for part in (*parts, certificate, passed)).encode()))
+
+
+def _rule_body(cloud: Cloud, rule: Values) -> Values:
+    return _wire(rule, _RULE) | unless_empty(certificate_id=certificate_id(cloud, rule))
+
+
+def _domain_body(cloud: Cloud, domain: Values) -> Values:
+    certificate = certificate_id(cloud, {"certificateName": domain.get("certificateName")})
+    return unless_empty(name=domain["name"], is_managed=domain.get("isManaged"), certificate_id=certificate)
+
+
+def _global_body(settings: Values) -> Values:
+    body = unless_empty(target_protocol=settings["targetProtocol"], target_port=settings["targetPort"])
+    if settings.get("cdn"):
+        body["cdn"] = {"is_enabled": bool(settings["cdn"].get("isEnabled"))}
+    if settings.get("regionPriorities"):
+        body |= unless_empty(
+            region_priorities=settings["regionPriorities"], failover_threshold=settings.get("failoverThreshold")
+        )
+    return body
+
+
+def _body(cloud: Cloud, new: Values) -> Values:
+    body = _wire(new, _SENT) | {"disable_lets_encrypt_dns_records": bool(new.get("disableLetsEncryptDnsRecords"))}
+    # Once it is known, the number of nodes wins over the older `size`, in the official provider too.
+    body |= unless_empty(size_unit=new.get("sizeUnit")) or unless_empty(size=new.get("size"))
+    rules = sorted(new.get("forwardingRules") or [], key=_rule_order)
+    body |= unless_empty(
+        forwarding_rules=[_rule_body(cloud, rule) for rule in rules],
+        health_check=_wire(new.get("healthcheck") or {}, _CHECK),
+        sticky_sessions=_wire(new.get("stickySessions") or {}, _STICKY),
+        firewall=_wire(new.get("firewall") or {}, {"allows": "allow", "denies": "deny"}),
+        domains=[_domain_body(cloud, domain) for domain in new.get("domains") or []],
+        glb_settings=_global_body(new["glbSettings"]) if new.get("glbSettings") else None,
+        target_load_balancer_ids=ordered(new.get("targetLoadBalancerIds") or [], set_of(string())),
+    )
+    if new.get("dropletTag"):
+        return body | {"tag": new["dropletTag"]}
+    return body | unless_empty(droplet_ids=ordered(new.get("dropletIds") or [], set_of(integer())))
+
+
+def _create(cloud: Cloud, new: Values) -> Made:
+    ident = cloud.rest.post("/v2/load_balancers", _body(cloud, new))["load_balancer"]["id"]
+    what = f"load balancer {new['name']}"
+
+    def active() -> bool:
+        status = cloud.rest.get(f"/v2/load_balancers/{ident}")["load_balancer"]["status"]
+        if status not in ("new", "active"):
+            raise ProviderError(f"{what}: {status}")
+        return status == "active"
+
+    try:
+        cloud.wait(f"{what}: active", _CREATE_SECONDS, active)
+    except (ProviderError, RestError) as error:
+        raise IncompleteError(str(error), ident, {}) from None
+    return Made(ident)
+
+
+def _state(found: Values | None, names: dict[str, str]) -> Values:
+    return {key: (found or {}).get(wire) for key, wire in names.items()}
+
+
+def _rule_state(cloud: Cloud, rule: Values) -> Values:
+    state = _state(rule, _RULE) | {"tlsPassthrough": bool(rule.get("tls_passthrough"))}
+    if rule.get("certificate_id"):
+        # The id of a certificate changes when it is renewed; the name stands for both.
+        named = cloud.rest.get(f"/v2/certificates/{segment(rule['certificate_id'])}")["certificate"]["name"]
+        state |= {"certificateId": named, "certificateName": named}
+    return state
+
+
+def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
+    answer = cloud.rest.find(f"/v2/load_balancers/{segment(id_)}")
+    if answer is None:
+        return None
+    found = answer["load_balancer"]
+    told = _state(found, {key: _SENT[key] for key in _TOLD})
+    told |= {
+        "loadBalancerUrn": f"do:loadbalancer:{found['id']}",
+        "ip": found["ip"],
+        "status": found["status"],
+        "dropletTag": found.get("tag") or "",
+        "dropletIds": found.get("droplet_ids") or [],
+        "disableLetsEncryptDnsRecords": bool(found.get("disable_lets_encrypt_dns_records")),
+        "healthcheck": _state(found.get("health_check"), _CHECK),
+        "stickySessions": _state(found.get("sticky_sessions"), _STICKY),
+        "forwardingRules": [_rule_state(cloud, rule) for rule in found.get("forwarding_rules") or []],
+        "firewall": _state(found.get("firewall"), {"allows": "allow", "denies": "deny"}),
+    }
+    if found.get("ipv6"):
+        told["ipv6"] = found["ipv6"]
+    told |= {"sizeUnit": found["size_unit"]} if found.get("size_unit") else {"size": found.get("size")}
+    if found.get("region"):
+        told["region"] = found["region"]["slug"]
+    return told
+
+
+def _update(cloud: Cloud, change: Change) -> None:
+    cloud.rest.put(f"/v2/load_balancers/{segment(change.id)}", _body(cloud, change.new))
+
+
+def _delete(cloud: Cloud, id_: str, _: Values) -> None:
+    try:
+        cloud.rest.delete(f"/v2/load_balancers/{segment(id_)}")
+    except RestError as error:
+        if error.status != 404:
+            raise
+
+
+def _check(new: Values) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    for key, kind, needs, wanted in (
+        ("healthcheck", "protocol", ("path",), ("http", "https")),
+        ("stickySessions", "type", ("cookieName", "cookieTtlSeconds"), ("cookies",)),
+    ):
+        given: Any = new.get(key)
+        if not isinstance(given, dict) or given.get(kind) is UNKNOWN:
+            continue
+        for part in needs:
+            if (given.get(kind) in wanted) != bool(given.get(part)):
+                verb = "is required" if given.get(kind) in wanted else "is not allowed"
+                wrong.append((f"{key}.{part}", f"{verb} when the {kind} is {given.get(kind)}"))
+    everywhere = str(new.get("type") or "").upper() == "GLOBAL"
+    if new.get("type") is not UNKNOWN and everywhere == bool(new.get("region")):
+        wrong.append(("region", "must be empty for a GLOBAL load balancer" if everywhere else "is required"))
+    if new.get("dropletTag") and new.get("dropletIds"):
+        wrong.append(("dropletTag", "conflicts with dropletIds"))
+    return wrong
+
+
+def _in_any_case(*choices: str) -> Callable[[Any], str | None]:
+    return lambda value: one_of(*choices)(str(value).upper())
+
+
+def _port_of_the_web(value: Any) -> str | None:
+    return None if value in (80, 443) else f"expected 80 or 443, got {value}"
+
+
+def _cookie_name(value: Any) -> str | None:
+    return None if 2 <= len(value) <= 40 else "expected 2 to 40 characters"
+
+
+def _seconds(default: int) -> Field:
+    return integer(default=default, check=between(3, 300))
+
+
+def _threshold(default: int) -> Field:
+    return integer(default=default, check=between(2, 10))
+
+
+LOAD_BALANCER = Resource(
+    name="LoadBalancer",
+    fields={
+        "name": name(),
+        "region": region(replace=True),
+        "size": string(check=one_of("lb-small", "lb-medium", "lb-large")),
+        "sizeUnit": integer(computed=True, check=between(1, 200)),
+        "algorithm": string(default="round_robin", check=one_of("round_robin", "least_connections")),
+        "forwardingRules": set_of(
+            record(
+                {
+                    "entryProtocol": string(
+                        required=True, check=one_of("http", "https", "http2", "http3", "tcp", "udp")
+                    ),
+                    "entryPort": integer(required=True, check=_PORT),
+                    "targetProtocol": string(required=True, check=one_of("http", "https", "http2", "tcp", "udp")),
+                    "targetPort": integer(required=True, check=_PORT),
+                    "certificateId": string(computed=True, check=filled),
+                    "certificateName": string(computed=True, check=filled),
+                    "tlsPassthrough": boolean(default=False),
+                }
+            )
+        ),
+        "healthcheck": record(
+            {
+                "protocol": string(required=True, check=one_of("http", "https", "tcp")),
+                "port": integer(required=True, check=_PORT),
+                "path": string(check=filled),
+                "checkIntervalSeconds": _seconds(10),
+                "responseTimeoutSeconds": _seconds(5),
+                "unhealthyThreshold": _threshold(3),
+                "healthyThreshold": _threshold(5),
+            },
+            computed=True,
+        ),
+        "stickySessions": record(
+            {
+                "type": string(default="none", check=one_of("cookies", "none")),
+                "cookieName": string(check=_cookie_name),
+                "cookieTtlSeconds": integer(check=between(1, 2**31)),
+            },
+            computed=True,
+        ),
+        "dropletIds": set_of(integer(), computed=True),
+        "dropletTag": string(check=filled, same=lambda old, new, _: str(old).casefold() == str(new).casefold()),
+        "redirectHttpToHttps": boolean(default=False),
+        "enableProxyProtocol": boolean(default=False),
+        "enableBackendKeepalive": boolean(default=False),
+        "disableLetsEncryptDnsRecords": boolean(default=False),
+        "httpIdleTimeoutSeconds": integer(computed=True),
+        "vpcUuid": string(computed=True, replace=True, check=filled),
+        "subnetUuid": string(computed=True, replace=True, check=filled),
+        "projectId": string(computed=True),
+        "firewall": record({"allows": list_of(string()), "denies": list_of(string())}, computed=True),
+        "type": string(replace=True, check=_in_any_case("REGIONAL", "GLOBAL", "REGIONAL_NETWORK")),
+        "domains": set_of(
+            record(
+                {
+                    "name": string(required=True, check=filled),
+                    "isManaged": boolean(default=False),
+                    "certificateId": string(computed=True),
+                    "certificateName": string(computed=True, check=filled),
+                    "verificationErrorReasons": list_of(string(), computed=True),
+                    "sslValidationErrorReasons": list_of(string(), computed=True),
+                }
+            ),
+            computed=True,
+        ),
+        "glbSettings": record(
+            {
+                "targetProtocol": string(required=True, check=one_of("http", "https")),
+                "targetPort": integer(required=True, check=_port_of_the_web),
+                "regionPriorities": mapping(),
+                "failoverThreshold": integer(check=between(1, 99)),
+                "cdn": record({"isEnabled": boolean(default=False)}),
+            },
+            computed=True,
+        ),
+        "targetLoadBalancerIds": set_of(string(), computed=True),
+        "network": string(replace=True, check=_in_any_case("EXTERNAL", "INTERNAL")),
+        "networkStack": string(replace=True, check=_in_any_case("IPV4", "DUALSTACK")),
+        "tlsCipherPolicy": string(computed=True, check=one_of("DEFAULT", "STRONG")),
+        "ip": string(computed=True),
+        "ipv6": string(output_only=True),
+        "loadBalancerUrn": string(output_only=True),
+        "status": string(output_only=True),
+    },
+    create=_create,
+    read=_read,
+    update=_update,
+    delete=_delete,
+    check=_check,
+)
+
+RESOURCES = (LOAD_BALANCER,)
