@@ -20,12 +20,13 @@ LARGEST = 32 * 2**20
 # Fields of simulated operations whose texts are shown; every other text may be a secret.
 HARMLESS = frozenset(
     """
-    addresses backup_created_at bucket certificate_chain certificate_id channel compare comparison custom_domain
-    data database_name day db description dns_names email engine entities environment files filesystem_label
-    filesystem_type fingerprint hour id image ip_address ip_range leaf_certificate mode name names origin page
-    per_page period permission plan ports private private_network_uuid project_id protocol public_key purpose region
-    regions resource_id resource_type resources role size slug snapshot_id ssh_keys subscription_tier_slug tag
-    tag_name tags target tier_slug type user uuid value version volumes vpc_uuid weekday window
+    addresses algorithm allow backup_created_at bucket certificate_chain certificate_id channel compare comparison
+    cookie_name custom_domain data database_name day db deny description dns_names email engine entities
+    entry_protocol environment files filesystem_label filesystem_type fingerprint hour id image ip_address ip_range
+    leaf_certificate load_balancer_uids mode name names network network_stack origin page per_page period permission
+    plan ports private private_network_uuid project_id protocol public_key purpose region regions resource_id
+    resource_type resources role size slug snapshot_id ssh_keys subscription_tier_slug tag tag_name tags target
+    target_protocol tier_slug tls_cipher_policy type user uuid value version volumes vpc_uuid weekday window
     """.split()  # noqa: SIM905 - one a line, they would be a page
 )
 

@@ -39,6 +39,12 @@ _CHECK = {
     "healthyThreshold": "healthy_threshold",
 }
 _STICKY = {"type": "type", "cookieName": "cookie_name", "cookieTtlSeconds": "cookie_ttl_seconds"}
+_FIREWALL = {"allows": "allow", "denies": "deny"}
+_OBJECTS = (
+    ("healthcheck", "health_check", _CHECK),
+    ("stickySessions", "sticky_sessions", _STICKY),
+    ("firewall", "firewall", _FIREWALL),
+)
 _RULE = {
     "entryProtocol": "entry_protocol",
     "entryPort": "entry_port",
@@ -65,7 +71,7 @@ _SENT = {
 }
 _TOLD = (
     *("name", "algorithm", "redirectHttpToHttps", "enableProxyProtocol", "enableBackendKeepalive"),
-    *("projectId", "httpIdleTimeoutSeconds", "vpcUuid", "tlsCipherPolicy"),
+    *("projectId", "httpIdleTimeoutSeconds", "vpcUuid", "type"),
 )
 
 
@@ -108,13 +114,14 @@ def _body(cloud: Cloud, new: Values) -> Values:
     rules = sorted(new.get("forwardingRules") or [], key=_rule_order)
     body |= unless_empty(
         forwarding_rules=[_rule_body(cloud, rule) for rule in rules],
-        health_check=_wire(new.get("healthcheck") or {}, _CHECK),
-        sticky_sessions=_wire(new.get("stickySessions") or {}, _STICKY),
-        firewall=_wire(new.get("firewall") or {}, {"allows": "allow", "denies": "deny"}),
         domains=[_domain_body(cloud, domain) for domain in new.get("domains") or []],
         glb_settings=_global_body(new["glbSettings"]) if new.get("glbSettings") else None,
         target_load_balancer_ids=ordered(new.get("targetLoadBalancerIds") or [], set_of(string())),
     )
+    # Once it is known, an object is sent even if nothing is in it.
+    for key, wire, names in _OBJECTS:
+        if new.get(key) is not None:
+            body[wire] = _wire(new[key], names)
     if new.get("dropletTag"):
         return body | {"tag": new["dropletTag"]}
     return body | unless_empty(droplet_ids=ordered(new.get("dropletIds") or [], set_of(integer())))
@@ -163,10 +170,8 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
         "dropletTag": found.get("tag") or "",
         "dropletIds": found.get("droplet_ids") or [],
         "disableLetsEncryptDnsRecords": bool(found.get("disable_lets_encrypt_dns_records")),
-        "healthcheck": _state(found.get("health_check"), _CHECK),
-        "stickySessions": _state(found.get("sticky_sessions"), _STICKY),
         "forwardingRules": [_rule_state(cloud, rule) for rule in found.get("forwarding_rules") or []],
-        "firewall": _state(found.get("firewall"), {"allows": "allow", "denies": "deny"}),
+        **{key: _state(found.get(wire), names) for key, wire, names in _OBJECTS},
     }
     if found.get("ipv6"):
         told["ipv6"] = found["ipv6"]
@@ -283,7 +288,7 @@ LOAD_BALANCER = Resource(
         "subnetUuid": string(computed=True, replace=True, check=filled),
         "projectId": string(computed=True),
         "firewall": record({"allows": list_of(string()), "denies": list_of(string())}, computed=True),
-        "type": string(replace=True, check=_in_any_case("REGIONAL", "GLOBAL", "REGIONAL_NETWORK")),
+        "type": string(computed=True, replace=True, check=_in_any_case("REGIONAL", "GLOBAL", "REGIONAL_NETWORK")),
         "domains": set_of(
             record(
                 {
@@ -310,7 +315,7 @@ LOAD_BALANCER = Resource(
         "targetLoadBalancerIds": set_of(string(), computed=True),
         "network": string(replace=True, check=_in_any_case("EXTERNAL", "INTERNAL")),
         "networkStack": string(replace=True, check=_in_any_case("IPV4", "DUALSTACK")),
-        "tlsCipherPolicy": string(computed=True, check=one_of("DEFAULT", "STRONG")),
+        "tlsCipherPolicy": string(check=_in_any_case("DEFAULT", "STRONG")),
         "ip": string(computed=True),
         "ipv6": string(output_only=True),
         "loadBalancerUrn": string(output_only=True),

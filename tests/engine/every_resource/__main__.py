@@ -80,6 +80,24 @@ do.DnsRecord(
 )
 certificate = do.Certificate("own", **json.loads(os.environ["CERTIFICATE"]))
 
+WEB = {"entry_protocol": "http", "entry_port": 80, "target_protocol": "http", "target_port": 8080}
+do.LoadBalancer(
+    "front",
+    region="nyc3",
+    vpc_uuid=vpc.id,
+    droplet_ids=[number] if FIRST else None,
+    droplet_tag=None if FIRST else role.name,
+    forwarding_rules=[
+        WEB,
+        {**WEB, "entry_protocol": "https", "entry_port": 443, "certificate_name": certificate.name},
+        *([] if FIRST else [{**WEB, "entry_protocol": "tcp", "entry_port": 5432, "target_protocol": "tcp"}]),
+    ],
+    healthcheck={"protocol": "http", "port": 8080, "path": "/health", "check_interval_seconds": 5 if FIRST else 10},
+    sticky_sessions={"type": "cookies", "cookie_name": "LB", "cookie_ttl_seconds": 300 if STEP < 3 else 600},
+    redirect_http_to_https=not FIRST,
+    size_unit=1 if FIRST else 2,
+)
+
 cluster = do.DatabaseCluster(
     "pg",
     engine="pg",
