@@ -201,4 +201,4 @@ def update_record(call: Call) -> Body:
     return {"domain_record": _record_body(call, record)}
 
 
-converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.set_zones(wanted))
+converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.dns.set_zones(wanted))

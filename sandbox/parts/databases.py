@@ -11,7 +11,7 @@ from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError, Res
 from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make, start
 from sandbox.parts.docker import Docker, File, eventually
 from sandbox.parts.firewall import trusted_sources
-from sandbox.parts.images import Images
+from sandbox.parts.images import POSTGRES_RELEASES, Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 
@@ -27,6 +27,8 @@ LABEL = "ancla.sandbox.database"
 
 class Databases:
     """The clusters of one instance."""
+
+    versions = tuple(POSTGRES_RELEASES)
 
     def __init__(
         self, instance: Instance, docker: Docker, images: Images, networks: Networks, authority: Authority

@@ -10,6 +10,7 @@ from typing import Any
 from sandbox.parts.base import DropletSpec, FirewallRules, PartError
 from sandbox.parts.container_spec import ContainerSpec, draft_of, make
 from sandbox.parts.docker import STOP_SECONDS, AbsentError, Docker, File
+from sandbox.parts.edge import Edge
 from sandbox.parts.firewall import cloud_firewall
 from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
@@ -105,8 +106,9 @@ def seed(droplet: DropletSpec) -> list[File]:
 class Droplets:
     """The droplets of one instance."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks, edge: Edge) -> None:
+        self.instance, self.docker, self.images = instance, docker, images
+        self.networks, self.edge = networks, edge
         # Names of containers and volumes that an earlier state of the account made and this one does not know.
         self.aside: frozenset[str] = frozenset()
 
@@ -132,6 +134,7 @@ class Droplets:
             make(self.docker, self._spec(droplet, rules))
         if droplet.powered:
             self._start(droplet)
+        self.edge.note_reserved(droplet.id, droplet.reserved_ips)
 
     def _joins(self, droplet: DropletSpec) -> dict[str, str | None]:
         """Return the networks of the droplet, each with the address that Docker gives it there (None: any)."""
@@ -214,6 +217,7 @@ class Droplets:
         self.docker.remove(draft_of(name))
         self.docker.remove(name)
         self.docker.remove_volume(self.volume(droplet_id))
+        self.edge.note_reserved(droplet_id, ())
 
     def power(self, droplet: DropletSpec, operation: str) -> None:
         """Do power_on, power_off, shutdown, reboot or power_cycle."""
@@ -245,6 +249,7 @@ class Droplets:
         """Make the droplet answer on exactly these reserved IPs."""
         text = "".join(f"{address}\n" for address in droplet.reserved_ips)
         self._change(droplet, File(path=f"{STATE}/reserved_ips", text=text), "addresses")
+        self.edge.note_reserved(droplet.id, droplet.reserved_ips)
 
     def reserved_ips_in(self, droplet_id: int) -> list[str]:
         """The reserved IPs the running droplet truly answers on; none when it is off."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable
 
@@ -146,6 +147,9 @@ class Edge:
     ) -> None:
         self.instance, self.docker, self.images = instance, docker, images
         self.networks, self.authority = networks, authority
+        self._reserved: dict[int, tuple[str, ...]] = {}
+        self._page: str | None = None
+        self._pages = threading.Lock()
 
     @property
     def container(self) -> str:
@@ -202,12 +206,26 @@ class Edge:
         text = htpasswd(logins, time.time())
         self.docker.put(self.container, [File(path=f"{CONF}/registry.htpasswd", text=text)])
 
-    def set_page(self, address: str | None) -> None:
-        """Publish port 80 of `address` on the loopback page port; None publishes nothing."""
-        text = (
-            f"server {{ listen {PAGE_PORT}; proxy_pass {address}:80; proxy_connect_timeout 5s; }}\n" if address else ""
-        )
-        self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
+    def note_reserved(self, droplet_id: int, addresses: tuple[str, ...]) -> None:
+        """Take note of a droplet's reserved IPs."""
+        with self._pages:
+            self._reserved[droplet_id] = addresses
+            self._publish()
+
+    def publish(self, reserved: dict[int, tuple[str, ...]]) -> None:
+        """Take note of the reserved IPs of all droplets, and write the page whatever it was."""
+        with self._pages:
+            self._reserved = dict(reserved)
+            self._page = ""  # what the edge has from before is not known
+            self._publish()
+
+    def _publish(self) -> None:
+        """Publish port 80 of the first reserved IP on the loopback page port; of none, nothing."""
+        page = next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
+        if page != self._page:
+            text = f"server {{ listen {PAGE_PORT}; proxy_pass {page}:80; proxy_connect_timeout 5s; }}\n" if page else ""
+            self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
+            self._page = page
 
     def _apply(self, files: list[File]) -> None:
         self.docker.put(self.container, files)

@@ -133,17 +133,8 @@ class Networks:
                 raise RangeTakenError(f"network {name}: {subnet} is taken on this computer ({error})") from None
             raise
 
-    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
-        """As `Parts.free_public_ip`."""
-        plan = self.instance.plan
-        for number in plan.reserved if reserved else plan.hosts:
-            address = str(ipaddress.IPv4Address(number))
-            if address not in taken:
-                return address
-        raise PartError(f"addresses: all {'reserved' if reserved else 'public'} ones of {plan.public} are taken")
-
     def free_vpc_range(self, taken: frozenset[str]) -> str:
-        """As `Parts.free_vpc_range`."""
+        """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
         mine = [ipaddress.IPv4Network(cidr, strict=False) for cidr in taken]
         free = [
             network for network in VPC_POOL.subnets(new_prefix=20) if not any(network.overlaps(other) for other in mine)

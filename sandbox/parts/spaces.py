@@ -79,7 +79,9 @@ class Spaces:
         return frozenset(self.docker.execute(self.container, "python3", FRONT, "policies").split())
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
-        """(region, bucket) of every Space."""
+        """List (region, bucket) of every Space; none while Spaces are stopped."""
+        if not self.docker.running(self.container):
+            return ()
         # There is no folder before the first bucket.
         script = "cd /data/buckets 2>/dev/null || exit 0; find . -mindepth 2 -maxdepth 2 -type d"
         found = self.docker.execute(self.container, "sh", "-c", script)
