@@ -25,10 +25,9 @@ from sandbox.api.kinds import BY_TAG, Kind, forget_urn
 from sandbox.api.projects import project_of
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
+from sandbox.parts.sql import PORT
 from sandbox.store import Record
 
-PORT = 25060
-POOL_PORT = 25061
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
 _EVENTS_KEPT = 1000
 _LABEL = 63

@@ -7,11 +7,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from sandbox.parts.authority import Authority
-from sandbox.parts.base import DropletSpec, PartError, World
+from sandbox.parts.base import PartError, World
 from sandbox.parts.container_spec import is_draft
 from sandbox.parts.databases import Databases
 from sandbox.parts.dns import Dns
@@ -24,6 +23,7 @@ from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks
 from sandbox.parts.proxy import Proxy
 from sandbox.parts.registry import Registry
+from sandbox.parts.service import Service
 from sandbox.parts.services import Parts
 from sandbox.parts.spaces import Spaces
 
@@ -49,13 +49,13 @@ class ContainerParts(Parts):
         self.instance, self.docker, self.authority = instance, docker, Authority()
         self.images = Images(docker, self.authority, say)
         self.networks = Networks(instance, docker)
-        self.databases = Databases(instance, docker, self.images, self.networks, self.authority)
-        self.spaces = Spaces(instance, docker, self.images, self.networks)
-        self.registry = Registry(instance, docker, self.images, self.networks)
-        self.dns = Dns(instance, docker, self.images, self.networks)
-        self.edge = Edge(instance, docker, self.images, self.networks, self.authority)
-        self.droplets = Droplets(instance, docker, self.images, self.networks, self.edge)
-        self.proxy = Proxy(instance, docker, self.images, self.networks)
+        where = (instance, docker, self.images, self.networks)
+        self.dns, self.edge, self.proxy = Dns(*where), Edge(*where), Proxy(*where)
+        self.spaces, self.registry = Spaces(*where), Registry(*where)
+        self.droplets = Droplets(*where, edge=self.edge)
+        self.databases = Databases(*where)
+        self.infrastructure = (self.dns, self.edge, self.spaces, self.registry, self.proxy)
+        self.services: tuple[Service, ...] = (*self.infrastructure, self.databases, self.droplets)
 
     # What is there before any resource is.
 
@@ -63,7 +63,7 @@ class ContainerParts(Parts):
         """Create and start the networks and the infrastructure; False when all of it ran already."""
         self.networks.ensure_infrastructure()
         self.images.image("parts")
-        return any(_all(part.ensure for part in (self.dns, self.edge, self.spaces, self.registry, self.proxy)))
+        return any(_all(part.ensure for part in self.infrastructure))
 
     def stop(self) -> None:
         """Stop every container of the instance; disks and data stay."""
@@ -113,15 +113,7 @@ class ContainerParts(Parts):
             lambda: self._reconcile_edge(world),
         )
         _all(shared)
-        # A cluster that waits for its data needs its source up, and may take long: its own job goes on with it.
-        clusters = [cluster for cluster in world.clusters if not cluster.restore]
-        problems |= _try_all(
-            {f"cluster:{cluster.id}": lambda cluster=cluster: self.databases.apply(cluster) for cluster in clusters}
-            | {
-                f"start of droplet {droplet.id}": lambda droplet=droplet: self._reconcile_droplet(droplet, world)
-                for droplet in world.droplets
-            }
-        )
+        problems |= _try_all({name: step for service in self.services for name, step in service.steps(world).items()})
         for what, reason in problems.items():
             log.warning("%s: %s", what, reason)
         return problems
@@ -131,9 +123,7 @@ class ContainerParts(Parts):
 
         The disk of a droplet is its container. Everything else keeps its data in volumes.
         """
-        droplets, clusters = world.leaving_droplets, world.leaving_clusters
-        deleted = {*map(self.droplets.container, droplets), *map(self.droplets.volume, droplets)}
-        deleted |= {*map(self.databases.container, clusters), *map(self.databases.volume, clusters)}
+        deleted = {name for service in self.services for _, name in service.leaving(world)}
         problems: dict[str, str] = {}
         aside: set[str] = set()
         for kind, names in self._unexplained(world).items():
@@ -174,61 +164,18 @@ class ContainerParts(Parts):
         self.edge.set_cdns(world.cdns)
         self.edge.publish({droplet.id: droplet.reserved_ips for droplet in world.droplets})
 
-    def _reconcile_droplet(self, droplet: DropletSpec, world: World) -> None:
-        # Made but not booted, then closed, then booted: no moment without its firewall.
-        rules = world.firewalls.get(droplet.id)
-        if not self.docker.running(self.droplets.container(droplet.id)):
-            self.droplets.create(replace(droplet, powered=False), rules)
-        self.droplets.set_reserved_ips(droplet)
-        self.droplets.set_firewall(droplet, rules)
-        if droplet.powered:
-            self.droplets.power(droplet, "power_on")
-        elif self.docker.running(self.droplets.container(droplet.id)):
-            self.droplets.power(droplet, "shutdown")
-
-    def _expected(self, world: World) -> dict[str, set[str]]:
-        droplets, clusters = [item.id for item in world.droplets], [item.id for item in world.clusters]
-        return {
-            "container": {
-                self.dns.nameserver,
-                self.dns.resolver,
-                self.edge.container,
-                self.spaces.container,
-                self.registry.container,
-                self.proxy.container,
-                *map(self.droplets.container, droplets),
-                *map(self.databases.container, clusters),
-            },
-            "network": {
-                self.networks.public,
-                self.networks.backbone,
-                *(self.networks.vpc(vpc.id) for vpc in world.vpcs),
-            },
-            "volume": {
-                self.spaces.volume,
-                self.registry.volume,
-                *map(self.droplets.volume, droplets),
-                *map(self.databases.volume, clusters),
-            },
-        }
-
     def _unexplained(self, world: World) -> dict[str, set[str]]:
         """Return the names of all that is not in the world, by kind; containers first."""
-        expected = self._expected(world)
-        return {kind: self.docker.names(kind, self.instance.label) - expected[kind] for kind in KINDS}
+        expected = self.networks.expected(world).union(*(service.expected(world) for service in self.services))
+        return {
+            kind: {name for name in self.docker.names(kind, self.instance.label) if (kind, name) not in expected}
+            for kind in KINDS
+        }
 
     def leaks(self, world: World) -> list[str]:
         """As `Parts.leaks`. What explains a bucket is a key granted on it, or a CDN before it."""
         found = [f"{kind} {name}" for kind, names in self._unexplained(world).items() for name in sorted(names)]
-        granted = {bucket for key in world.spaces_keys for bucket, _ in key.grants if bucket}
-        origins = {cdn.origin.split(".")[0] for cdn in world.cdns}
-        found += [
-            f"bucket {region}/{bucket}" for region, bucket in self.spaces.buckets() if bucket not in granted | origins
-        ]
-        for droplet in world.droplets:
-            extra = set(self.droplets.reserved_ips_in(droplet.id)) - set(droplet.reserved_ips)
-            found += [f"address {address} on droplet {droplet.id}" for address in sorted(extra)]
-        return found
+        return found + [leak for service in self.services for leak in service.leaks(world)]
 
 
 def _side_by_side(steps: Iterable[Callable[[], Any]]) -> list[Future[Any]]:

@@ -6,7 +6,7 @@ import ipaddress
 import threading
 from typing import Any
 
-from sandbox.parts.base import PartError, RangeTakenError, VpcSpec
+from sandbox.parts.base import PartError, RangeTakenError, VpcSpec, World
 from sandbox.parts.docker import Docker, label_options
 from sandbox.parts.instance import Instance, routes
 
@@ -16,6 +16,9 @@ _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 VPC_OPTIONS = ("--opt", "com.docker.network.bridge.inhibit_ipv4=true", "--opt", f"{_MASQUERADE}=false")
 """A wire and no more: this machine is not on it and sends nothing on. Not `--internal`: that drops all traffic that is
 not of Docker's own range, and the members have the addresses of the VPC."""
+
+Things = set[tuple[str, str]]
+"""Things of Docker: "container", "network" or "volume", and the name."""
 
 
 class Networks:
@@ -39,6 +42,10 @@ class Networks:
     def vpc(self, vpc_id: str) -> str:
         """Return the name of a VPC's network."""
         return self.instance.thing("vpc", vpc_id)
+
+    def expected(self, world: World) -> Things:
+        """Return every network that a world explains."""
+        return {("network", name) for name in (self.public, self.backbone, *(self.vpc(vpc.id) for vpc in world.vpcs))}
 
     def ensure_infrastructure(self) -> None:
         """Create the public network and the backbone if they are not there."""

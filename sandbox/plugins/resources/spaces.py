@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sandbox.catalog import SPACES_REGIONS
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
     between,
@@ -25,7 +26,7 @@ from sandbox.plugins.values import Values
 if TYPE_CHECKING:
     from sandbox.plugins.spaces import Spaces
 
-_REGIONS = one_of("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
+_REGIONS = one_of(*SPACES_REGIONS)
 
 
 def known_region(value: str) -> str | None:
