@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import filled, integer, list_of, one_of, ordered, record, set_of, string, tags
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.clusters import CONNECTION, CREATE_TIMEOUT, connections, login, size_in_mib
-from sandbox.plugins.resources.common import name, retried, segment, tag_list, unique_id, unless_empty
+from sandbox.plugins.resources.common import name, retried, segment, tag_list, two_parts, unique_id, unless_empty
 from sandbox.plugins.values import Values
 
 
@@ -16,9 +15,7 @@ def _two_part_id(what: str, join: str) -> Callable[[Cloud, str], tuple[str, Valu
     """Build the import of what is named by its cluster and its own name."""
 
     def find(_: Cloud, id_: str) -> tuple[str, Values]:
-        cluster, comma, own = id_.partition(",")
-        if not comma:
-            raise ProviderError(f"{what} {id_}: import needs <cluster id>,<name>")
+        cluster, own = two_parts(f"{what} ", "<cluster id>,<name>", id_)
         return f"{cluster}{join}{own}", {"clusterId": cluster, "name": own}
 
     return find

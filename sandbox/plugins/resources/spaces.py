@@ -20,7 +20,7 @@ from sandbox.plugins.fields import (
     string,
 )
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import region, unique_id
+from sandbox.plugins.resources.common import region, two_parts, unique_id
 from sandbox.plugins.values import Values
 
 if TYPE_CHECKING:
@@ -35,9 +35,7 @@ def known_region(value: str) -> str | None:
 
 
 def _region_and_bucket(_: Cloud, id_: str) -> tuple[str, Values]:
-    where, comma, bucket = id_.partition(",")
-    if not comma:
-        raise ProviderError(f"{id_}: import needs <region>,<bucket>")
+    where, bucket = two_parts("", "<region>,<bucket>", id_)
     return bucket, {"region": where, "bucket": bucket, "name": bucket}
 
 
