@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
 
 from sandbox.parts import sql
 from sandbox.parts.authority import RENEW_DAYS
@@ -34,9 +33,10 @@ class Databases(PerObject):
     data = "data"
     versions = tuple(POSTGRES_RELEASES)
 
-    def __init__(self, *where: Any) -> None:
-        super().__init__(*where)
-        self.backups = Backups(self.docker, self._query)
+    @cached_property
+    def backups(self) -> Backups:
+        """The provider's backups."""
+        return Backups(self.docker, self._query)
 
     def ids(self, world: World) -> tuple[Iterable[object], Iterable[object]]:
         """As `PerObject.ids`."""

@@ -15,7 +15,7 @@ from sandbox.parts.container_spec import ContainerSpec, draft_of, make
 from sandbox.parts.docker import STOP_SECONDS, AbsentError, File
 from sandbox.parts.edge import Edge
 from sandbox.parts.firewall import cloud_firewall
-from sandbox.parts.service import PerObject
+from sandbox.parts.service import PerObject, Where
 
 LABEL = "ancla.sandbox.droplet"
 STATE = "/var/lib/droplet"
@@ -99,7 +99,7 @@ class Droplets(PerObject):
     name = "droplet"
     data = "docker"
 
-    def __init__(self, *where: Any, edge: Edge) -> None:
+    def __init__(self, *where: *Where, edge: Edge) -> None:
         super().__init__(*where)
         self.edge = edge
         # Names of containers and volumes that an earlier state of the account made and this one does not know.

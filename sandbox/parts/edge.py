@@ -9,14 +9,13 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from sandbox.catalog import SPACES_REGIONS
 from sandbox.parts.authority import RENEW_DAYS
 from sandbox.parts.base import CdnSpec, PartError, RegistryLogin
 from sandbox.parts.container_spec import ContainerSpec
 from sandbox.parts.docker import File
-from sandbox.parts.service import Infrastructure
+from sandbox.parts.service import Infrastructure, Where
 
 SPACES_DOMAIN = "digitaloceanspaces.com"
 REGISTRY_HOST = "registry.digitalocean.com"
@@ -142,7 +141,7 @@ class Edge(Infrastructure):
 
     name = "edge"
 
-    def __init__(self, *where: Any) -> None:
+    def __init__(self, *where: *Where) -> None:
         super().__init__(*where)
         self._reserved: dict[int, tuple[str, ...]] = {}
         self._page: str | None = None

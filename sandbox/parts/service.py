@@ -13,12 +13,15 @@ from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import Networks, Things
 
+Where = tuple[Instance, Docker, Images, Networks]
+"""Where the services of one sandbox run."""
+
 
 class Service:
     """A product's real part. A subclass says what a world means for it, and has the methods that the API calls."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    def __init__(self, *where: *Where) -> None:
+        self.instance, self.docker, self.images, self.networks = where
 
     def expected(self, world: World) -> Things:  # noqa: ARG002 - for those who have something
         """Return every container and volume that a world explains."""
