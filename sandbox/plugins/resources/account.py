@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sandbox.plugins.fields import filled, integer, string
 from sandbox.plugins.resource import Change, Cloud, Function, Resource
-from sandbox.plugins.resources.common import Endpoint, name, unique_id
+from sandbox.plugins.resources.common import Endpoint, name, shown, unique_id
 from sandbox.plugins.values import Values
 
 
@@ -67,36 +67,22 @@ def _get_account(cloud: Cloud, _: Values) -> Values:
     account = cloud.rest.get("/v2/account")["account"]
     return {
         "id": account["uuid"],
-        "dropletLimit": account["droplet_limit"],
-        "floatingIpLimit": account["floating_ip_limit"],
-        "email": account["email"],
-        "uuid": account["uuid"],
-        "emailVerified": account["email_verified"],
-        "status": account["status"],
-        "statusMessage": account["status_message"],
+        **shown(
+            account, "dropletLimit", "floatingIpLimit", "email", "uuid", "emailVerified", "status", "statusMessage"
+        ),
     }
 
 
 def _get_regions(cloud: Cloud, _: Values) -> Values:
     keys = ("slug", "name", "sizes", "features", "available")
     regions = cloud.rest.pages("/v2/regions", "regions")
-    return {"id": unique_id(""), "regions": [{key: region[key] for key in keys} for region in regions]}
+    return {"id": unique_id(""), "regions": [shown(region, *keys) for region in regions]}
 
 
 def _get_sizes(cloud: Cloud, _: Values) -> Values:
-    keys = {
-        "slug": "slug",
-        "available": "available",
-        "transfer": "transfer",
-        "priceMonthly": "price_monthly",
-        "priceHourly": "price_hourly",
-        "memory": "memory",
-        "vcpus": "vcpus",
-        "disk": "disk",
-        "regions": "regions",
-    }
+    keys = ("slug", "available", "transfer", "priceMonthly", "priceHourly", "memory", "vcpus", "disk", "regions")
     sizes = cloud.rest.pages("/v2/sizes", "sizes")
-    return {"id": unique_id(""), "sizes": [{key: size[wire] for key, wire in keys.items()} for size in sizes]}
+    return {"id": unique_id(""), "sizes": [shown(size, *keys) for size in sizes]}
 
 
 RESOURCES = (SSH_KEY, TAG)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, string, tags
+from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, snake, string, tags
 from sandbox.plugins.resource import Change, Cloud, Made
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
@@ -34,6 +34,16 @@ def region(**how: Unpack[How]) -> Field:
 def segment(value: Any) -> str:
     """Write a value as one part of a path."""
     return quote(str(value), safe="")
+
+
+def shown(answer: Values, *keys: str) -> Values:
+    """Return these properties as the API says them, under its own names."""
+    return {key: answer[snake(key)] for key in keys}
+
+
+def sent(new: Values, *keys: str) -> Values:
+    """Return what the API is told of these properties, under its own names."""
+    return {snake(key): new[key] for key in keys}
 
 
 def two_parts(what: str, needs: str, id_: str, *, numbered: bool = False) -> tuple[str, str]:

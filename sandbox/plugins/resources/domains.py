@@ -7,7 +7,7 @@ import hashlib
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import between, filled, integer, one_of, ordered, set_of, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import Endpoint, name, retried, segment, two_parts, unless_empty
+from sandbox.plugins.resources.common import Endpoint, name, retried, segment, shown, two_parts, unless_empty
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import UNKNOWN, Values
 
@@ -69,8 +69,7 @@ def _read_record(cloud: Cloud, id_: str, known: Values) -> Values | None:
     if record["type"] in ("CNAME", "MX", "NS", "SRV", "CAA") and data != "@" and record.get("tag") != "iodef":
         data += "."
     return {
-        "name": record["name"],
-        "type": record["type"],
+        **shown(record, "name", "type"),
         "value": data,
         "port": record.get("port") or 0,
         "priority": record.get("priority") or 0,
@@ -193,10 +192,7 @@ def _read_certificate(cloud: Cloud, id_: str, _: Values) -> Values | None:
     return {
         "name": found["name"],
         "uuid": found["id"],
-        "type": found["type"],
-        "state": found["state"],
-        "notAfter": found["not_after"],
-        "sha1Fingerprint": found["sha1_fingerprint"],
+        **shown(found, "type", "state", "notAfter", "sha1Fingerprint"),
         "domains": [domain for domain in found.get("dns_names") or [] if domain],
     }
 

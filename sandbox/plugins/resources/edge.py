@@ -7,7 +7,7 @@ from typing import Final
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, filled, integer, list_of, record, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import Endpoint, go_time, retried, segment, unless_empty
+from sandbox.plugins.resources.common import Endpoint, go_time, retried, segment, shown, unless_empty
 from sandbox.plugins.resources.domains import certificate_by_name
 from sandbox.plugins.values import Values
 
@@ -18,9 +18,7 @@ def _grants(new: Values) -> list[Values]:
 
 def _key_state(key: Values) -> Values:
     return {
-        "name": key["name"],
-        "accessKey": key["access_key"],
-        "createdAt": key["created_at"],
+        **shown(key, "name", "accessKey", "createdAt"),
         "grants": [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in key.get("grants") or []],
     }
 
@@ -83,9 +81,7 @@ def _read_cdn(cloud: Cloud, id_: str, _: Values) -> Values | None:
         return None
     cdn = answer["endpoint"]
     told: Values = {
-        "origin": cdn["origin"],
-        "ttl": cdn["ttl"],
-        "endpoint": cdn["endpoint"],
+        **shown(cdn, "origin", "ttl", "endpoint"),
         "createdAt": go_time(cdn["created_at"]),
         "customDomain": cdn.get("custom_domain") or "",
     }

@@ -23,7 +23,9 @@ from sandbox.plugins.resources.common import (
     name,
     notification_body,
     notification_state,
+    sent,
     shortest_in_32_bits,
+    shown,
     tag_list,
     two_parts,
 )
@@ -64,9 +66,7 @@ _STRINGS = set_of(string())
 
 def _alert_body(new: Values) -> Values:
     return {
-        "type": new["type"],
-        "description": new["description"],
-        "compare": new["compare"],
+        **sent(new, "type", "description", "compare"),
         "value": shortest_in_32_bits(new["value"]),
         "window": new["window"],
         "entities": ordered(new.get("entities") or [], _STRINGS),
@@ -78,9 +78,7 @@ def _alert_body(new: Values) -> Values:
 
 def _alert_state(policy: Values) -> Values:
     return {
-        "type": policy["type"],
-        "description": policy["description"],
-        "compare": policy["compare"],
+        **shown(policy, "type", "description", "compare"),
         "value": in_32_bits(policy["value"]),
         "window": policy["window"],
         "entities": policy.get("entities") or [],
@@ -114,9 +112,7 @@ MONITOR_ALERT = Resource(
 
 def _check_body(new: Values) -> Values:
     return {
-        "name": new["name"],
-        "type": new["type"],
-        "target": new["target"],
+        **sent(new, "name", "type", "target"),
         "regions": ordered(new.get("regions") or [], _STRINGS) or None,
         "enabled": bool(new.get("enabled")),
     }
@@ -146,8 +142,7 @@ UPTIME_CHECK = Resource(
 
 def _uptime_alert_body(new: Values) -> Values:
     return {
-        "name": new["name"],
-        "type": new["type"],
+        **sent(new, "name", "type"),
         "threshold": new.get("threshold") or 0,
         "comparison": new.get("comparison") or "",
         "notifications": notification_body(new["notifications"][0]),
@@ -157,8 +152,7 @@ def _uptime_alert_body(new: Values) -> Values:
 
 def _uptime_alert_state(alert: Values) -> Values:
     return {
-        "name": alert["name"],
-        "type": alert["type"],
+        **shown(alert, "name", "type"),
         "threshold": alert.get("threshold") or 0,
         "comparison": alert.get("comparison") or "",
         "period": alert.get("period") or "",

@@ -26,6 +26,7 @@ from sandbox.plugins.resources.common import (
     name,
     region,
     retried,
+    shown,
     tag_list,
     two_parts,
     unique_id,
@@ -60,8 +61,7 @@ def _create_vpc(cloud: Cloud, new: Values) -> Made:
 
 def _vpc_state(vpc: Values) -> Values:
     return {
-        "name": vpc["name"],
-        "region": vpc["region"],
+        **shown(vpc, "name", "region"),
         "description": vpc.get("description") or "",
         "ipRange": vpc["ip_range"],
         "vpcUrn": vpc["urn"],
@@ -172,9 +172,7 @@ def _firewall_body(new: Values) -> Values:
 
 def _firewall_state(firewall: Values) -> Values:
     return {
-        "name": firewall["name"],
-        "status": firewall["status"],
-        "createdAt": firewall["created_at"],
+        **shown(firewall, "name", "status", "createdAt"),
         "pendingChanges": [
             {"dropletId": change["droplet_id"], "removing": change["removing"], "status": change["status"]}
             for change in firewall.get("pending_changes") or []
