@@ -115,6 +115,7 @@ POSTGRES_END_OF_LIFE: dict[str, str] = {
 }
 
 CDN_TTLS = (60, 600, 3600, 86400, 604800)
+NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
 SPACES_REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
 REGISTRY_REGIONS = ("nyc3", "sfo3", "sfo2", "ams3", "sgp1", "fra1", "blr1", "syd1")
 

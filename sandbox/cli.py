@@ -134,7 +134,7 @@ def _world_table(supervisor: Supervisor, world: dict[str, Any]) -> Table:
         table.add_row(service["kind"], service["name"], service["status"], addresses)
     for vpc in world.get("vpcs", ()):
         table.add_row("vpc", vpc["name"], "default" if vpc["default"] else "", vpc["ip_range"])
-    for region, bucket in supervisor.parts.buckets():
+    for region, bucket in supervisor.parts.spaces.buckets():
         table.add_row("bucket", bucket, "", f"https://{bucket}.{region}.digitaloceanspaces.com")
     for cdn in world.get("cdn_endpoints", ()):
         table.add_row("cdn", cdn["endpoint"], "", cdn["custom_domain"] or "")

@@ -51,7 +51,8 @@ from sandbox.api.projects import ensure_default_project
 from sandbox.api.scopes import must_be_allowed, narrow_token, without_passwords
 from sandbox.api.spaces import new_key_pair
 from sandbox.journal import HARMLESS, Journal, redact
-from sandbox.parts.base import PartError, Parts
+from sandbox.parts.base import PartError
+from sandbox.parts.services import Parts
 from sandbox.store import Store
 
 log = logging.getLogger(__name__)

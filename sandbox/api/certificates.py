@@ -115,7 +115,7 @@ def issue(cloud: Cloud, ident: str) -> None:
     if certificate is None or certificate["state"] != "pending":
         return
     try:
-        chain, private_key = cloud.parts.issue_certificate(tuple(certificate["dns_names"]))
+        chain, private_key = cloud.parts.authority.issue(tuple(certificate["dns_names"]))
         issued = {"state": "verified", "chain": chain, "private_key": private_key, **_facts(chain)}
     except (PartError, ValueError):
         issued = {"state": "error"}

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from sandbox.api.jobs import Jobs
-from sandbox.parts.base import Parts
+from sandbox.parts.services import Parts
 from sandbox.store import Changes, Record, Store
 
 Body = dict[str, Any]

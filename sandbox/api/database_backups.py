@@ -153,7 +153,7 @@ def back_up(cloud: Cloud, ident: str) -> None:
         kept = cloud.store.list("database_backup", parent=ident)
     due = last_due(database, now)
     if not kept or _time(kept[-1]["created_at"]) < due:
-        made = cloud.parts.take_backup(spec, now.strftime("%Y%m%dT%H%M%SZ"))
+        made = cloud.parts.databases.take_backup(spec, now.strftime("%Y%m%dT%H%M%SZ"))
         if made is not None:
             new: Record = {"name": made.name, "created_at": stamp(made.finished), "size": made.size}
             with cloud.change():
@@ -163,7 +163,7 @@ def back_up(cloud: Cloud, ident: str) -> None:
             kept = [backup for backup in kept if _time(backup["created_at"]) >= oldest] + [new]
             # First nobody is offered them, then they go; one that was never noted, because of a kill, goes with them.
             _forget(cloud, ident, {backup["name"] for backup in kept})
-            cloud.parts.keep_backups(spec, tuple(backup["name"] for backup in kept))
+            cloud.parts.databases.keep_backups(spec, tuple(backup["name"] for backup in kept))
     wait = (due + timedelta(days=1) - datetime.now(UTC)).total_seconds()
     cloud.jobs.later(f"backup:{ident}", min(max(wait, 1.0), _LOOK_AGAIN))
 

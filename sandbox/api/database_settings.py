@@ -17,7 +17,7 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 def get_ca(call: Call) -> Body:
     """Return the certificate of the authority that signs database hosts, PEM in base64."""
     CLUSTER.find(call)
-    certificate = call.ask("authority", call.cloud.parts.ca_certificate)
+    certificate = call.ask("authority", call.cloud.parts.authority.certificate)
     return {"ca": {"certificate": base64.b64encode(certificate.encode()).decode()}}
 
 

@@ -25,10 +25,9 @@ from sandbox.api.kinds import BY_TAG, Kind, forget_urn
 from sandbox.api.projects import project_of
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
+from sandbox.parts.sql import PORT
 from sandbox.store import Record
 
-PORT = 25060
-POOL_PORT = 25061
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
 _EVENTS_KEPT = 1000
 _LABEL = 63
@@ -127,7 +126,7 @@ def available_version(call: Call) -> str:
     version = str(call.body.get("version") or catalog.DATABASE_ENGINES["pg"][-1])
     if version not in catalog.DATABASE_ENGINES["pg"]:
         raise invalid("invalid version")
-    available: tuple[str, ...] = getattr(call.cloud.parts, "postgres_versions", ("15",))
+    available = call.cloud.parts.databases.versions
     if version not in available:
         raise invalid(f"The sandbox has no PostgreSQL {version}; it has: {', '.join(available)}.")
     return version
@@ -298,18 +297,18 @@ def converge_cluster(cloud: Cloud, ident: str) -> None:
     if database is None or spec is None:
         return
     if database["deleting"]:
-        cloud.parts.delete_cluster(ident)
+        cloud.parts.databases.delete(ident)
         with cloud.change():
             cloud.store.delete("database", ident)
         cloud.applied.pop(key, None)
         return
     for what, name in database["dropped"]:
-        drop = cloud.parts.drop_database if what == "database" else cloud.parts.drop_user
+        drop = cloud.parts.databases.drop_database if what == "database" else cloud.parts.databases.drop_user
         drop(spec, name)
     if database["status"] != "online":
         cloud.applied.pop(key, None)
-    cloud.apply(key, spec, lambda: cloud.parts.apply_cluster(spec))
-    contents = cloud.parts.contents(spec) if spec.restore else None
+    cloud.apply(key, spec, lambda: cloud.parts.databases.apply(spec))
+    contents = cloud.parts.databases.contents(spec) if spec.restore else None
     with cloud.change():
         current = cloud.store.get("database", ident)
         if current is None or current["deleting"]:

@@ -33,7 +33,6 @@ from sandbox.store import Record, Store
 
 log = logging.getLogger(__name__)
 DATABASE_ZONE = "db.ondigitalocean.com"
-NAME_SERVERS = ("ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com")
 # Objects that are no resources of the account.
 _UNLISTED = frozenset({"action", "failed_droplet"})
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from sandbox import catalog
 from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation
-from sandbox.api.desired import NAME_SERVERS, zones
+from sandbox.api.desired import zones
 from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
 from sandbox.api.kinds import Kind
 from sandbox.store import Record
@@ -77,7 +78,7 @@ def create_domain(call: Call) -> Body:
         raise invalid("Name already exists")
     call.store.put("domain", name, {"name": name, "ttl": 1800, "created_at": now()})
     _add(call, name, type="SOA", name="@", data="1800")
-    for server in NAME_SERVERS:
+    for server in catalog.NAME_SERVERS:
         _add(call, name, type="NS", name="@", data=server)
     if address := call.body.get("ip_address"):
         first: Record = {"type": "A", "name": "@", "tag": None}
@@ -201,4 +202,4 @@ def update_record(call: Call) -> Body:
     return {"domain_record": _record_body(call, record)}
 
 
-converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.set_zones(wanted))
+converge("zones", lambda cloud, _: zones(cloud.store), lambda parts, wanted: parts.dns.set_zones(wanted))

@@ -105,7 +105,7 @@ def converge_droplet(cloud: Cloud, ident: str) -> None:
         _perform(cloud, droplet, waiting[0])
         droplet = cloud.store.get("droplet", ident)
     # Without a record its creation failed: what there is of its container goes, so that its address is free.
-    cloud.parts.delete_droplet(int(ident))
+    cloud.parts.droplets.delete(int(ident))
     with cloud.change():
         cloud.store.delete("droplet", ident)
         cloud.applied.pop(f"firewall:{ident}", None)
@@ -166,17 +166,17 @@ def _use_part(cloud: Cloud, droplet: Record, action: Record) -> None:
         previous = droplet_spec(cloud.store, before) if before else None
     if kind == "create":
         # Made, then closed, then booted: a droplet that is born under a firewall is never seen without it.
-        cloud.parts.create_droplet(replace(spec, powered=False))
-        cloud.parts.set_firewall(spec, rules)
-        cloud.parts.power(spec, "power_on")
+        cloud.parts.droplets.create(replace(spec, powered=False))
+        cloud.parts.droplets.set_firewall(spec, rules)
+        cloud.parts.droplets.power(spec, "power_on")
         cloud.applied[f"firewall:{spec.id}"] = rules
     elif kind in _POWER:
-        cloud.parts.power(spec, kind)
+        cloud.parts.droplets.power(spec, kind)
     elif kind == "resize":
-        cloud.parts.resize_droplet(spec)
+        cloud.parts.droplets.resize(spec)
     elif kind in {"assign_ip", "unassign_ip"}:
         for having in filter(None, (previous, spec)):
-            cloud.apply(f"reserved:{having.id}", having, partial(cloud.parts.set_reserved_ips, having))
+            cloud.apply(f"reserved:{having.id}", having, partial(cloud.parts.droplets.set_reserved_ips, having))
 
 
 def _keep_snapshot(cloud: Cloud, droplet: Record, action: Record) -> None:
@@ -221,7 +221,7 @@ def converge_firewalls(cloud: Cloud, _: str) -> None:
     failed: dict[int, PartError] = {}
     for spec, rules in wanted:
         try:
-            cloud.apply(f"firewall:{spec.id}", rules, partial(cloud.parts.set_firewall, spec, rules))
+            cloud.apply(f"firewall:{spec.id}", rules, partial(cloud.parts.droplets.set_firewall, spec, rules))
         except PartError as error:
             failed[spec.id] = error  # the other droplets get theirs nevertheless
     with cloud.change():

@@ -349,9 +349,9 @@ def converge_balancer(cloud: Cloud, ident: str) -> None:
         spec = _spec(cloud.store, balancer) if balancer else None
     if spec is None:
         cloud.applied.pop(key, None)
-        cloud.parts.delete_service(LoadBalancerSpec.kind, ident)
+        cloud.parts.load_balancers.delete(ident)
         return
-    cloud.apply(key, spec, lambda: cloud.parts.apply_service(spec))
+    cloud.apply(key, spec, lambda: cloud.parts.load_balancers.apply(spec))
     with cloud.change():
         current = cloud.store.get("load_balancer", ident)
         if current and current["status"] == "new":

@@ -81,7 +81,7 @@ def _resources(call: Call) -> dict[str, _Resource]:
     opened: str = cloud.store.list("project")[0]["created_at"]
     found += [
         _Resource(f"do:space:{bucket}", f"https://{bucket}.{region}.digitaloceanspaces.com", opened)
-        for region, bucket in call.ask("buckets", cloud.parts.buckets)
+        for region, bucket in call.ask("buckets", cloud.parts.spaces.buckets)
     ]
     return {resource.urn: resource for resource in found}
 

@@ -44,7 +44,7 @@ def _body(call: Call, registry: Record) -> Body:
 
 
 def _stored(call: Call) -> tuple[str, ...]:
-    return call.ask("repositories", call.cloud.parts.repositories)
+    return call.ask("repositories", call.cloud.parts.registry.repositories)
 
 
 def _check_name(call: Call) -> str:
@@ -177,5 +177,5 @@ def list_repositories(call: Call) -> Body:
 converge(
     "registry_logins",
     lambda cloud, _: registry_logins(cloud),
-    lambda parts, logins: parts.set_registry_logins(logins),
+    lambda parts, logins: parts.edge.set_registry_logins(logins),
 )

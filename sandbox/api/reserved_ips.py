@@ -163,4 +163,4 @@ def _holder(cloud: Cloud, ident: str) -> DropletSpec | None:
     return droplet_spec(cloud.store, droplet) if droplet and not droplet["deleting"] else None
 
 
-converge("reserved", _holder, lambda parts, droplet: parts.set_reserved_ips(droplet))
+converge("reserved", _holder, lambda parts, droplet: parts.droplets.set_reserved_ips(droplet))

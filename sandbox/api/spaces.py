@@ -62,7 +62,7 @@ def _grants(call: Call) -> list[Record]:
 def _refuse_policies(call: Call, grants: list[Record]) -> None:
     """Refuse a limited key of a bucket with a policy, as documented; status and text are not known."""
     named = {grant["bucket"] for grant in grants}
-    if named and (shut := sorted(named & call.ask("policies", call.cloud.parts.buckets_with_policy))):
+    if named and (shut := sorted(named & call.ask("policies", call.cloud.parts.spaces.with_policy))):
         raise invalid(f"limited access keys cannot be created for buckets with a bucket policy: {', '.join(shut)}")
 
 
@@ -112,7 +112,7 @@ def update_key(call: Call) -> Body:
     return SPACES_KEY.save(call, key)
 
 
-converge("spaces_keys", lambda cloud, _: spaces_keys(cloud.store), lambda parts, keys: parts.set_spaces_keys(keys))
+converge("spaces_keys", lambda cloud, _: spaces_keys(cloud.store), lambda parts, keys: parts.spaces.set_keys(keys))
 
 
 # --- CDN -------------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def create_cdn(call: Call) -> Body:
     bucket, _, rest = origin.partition(".")
     region = rest.removesuffix(".digitaloceanspaces.com")
     if not rest.endswith(".digitaloceanspaces.com") or (region, bucket) not in call.ask(
-        "buckets", call.cloud.parts.buckets
+        "buckets", call.cloud.parts.spaces.buckets
     ):
         raise invalid("origin is not a valid Space")
     if call.store.list("cdn", origin=origin):
@@ -201,7 +201,7 @@ def purge_cdn(call: Call) -> None:
     if not files:
         raise invalid("files is required")
     spec = cdn_spec(call.store, cdn)
-    call.ask(("purge", spec), lambda: call.cloud.parts.purge_cdn(spec, tuple(files)))
+    call.ask(("purge", spec), lambda: call.cloud.parts.edge.purge(spec, tuple(files)))
 
 
-converge("cdns", lambda cloud, _: cdn_specs(cloud.store), lambda parts, cdns: parts.set_cdns(cdns))
+converge("cdns", lambda cloud, _: cdn_specs(cloud.store), lambda parts, cdns: parts.edge.set_cdns(cdns))

@@ -61,7 +61,7 @@ def change_switches(cloud: Cloud, changes: Record) -> Switches:
 @job("spaces_switches")
 def converge_switches(cloud: Cloud, _: str) -> None:
     """Apply the switches to the Spaces part."""
-    cloud.parts.set_spaces_switches(switches_of(cloud.store).model_dump(mode="json"))
+    cloud.parts.spaces.set_switches(switches_of(cloud.store).model_dump(mode="json"))
 
 
 def unseen(store: Store, made: float | None) -> bool:

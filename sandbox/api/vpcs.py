@@ -59,9 +59,9 @@ def _make_network(call: Call, name: str, ip_range: str | None, taken: frozenset[
     parts, ident = call.cloud.parts, new_uuid()
     call.checked_after.add(f"vpc:{ident}")  # removes the network if the account does not get the VPC
     while True:
-        spec = VpcSpec(id=ident, name=name, ip_range=ip_range or parts.free_vpc_range(taken))
+        spec = VpcSpec(id=ident, name=name, ip_range=ip_range or parts.networks.free_vpc_range(taken))
         try:
-            parts.create_vpc(spec)
+            parts.networks.create_vpc(spec)
         except RangeTakenError:
             if ip_range:
                 raise
@@ -204,4 +204,9 @@ def _wanted(cloud: Cloud, ident: str) -> VpcSpec | None:
     return vpc_spec(vpc) if vpc else None
 
 
-converge("vpc", _wanted, lambda parts, vpc: parts.create_vpc(vpc), lambda parts, ident: parts.delete_vpc(ident))
+converge(
+    "vpc",
+    _wanted,
+    lambda parts, vpc: parts.networks.create_vpc(vpc),
+    lambda parts, ident: parts.networks.delete_vpc(ident),
+)

@@ -63,7 +63,6 @@ class Authority:
             raise PartError(f"{both}: not an elliptic curve key; remove the file and start again")
         return x509.load_pem_x509_certificate(text), key
 
-    @cached_property
     def certificate(self) -> str:
         """The authority's own certificate, PEM."""
         return self._pair[0].public_bytes(serialization.Encoding.PEM).decode()
@@ -90,7 +89,7 @@ class Authority:
             )
             .sign(authority_key, hashes.SHA256())
         )
-        return certificate.public_bytes(serialization.Encoding.PEM).decode() + self.certificate, _private_pem(key)
+        return certificate.public_bytes(serialization.Encoding.PEM).decode() + self.certificate(), _private_pem(key)
 
     def files(self, folder: str, names: tuple[str, ...]) -> list[File]:
         """Sign a certificate and return it and its key as files of a folder."""
@@ -101,8 +100,8 @@ class Authority:
         """This machine's trusted certificates and the authority's, PEM: what SSL_CERT_FILE may point at."""
         for name in (os.environ.get("ANCLA_MACHINE_BUNDLE", ""), *MACHINE_BUNDLES):
             if name and Path(name).is_file():
-                return Path(name).read_text(encoding="utf-8").rstrip() + "\n" + self.certificate
-        return self.certificate
+                return Path(name).read_text(encoding="utf-8").rstrip() + "\n" + self.certificate()
+        return self.certificate()
 
 
 def _general_name(name: str) -> x509.GeneralName:

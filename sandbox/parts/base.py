@@ -1,16 +1,9 @@
-"""What the API asks of the parts: plain values in, plain values out.
-
-`sandbox.parts.none` answers it with no part at all.
-
-Every method is blocking, may take seconds, is called from a worker thread, and is idempotent: called again after a
-crash with the same values it ends in the same place. A part keeps no truth of its own but data (disks, rows, objects,
-images): who exists is in the API's store, and `Parts.reconcile` is told all of it when the sandbox starts.
-"""
+"""The plain values that the API and its services (`sandbox.parts.services`) exchange."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 
 class PartError(RuntimeError):
@@ -202,22 +195,6 @@ class ServiceSpec:
     vpc: VpcSpec
 
 
-class Service(Protocol):
-    """The part of such a product."""
-
-    def container(self, ident: str) -> str:
-        """Return the name of its container."""
-        ...
-
-    def apply(self, spec: Any) -> None:
-        """Make it, or bring it to the spec (of its own class)."""
-        ...
-
-    def delete(self, ident: str) -> None:
-        """Remove it if it is there."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class World:
     """Everything that should exist, for `Parts.reconcile`.
@@ -236,146 +213,3 @@ class World:
     registry_logins: tuple[RegistryLogin, ...] = ()
     zones: dict[str, tuple[DnsRecord, ...]] = field(default_factory=dict)
     services: tuple[ServiceSpec, ...] = ()
-
-
-class Parts(Protocol):
-    """The parts, as the API sees them."""
-
-    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
-        """Return an unused public IPv4 address; reserved IPs come from a range of their own."""
-        ...
-
-    def free_vpc_range(self, taken: frozenset[str]) -> str:
-        """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
-        ...
-
-    def create_vpc(self, vpc: VpcSpec) -> None:
-        """Make the network if it is not there. Its range may be in use elsewhere: in another sandbox, say.
-
-        Raises:
-            RangeTakenError: another Docker network of this computer has the range, and a way out.
-        """
-        ...
-
-    def delete_vpc(self, vpc_id: str) -> None:
-        """Remove the network; it has no members any more."""
-        ...
-
-    def create_droplet(self, droplet: DropletSpec) -> None:
-        """Make and boot the droplet; returns once init runs (sshd may come a little later)."""
-        ...
-
-    def delete_droplet(self, droplet_id: int) -> None:
-        """Remove the droplet with its disk."""
-        ...
-
-    def power(self, droplet: DropletSpec, operation: str) -> None:
-        """Do power_on, power_off, shutdown, reboot or power_cycle."""
-        ...
-
-    def resize_droplet(self, droplet: DropletSpec) -> None:
-        """Give the powered-off droplet the size in its spec."""
-        ...
-
-    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
-        """Open and close the ports of one droplet; None removes the cloud firewall."""
-        ...
-
-    def set_reserved_ips(self, droplet: DropletSpec) -> None:
-        """Make the droplet answer on exactly `droplet.reserved_ips` beside its own addresses."""
-        ...
-
-    def apply_cluster(self, cluster: ClusterSpec) -> None:
-        """Create the cluster, or bring all that is in it, and its size, to what the spec says."""
-        ...
-
-    def delete_cluster(self, cluster_id: str) -> None:
-        """Remove the cluster with its data."""
-        ...
-
-    def drop_database(self, cluster: ClusterSpec, name: str) -> None:
-        """Drop one database."""
-        ...
-
-    def drop_user(self, cluster: ClusterSpec, name: str) -> None:
-        """Drop one login role."""
-        ...
-
-    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
-        """Take a base backup of a running cluster; None when the cluster keeps no WAL (an earlier sandbox made it)."""
-        ...
-
-    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
-        """Remove every other base backup (`names` are oldest first), and the WAL that only those needed."""
-        ...
-
-    def contents(self, cluster: ClusterSpec) -> Contents:
-        """Ask the server what is in it."""
-        ...
-
-    def apply_service(self, spec: ServiceSpec) -> None:
-        """Make the service, or bring it to the spec; returns once it serves by it."""
-        ...
-
-    def delete_service(self, kind: str, ident: str) -> None:
-        """Remove the service of a kind."""
-        ...
-
-    def ca_certificate(self) -> str:
-        """Return the PEM certificate of the authority that signs every database and sandbox name."""
-        ...
-
-    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
-        """Return (certificate chain, private key) in PEM for these DNS names, from the sandbox's authority."""
-        ...
-
-    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
-        """Let exactly these keys in."""
-        ...
-
-    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
-        """Make Spaces as troublesome as these say (`sandbox.api.switches`)."""
-        ...
-
-    def buckets(self) -> tuple[tuple[str, str], ...]:
-        """List (region, bucket) of every Space."""
-        ...
-
-    def buckets_with_policy(self) -> frozenset[str]:
-        """Name the Spaces that have a bucket policy."""
-        ...
-
-    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
-        """Serve exactly these CDN endpoints."""
-        ...
-
-    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
-        """Forget cached objects; `files` are paths, `*` at the end is any."""
-        ...
-
-    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
-        """Let exactly these logins in."""
-        ...
-
-    def repositories(self) -> tuple[str, ...]:
-        """Name every repository of the registry."""
-        ...
-
-    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
-        """Answer for exactly these zones."""
-        ...
-
-    def reconcile(self, world: World) -> dict[str, str]:
-        """Bring every part to this world: make what is missing, start what is stopped, remove what is not in it.
-
-        What holds data and is not in the world is set aside, not removed. Returns what is set aside and what could
-        not be brought up, each with its reason; the rest is up.
-
-        Raises:
-            PartError: what all share (Docker, DNS, the edge) is not up.
-        """
-        ...
-
-    def leaks(self, world: World) -> list[str]:
-        """Name every labelled container, network, volume, bucket and address that this world does not explain."""
-        ...

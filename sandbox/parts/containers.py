@@ -1,33 +1,16 @@
-"""The real parts: every one a labelled container (`Parts` of `sandbox.parts.base`)."""
+"""The real services: every one in labelled containers."""
 
 # ruff: noqa: D102 - what a method of the contract does is said there
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from sandbox.parts.authority import Authority
-from sandbox.parts.base import (
-    BaseBackup,
-    CdnSpec,
-    ClusterSpec,
-    Contents,
-    DnsRecord,
-    DropletSpec,
-    FirewallRules,
-    PartError,
-    RegistryLogin,
-    Service,
-    ServiceSpec,
-    SpacesKey,
-    VpcSpec,
-    World,
-)
+from sandbox.parts.base import PartError, World
 from sandbox.parts.container_spec import is_draft
 from sandbox.parts.databases import Databases
 from sandbox.parts.dns import Dns
@@ -35,12 +18,14 @@ from sandbox.parts.docker import Docker
 from sandbox.parts.droplets import LABEL as DROPLET_LABEL
 from sandbox.parts.droplets import Droplets
 from sandbox.parts.edge import Edge
-from sandbox.parts.images import POSTGRES_RELEASES, Images
+from sandbox.parts.images import Images
 from sandbox.parts.instance import Instance
-from sandbox.parts.load_balancers import LoadBalancers, LoadBalancerSpec
+from sandbox.parts.load_balancers import LoadBalancers
 from sandbox.parts.network import Networks
 from sandbox.parts.proxy import Proxy
 from sandbox.parts.registry import Registry
+from sandbox.parts.service import Service
+from sandbox.parts.services import Parts
 from sandbox.parts.spaces import Spaces
 
 log = logging.getLogger(__name__)
@@ -55,10 +40,8 @@ def _quiet(_: str) -> None:
     """Take a line of progress and say nothing."""
 
 
-class ContainerParts:
+class ContainerParts(Parts):
     """All parts of one instance. `say` gets one line for each long step."""
-
-    postgres_versions = tuple(POSTGRES_RELEASES)
 
     def __init__(
         self, instance: Instance, say: Callable[[str], None] = _quiet, *, docker: Docker | None = None
@@ -67,19 +50,13 @@ class ContainerParts:
         self.instance, self.docker, self.authority = instance, docker, Authority()
         self.images = Images(docker, self.authority, say)
         self.networks = Networks(instance, docker)
-        self.droplets = Droplets(instance, docker, self.images, self.networks)
-        self.databases = Databases(instance, docker, self.images, self.networks, self.authority)
-        self.spaces = Spaces(instance, docker, self.images, self.networks)
-        self.registry = Registry(instance, docker, self.images, self.networks)
-        self.dns = Dns(instance, docker, self.images, self.networks)
-        self.edge = Edge(instance, docker, self.images, self.networks, self.authority)
-        self.proxy = Proxy(instance, docker, self.images, self.networks)
-        self.services: dict[str, Service] = {
-            LoadBalancerSpec.kind: LoadBalancers(instance, docker, self.images, self.networks)
-        }
-        self._reserved: dict[int, tuple[str, ...]] = {}
-        self._published: str | None = None
-        self._pages = threading.Lock()
+        where = (instance, docker, self.images, self.networks)
+        self.dns, self.edge, self.proxy = Dns(*where), Edge(*where), Proxy(*where)
+        self.spaces, self.registry = Spaces(*where), Registry(*where)
+        self.droplets = Droplets(*where, edge=self.edge)
+        self.databases, self.load_balancers = Databases(*where), LoadBalancers(*where)
+        self.infrastructure = (self.dns, self.edge, self.spaces, self.registry, self.proxy)
+        self.services: tuple[Service, ...] = (*self.infrastructure, self.databases, self.load_balancers, self.droplets)
 
     # What is there before any resource is.
 
@@ -87,7 +64,7 @@ class ContainerParts:
         """Create and start the networks and the infrastructure; False when all of it ran already."""
         self.networks.ensure_infrastructure()
         self.images.image("parts")
-        return any(_all(part.ensure for part in (self.dns, self.edge, self.spaces, self.registry, self.proxy)))
+        return any(_all(part.ensure for part in self.infrastructure))
 
     def stop(self) -> None:
         """Stop every container of the instance; disks and data stay."""
@@ -121,148 +98,23 @@ class ContainerParts:
                 rows.append({"name": name, "state": found["State"]["Status"], "addresses": addresses})
         return rows
 
-    # Networks and addresses.
-
     def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
-        return self.networks.free_public_ip(taken, reserved=reserved)
-
-    def free_vpc_range(self, taken: frozenset[str]) -> str:
-        return self.networks.free_vpc_range(taken)
-
-    def create_vpc(self, vpc: VpcSpec) -> None:
-        self.networks.create_vpc(vpc)
-
-    def delete_vpc(self, vpc_id: str) -> None:
-        self.networks.delete_vpc(vpc_id)
-
-    # Droplets.
-
-    def create_droplet(self, droplet: DropletSpec) -> None:
-        self.droplets.create(droplet)
-        self._note_reserved(droplet.id, droplet.reserved_ips)
-
-    def delete_droplet(self, droplet_id: int) -> None:
-        self.droplets.delete(droplet_id)
-        self._note_reserved(droplet_id, ())
-
-    def power(self, droplet: DropletSpec, operation: str) -> None:
-        self.droplets.power(droplet, operation)
-
-    def resize_droplet(self, droplet: DropletSpec) -> None:
-        self.droplets.resize(droplet)
-
-    def set_firewall(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
-        self.droplets.set_firewall(droplet, rules)
-
-    def set_reserved_ips(self, droplet: DropletSpec) -> None:
-        self.droplets.set_reserved_ips(droplet)
-        self._note_reserved(droplet.id, droplet.reserved_ips)
-
-    def _note_reserved(self, droplet_id: int, addresses: tuple[str, ...]) -> None:
-        with self._pages:
-            self._reserved[droplet_id] = addresses
-            self._publish()
-
-    def _publish(self) -> None:
-        """Publish the page of the first reserved IP on loopback."""
-        page = next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
-        if page != self._published:
-            self.edge.set_page(page)
-            self._published = page
-
-    # Databases.
-
-    def apply_cluster(self, cluster: ClusterSpec) -> None:
-        self.databases.apply(cluster)
-
-    def delete_cluster(self, cluster_id: str) -> None:
-        self.databases.delete(cluster_id)
-
-    def drop_database(self, cluster: ClusterSpec, name: str) -> None:
-        self.databases.drop_database(cluster, name)
-
-    def drop_user(self, cluster: ClusterSpec, name: str) -> None:
-        self.databases.drop_user(cluster, name)
-
-    def take_backup(self, cluster: ClusterSpec, name: str) -> BaseBackup | None:
-        return self.databases.take_backup(cluster, name)
-
-    def keep_backups(self, cluster: ClusterSpec, names: tuple[str, ...]) -> None:
-        self.databases.keep_backups(cluster, names)
-
-    def contents(self, cluster: ClusterSpec) -> Contents:
-        return self.databases.contents(cluster)
-
-    # Products of one container.
-
-    def apply_service(self, spec: ServiceSpec) -> None:
-        self.services[spec.kind].apply(spec)
-
-    def delete_service(self, kind: str, ident: str) -> None:
-        self.services[kind].delete(ident)
-
-    # Certificates.
-
-    def ca_certificate(self) -> str:
-        return self.authority.certificate
-
-    def issue_certificate(self, names: tuple[str, ...]) -> tuple[str, str]:
-        return self.authority.issue(names)
-
-    # Spaces, CDN, registry, DNS.
-
-    def set_spaces_keys(self, keys: tuple[SpacesKey, ...]) -> None:
-        self.spaces.set_keys(keys)
-
-    def set_spaces_switches(self, switches: dict[str, Any]) -> None:
-        self.spaces.set_switches(switches)
-
-    def buckets(self) -> tuple[tuple[str, str], ...]:
-        return self.spaces.buckets() if self.docker.running(self.spaces.container) else ()
-
-    def buckets_with_policy(self) -> frozenset[str]:
-        return self.spaces.with_policy()
-
-    def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
-        self.edge.set_cdns(cdns)
-
-    def purge_cdn(self, cdn: CdnSpec, files: tuple[str, ...]) -> None:
-        self.edge.purge(cdn, files)
-
-    def set_registry_logins(self, logins: tuple[RegistryLogin, ...]) -> None:
-        self.edge.set_registry_logins(logins)
-
-    def repositories(self) -> tuple[str, ...]:
-        return self.registry.repositories()
-
-    def set_zones(self, zones: dict[str, tuple[DnsRecord, ...]]) -> None:
-        self.dns.set_zones(zones)
-
-    # The whole.
+        return self.instance.plan.free_public_ip(taken, reserved=reserved)
 
     def reconcile(self, world: World) -> dict[str, str]:
         self.start()
         problems = self._clear_away(world)
-        problems |= _try_all({f"vpc:{vpc.id}": lambda vpc=vpc: self.create_vpc(vpc) for vpc in world.vpcs})
+        problems |= _try_all({f"vpc:{vpc.id}": lambda vpc=vpc: self.networks.create_vpc(vpc) for vpc in world.vpcs})
         for vpc in world.vpcs:
             if reason := self.networks.check_vpc_range(vpc.ip_range):
                 problems[f"range of VPC {vpc.name}"] = reason
         shared = (
-            lambda: self.set_zones(world.zones),
-            lambda: self.set_spaces_keys(world.spaces_keys),
+            lambda: self.dns.set_zones(world.zones),
+            lambda: self.spaces.set_keys(world.spaces_keys),
             lambda: self._reconcile_edge(world),
         )
         _all(shared)
-        # A cluster that waits for its data needs its source up, and may take long: its own job goes on with it.
-        clusters = [cluster for cluster in world.clusters if not cluster.restore]
-        problems |= _try_all(
-            {f"cluster:{cluster.id}": lambda cluster=cluster: self.apply_cluster(cluster) for cluster in clusters}
-            | {f"{spec.kind}:{spec.id}": lambda spec=spec: self.apply_service(spec) for spec in world.services}
-            | {
-                f"start of droplet {droplet.id}": lambda droplet=droplet: self._reconcile_droplet(droplet, world)
-                for droplet in world.droplets
-            }
-        )
+        problems |= _try_all({name: step for service in self.services for name, step in service.steps(world).items()})
         for what, reason in problems.items():
             log.warning("%s: %s", what, reason)
         return problems
@@ -272,9 +124,7 @@ class ContainerParts:
 
         The disk of a droplet is its container. Everything else keeps its data in volumes.
         """
-        droplets, clusters = world.leaving_droplets, world.leaving_clusters
-        deleted = {*map(self.droplets.container, droplets), *map(self.droplets.volume, droplets)}
-        deleted |= {*map(self.databases.container, clusters), *map(self.databases.volume, clusters)}
+        deleted = {name for service in self.services for _, name in service.leaving(world)}
         problems: dict[str, str] = {}
         aside: set[str] = set()
         for kind, names in self._unexplained(world).items():
@@ -313,65 +163,20 @@ class ContainerParts:
     def _reconcile_edge(self, world: World) -> None:
         self.edge.set_registry_logins(world.registry_logins)
         self.edge.set_cdns(world.cdns)
-        with self._pages:
-            self._reserved = {droplet.id: droplet.reserved_ips for droplet in world.droplets}
-            self._published = ""  # what the edge has from before is not known
-            self._publish()
-
-    def _reconcile_droplet(self, droplet: DropletSpec, world: World) -> None:
-        # Made but not booted, then closed, then booted: no moment without its firewall.
-        rules = world.firewalls.get(droplet.id)
-        if not self.docker.running(self.droplets.container(droplet.id)):
-            self.droplets.create(replace(droplet, powered=False), rules)
-        self.droplets.set_reserved_ips(droplet)
-        self.droplets.set_firewall(droplet, rules)
-        if droplet.powered:
-            self.droplets.power(droplet, "power_on")
-        elif self.docker.running(self.droplets.container(droplet.id)):
-            self.droplets.power(droplet, "shutdown")
-
-    def _expected(self, world: World) -> dict[str, set[str]]:
-        droplets, clusters = [item.id for item in world.droplets], [item.id for item in world.clusters]
-        return {
-            "container": {
-                self.dns.nameserver,
-                self.dns.resolver,
-                self.edge.container,
-                self.spaces.container,
-                self.registry.container,
-                self.proxy.container,
-                *map(self.droplets.container, droplets),
-                *map(self.databases.container, clusters),
-                *(self.services[spec.kind].container(spec.id) for spec in world.services),
-            },
-            "network": {
-                self.networks.public,
-                self.networks.backbone,
-                *(self.networks.vpc(vpc.id) for vpc in world.vpcs),
-            },
-            "volume": {
-                self.spaces.volume,
-                self.registry.volume,
-                *map(self.droplets.volume, droplets),
-                *map(self.databases.volume, clusters),
-            },
-        }
+        self.edge.publish({droplet.id: droplet.reserved_ips for droplet in world.droplets})
 
     def _unexplained(self, world: World) -> dict[str, set[str]]:
         """Return the names of all that is not in the world, by kind; containers first."""
-        expected = self._expected(world)
-        return {kind: self.docker.names(kind, self.instance.label) - expected[kind] for kind in KINDS}
+        expected = self.networks.expected(world).union(*(service.expected(world) for service in self.services))
+        return {
+            kind: {name for name in self.docker.names(kind, self.instance.label) if (kind, name) not in expected}
+            for kind in KINDS
+        }
 
     def leaks(self, world: World) -> list[str]:
         """As `Parts.leaks`. What explains a bucket is a key granted on it, or a CDN before it."""
         found = [f"{kind} {name}" for kind, names in self._unexplained(world).items() for name in sorted(names)]
-        granted = {bucket for key in world.spaces_keys for bucket, _ in key.grants if bucket}
-        origins = {cdn.origin.split(".")[0] for cdn in world.cdns}
-        found += [f"bucket {region}/{bucket}" for region, bucket in self.buckets() if bucket not in granted | origins]
-        for droplet in world.droplets:
-            extra = set(self.droplets.reserved_ips_in(droplet.id)) - set(droplet.reserved_ips)
-            found += [f"address {address} on droplet {droplet.id}" for address in sorted(extra)]
-        return found
+        return found + [leak for service in self.services for leak in service.leaks(world)]
 
 
 def _side_by_side(steps: Iterable[Callable[[], Any]]) -> list[Future[Any]]:

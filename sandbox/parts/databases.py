@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 
 from sandbox.parts import sql
-from sandbox.parts.authority import RENEW_DAYS, Authority
+from sandbox.parts.authority import RENEW_DAYS
 from sandbox.parts.backups import RESTORE, Backups
-from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError, RestoreSpec
+from sandbox.parts.base import BaseBackup, ClusterSpec, Contents, PartError, RestoreSpec, World
 from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make, start
-from sandbox.parts.docker import Docker, File, eventually
+from sandbox.parts.docker import File, eventually
 from sandbox.parts.firewall import trusted_sources
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.images import POSTGRES_RELEASES
+from sandbox.parts.service import PerObject
 
 SETTINGS = "/etc/cluster"
 DATA = "/var/lib/postgresql"
@@ -25,23 +26,26 @@ SQL_SECONDS = 300
 LABEL = "ancla.sandbox.database"
 
 
-class Databases:
+class Databases(PerObject):
     """The clusters of one instance."""
 
-    def __init__(
-        self, instance: Instance, docker: Docker, images: Images, networks: Networks, authority: Authority
-    ) -> None:
-        self.instance, self.docker, self.images = instance, docker, images
-        self.networks, self.authority = networks, authority
-        self.backups = Backups(docker, self._query)
+    name = "database"
+    data = "data"
+    versions = tuple(POSTGRES_RELEASES)
 
-    def container(self, cluster_id: str) -> str:
-        """Return the name of the cluster's container."""
-        return self.instance.thing("database", cluster_id)
+    @cached_property
+    def backups(self) -> Backups:
+        """The provider's backups."""
+        return Backups(self.docker, self._query)
 
-    def volume(self, cluster_id: str) -> str:
-        """Return the name of its data volume."""
-        return self.instance.thing("database", cluster_id, "data")
+    def ids(self, world: World) -> tuple[Iterable[object], Iterable[object]]:
+        """As `PerObject.ids`."""
+        return [cluster.id for cluster in world.clusters], world.leaving_clusters
+
+    def steps(self, world: World) -> dict[str, Callable[[], object]]:
+        """As `Service.steps`. One that waits for its data needs its source up: its own job goes on with it."""
+        clusters = [cluster for cluster in world.clusters if not cluster.restore]
+        return {f"cluster:{cluster.id}": partial(self.apply, cluster) for cluster in clusters}
 
     def apply(self, cluster: ClusterSpec) -> None:
         """Create the cluster or bring it to the spec; returns once it takes connections.
@@ -94,7 +98,7 @@ class Databases:
             ),
             limits=tuple(self._limits(cluster)),
             first_files=lambda: [
-                *self.authority.files(f"{SETTINGS}/tls", names),
+                *self.images.authority.files(f"{SETTINGS}/tls", names),
                 self._trusted(cluster),
                 *self._pools(cluster),
             ],

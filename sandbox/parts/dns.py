@@ -11,18 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sandbox.parts.base import DnsRecord
+from sandbox.catalog import NAME_SERVERS, SPACES_REGIONS
+from sandbox.parts.base import DnsRecord, World
 from sandbox.parts.container_spec import ContainerSpec, ensure
-from sandbox.parts.docker import Docker, File
-from sandbox.parts.edge import REGIONS, SPACES_DOMAIN
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.docker import File
+from sandbox.parts.edge import SPACES_DOMAIN
+from sandbox.parts.network import Things
+from sandbox.parts.service import Service
 
 CONF = "/etc/knot/knot.conf"
 ZONES = "/var/lib/knot/zones"
 INFRASTRUCTURE_TTL = 60
-NAMESERVERS = tuple(f"ns{number}.digitalocean.com." for number in (1, 2, 3))
+_NAME_SERVERS = tuple(f"{name}." for name in NAME_SERVERS)
 _SERIAL = re.compile(r"( IN SOA \S+ \S+) (\d+) ")
 
 
@@ -42,9 +42,9 @@ def machine_resolvers() -> list[str]:
 
 def zone_text(zone: str, records: tuple[DnsRecord, ...], serial: int) -> str:
     """A zone file. The SOA record is DigitalOcean's own, and so are the NS records unless there are others."""
-    lines = [f"$ORIGIN {zone}.", f"@ 1800 IN SOA {NAMESERVERS[0]} hostmaster.{zone}. {serial} 10800 3600 604800 1800"]
+    lines = [f"$ORIGIN {zone}.", f"@ 1800 IN SOA {_NAME_SERVERS[0]} hostmaster.{zone}. {serial} 10800 3600 604800 1800"]
     if not any(record.type == "NS" and record.name.rstrip(".") == zone for record in records):
-        lines += [f"@ 1800 IN NS {name}" for name in NAMESERVERS]
+        lines += [f"@ 1800 IN NS {name}" for name in _NAME_SERVERS]
     lines += [f"{record.name.rstrip('.')}. {record.ttl} IN {record.type} {record.data}" for record in records]
     return "\n".join(lines) + "\n"
 
@@ -95,11 +95,8 @@ def unbound_conf(nameserver: str) -> str:
     )
 
 
-class Dns:
+class Dns(Service):
     """Nameserver and resolver of one instance."""
-
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
 
     @property
     def nameserver(self) -> str:
@@ -110,6 +107,10 @@ class Dns:
     def resolver(self) -> str:
         """The container that droplets and the proxy ask."""
         return self.instance.thing("resolver")
+
+    def expected(self, world: World) -> Things:  # noqa: ARG002 - they are always there
+        """As `Service.expected`."""
+        return {("container", self.nameserver), ("container", self.resolver)}
 
     def ensure(self) -> bool:
         """Create and start both if they are not there; False when they ran."""
@@ -144,14 +145,14 @@ class Dns:
 
         spaces = [
             a(f"{name}.{SPACES_DOMAIN}", edge)
-            for region in REGIONS
+            for region in SPACES_REGIONS
             for name in (region, f"*.{region}", f"*.{region}.cdn")
         ]
         return {
             SPACES_DOMAIN: tuple(spaces),
             "digitalocean.com": (
                 a("registry.digitalocean.com", edge),
-                *(a(name, nameserver) for name in NAMESERVERS),
+                *(a(name, nameserver) for name in _NAME_SERVERS),
             ),
         }
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sandbox.parts.base import DropletSpec, FirewallRules, PartError
+from sandbox.parts.base import DropletSpec, FirewallRules, PartError, World
 from sandbox.parts.container_spec import ContainerSpec, draft_of, make
-from sandbox.parts.docker import STOP_SECONDS, AbsentError, Docker, File
+from sandbox.parts.docker import STOP_SECONDS, AbsentError, File
+from sandbox.parts.edge import Edge
 from sandbox.parts.firewall import cloud_firewall
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.service import PerObject, Where
 
 LABEL = "ancla.sandbox.droplet"
 STATE = "/var/lib/droplet"
@@ -30,20 +32,9 @@ CAPABILITIES = (
         "DAC_READ_SEARCH",
         "FOWNER",
     ),
-    *("FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE"),
-    *(
-        "NET_BROADCAST",
-        "NET_RAW",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYSLOG",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_CHROOT",
-    ),
-    *("SYS_NICE", "SYS_PTRACE", "SYS_TTY_CONFIG", "WAKE_ALARM"),
+    *("FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE", "MKNOD", "NET_ADMIN"),
+    *("NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG"),
+    *("SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_NICE", "SYS_PTRACE", "SYS_TTY_CONFIG", "WAKE_ALARM"),
 )
 """What an init and an inner Docker need. `--privileged` would give the machine's disks and devices as well."""
 SYS_RESOURCE_BIT = 24
@@ -102,21 +93,47 @@ def seed(droplet: DropletSpec) -> list[File]:
     ]
 
 
-class Droplets:
-    """The droplets of one instance."""
+class Droplets(PerObject):
+    """The droplets of one instance. The volume is that of a droplet's own Docker."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    name = "droplet"
+    data = "docker"
+
+    def __init__(self, *where: *Where, edge: Edge) -> None:
+        super().__init__(*where)
+        self.edge = edge
         # Names of containers and volumes that an earlier state of the account made and this one does not know.
         self.aside: frozenset[str] = frozenset()
 
-    def container(self, droplet_id: int) -> str:
-        """Return the name of the droplet's container."""
-        return self.instance.thing("droplet", droplet_id)
+    def ids(self, world: World) -> tuple[Iterable[object], Iterable[object]]:
+        """As `PerObject.ids`."""
+        return [droplet.id for droplet in world.droplets], world.leaving_droplets
 
-    def volume(self, droplet_id: int) -> str:
-        """Return the name of the volume of the droplet's own Docker."""
-        return self.instance.thing("droplet", droplet_id, "docker")
+    def steps(self, world: World) -> dict[str, Callable[[], object]]:
+        """As `Service.steps`."""
+        return {
+            f"start of droplet {droplet.id}": partial(self._reconcile, droplet, world.firewalls.get(droplet.id))
+            for droplet in world.droplets
+        }
+
+    def _reconcile(self, droplet: DropletSpec, rules: FirewallRules | None) -> None:
+        # Made but not booted, then closed, then booted: no moment without its firewall.
+        if not self.docker.running(self.container(droplet.id)):
+            self.create(replace(droplet, powered=False), rules)
+        self.set_reserved_ips(droplet)
+        self.set_firewall(droplet, rules)
+        if droplet.powered:
+            self.power(droplet, "power_on")
+        elif self.docker.running(self.container(droplet.id)):
+            self.power(droplet, "shutdown")
+
+    def leaks(self, world: World) -> list[str]:
+        """Name the addresses on which a droplet answers and should not."""
+        return [
+            f"address {address} on droplet {droplet.id}"
+            for droplet in world.droplets
+            for address in sorted(set(self.reserved_ips_in(droplet.id)) - set(droplet.reserved_ips))
+        ]
 
     def create(self, droplet: DropletSpec, rules: FirewallRules | None = None) -> None:
         """Make the droplet if it is not there, and boot it if it is to be powered.
@@ -132,6 +149,7 @@ class Droplets:
             make(self.docker, self._spec(droplet, rules))
         if droplet.powered:
             self._start(droplet)
+        self.edge.note_reserved(droplet.id, droplet.reserved_ips)
 
     def _joins(self, droplet: DropletSpec) -> dict[str, str | None]:
         """Return the networks of the droplet, each with the address that Docker gives it there (None: any)."""
@@ -214,6 +232,7 @@ class Droplets:
         self.docker.remove(draft_of(name))
         self.docker.remove(name)
         self.docker.remove_volume(self.volume(droplet_id))
+        self.edge.note_reserved(droplet_id, ())
 
     def power(self, droplet: DropletSpec, operation: str) -> None:
         """Do power_on, power_off, shutdown, reboot or power_cycle."""
@@ -245,6 +264,7 @@ class Droplets:
         """Make the droplet answer on exactly these reserved IPs."""
         text = "".join(f"{address}\n" for address in droplet.reserved_ips)
         self._change(droplet, File(path=f"{STATE}/reserved_ips", text=text), "addresses")
+        self.edge.note_reserved(droplet.id, droplet.reserved_ips)
 
     def reserved_ips_in(self, droplet_id: int) -> list[str]:
         """The reserved IPs the running droplet truly answers on; none when it is off."""

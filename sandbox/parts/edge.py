@@ -6,19 +6,17 @@ import base64
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable
 
-from sandbox.parts.authority import RENEW_DAYS, Authority
+from sandbox.catalog import SPACES_REGIONS
+from sandbox.parts.authority import RENEW_DAYS
 from sandbox.parts.base import CdnSpec, PartError, RegistryLogin
-from sandbox.parts.container_spec import ContainerSpec, ensure
-from sandbox.parts.docker import Docker, File
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.container_spec import ContainerSpec
+from sandbox.parts.docker import File
+from sandbox.parts.service import Infrastructure, Where
 
-REGIONS = ("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
-"""Where Spaces are, as the official provider has them."""
 SPACES_DOMAIN = "digitaloceanspaces.com"
 REGISTRY_HOST = "registry.digitalocean.com"
 PAGE_PORT = 8080
@@ -28,14 +26,14 @@ CONF = "/etc/edge"
 
 def names() -> tuple[str, ...]:
     """Every name the edge's own certificate carries."""
-    wildcards = [(f"{region}.{SPACES_DOMAIN}", f"*.{region}.{SPACES_DOMAIN}") for region in REGIONS]
-    cdns = [f"*.{region}.cdn.{SPACES_DOMAIN}" for region in REGIONS]
+    wildcards = [(f"{region}.{SPACES_DOMAIN}", f"*.{region}.{SPACES_DOMAIN}") for region in SPACES_REGIONS]
+    cdns = [f"*.{region}.cdn.{SPACES_DOMAIN}" for region in SPACES_REGIONS]
     return (REGISTRY_HOST, *(name for pair in wildcards for name in pair), *cdns)
 
 
 def spaces_server(front: str) -> str:
     """Spaces: each request is first put to the front, which says where it goes and with what signature."""
-    regions = "|".join(REGIONS)
+    regions = "|".join(SPACES_REGIONS)
     return f"""
 server {{
     listen 80;
@@ -138,24 +136,21 @@ def htpasswd(logins: Iterable[RegistryLogin], now: float) -> str:
     return "".join(lines)
 
 
-class Edge:
+class Edge(Infrastructure):
     """The edge of one instance."""
 
-    def __init__(
-        self, instance: Instance, docker: Docker, images: Images, networks: Networks, authority: Authority
-    ) -> None:
-        self.instance, self.docker, self.images = instance, docker, images
-        self.networks, self.authority = networks, authority
+    name = "edge"
 
-    @property
-    def container(self) -> str:
-        """The edge's container."""
-        return self.instance.thing("edge")
+    def __init__(self, *where: *Where) -> None:
+        super().__init__(*where)
+        self._reserved: dict[int, tuple[str, ...]] = {}
+        self._page: str | None = None
+        self._pages = threading.Lock()
 
-    def ensure(self) -> bool:
-        """Create and start the edge if it is not there; False when it ran."""
+    def spec(self) -> ContainerSpec:
+        """Nginx, between the public network and the backbone."""
         plan = self.instance.plan
-        spec = ContainerSpec(
+        return ContainerSpec(
             name=self.container,
             image=self.images.image("parts"),
             labels=self.instance.labels,
@@ -173,10 +168,9 @@ class Edge:
                 File(path=f"{CONF}/stream.d/page.conf", text=""),
                 File(path=f"{CACHE}/.keep", text=""),
             ),
-            first_files=lambda: self.authority.files(f"{CONF}/tls", names()),
+            first_files=lambda: self.images.authority.files(f"{CONF}/tls", names()),
             renew_days=RENEW_DAYS,
         )  # fmt: skip
-        return ensure(self.docker, spec)
 
     def set_cdns(self, cdns: tuple[CdnSpec, ...]) -> None:
         """Serve exactly these CDN endpoints."""
@@ -202,12 +196,26 @@ class Edge:
         text = htpasswd(logins, time.time())
         self.docker.put(self.container, [File(path=f"{CONF}/registry.htpasswd", text=text)])
 
-    def set_page(self, address: str | None) -> None:
-        """Publish port 80 of `address` on the loopback page port; None publishes nothing."""
-        text = (
-            f"server {{ listen {PAGE_PORT}; proxy_pass {address}:80; proxy_connect_timeout 5s; }}\n" if address else ""
-        )
-        self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
+    def note_reserved(self, droplet_id: int, addresses: tuple[str, ...]) -> None:
+        """Take note of a droplet's reserved IPs."""
+        with self._pages:
+            self._reserved[droplet_id] = addresses
+            self._publish()
+
+    def publish(self, reserved: dict[int, tuple[str, ...]]) -> None:
+        """Take note of the reserved IPs of all droplets, and write the page whatever it was."""
+        with self._pages:
+            self._reserved = dict(reserved)
+            self._page = ""  # what the edge has from before is not known
+            self._publish()
+
+    def _publish(self) -> None:
+        """Publish port 80 of the first reserved IP on the loopback page port; of none, nothing."""
+        page = next((addresses[0] for _, addresses in sorted(self._reserved.items()) if addresses), None)
+        if page != self._page:
+            text = f"server {{ listen {PAGE_PORT}; proxy_pass {page}:80; proxy_connect_timeout 5s; }}\n" if page else ""
+            self._apply([File(path=f"{CONF}/stream.d/page.conf", text=text)])
+            self._page = page
 
     def _apply(self, files: list[File]) -> None:
         self.docker.put(self.container, files)

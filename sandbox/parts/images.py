@@ -197,7 +197,7 @@ class Images:
         machine = {
             "etc/apt/apt.conf.d/90machine": apt_settings(),
             "etc/pip.conf": pip_settings(),
-            "usr/local/share/ca-certificates/ancla-sandbox.crt": self.authority.certificate,
+            "usr/local/share/ca-certificates/ancla-sandbox.crt": self.authority.certificate(),
             **{f"usr/local/share/ca-certificates/{name}": text for name, text in added_authorities().items()},
         }
         for path, text in machine.items():

@@ -61,6 +61,14 @@ class Plan:
         first = int(self.backbone.broadcast_address) + 1
         return [network for network in self.block.subnets(new_prefix=26) if int(network.network_address) >= first]
 
+    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
+        """As `Parts.free_public_ip`."""
+        for number in self.reserved if reserved else self.hosts:
+            address = str(ipaddress.IPv4Address(number))
+            if address not in taken:
+                return address
+        raise PartError(f"addresses: all {'reserved' if reserved else 'public'} ones of {self.public} are taken")
+
     def infrastructure(self, part: str) -> str:
         """The public address of the nameserver, resolver, edge or proxy."""
         return str(self.public[{"nameserver": 2, "resolver": 3, "edge": 4, "proxy": 5}[part]])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
-from sandbox.parts.base import PartError, ServiceSpec
+from sandbox.parts.base import PartError, ServiceSpec, World
 from sandbox.parts.container_spec import ContainerSpec, draft_of, is_current, make, start
-from sandbox.parts.docker import Docker, File, eventually
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.docker import File, eventually
+from sandbox.parts.service import PerObject
 
 CONF = "/etc/balancer"
 CONNECTIONS = 10_000
@@ -189,15 +189,20 @@ def digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class LoadBalancers:
+def _specs(world: World) -> list[LoadBalancerSpec]:
+    return [spec for spec in world.services if isinstance(spec, LoadBalancerSpec)]
+
+
+class LoadBalancers(PerObject):
     """The load balancers of one instance."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    name = "balancer"
 
-    def container(self, ident: str) -> str:
-        """Return the name of a balancer's container."""
-        return self.instance.thing("balancer", ident)
+    def ids(self, world: World) -> tuple[Iterable[object], Iterable[object]]:  # noqa: D102
+        return [spec.id for spec in _specs(world)], ()
+
+    def steps(self, world: World) -> dict[str, Callable[[], object]]:  # noqa: D102
+        return {f"{spec.kind}:{spec.id}": partial(self.apply, spec) for spec in _specs(world)}
 
     def apply(self, spec: LoadBalancerSpec) -> None:
         """Make the balancer or bring it to the spec; returns once it forwards by it. No connection is cut."""

@@ -6,7 +6,7 @@ import ipaddress
 import threading
 from typing import Any
 
-from sandbox.parts.base import PartError, RangeTakenError, VpcSpec
+from sandbox.parts.base import PartError, RangeTakenError, VpcSpec, World
 from sandbox.parts.docker import Docker, label_options
 from sandbox.parts.instance import Instance, routes
 
@@ -16,6 +16,9 @@ _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 VPC_OPTIONS = ("--opt", "com.docker.network.bridge.inhibit_ipv4=true", "--opt", f"{_MASQUERADE}=false")
 """A wire and no more: this machine is not on it and sends nothing on. Not `--internal`: that drops all traffic that is
 not of Docker's own range, and the members have the addresses of the VPC."""
+
+Things = set[tuple[str, str]]
+"""Things of Docker: "container", "network" or "volume", and the name."""
 
 
 class Networks:
@@ -39,6 +42,10 @@ class Networks:
     def vpc(self, vpc_id: str) -> str:
         """Return the name of a VPC's network."""
         return self.instance.thing("vpc", vpc_id)
+
+    def expected(self, world: World) -> Things:
+        """Return every network that a world explains."""
+        return {("network", name) for name in (self.public, self.backbone, *(self.vpc(vpc.id) for vpc in world.vpcs))}
 
     def ensure_infrastructure(self) -> None:
         """Create the public network and the backbone if they are not there."""
@@ -133,17 +140,8 @@ class Networks:
                 raise RangeTakenError(f"network {name}: {subnet} is taken on this computer ({error})") from None
             raise
 
-    def free_public_ip(self, taken: frozenset[str], *, reserved: bool = False) -> str:
-        """As `Parts.free_public_ip`."""
-        plan = self.instance.plan
-        for number in plan.reserved if reserved else plan.hosts:
-            address = str(ipaddress.IPv4Address(number))
-            if address not in taken:
-                return address
-        raise PartError(f"addresses: all {'reserved' if reserved else 'public'} ones of {plan.public} are taken")
-
     def free_vpc_range(self, taken: frozenset[str]) -> str:
-        """As `Parts.free_vpc_range`."""
+        """Return an unused /20 inside 10.0.0.0/8, if there is one that no route of this machine overlaps."""
         mine = [ipaddress.IPv4Network(cidr, strict=False) for cidr in taken]
         free = [
             network for network in VPC_POOL.subnets(new_prefix=20) if not any(network.overlaps(other) for other in mine)

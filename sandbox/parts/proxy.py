@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from sandbox.parts.container_spec import ContainerSpec, ensure
-from sandbox.parts.docker import Docker
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.container_spec import ContainerSpec
+from sandbox.parts.service import Infrastructure
 
 PORT = 8888
 
 
-class Proxy:
+class Proxy(Infrastructure):
     """The proxy of one instance."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    name = "proxy"
 
-    @property
-    def container(self) -> str:
-        """The proxy's container."""
-        return self.instance.thing("proxy")
-
-    def ensure(self) -> bool:
-        """Create and start the proxy if it is not there; False when it ran."""
+    def spec(self) -> ContainerSpec:
+        """Tinyproxy, published on loopback."""
         plan = self.instance.plan
-        spec = ContainerSpec(
+        return ContainerSpec(
             name=self.container,
             image=self.images.image("parts"),
             labels=self.instance.labels,
@@ -36,4 +27,3 @@ class Proxy:
             ),
             command=("tinyproxy", "-d", "-c", "/etc/sandbox/tinyproxy.conf"),
         )  # fmt: skip
-        return ensure(self.docker, spec)

@@ -6,36 +6,23 @@ import json
 import subprocess
 
 from sandbox.parts.base import PartError
-from sandbox.parts.container_spec import ContainerSpec, ensure
-from sandbox.parts.docker import Docker
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.parts.container_spec import ContainerSpec
+from sandbox.parts.service import Infrastructure
 
 PUSH_SECONDS = 600
 LOCAL = "http://127.0.0.1:5000/v2"
 MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
 
 
-class Registry:
+class Registry(Infrastructure):
     """The registry of one instance."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    name = "registry"
+    has_volume = True
 
-    @property
-    def container(self) -> str:
-        """The registry's container."""
-        return self.instance.thing("registry")
-
-    @property
-    def volume(self) -> str:
-        """The volume of its layers."""
-        return self.instance.thing("registry", "data")
-
-    def ensure(self) -> bool:
-        """Create and start the registry if it is not there; False when it ran."""
-        spec = ContainerSpec(
+    def spec(self) -> ContainerSpec:
+        """Debian's docker-registry, behind the edge alone."""
+        return ContainerSpec(
             name=self.container,
             image=self.images.image("parts"),
             labels=self.instance.labels,
@@ -46,7 +33,6 @@ class Registry:
             command=("docker-registry", "serve", "/etc/sandbox/registry.yml"),
             volumes=(self.volume,),
         )  # fmt: skip
-        return ensure(self.docker, spec)
 
     def _get(self, path: str, *options: str) -> str:
         """Return what the registry answers; "" when it has no such thing.

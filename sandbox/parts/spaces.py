@@ -6,52 +6,44 @@ import json
 import secrets
 from typing import Any
 
-from sandbox.parts.base import SpacesKey
-from sandbox.parts.container_spec import ContainerSpec, ensure
-from sandbox.parts.docker import Docker, File, eventually
-from sandbox.parts.edge import REGIONS
-from sandbox.parts.images import Images
-from sandbox.parts.instance import Instance
-from sandbox.parts.network import Networks
+from sandbox.catalog import SPACES_REGIONS
+from sandbox.parts.base import SpacesKey, World
+from sandbox.parts.container_spec import ContainerSpec
+from sandbox.parts.docker import File, eventually
+from sandbox.parts.service import Infrastructure
 
 FRONT = "/usr/local/lib/spaces/front.py"
 START_SECONDS = 20
 
 
-class Spaces:
+class Spaces(Infrastructure):
     """The Spaces of one instance."""
 
-    def __init__(self, instance: Instance, docker: Docker, images: Images, networks: Networks) -> None:
-        self.instance, self.docker, self.images, self.networks = instance, docker, images, networks
+    name = "spaces"
+    has_volume = True
 
-    @property
-    def container(self) -> str:
-        """The container of front and gateways."""
-        return self.instance.thing("spaces")
-
-    @property
-    def volume(self) -> str:
-        """The volume of all buckets."""
-        return self.instance.thing("spaces", "data")
-
-    def ensure(self) -> bool:
-        """Create and start the container if it is not there (its data is in a volume); False when it ran."""
+    def spec(self) -> ContainerSpec:
+        """Front and gateways; all buckets are in the volume."""
         address = self.instance.plan.inner("spaces")
-        spec = ContainerSpec(
+        return ContainerSpec(
             name=self.container,
             image=self.images.image("parts"),
             labels=self.instance.labels,
             options=(
                 "--network", self.networks.backbone, "--ip", address,
                 "--restart", "unless-stopped", "--volume", f"{self.volume}:/data",
-                "--env", f"SPACES_ADDRESS={address}", "--env", f"SPACES_REGIONS={','.join(REGIONS)}",
+                "--env", f"SPACES_ADDRESS={address}", "--env", f"SPACES_REGIONS={','.join(SPACES_REGIONS)}",
             ),
             command=("python3", FRONT),
             volumes=(self.volume,),
             first_files=self._administrator,
         )  # fmt: skip
-        made = ensure(self.docker, spec)
+
+    def ensure(self) -> bool:
+        """Create and start the container, and wait until it answers; False when it ran."""
+        made = super().ensure()
         if made:
+            address = self.instance.plan.inner("spaces")
             eventually(
                 lambda: self.docker.probe(self.container, "nc", "-z", address, "7000"),
                 what="spaces",
@@ -79,9 +71,17 @@ class Spaces:
         return frozenset(self.docker.execute(self.container, "python3", FRONT, "policies").split())
 
     def buckets(self) -> tuple[tuple[str, str], ...]:
-        """(region, bucket) of every Space."""
+        """List (region, bucket) of every Space; none while Spaces are stopped."""
+        if not self.docker.running(self.container):
+            return ()
         # There is no folder before the first bucket.
         script = "cd /data/buckets 2>/dev/null || exit 0; find . -mindepth 2 -maxdepth 2 -type d"
         found = self.docker.execute(self.container, "sh", "-c", script)
         pairs = sorted(tuple(line.split("/")[1:3]) for line in found.splitlines())
         return tuple((region, bucket) for region, bucket in pairs if not bucket.startswith("."))
+
+    def leaks(self, world: World) -> list[str]:
+        """Name the buckets for which no key is granted, and that no CDN stands before."""
+        explained = {bucket for key in world.spaces_keys for bucket, _ in key.grants}
+        explained |= {cdn.origin.split(".")[0] for cdn in world.cdns}
+        return [f"bucket {region}/{bucket}" for region, bucket in self.buckets() if bucket not in explained]

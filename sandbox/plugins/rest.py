@@ -71,6 +71,14 @@ class Rest:
         """Delete."""
         return self._call("DELETE", path, json=body)
 
+    def remove(self, path: str) -> None:
+        """Delete what may be gone already."""
+        try:
+            self.delete(path)
+        except RestError as error:
+            if error.status != 404:
+                raise
+
     def find(self, path: str, **query: Any) -> dict[str, Any] | None:
         """Read, with None for what is not there."""
         try:

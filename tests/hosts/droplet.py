@@ -111,7 +111,7 @@ def bare_droplet(home: Path, image: str) -> Iterator[Bare]:
                 host_key_public=public_line(bootstrap),
             ),
         )  # fmt: skip
-        parts.create_droplet(spec)
+        parts.droplets.create(spec)
         login = {
             "address": spec.public_ip,
             "port": 22,

@@ -189,7 +189,7 @@ def audit(tmp_path):
 
 def begun(api, ops, tmp_path):
     """A drill whose fork is there and does not come online; its process."""
-    api.parts.gate["contents"] = threading.Event()
+    api.parts.gate["databases.contents"] = threading.Event()
     process = ops("drill", "--evidence", str(tmp_path / "drills"))
     api.until(lambda: len(names(api)) == 2 or process.poll() is not None)
     assert process.poll() is None, process.communicate()

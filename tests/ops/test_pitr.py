@@ -38,7 +38,7 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     assert "not a backup of ours" in evidence.proves
     assert names(api) == ["shop-db"]
     assert api.get("/v2/tags")["tags"] == [], "not even its tag"
-    made = next(spec for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore)
+    made = next(spec for what, spec in api.parts.calls if what == "databases.apply" and spec.restore)
     own = {f"{network['ip_address']}/32" for network in api.machine["networks"]["v4"]}
     assert set(made.trusted) == own, "closed to all but the droplet from its first moment"
     for secret in (CANARY, TOKEN, "c4n4ry"):
@@ -152,7 +152,7 @@ def test_evidence_is_signed_and_in_the_chain(job, tmp_path):
 def test_a_team_with_no_room_for_a_cluster_is_refused_before_it_is_asked(api, job):
     with pytest.raises(OpsError, match=r"has 1 database clusters and may have 1.*--cluster-limit"):
         run(replace(job, cluster_limit=1), print)
-    assert not [what for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore]
+    assert not [what for what, spec in api.parts.calls if what == "databases.apply" and spec.restore]
 
 
 def test_a_provider_that_gives_backups_alone_refuses_a_time_between_two_and_nothing_is_left(api, job):

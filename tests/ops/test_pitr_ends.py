@@ -23,7 +23,7 @@ __all__ = ["api", "cloud", "job", "ops", "outputs"]
 
 
 def test_a_fork_that_does_not_come_online_is_red_and_destroyed(api, job):
-    gate = api.parts.gate["contents"] = threading.Event()
+    gate = api.parts.gate["databases.contents"] = threading.Event()
     evidence = run(replace(job, wait_minutes=0), print)
     gate.set()
     assert "still creating after" in evidence.summary()
@@ -56,7 +56,7 @@ def test_a_fork_whose_creation_nobody_answered_is_found_by_its_name_and_destroye
     with pytest.raises(CloudError, match="no answer"):
         run(job, print)
     assert names(api) == ["shop-db"]
-    assert [what for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore]
+    assert [what for what, spec in api.parts.calls if what == "databases.apply" and spec.restore]
 
 
 def test_a_refused_fork_is_not_waited_for(api, job):
@@ -70,7 +70,7 @@ def test_a_fork_is_asked_to_go_until_it_is_gone(api, job):
     evidence = []
     for nth in (1, 2, 3):
         fault(api, match={"method": "DELETE", "path": "/v2/databases/", "nth": nth}, do="status", status=503)
-    api.parts.gate["contents"] = gate = threading.Event()
+    api.parts.gate["databases.contents"] = gate = threading.Event()
     evidence.append(run(replace(job, wait_minutes=0), print))
     gate.set()
     assert next(check for check in evidence[0].checks if check.name == "clean").status is Status.PASSED
@@ -80,7 +80,7 @@ def test_a_fork_is_asked_to_go_until_it_is_gone(api, job):
 def test_a_fork_that_stays_is_said_to_stay(api, job, monkeypatch):
     fault(api, match={"method": "DELETE", "path": "/v2/databases/"}, do="status", status=503)
     monkeypatch.setattr(provider_fork, "DESTROY_SECONDS", 0.2)
-    api.parts.gate["contents"] = gate = threading.Event()
+    api.parts.gate["databases.contents"] = gate = threading.Event()
     with pytest.raises(CloudError, match=r"drill-\S+ may be left, and costs money: .*503.* pitr sweep"):
         run(replace(job, wait_minutes=0), print)
     gate.set()
@@ -114,7 +114,7 @@ def test_an_interrupted_drill_destroys_its_fork(api, ops, tmp_path, number):
     process = begun(api, ops, tmp_path)
     process.send_signal(number)
     code, _, stderr = done(process)
-    api.parts.gate["contents"].set()
+    api.parts.gate["databases.contents"].set()
     assert (code, names(api), api.get("/v2/tags")["tags"]) == (130, ["shop-db"], []), stderr
     assert "Traceback" not in stderr
     assert audit(tmp_path) == [("pitr drill", "interrupted", None)]
@@ -124,7 +124,7 @@ def test_what_a_killed_drill_left_is_swept_and_nothing_else(api, ops, tmp_path):
     process = begun(api, ops, tmp_path)
     process.kill()
     process.communicate()
-    api.parts.gate["contents"].set()
+    api.parts.gate["databases.contents"].set()
     fork = next(name for name in names(api) if name != "shop-db")
     # Beside it: a cluster by a like name without the tag, one with the tag by another name, and live with the tag on.
     like = f"drill-{api.live['id'][:8]}-260101000000"
@@ -201,4 +201,4 @@ def test_list_and_dry_run_make_nothing(api, ops):
     assert code == 1
     assert "nothing was made" in stderr
     assert names(api) == ["shop-db"]
-    assert not [what for what, spec in api.parts.calls if what == "apply_cluster" and spec.restore]
+    assert not [what for what, spec in api.parts.calls if what == "databases.apply" and spec.restore]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.parts.base import DropletSpec, PartError
+from sandbox.parts.base import PartError
 from sandbox.parts.load_balancers import LoadBalancerSpec
 from sandbox.parts.none import NoParts
 from tests.sandbox.conftest import TOKEN, running
@@ -81,14 +81,8 @@ class OnceFailing(NoParts):
     def __init__(self) -> None:
         super().__init__()
         self.fail = Once()
-
-    def power(self, droplet: DropletSpec, operation: str) -> None:
-        super().power(droplet, operation)
-        self.droplets[droplet.id] = droplet
-
-    def resize_droplet(self, droplet: DropletSpec) -> None:
-        super().resize_droplet(droplet)
-        self.droplets[droplet.id] = droplet
+        self.answers["droplets.power"] = lambda droplet, _: self.droplet_specs.update({droplet.id: droplet})
+        self.answers["droplets.resize"] = lambda droplet: self.droplet_specs.update({droplet.id: droplet})
 
 
 class Account:
@@ -261,10 +255,10 @@ def comparable_parts(parts: NoParts) -> dict[str, Any]:
     zones = {
         name: {record for record in records if record.type != "SOA"} for name, records in parts.zones.items()
     }  # a serial is a time
-    firewalls = {number: rules for number, rules in parts.firewalls.items() if number in parts.droplets}
+    firewalls = {number: rules for number, rules in parts.firewalls.items() if number in parts.droplet_specs}
     lists = {"cdns": parts.cdns, "spaces_keys": parts.spaces_keys, "registry_logins": parts.registry_logins}
-    services = {"droplets": parts.droplets, "clusters": parts.clusters, "services": parts.services}
-    return services | {"firewalls": firewalls, "zones": zones} | lists
+    specs = {"droplets": parts.droplet_specs, "clusters": parts.clusters, "services": parts.service_specs}
+    return specs | {"firewalls": firewalls, "zones": zones} | lists
 
 
 def _no_address_twice(seen: dict[str, Any], parts: NoParts) -> None:
@@ -273,15 +267,15 @@ def _no_address_twice(seen: dict[str, Any], parts: NoParts) -> None:
     ranges = {vpc["id"]: ipaddress.IPv4Network(vpc["ip_range"]) for vpc in seen["/v2/vpcs"]}
     for one, other in itertools.combinations(ranges.values(), 2):
         assert not one.overlaps(other)
-    balancers = [spec for spec in parts.services.values() if isinstance(spec, LoadBalancerSpec)]
-    for spec in (*parts.droplets.values(), *parts.clusters.values(), *balancers):
+    balancers = [spec for spec in parts.service_specs.values() if isinstance(spec, LoadBalancerSpec)]
+    for spec in (*parts.droplet_specs.values(), *parts.clusters.values(), *balancers):
         public.append(spec.public_ip)
         private.append((spec.vpc.id, spec.private_ip))
         assert ipaddress.IPv4Address(spec.private_ip) in ranges[spec.vpc.id]
     assert len(set(public)) == len(public)
     assert len(set(private)) == len(private)
     for droplet in seen["/v2/droplets"]:
-        spec = parts.droplets[droplet["id"]]
+        spec = parts.droplet_specs[droplet["id"]]
         shown = {network["type"]: network["ip_address"] for network in droplet["networks"]["v4"]}
         assert shown == {"public": spec.public_ip, "private": spec.private_ip}
 
@@ -335,22 +329,22 @@ def urns(seen: dict[str, Any]) -> list[str]:
 
 def _parts_follow(seen: dict[str, Any], parts: NoParts) -> None:
     """Check that what is behind the API is what the API shows."""
-    assert set(parts.droplets) == {droplet["id"] for droplet in seen["/v2/droplets"]}
-    for number, spec in parts.droplets.items():
+    assert set(parts.droplet_specs) == {droplet["id"] for droplet in seen["/v2/droplets"]}
+    for number, spec in parts.droplet_specs.items():
         shown = [
             address["ip"] for address in seen["/v2/reserved_ips"] if (address["droplet"] or {}).get("id") == number
         ]
         assert sorted(spec.reserved_ips) == sorted(shown)
         assert (parts.firewalls[number] is None) == (not seen[f"/v2/droplets/{number}/firewalls"])
     assert set(parts.clusters) == {cluster["id"] for cluster in seen["/v2/databases"]}
-    behind = {ident: spec.droplets for ident, spec in parts.services.items() if isinstance(spec, LoadBalancerSpec)}
+    behind = {ident: spec.droplets for ident, spec in parts.service_specs.items() if isinstance(spec, LoadBalancerSpec)}
     assert behind == {
-        balancer["id"]: tuple((number, parts.droplets[number].private_ip) for number in balancer["droplet_ids"])
+        balancer["id"]: tuple((number, parts.droplet_specs[number].private_ip) for number in balancer["droplet_ids"])
         for balancer in seen["/v2/load_balancers"]
     }
     for balancer in seen["/v2/load_balancers"]:
         assert balancer["status"] == "active"
-        assert balancer["ip"] == parts.services[balancer["id"]].public_ip
+        assert balancer["ip"] == parts.service_specs[balancer["id"]].public_ip
     for cluster in seen["/v2/databases"]:
         spec = parts.clusters[cluster["id"]]
         assert list(spec.databases) == cluster["db_names"]

@@ -161,7 +161,7 @@ def test_switches_reach_the_part_and_outlive_a_restart(tmp_path: Any):
 
     with running(tmp_path, NoParts()) as sandbox:
         switch(sandbox, deleted_name_seconds=60, foreign_buckets=["taken"])
-        told = [argument for name, argument in sandbox.parts.calls if name == "set_spaces_switches"][-1]
+        told = [argument for name, argument in sandbox.parts.calls if name == "spaces.set_switches"][-1]
         assert (told["deleted_name_seconds"], told["foreign_buckets"]) == (60, ["taken"])
     with running(tmp_path, NoParts()) as sandbox:
         assert sandbox.get("/_sandbox/switches")["foreign_buckets"] == ["taken"]

@@ -56,7 +56,7 @@ def backed(shared: Sandbox) -> tuple[Sandbox, dict[str, Any], dict[str, Any]]:
 
 
 def test_a_backup_is_taken_when_a_cluster_comes_online(sandbox: Sandbox):
-    gate = sandbox.parts.gate["take_backup"] = threading.Event()
+    gate = sandbox.parts.gate["databases.take_backup"] = threading.Event()
     cluster = sandbox.cluster()  # online, and not held up by its backup
     path = f"/v2/databases/{cluster['id']}/backups"
     assert sandbox.get(path)["backups"] == []
@@ -69,7 +69,7 @@ def test_a_backup_is_taken_when_a_cluster_comes_online(sandbox: Sandbox):
     assert backup["size_gigabytes"] == 0.03
     assert backup["created_at"].endswith("Z")
     assert datetime.now(UTC) - datetime.fromisoformat(backup["created_at"]) < timedelta(minutes=5)
-    assert [what for what, _ in sandbox.parts.calls].count("take_backup") == 1
+    assert [what for what, _ in sandbox.parts.calls].count("databases.take_backup") == 1
 
 
 def test_when_a_backup_is_due_follows_the_configuration(backed: tuple[Sandbox, dict[str, Any], dict[str, Any]]):
@@ -96,8 +96,8 @@ def test_after_a_day_another_is_taken_and_after_a_week_the_first_goes(tmp_path: 
         sandbox.until(lambda: sandbox.get(path)["backups"][-1]["size_gigabytes"] == 0.03)
         listed = [backup["created_at"] for backup in sandbox.get(path)["backups"]]
         assert (listed[:2], len(listed)) == (planted[2:], 3)
-        sandbox.until(lambda: "keep_backups" in [name for name, _ in sandbox.parts.calls])
-        ((ident, kept),) = [what for name, what in sandbox.parts.calls if name == "keep_backups"]
+        sandbox.until(lambda: "databases.keep_backups" in [name for name, _ in sandbox.parts.calls])
+        ((ident, kept),) = [what for name, what in sandbox.parts.calls if name == "databases.keep_backups"]
         assert (ident, kept[:2], len(kept)) == (cluster["id"], ("day-6", "day-2"), 3)
 
 
@@ -109,11 +109,11 @@ def test_what_is_not_due_is_not_taken_again(tmp_path: Path):
         sandbox.put(f"/v2/databases/{cluster['id']}/firewall", {"rules": []})
         sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == {})
         assert backups(sandbox, cluster) == before
-        assert "take_backup" not in [what for what, _ in sandbox.parts.calls]
+        assert "databases.take_backup" not in [what for what, _ in sandbox.parts.calls]
 
 
 def test_a_backup_that_fails_is_tried_again_and_holds_nothing_up(sandbox: Sandbox):
-    sandbox.parts.fail["take_backup"] = RuntimeError("no disk")
+    sandbox.parts.fail["databases.take_backup"] = RuntimeError("no disk")
     cluster = sandbox.cluster()
     sandbox.until(lambda: "no disk" in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
     sandbox.put(f"/v2/databases/{cluster['id']}/firewall", {"rules": []})
@@ -142,7 +142,9 @@ def test_a_fork_has_databases_and_users_of_its_source_and_an_identity_of_its_own
     assert made["users"][1]["password"] == passwords["app"]
     assert [rule["value"] for rule in made["rules"]] == ["198.51.100.7"], "trusted sources are its own from the start"
     # What the part was told: first where the data is, then what belongs to it.
-    first, *_, last = [spec for what, spec in sandbox.parts.calls if what == "apply_cluster" and spec.id == made["id"]]
+    first, *_, last = [
+        spec for what, spec in sandbox.parts.calls if what == "databases.apply" and spec.id == made["id"]
+    ]
     assert first.restore.source == source["id"]
     assert datetime.fromisoformat(first.restore.time) == datetime.fromisoformat(backup["created_at"])
     assert first.trusted == ("198.51.100.7/32",)
@@ -165,7 +167,7 @@ def test_without_a_time_it_is_the_latest_backup_and_with_one_the_latest_before(t
         for number, (asked, name) in enumerate(((None, "day-0"), (day(2), "day-3"), (listed[1], "day-1"))):
             restore = {"database_name": "db"} | ({"backup_created_at": asked} if asked else {})
             made = fork(sandbox, f"fork-{number}", restore)
-            spec = next(s for what, s in sandbox.parts.calls if what == "apply_cluster" and s.id == made["id"])
+            spec = next(s for what, s in sandbox.parts.calls if what == "databases.apply" and s.id == made["id"])
             assert spec.restore.backup == name
             wanted = datetime.fromisoformat(asked or listed[2])
             assert datetime.fromisoformat(spec.restore.time) == wanted
@@ -216,7 +218,7 @@ def test_an_account_whose_forks_are_of_backups_alone_rounds_the_time_or_refuses_
     assert switch(fork_times="backup_before") == 200
     fork(sandbox, "rounded", body["backup_restore"])
     restored = {
-        spec.name: spec.restore.time for what, spec in sandbox.parts.calls if what == "apply_cluster" and spec.restore
+        spec.name: spec.restore.time for what, spec in sandbox.parts.calls if what == "databases.apply" and spec.restore
     }
     assert datetime.fromisoformat(restored["rounded"]) == datetime.fromisoformat(backup["created_at"])
 
@@ -232,7 +234,7 @@ def test_a_fork_is_of_the_version_of_its_source(sandbox: Sandbox):
 def test_a_source_stays_until_its_fork_has_its_data(sandbox: Sandbox):
     cluster = sandbox.cluster()
     backups(sandbox, cluster)
-    gate = sandbox.parts.gate["contents"] = threading.Event()
+    gate = sandbox.parts.gate["databases.contents"] = threading.Event()
     body = {**FORK, "name": "copy", "backup_restore": {"database_name": "db"}}
     made = sandbox.post("/v2/databases", body)["database"]
     assert sandbox.refused("DELETE", f"/v2/databases/{cluster['id']}") == (412, "cluster is being forked: copy")
@@ -241,7 +243,7 @@ def test_a_source_stays_until_its_fork_has_its_data(sandbox: Sandbox):
     sandbox.delete(f"/v2/databases/{cluster['id']}")
     # A fork that is itself on the way out holds nobody.
     sandbox.until(lambda: len(backups(sandbox, made)) == 1)
-    sandbox.parts.gate["contents"] = gate = threading.Event()
+    sandbox.parts.gate["databases.contents"] = gate = threading.Event()
     again = sandbox.post("/v2/databases", {**body, "name": "again", "backup_restore": {"database_name": "copy"}})
     sandbox.delete(f"/v2/databases/{again['database']['id']}")
     sandbox.delete(f"/v2/databases/{made['id']}")
@@ -249,7 +251,7 @@ def test_a_source_stays_until_its_fork_has_its_data(sandbox: Sandbox):
     sandbox.until_gone(f"/v2/databases/{made['id']}")
 
 
-@pytest.mark.parametrize("stuck", ["apply_cluster", "contents"])
+@pytest.mark.parametrize("stuck", ["databases.apply", "databases.contents"])
 def test_a_fork_half_made_is_made_after_a_restart(tmp_path: Path, stuck: str):
     with running(tmp_path, NoParts()) as sandbox:
         source = sandbox.cluster()

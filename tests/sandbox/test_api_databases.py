@@ -32,7 +32,7 @@ def _plant(sandbox: Sandbox, **body: str) -> None:
 
 
 def test_a_cluster_is_creating_until_its_server_answers(sandbox: Sandbox):
-    gate = sandbox.parts.gate["apply_cluster"] = threading.Event()
+    gate = sandbox.parts.gate["databases.apply"] = threading.Event()
     made = sandbox.post("/v2/databases", CLUSTER)["database"]
     assert (made["status"], made["db_names"]) == ("creating", ["defaultdb"])
     found = sandbox.refused("PUT", f"/v2/databases/{made['id']}/resize", {"size": "db-s-1vcpu-2gb", "num_nodes": 1})
@@ -101,8 +101,8 @@ def test_users_databases_and_pools_reach_the_server_at_once(sandbox: Sandbox):
     sandbox.delete(f"{path}/pools/pool")
     sandbox.delete(f"{path}/users/app")
     sandbox.delete(f"{path}/dbs/shop")
-    assert ("drop_user", (cluster["id"], "app")) in sandbox.parts.calls
-    assert ("drop_database", (cluster["id"], "shop")) in sandbox.parts.calls
+    assert ("databases.drop_user", (cluster["id"], "app")) in sandbox.parts.calls
+    assert ("databases.drop_database", (cluster["id"], "shop")) in sandbox.parts.calls
     assert sandbox.get(f"{path}/dbs")["dbs"] == [{"name": "defaultdb"}]
     assert [user["name"] for user in sandbox.get(f"{path}/users")["users"]] == ["doadmin"]
 
@@ -202,7 +202,7 @@ def test_a_wrong_trusted_source_is_refused_and_changes_nothing(taken: tuple[Sand
 def test_a_resize_is_seen_and_ends_online(sandbox: Sandbox):
     cluster = sandbox.cluster()
     path = f"/v2/databases/{cluster['id']}"
-    gate = sandbox.parts.gate["apply_cluster"] = threading.Event()
+    gate = sandbox.parts.gate["databases.apply"] = threading.Event()
     sandbox.put(f"{path}/resize", {"size": "db-s-2vcpu-4gb", "num_nodes": 2})
     assert sandbox.get(path)["database"]["status"] == "resizing"
     gate.set()
@@ -238,7 +238,7 @@ def test_settings_are_translated_for_postgresql():
 
 
 def test_a_server_that_does_not_start_is_tried_again(sandbox: Sandbox):
-    sandbox.parts.fail["apply_cluster"] = PartError("database db: no disk")
+    sandbox.parts.fail["databases.apply"] = PartError("database db: no disk")
     made = sandbox.post("/v2/databases", CLUSTER)["database"]
     sandbox.until(lambda: "no disk" in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
     assert sandbox.get(f"/v2/databases/{made['id']}")["database"]["status"] == "creating"

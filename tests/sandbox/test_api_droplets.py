@@ -16,7 +16,7 @@ DROPLET = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", 
 
 
 def test_a_droplet_is_new_until_its_create_action_ends(sandbox: Sandbox):
-    gate = sandbox.parts.gate["create_droplet"] = threading.Event()
+    gate = sandbox.parts.gate["droplets.create"] = threading.Event()
     made = sandbox.post("/v2/droplets", DROPLET)
     droplet, action = made["droplet"], made["links"]["actions"][0]
     assert (droplet["status"], droplet["networks"]) == ("new", {"v4": [], "v6": []})
@@ -36,7 +36,7 @@ def test_a_droplet_is_new_until_its_create_action_ends(sandbox: Sandbox):
 def test_a_droplet_gets_its_keys_user_data_and_size(sandbox: Sandbox):
     key = sandbox.post("/v2/account/keys", {"name": "me", "public_key": PUBLIC_KEY})["ssh_key"]
     droplet = sandbox.droplet(ssh_keys=[key["fingerprint"]], user_data="#cloud-config\n", monitoring=True)
-    spec = sandbox.parts.droplets[droplet["id"]]
+    spec = sandbox.parts.droplet_specs[droplet["id"]]
     assert (spec.authorized_keys, spec.user_data, spec.memory) == ((PUBLIC_KEY,), "#cloud-config\n", 1024)
     assert "monitoring" in droplet["features"]
     assert "backups" not in droplet["features"]
@@ -83,7 +83,7 @@ def test_several_droplets_have_addresses_of_their_own(sandbox: Sandbox):
 
 def test_a_droplet_takes_one_action_at_a_time(sandbox: Sandbox):
     droplet = sandbox.droplet()
-    gate = sandbox.parts.gate["power"] = threading.Event()
+    gate = sandbox.parts.gate["droplets.power"] = threading.Event()
     path = f"/v2/droplets/{droplet['id']}/actions"
     first = sandbox.post(path, {"type": "reboot"})["action"]
     assert sandbox.refused("POST", path, {"type": "reboot"}) == (422, "Droplet already has a pending event.")
@@ -101,7 +101,7 @@ def test_power_follows_the_actions(sandbox: Sandbox):
     path = f"/v2/droplets/{droplet['id']}/actions"
     assert sandbox.refused("POST", path, {"type": "power_off"}) == (422, "Droplet is already powered off.")
     assert sandbox.act(droplet, "power_on")["status"] == "active"
-    assert ("power", (droplet["id"], "shutdown")) in sandbox.parts.calls
+    assert ("droplets.power", (droplet["id"], "shutdown")) in sandbox.parts.calls
 
 
 def test_a_resize_needs_a_droplet_that_is_off_and_never_shrinks_its_disk(sandbox: Sandbox):
@@ -146,7 +146,7 @@ def test_a_snapshot_has_the_time_of_its_action(sandbox: Sandbox):
 
 def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sandbox):
     droplet = sandbox.droplet()
-    sandbox.parts.fail["power"] = PartError("droplet 1: the container does not stop")
+    sandbox.parts.fail["droplets.power"] = PartError("droplet 1: the container does not stop")
     path = f"/v2/droplets/{droplet['id']}"
     assert sandbox.finished(sandbox.post(f"{path}/actions", {"type": "power_off"})["action"]) == "errored"
     assert sandbox.get(path)["droplet"]["status"] == "active"
@@ -157,8 +157,8 @@ def test_an_action_whose_part_fails_ends_errored_and_changes_nothing(sandbox: Sa
 def test_a_droplet_that_cannot_be_made_is_refused_with_the_reason_and_then_gone(sandbox: Sandbox, monkeypatch):
     """`doctl --wait` waits for the action and then gets the droplet; the provider polls the droplet alone."""
     volume = sandbox.post("/v2/volumes", {"name": "data", "region": "nyc3", "size_gigabytes": 1})["volume"]["id"]
-    sandbox.parts.fail["create_droplet"] = PartError("droplet 1: no space left")
-    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.parts.fail["droplets.create"] = PartError("droplet 1: no space left")
+    sandbox.parts.fail["droplets.delete"] = PartError("busy")
     made = sandbox.post("/v2/droplets", DROPLET | {"volumes": [volume]})
     path = f"/v2/droplets/{made['droplet']['id']}"
     assert sandbox.finished(made["links"]["actions"][0]) == "errored"
@@ -167,7 +167,7 @@ def test_a_droplet_that_cannot_be_made_is_refused_with_the_reason_and_then_gone(
     assert sandbox.get(f"/v2/volumes/{volume}")["volume"]["droplet_ids"] == []
     assert sandbox.refused("DELETE", path)[0] == 404
     assert "no space left" in str(sandbox.client.get("/_sandbox/health").json()["problems"])
-    del sandbox.parts.fail["delete_droplet"]
+    del sandbox.parts.fail["droplets.delete"]
     sandbox.until(lambda: "busy" not in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + FAILURE_SHOWN)
     assert sandbox.refused("GET", path)[0] == 404
@@ -193,14 +193,14 @@ def test_droplets_made_at_the_same_time_share_no_address(sandbox: Sandbox):
 
 def test_one_droplet_whose_firewall_fails_does_not_keep_the_others_open(sandbox: Sandbox, monkeypatch):
     first, second = sandbox.droplet("one"), sandbox.droplet("two")
-    working = sandbox.parts.set_firewall
+    working = sandbox.parts.droplets.set_firewall
 
     def set_firewall(droplet: DropletSpec, rules: FirewallRules | None) -> None:
         if droplet.id == first["id"]:
             raise PartError("one: stuck")
         working(droplet, rules)
 
-    monkeypatch.setattr(sandbox.parts, "set_firewall", set_firewall)
+    monkeypatch.setattr(sandbox.parts.droplets, "set_firewall", set_firewall)
     rule = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["0.0.0.0/0"]}}
     body = {"name": "fw", "droplet_ids": [first["id"], second["id"]], "inbound_rules": [rule]}
     made = sandbox.post("/v2/firewalls", body)["firewall"]
@@ -208,7 +208,7 @@ def test_one_droplet_whose_firewall_fails_does_not_keep_the_others_open(sandbox:
     kept = sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]
     failed = {"droplet_id": first["id"], "removing": False, "status": "failed"}
     assert (kept["status"], kept["pending_changes"]) == ("failed", [failed])
-    monkeypatch.setattr(sandbox.parts, "set_firewall", working)
+    monkeypatch.setattr(sandbox.parts.droplets, "set_firewall", working)
     sandbox.until(lambda: sandbox.parts.firewalls[first["id"]] is not None)
     sandbox.until(lambda: sandbox.get(f"/v2/firewalls/{made['id']}")["firewall"]["status"] == "succeeded")
 
@@ -223,21 +223,21 @@ def test_actions_that_are_not_built_are_refused_by_name(shared: Sandbox, kind):
 
 def test_a_destroyed_droplet_is_there_until_its_machine_is_gone(sandbox: Sandbox):
     droplet = sandbox.droplet()
-    gate = sandbox.parts.gate["delete_droplet"] = threading.Event()
+    gate = sandbox.parts.gate["droplets.delete"] = threading.Event()
     path = f"/v2/droplets/{droplet['id']}"
     sandbox.delete(path)
     assert sandbox.get(path)["droplet"]["status"] == "active"
     gate.set()
     sandbox.until_gone(path)
-    assert sandbox.parts.droplets == {}
+    assert sandbox.parts.droplet_specs == {}
 
 
 def test_a_destroy_that_fails_is_tried_again(sandbox: Sandbox):
     droplet = sandbox.droplet()
-    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.parts.fail["droplets.delete"] = PartError("busy")
     sandbox.delete(f"/v2/droplets/{droplet['id']}")
     sandbox.until(lambda: "busy" in str(sandbox.client.get("/_sandbox/health").json()["problems"]))
-    del sandbox.parts.fail["delete_droplet"]
+    del sandbox.parts.fail["droplets.delete"]
     sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
     # It is gone a moment before the work that removed it has ended well.
     sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == {})

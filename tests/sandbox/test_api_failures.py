@@ -42,10 +42,10 @@ def _shown(sandbox: Sandbox, path: str, key: str) -> Any:
 @pytest.mark.parametrize(
     ("part", "path", "body", "listed"),
     [
-        ("set_zones", "/v2/domains", {"name": "example.org"}, ("/v2/domains", "domains")),
-        ("set_cdns", "/v2/cdn/endpoints", {"origin": ORIGIN}, ("/v2/cdn/endpoints", "endpoints")),
-        ("set_spaces_keys", "/v2/spaces/keys", KEY, ("/v2/spaces/keys", "keys")),
-        ("create_vpc", "/v2/vpcs", {"name": "one", "region": "nyc3"}, ("/v2/vpcs", "vpcs")),
+        ("dns.set_zones", "/v2/domains", {"name": "example.org"}, ("/v2/domains", "domains")),
+        ("edge.set_cdns", "/v2/cdn/endpoints", {"origin": ORIGIN}, ("/v2/cdn/endpoints", "endpoints")),
+        ("spaces.set_keys", "/v2/spaces/keys", KEY, ("/v2/spaces/keys", "keys")),
+        ("networks.create_vpc", "/v2/vpcs", {"name": "one", "region": "nyc3"}, ("/v2/vpcs", "vpcs")),
     ],
 )
 def test_a_creation_that_its_part_cannot_follow_is_refused_and_leaves_nothing(
@@ -66,7 +66,7 @@ def test_a_removal_that_its_part_cannot_follow_leaves_the_object_in_its_place(sa
     for name in ("a.example.org", "b.example.org", "c.example.org"):
         sandbox.post("/v2/domains", {"name": name})
     records = sandbox.get("/v2/domains/b.example.org/records")["domain_records"]
-    sandbox.parts.fail["set_zones"] = PartError("no disk")
+    sandbox.parts.fail["dns.set_zones"] = PartError("no disk")
     assert sandbox.refused("DELETE", "/v2/domains/b.example.org") == (503, "no disk")
     names = [domain["name"] for domain in sandbox.get("/v2/domains")["domains"]]
     assert names == ["a.example.org", "b.example.org", "c.example.org"]
@@ -78,7 +78,7 @@ def test_a_removal_that_its_part_cannot_follow_leaves_the_object_in_its_place(sa
 
 def test_a_registry_that_takes_no_logins_hands_out_none(sandbox: Sandbox):
     sandbox.post("/v2/registry", REGISTRY)
-    sandbox.parts.fail["set_registry_logins"] = PartError("no edge")
+    sandbox.parts.fail["edge.set_registry_logins"] = PartError("no edge")
     assert sandbox.refused("GET", "/v2/registry/docker-credentials") == (503, "no edge")
     sandbox.parts.fail.clear()
     sandbox.until(lambda: not _problems(sandbox))
@@ -88,7 +88,7 @@ def test_a_registry_that_takes_no_logins_hands_out_none(sandbox: Sandbox):
 def test_a_user_that_a_running_cluster_refuses_is_not_in_it(sandbox: Sandbox):
     cluster = sandbox.cluster()
     path = f"/v2/databases/{cluster['id']}/users"
-    sandbox.parts.fail["apply_cluster"] = PartError("role app: no")
+    sandbox.parts.fail["databases.apply"] = PartError("role app: no")
     assert sandbox.refused("POST", path, {"name": "app"}) == (503, "role app: no")
     assert [user["name"] for user in sandbox.get(path)["users"]] == ["doadmin"]
     sandbox.parts.fail.clear()
@@ -97,7 +97,7 @@ def test_a_user_that_a_running_cluster_refuses_is_not_in_it(sandbox: Sandbox):
 
 
 def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sandbox):
-    sandbox.parts.fail["apply_cluster"] = PartError("database db: no disk")
+    sandbox.parts.fail["databases.apply"] = PartError("database db: no disk")
     body = {"name": "db", "engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
     path = f"/v2/databases/{sandbox.post('/v2/databases', body)['database']['id']}"
     sandbox.until(lambda: sandbox.call("GET", path)[0] == 503)
@@ -108,7 +108,7 @@ def test_a_cluster_that_cannot_be_made_gives_the_reason_until_it_can(sandbox: Sa
 
 
 def test_a_defect_is_an_error_too(sandbox: Sandbox):
-    sandbox.parts.fail["set_zones"] = KeyError("defect")
+    sandbox.parts.fail["dns.set_zones"] = KeyError("defect")
     status, message = sandbox.refused("POST", "/v2/domains", {"name": "example.org"})
     assert (status, "serve.log" in message) == (500, True)
     assert sandbox.get("/v2/domains")["domains"] == []
@@ -123,21 +123,21 @@ def _reserved(sandbox: Sandbox) -> str:
 
 def test_a_reserved_ip_that_stays_on_its_droplet_stays_in_the_account(sandbox: Sandbox):
     path = f"/v2/reserved_ips/{_reserved(sandbox)}"
-    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    sandbox.parts.fail["droplets.set_reserved_ips"] = PartError("no route")
     assert sandbox.refused("DELETE", path) == (503, "no route")
     assert sandbox.get(path)["reserved_ip"]["droplet"] is not None
 
 
 def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
     path = f"/v2/reserved_ips/{_reserved(sandbox)}"
-    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    sandbox.parts.fail["droplets.set_reserved_ips"] = PartError("no route")
     action = sandbox.post(f"{path}/actions", {"type": "unassign"})["action"]
     assert sandbox.finished(action) == "errored"
     holder = sandbox.get(path)["reserved_ip"]["droplet"]
     sandbox.parts.fail.clear()
     sandbox.until(lambda: not [job for job in _problems(sandbox) if job.startswith("reserved")])
     other = sandbox.droplet("web-2")
-    sandbox.parts.fail["set_reserved_ips"] = PartError("no route")
+    sandbox.parts.fail["droplets.set_reserved_ips"] = PartError("no route")
     action = sandbox.post(f"{path}/actions", {"type": "assign", "droplet_id": other["id"]})["action"]
     assert sandbox.finished(action) == "errored"
     assert sandbox.get(path)["reserved_ip"]["droplet"]["id"] == holder["id"]
@@ -146,14 +146,14 @@ def test_an_assignment_that_fails_is_an_errored_action(sandbox: Sandbox):
 def test_a_network_that_stays_keeps_its_vpc(sandbox: Sandbox):
     sandbox.post("/v2/vpcs", {"name": "first", "region": "nyc3"})  # a region's default cannot be deleted
     path = f"/v2/vpcs/{sandbox.post('/v2/vpcs', {'name': 'one', 'region': 'nyc3'})['vpc']['id']}"
-    sandbox.parts.fail["delete_vpc"] = PartError("its network is still in use")
+    sandbox.parts.fail["networks.delete_vpc"] = PartError("its network is still in use")
     assert sandbox.refused("DELETE", path) == (503, "its network is still in use")
     assert sandbox.get(path)["vpc"]["name"] == "one"
 
 
 def test_a_certificate_that_nobody_issues_is_in_error(sandbox: Sandbox):
     sandbox.post("/v2/domains", {"name": "example.org"})
-    sandbox.parts.fail["issue_certificate"] = PartError("no authority")
+    sandbox.parts.fail["authority.issue"] = PartError("no authority")
     body = {"name": "site", "type": "lets_encrypt", "dns_names": ["example.org"]}
     path = f"/v2/certificates/{sandbox.post('/v2/certificates', body)['certificate']['id']}"
     sandbox.until(lambda: sandbox.get(path)["certificate"]["state"] == "error")
@@ -161,7 +161,7 @@ def test_a_certificate_that_nobody_issues_is_in_error(sandbox: Sandbox):
 
 def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox):
     path = f"/v2/droplets/{sandbox.droplet()['id']}"
-    sandbox.parts.fail["delete_droplet"] = PartError("the daemon does not answer")
+    sandbox.parts.fail["droplets.delete"] = PartError("the daemon does not answer")
     sandbox.delete(path)
     sandbox.until(lambda: sandbox.call("GET", path)[0] == 503)
     assert sandbox.refused("GET", path)[1].endswith("cannot be: the daemon does not answer")
@@ -171,7 +171,7 @@ def test_a_droplet_that_cannot_be_removed_gives_the_reason(sandbox: Sandbox):
 
 def test_work_without_an_end_is_an_error_and_leaves_nothing(sandbox: Sandbox, monkeypatch):
     monkeypatch.setattr("sandbox.api.app._PART_PATIENCE", 0.1)
-    gate = sandbox.parts.gate["set_zones"] = threading.Event()
+    gate = sandbox.parts.gate["dns.set_zones"] = threading.Event()
     assert sandbox.refused("POST", "/v2/domains", {"name": "example.org"}) == (503, "zones: no end after 0.1 s")
     assert sandbox.get("/v2/domains")["domains"] == []
     gate.set()
@@ -180,7 +180,7 @@ def test_work_without_an_end_is_an_error_and_leaves_nothing(sandbox: Sandbox, mo
 
 def test_an_action_that_failed_gives_its_reason_for_a_while(sandbox: Sandbox, monkeypatch):
     droplet = sandbox.droplet()
-    sandbox.parts.fail["power"] = PartError("the container does not stop")
+    sandbox.parts.fail["droplets.power"] = PartError("the container does not stop")
     action = sandbox.post(f"/v2/droplets/{droplet['id']}/actions", {"type": "reboot"})["action"]
     assert sandbox.finished(action) == "errored"
     assert _problems(sandbox) == {f"action:{action['id']}": "the container does not stop"}
@@ -191,7 +191,7 @@ def test_an_action_that_failed_gives_its_reason_for_a_while(sandbox: Sandbox, mo
 def test_leaks_are_looked_for_when_nothing_is_tried_again(sandbox: Sandbox, monkeypatch):
     monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.2)
     droplet = sandbox.droplet()
-    sandbox.parts.fail["delete_droplet"] = PartError("busy")
+    sandbox.parts.fail["droplets.delete"] = PartError("busy")
     sandbox.delete(f"/v2/droplets/{droplet['id']}")
     sandbox.until(lambda: bool(_problems(sandbox)))
     sandbox.parts.fail.clear()
@@ -200,11 +200,11 @@ def test_leaks_are_looked_for_when_nothing_is_tried_again(sandbox: Sandbox, monk
 
 
 def test_clusters_that_hang_hold_up_no_record(sandbox: Sandbox):
-    gate = sandbox.parts.gate["apply_cluster"] = threading.Event()
+    gate = sandbox.parts.gate["databases.apply"] = threading.Event()
     body = {"engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3", "num_nodes": 1}
     for number in range(10):
         sandbox.post("/v2/databases", {**body, "name": f"db-{number}"})
-    sandbox.until(lambda: sandbox.parts.waiting.get("apply_cluster", 0) >= 8)
+    sandbox.until(lambda: sandbox.parts.waiting.get("databases.apply", 0) >= 8)
     sandbox.post("/v2/domains", {"name": "example.org"})
     assert not gate.is_set()
     assert sandbox.parts.clusters == {}, "none has ended meanwhile"
@@ -233,12 +233,12 @@ def test_work_that_is_never_begun_has_an_end():
 @pytest.mark.parametrize(
     ("part", "method", "path", "body"),
     [
-        ("buckets", "POST", "/v2/cdn/endpoints", {"origin": ORIGIN}),
-        ("buckets", "GET", "/v2/projects/default/resources", None),
-        ("purge_cdn", "DELETE", "/v2/cdn/endpoints/{cdn}/cache", {"files": ["*"]}),
-        ("repositories", "GET", "/v2/registry/options", None),
-        ("free_vpc_range", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
-        ("create_vpc", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
+        ("spaces.buckets", "POST", "/v2/cdn/endpoints", {"origin": ORIGIN}),
+        ("spaces.buckets", "GET", "/v2/projects/default/resources", None),
+        ("edge.purge", "DELETE", "/v2/cdn/endpoints/{cdn}/cache", {"files": ["*"]}),
+        ("registry.repositories", "GET", "/v2/registry/options", None),
+        ("networks.free_vpc_range", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
+        ("networks.create_vpc", "POST", "/v2/vpcs", {"name": "one", "region": "nyc3"}),
     ],
 )
 def test_a_part_that_hangs_and_then_refuses_holds_nobody_else_up(
@@ -261,7 +261,7 @@ def test_a_part_that_hangs_and_then_refuses_holds_nobody_else_up(
 
 
 def test_two_first_droplets_at_once_share_one_default_vpc(sandbox: Sandbox):
-    gate = sandbox.parts.gate["create_vpc"] = threading.Event()
+    gate = sandbox.parts.gate["networks.create_vpc"] = threading.Event()
     body = {"size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
     headers = {"authorization": f"Bearer {TOKEN}"}
     with ThreadPoolExecutor(2) as pool:
@@ -269,14 +269,14 @@ def test_two_first_droplets_at_once_share_one_default_vpc(sandbox: Sandbox):
             pool.submit(httpx.post, f"{sandbox.url}/v2/droplets", json={**body, "name": name}, headers=headers)
             for name in ("a", "b")
         ]
-        while sandbox.parts.waiting.get("create_vpc", 0) < 2:
+        while sandbox.parts.waiting.get("networks.create_vpc", 0) < 2:
             assert not any(call.done() for call in calls)
         gate.set()
         made = [call.result().json()["droplet"] for call in calls]
     (vpc,) = sandbox.get("/v2/vpcs")["vpcs"]
     assert [droplet["vpc_uuid"] for droplet in made] == [vpc["id"]] * 2
-    sandbox.until(lambda: any(method == "delete_vpc" for method, _ in sandbox.parts.calls))
-    assert ("delete_vpc", vpc["id"]) not in sandbox.parts.calls
+    sandbox.until(lambda: any(method == "networks.delete_vpc" for method, _ in sandbox.parts.calls))
+    assert ("networks.delete_vpc", vpc["id"]) not in sandbox.parts.calls
 
 
 def test_what_was_changed_again_is_not_taken_back(tmp_path: Path):

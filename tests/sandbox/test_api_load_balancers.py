@@ -24,7 +24,7 @@ def make(sandbox: Sandbox, **more: Any) -> Any:
 
 
 def behind(sandbox: Sandbox, balancer: Any) -> LoadBalancerSpec:
-    spec = sandbox.parts.services[balancer["id"]]
+    spec = sandbox.parts.service_specs[balancer["id"]]
     assert isinstance(spec, LoadBalancerSpec)
     return spec
 
@@ -104,13 +104,13 @@ def test_a_change_is_whole_and_what_is_not_given_has_its_default_again(sandbox: 
 
 
 def test_what_its_part_cannot_do_is_refused_and_changes_nothing(sandbox: Sandbox):
-    sandbox.parts.fail["apply_service"] = PartError("no disk")
+    sandbox.parts.fail["load_balancers.apply"] = PartError("no disk")
     body = {"name": "front", "region": "nyc3", "forwarding_rules": [HTTP]}
     assert sandbox.refused("POST", PATH, body) == (503, "no disk")
     assert sandbox.get(PATH)["load_balancers"] == []
-    del sandbox.parts.fail["apply_service"]
+    del sandbox.parts.fail["load_balancers.apply"]
     balancer = make(sandbox)
-    sandbox.parts.fail["apply_service"] = PartError("no disk")
+    sandbox.parts.fail["load_balancers.apply"] = PartError("no disk")
     assert sandbox.refused("PUT", f"{PATH}/{balancer['id']}", {**body, "size_unit": 2})[0] == 503
     assert sandbox.get(f"{PATH}/{balancer['id']}")["load_balancer"]["size_unit"] == 1
 
@@ -185,7 +185,7 @@ def test_a_firewall_takes_it_as_a_source_until_it_goes(sandbox: Sandbox):
     spec = behind(sandbox, balancer)
     assert let_in.inbound[0].addresses == (f"{spec.private_ip}/32", f"{spec.public_ip}/32")
     sandbox.delete(f"{PATH}/{balancer['id']}")
-    assert sandbox.parts.services == {}
+    assert sandbox.parts.service_specs == {}
     closed = sandbox.parts.firewalls[droplet["id"]]
     assert closed
     assert closed.inbound[0].addresses == ()

@@ -28,7 +28,7 @@ def test_a_vpc_gets_a_free_range_and_is_made(sandbox: Sandbox):
     assert first["ip_range"] != second["ip_range"]
     assert first["ip_range"].endswith("/20")
     assert (second["default"], second["urn"]) == (False, f"do:vpc:{second['id']}")
-    made = [spec.id for name, spec in sandbox.parts.calls if name == "create_vpc"]
+    made = [spec.id for name, spec in sandbox.parts.calls if name == "networks.create_vpc"]
     assert list(dict.fromkeys(made)) == [first["id"], second["id"]]
     assert sandbox.put(f"/v2/vpcs/{first['id']}", {"name": "uno"})["vpc"]["name"] == "uno"
 
@@ -72,8 +72,8 @@ def test_a_network_made_for_a_call_that_fails_later_is_removed(sandbox: Sandbox,
     monkeypatch.setattr(sandbox.parts, "free_public_ip", no_address)
     body = {"name": "web-1", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
     assert sandbox.refused("POST", "/v2/droplets", body) == (503, "addresses: all are taken")
-    made = next(spec.id for name, spec in sandbox.parts.calls if name == "create_vpc")
-    sandbox.until(lambda: ("delete_vpc", made) in sandbox.parts.calls)
+    made = next(spec.id for name, spec in sandbox.parts.calls if name == "networks.create_vpc")
+    sandbox.until(lambda: ("networks.delete_vpc", made) in sandbox.parts.calls)
     assert sandbox.get("/v2/vpcs")["vpcs"] == []
 
 
@@ -87,7 +87,7 @@ def test_a_vpc_with_members_stays_and_an_empty_one_goes(sandbox: Sandbox):
     urns = {member["urn"] for member in sandbox.get(f"{path}/members")["members"]}
     assert urns == {f"do:droplet:{droplet['id']}", f"do:dbaas:{cluster['id']}"}
     assert len(sandbox.get(f"{path}/members?resource_type=droplet")["members"]) == 1
-    gate = sandbox.parts.gate["delete_cluster"] = threading.Event()
+    gate = sandbox.parts.gate["databases.delete"] = threading.Event()
     sandbox.delete(f"/v2/databases/{cluster['id']}")
     sandbox.delete(f"/v2/droplets/{droplet['id']}")
     sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
@@ -96,7 +96,7 @@ def test_a_vpc_with_members_stays_and_an_empty_one_goes(sandbox: Sandbox):
     assert sandbox.refused("DELETE", path)[0] == 409
     gate.set()
     sandbox.until(lambda: sandbox.call("DELETE", path)[0] == 204)
-    assert ("delete_vpc", vpc["id"]) in sandbox.parts.calls
+    assert ("networks.delete_vpc", vpc["id"]) in sandbox.parts.calls
 
 
 def test_a_default_vpc_is_made_when_first_needed_and_cannot_be_deleted(sandbox: Sandbox):
@@ -143,9 +143,13 @@ def test_a_droplet_is_closed_before_it_boots(sandbox: Sandbox):
     sandbox.post("/v2/tags", {"name": "app"})
     sandbox.post("/v2/firewalls", {"name": "fw", "tags": ["app"], "inbound_rules": [SSH]})
     droplet = sandbox.droplet(tags=["app"])
-    order = [name for name, what in sandbox.parts.calls if name in {"create_droplet", "set_firewall", "power"}]
-    assert order == ["create_droplet", "set_firewall", "power"]
-    made = next(spec for name, spec in sandbox.parts.calls if name == "create_droplet")
+    order = [
+        name
+        for name, what in sandbox.parts.calls
+        if name in {"droplets.create", "droplets.set_firewall", "droplets.power"}
+    ]
+    assert order == ["droplets.create", "droplets.set_firewall", "droplets.power"]
+    made = next(spec for name, spec in sandbox.parts.calls if name == "droplets.create")
     assert made.powered is False
     assert sandbox.parts.firewalls[droplet["id"]] is not None
 
@@ -247,8 +251,8 @@ def test_a_reserved_ip_moves_between_droplets(sandbox: Sandbox):
         action = sandbox.post(f"{path}/actions", {"type": "assign", "droplet_id": droplet["id"]})["action"]
         assert sandbox.finished(action) == "completed"
         assert sandbox.get(path)["reserved_ip"]["droplet"]["id"] == droplet["id"]
-    assert sandbox.parts.droplets[second["id"]].reserved_ips == (address,)
-    assert sandbox.parts.droplets[first["id"]].reserved_ips == ()
+    assert sandbox.parts.droplet_specs[second["id"]].reserved_ips == (address,)
+    assert sandbox.parts.droplet_specs[first["id"]].reserved_ips == ()
     action = sandbox.post(f"{path}/actions", {"type": "unassign"})["action"]
     sandbox.until(lambda: sandbox.get(f"{path}/actions/{action['id']}")["action"]["status"] == "completed")
     assert [action["type"] for action in sandbox.get(f"{path}/actions")["actions"]] == [
@@ -256,7 +260,7 @@ def test_a_reserved_ip_moves_between_droplets(sandbox: Sandbox):
         "assign_ip",
         "assign_ip",
     ]
-    assert sandbox.parts.droplets[second["id"]].reserved_ips == ()
+    assert sandbox.parts.droplet_specs[second["id"]].reserved_ips == ()
     assert sandbox.get(path)["reserved_ip"]["locked"] is False
     sandbox.delete(path)
     assert sandbox.refused("GET", path)[0] == 404
@@ -265,7 +269,7 @@ def test_a_reserved_ip_moves_between_droplets(sandbox: Sandbox):
 def test_an_assignment_takes_the_droplets_turn(sandbox: Sandbox):
     droplet = sandbox.droplet()
     address = _reserve(sandbox)
-    gate = sandbox.parts.gate["set_reserved_ips"] = threading.Event()
+    gate = sandbox.parts.gate["droplets.set_reserved_ips"] = threading.Event()
     sandbox.post(f"/v2/reserved_ips/{address}/actions", {"type": "assign", "droplet_id": droplet["id"]})
     pending = sandbox.get(f"/v2/droplets/{droplet['id']}/actions?per_page=50")["actions"][0]
     assert (pending["type"], pending["status"]) == ("assign_ip", "in-progress")

@@ -84,11 +84,11 @@ def test_the_state_is_readable_by_its_owner_alone(tmp_path: Path):
 
 def test_a_droplet_half_made_is_made(tmp_path: Path):
     with running(tmp_path, NoParts()) as sandbox:
-        event = _stuck(sandbox, "power")
+        event = _stuck(sandbox, "droplets.power")
         body = {"name": "web", "size": "s-1vcpu-1gb", "image": "ubuntu-24-04-x64", "region": "nyc3"}
         droplet = sandbox.post("/v2/droplets", body)["droplet"]
-        sandbox.until(lambda: ("set_firewall", droplet["id"]) in sandbox.parts.calls)
-        sandbox.parts.fail["power"] = RuntimeError("killed")
+        sandbox.until(lambda: ("droplets.set_firewall", (droplet["id"], None)) in sandbox.parts.calls)
+        sandbox.parts.fail["droplets.power"] = RuntimeError("killed")
         event.set()
     with running(tmp_path, NoParts()) as sandbox:
         path = f"/v2/droplets/{droplet['id']}"
@@ -100,20 +100,20 @@ def test_a_droplet_half_made_is_made(tmp_path: Path):
 def test_an_assignment_half_done_is_done(tmp_path: Path):
     with running(tmp_path, NoParts()) as sandbox:
         droplet = sandbox.droplet()
-        event = _stuck(sandbox, "set_reserved_ips")
-        sandbox.parts.fail["set_reserved_ips"] = RuntimeError("killed")
+        event = _stuck(sandbox, "droplets.set_reserved_ips")
+        sandbox.parts.fail["droplets.set_reserved_ips"] = RuntimeError("killed")
         address = sandbox.post("/v2/reserved_ips", {"droplet_id": droplet["id"]})["reserved_ip"]["ip"]
         event.set()
     with running(tmp_path, NoParts()) as sandbox:
         path = f"/v2/reserved_ips/{address}"
         sandbox.until(lambda: not sandbox.get(path)["reserved_ip"]["locked"])
-        assert sandbox.parts.droplets[droplet["id"]].reserved_ips == (address,)
+        assert sandbox.parts.droplet_specs[droplet["id"]].reserved_ips == (address,)
 
 
 def test_a_destroy_half_done_is_done(tmp_path: Path):
     with running(tmp_path, NoParts()) as sandbox:
         droplet, cluster = sandbox.droplet(), sandbox.cluster()
-        for method in ("delete_droplet", "delete_cluster"):
+        for method in ("droplets.delete", "databases.delete"):
             sandbox.parts.fail[method] = RuntimeError("killed")
         sandbox.delete(f"/v2/droplets/{droplet['id']}")
         sandbox.delete(f"/v2/databases/{cluster['id']}")
@@ -121,7 +121,7 @@ def test_a_destroy_half_done_is_done(tmp_path: Path):
         world = _world(sandbox.parts)
         assert (world.droplets, world.clusters) == ((), ()), "what is being destroyed is not made again"
         sandbox.until_gone(f"/v2/droplets/{droplet['id']}")
-        sandbox.until(lambda: ("delete_cluster", cluster["id"]) in sandbox.parts.calls)
+        sandbox.until(lambda: ("databases.delete", cluster["id"]) in sandbox.parts.calls)
 
 
 def test_a_dropped_user_is_dropped_though_the_sandbox_was_killed_first(tmp_path: Path):
@@ -137,7 +137,7 @@ def test_a_dropped_user_is_dropped_though_the_sandbox_was_killed_first(tmp_path:
     store.put("database", cluster["id"], record)
     store.close()
     with running(tmp_path, NoParts()) as sandbox:
-        sandbox.until(lambda: ("drop_user", (cluster["id"], "app")) in sandbox.parts.calls)
+        sandbox.until(lambda: ("databases.drop_user", (cluster["id"], "app")) in sandbox.parts.calls)
 
 
 def test_a_killed_sandbox_has_kept_every_call_it_answered(tmp_path: Path):

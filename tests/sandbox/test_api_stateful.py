@@ -377,15 +377,15 @@ class Calls(RuleBasedStateMachine):
     def fail(self, data, name):
         """Let the part behind a call fail, once."""
         calls: list[tuple[str, str, str, Any]] = [
-            ("create_vpc", "POST", "/v2/vpcs", {"name": "failing", "region": "nyc3"}),
-            ("set_zones", "POST", "/v2/domains", {"name": "failing.example.org"}),
-            ("set_spaces_keys", "POST", "/v2/spaces/keys", {"name": name, "grants": []}),
-            *(("delete_service", "DELETE", path, None) for path in self.account.objects("/v2/load_balancers")),
-            *(("set_zones", "DELETE", path, None) for path in self.account.objects("/v2/domains")),
-            *(("set_cdns", "DELETE", path, None) for path in self.account.objects("/v2/cdn/endpoints")),
-            *(("set_spaces_keys", "DELETE", path, None) for path in self.account.objects("/v2/spaces/keys")),
+            ("networks.create_vpc", "POST", "/v2/vpcs", {"name": "failing", "region": "nyc3"}),
+            ("dns.set_zones", "POST", "/v2/domains", {"name": "failing.example.org"}),
+            ("spaces.set_keys", "POST", "/v2/spaces/keys", {"name": name, "grants": []}),
+            *(("load_balancers.delete", "DELETE", path, None) for path in self.account.objects("/v2/load_balancers")),
+            *(("dns.set_zones", "DELETE", path, None) for path in self.account.objects("/v2/domains")),
+            *(("edge.set_cdns", "DELETE", path, None) for path in self.account.objects("/v2/cdn/endpoints")),
+            *(("spaces.set_keys", "DELETE", path, None) for path in self.account.objects("/v2/spaces/keys")),
             *(
-                ("apply_cluster", "POST", f"{path}/users", {"name": "failing"})
+                ("databases.apply", "POST", f"{path}/users", {"name": "failing"})
                 for path in self.account.objects("/v2/databases")
             ),
         ]
@@ -426,8 +426,8 @@ class Calls(RuleBasedStateMachine):
         assert left == before, differences(before, left)
         assert all(vpc["default"] for vpc in account.all("/v2/vpcs"))
         assert account.settle() == [f"vpc {vpc['name']}" for vpc in account.all("/v2/vpcs") if not vpc["default"]]
-        assert (account.parts.droplets, account.parts.clusters, account.parts.cdns) == ({}, {}, ())
-        assert account.parts.services == {}
+        assert (account.parts.droplet_specs, account.parts.clusters, account.parts.cdns) == ({}, {}, ())
+        assert account.parts.service_specs == {}
         assert account.sandbox.get(FIXED)["project"]["is_default"]
 
 

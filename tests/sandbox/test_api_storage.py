@@ -80,7 +80,7 @@ def test_a_cdn_endpoint_stands_before_a_space(sandbox: Sandbox):
     assert sandbox.put(path, {"ttl": 60})["endpoint"]["ttl"] == 60
     assert sandbox.parts.cdns[0].ttl == 60
     sandbox.delete(f"{path}/cache", {"files": ["css/*"]})
-    assert ("purge_cdn", (made["id"], ("css/*",))) in sandbox.parts.calls
+    assert ("edge.purge", (made["id"], ("css/*",))) in sandbox.parts.calls
     assert sandbox.refused("DELETE", f"{path}/cache", {"files": []})[0] == 422
     assert sandbox.refused("POST", "/v2/cdn/endpoints", {"origin": ORIGIN})[0] == 409
     sandbox.delete(path)
@@ -138,9 +138,9 @@ def test_an_own_certificate_is_read_and_its_key_never_shown(sandbox: Sandbox):
     assert sandbox.refused("POST", "/v2/certificates", body | {"name": "web"})[0] == 422
 
 
-def test_a_certificate_is_issued_for_names_of_the_accounts_domains(sandbox: Sandbox, monkeypatch):
+def test_a_certificate_is_issued_for_names_of_the_accounts_domains(sandbox: Sandbox):
     issued = _certificate("example.org", "*.example.org")
-    monkeypatch.setattr(sandbox.parts, "issue_certificate", lambda names: issued)
+    sandbox.parts.answers["authority.issue"] = lambda names: issued
     body = {"name": "web", "type": "lets_encrypt", "dns_names": ["example.org", "*.example.org"]}
     assert "not managed" in sandbox.refused("POST", "/v2/certificates", body)[1]
     sandbox.post("/v2/domains", {"name": "example.org"})

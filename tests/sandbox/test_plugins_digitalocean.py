@@ -200,7 +200,7 @@ def test_user_data_is_kept_as_a_digest(driver: Driver) -> None:
 
 
 def test_a_droplet_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Driver, sandbox: Sandbox) -> None:
-    sandbox.parts.fail["create_droplet"] = PartError("no space left")
+    sandbox.parts.fail["droplets.create"] = PartError("no space left")
     with pytest.raises(IncompleteError, match="no space left"):
         driver.create("Droplet", image="ubuntu-24-04-x64", size="s-1vcpu-1gb", region="nyc3")
     sandbox.parts.fail.clear()
@@ -209,7 +209,7 @@ def test_a_droplet_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Dri
 def test_a_droplet_that_does_not_power_off_is_not_waited_for(driver: Driver, sandbox: Sandbox) -> None:
     inputs = {"image": "ubuntu-24-04-x64", "region": "nyc3", "name": "stays"}
     id_, state, _ = driver.create("Droplet", size="s-1vcpu-1gb", **inputs)
-    sandbox.parts.fail["power"] = PartError("the container does not stop")
+    sandbox.parts.fail["droplets.power"] = PartError("the container does not stop")
     with pytest.raises(ProviderError, match=r"\(power_off\) ended in an error"):
         driver.update("Droplet", id_, state, size="s-1vcpu-2gb", **inputs)
     sandbox.parts.fail.clear()
@@ -218,7 +218,7 @@ def test_a_droplet_that_does_not_power_off_is_not_waited_for(driver: Driver, san
 
 def test_a_cluster_that_cannot_be_made_ends_the_wait_with_the_reason(driver: Driver, sandbox: Sandbox, monkeypatch):
     monkeypatch.setattr("sandbox.api.jobs._FIRST_RETRY", 0.01)
-    sandbox.parts.fail["apply_cluster"] = PartError("no disk")
+    sandbox.parts.fail["databases.apply"] = PartError("no disk")
     with pytest.raises(RestError, match="cluster lost is creating and fails: no disk"):
         driver.create(
             "DatabaseCluster", name="lost", engine="pg", version="15", size="db-s-1vcpu-1gb", region="nyc3", nodeCount=1

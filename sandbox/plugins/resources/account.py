@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from sandbox.plugins.fields import filled, integer, string
-from sandbox.plugins.resource import Change, Cloud, Function, Made, Resource
-from sandbox.plugins.resources.common import name, segment, unique_id
+from sandbox.plugins.resource import Change, Cloud, Function, Resource
+from sandbox.plugins.resources.common import Endpoint, name, shown, unique_id
 from sandbox.plugins.values import Values
 
 
-def _create_key(cloud: Cloud, new: Values) -> Made:
-    body = {"name": new["name"], "public_key": new["publicKey"]}
-    return Made(str(cloud.rest.post("/v2/account/keys", body)["ssh_key"]["id"]))
-
-
-def _read_key(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/account/keys/{id_}")
-    if answer is None:
-        return None
-    key = answer["ssh_key"]
+def _key_state(key: Values) -> Values:
     return {"name": key["name"], "publicKey": key["public_key"], "fingerprint": key["fingerprint"]}
 
 
@@ -25,6 +16,9 @@ def _update_key(cloud: Cloud, change: Change) -> None:
     cloud.rest.put(f"/v2/account/keys/{change.id}", {"name": change.new["name"]})
 
 
+_KEYS = Endpoint(
+    "/v2/account/keys", "ssh_key", _key_state, lambda new: {"name": new["name"], "public_key": new["publicKey"]}
+)
 SSH_KEY = Resource(
     name="SshKey",
     fields={
@@ -34,15 +28,11 @@ SSH_KEY = Resource(
         ),
         "fingerprint": string(output_only=True),
     },
-    create=_create_key,
-    read=_read_key,
+    create=_KEYS.create,
+    read=_KEYS.read,
     update=_update_key,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/account/keys/{id_}"),
+    delete=_KEYS.delete,
 )
-
-
-def _create_tag(cloud: Cloud, new: Values) -> Made:
-    return Made(cloud.rest.post("/v2/tags", {"name": new["name"]})["tag"]["name"])
 
 
 _COUNTS = {
@@ -54,15 +44,12 @@ _COUNTS = {
 }
 
 
-def _read_tag(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/tags/{segment(id_)}")
-    if answer is None:
-        return None
-    tag = answer["tag"]
+def _tag_state(tag: Values) -> Values:
     counts = {key: tag["resources"][kind]["count"] for key, kind in _COUNTS.items()}
     return {"name": tag["name"], "totalResourceCount": tag["resources"]["count"], **counts}
 
 
+_TAGS = Endpoint("/v2/tags", "tag", _tag_state, lambda new: {"name": new["name"]}, id="name")
 TAG = Resource(
     name="Tag",
     fields={
@@ -70,9 +57,9 @@ TAG = Resource(
         "totalResourceCount": integer(output_only=True),
         **{key: integer(output_only=True) for key in _COUNTS},
     },
-    create=_create_tag,
-    read=_read_tag,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/tags/{segment(id_)}"),
+    create=_TAGS.create,
+    read=_TAGS.read,
+    delete=_TAGS.delete,
 )
 
 
@@ -80,36 +67,22 @@ def _get_account(cloud: Cloud, _: Values) -> Values:
     account = cloud.rest.get("/v2/account")["account"]
     return {
         "id": account["uuid"],
-        "dropletLimit": account["droplet_limit"],
-        "floatingIpLimit": account["floating_ip_limit"],
-        "email": account["email"],
-        "uuid": account["uuid"],
-        "emailVerified": account["email_verified"],
-        "status": account["status"],
-        "statusMessage": account["status_message"],
+        **shown(
+            account, "dropletLimit", "floatingIpLimit", "email", "uuid", "emailVerified", "status", "statusMessage"
+        ),
     }
 
 
 def _get_regions(cloud: Cloud, _: Values) -> Values:
     keys = ("slug", "name", "sizes", "features", "available")
     regions = cloud.rest.pages("/v2/regions", "regions")
-    return {"id": unique_id(""), "regions": [{key: region[key] for key in keys} for region in regions]}
+    return {"id": unique_id(""), "regions": [shown(region, *keys) for region in regions]}
 
 
 def _get_sizes(cloud: Cloud, _: Values) -> Values:
-    keys = {
-        "slug": "slug",
-        "available": "available",
-        "transfer": "transfer",
-        "priceMonthly": "price_monthly",
-        "priceHourly": "price_hourly",
-        "memory": "memory",
-        "vcpus": "vcpus",
-        "disk": "disk",
-        "regions": "regions",
-    }
+    keys = ("slug", "available", "transfer", "priceMonthly", "priceHourly", "memory", "vcpus", "disk", "regions")
     sizes = cloud.rest.pages("/v2/sizes", "sizes")
-    return {"id": unique_id(""), "sizes": [{key: size[wire] for key, wire in keys.items()} for size in sizes]}
+    return {"id": unique_id(""), "sizes": [shown(size, *keys) for size in sizes]}
 
 
 RESOURCES = (SSH_KEY, TAG)

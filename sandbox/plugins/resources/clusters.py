@@ -19,13 +19,7 @@ from sandbox.plugins.fields import (
     tags,
 )
 from sandbox.plugins.resource import Change, Cloud, Function, Made, Resource
-from sandbox.plugins.resources.common import (
-    name,
-    region,
-    set_tags,
-    tag_list,
-    unless_empty,
-)
+from sandbox.plugins.resources.common import name, region, set_tags, shown, tag_list, unless_empty
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import UNKNOWN, Values
 
@@ -145,11 +139,7 @@ def _read_cluster(cloud: Cloud, id_: str, known: Values) -> Values | None:
         return None
     cluster = answer["database"]
     told: Values = {
-        "name": cluster["name"],
-        "engine": cluster["engine"],
-        "version": cluster["version"],
-        "size": cluster["size"],
-        "region": cluster["region"],
+        **shown(cluster, "name", "engine", "version", "size", "region"),
         "nodeCount": cluster["num_nodes"],
         "storageSizeMib": str(cluster.get("storage_size_mib") or 0),
         "tags": cluster.get("tags") or [],

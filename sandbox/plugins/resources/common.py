@@ -6,13 +6,14 @@ import secrets
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar, Unpack
 from urllib.parse import quote
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, string, tags
-from sandbox.plugins.resource import Change, Cloud
+from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, snake, string, tags
+from sandbox.plugins.resource import Change, Cloud, Made
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
 
@@ -33,6 +34,61 @@ def region(**how: Unpack[How]) -> Field:
 def segment(value: Any) -> str:
     """Write a value as one part of a path."""
     return quote(str(value), safe="")
+
+
+def shown(answer: Values, *keys: str) -> Values:
+    """Return these properties as the API says them, under its own names."""
+    return {key: answer[snake(key)] for key in keys}
+
+
+def sent(new: Values, *keys: str) -> Values:
+    """Return what the API is told of these properties, under its own names."""
+    return {snake(key): new[key] for key in keys}
+
+
+def two_parts(what: str, needs: str, id_: str, *, numbered: bool = False) -> tuple[str, str]:
+    """Split the id of an import at its comma.
+
+    Raises:
+        ProviderError: it has none, or what comes after it is to be a number and is not.
+    """
+    first, comma, second = id_.partition(",")
+    if not comma or (numbered and not second.isdigit()):
+        raise ProviderError(f"{what}{id_}: import needs {needs}")
+    return first, second
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a plain resource lives: POST to `path`, and GET, PUT and DELETE below it by the id.
+
+    `path` may name properties: `/v2/domains/{domain}/records`. `word` is what an answer wraps the resource in, `state`
+    turns that into properties, `body` turns properties into what is sent, and `id` is the field that names it.
+    """
+
+    path: str
+    word: str
+    state: Callable[[Values], Values]
+    body: Callable[[Values], Values] = dict
+    id: str = "id"
+
+    def at(self, known: Values, id_: str = "") -> str:
+        """Return the path of one resource, or of all without an id."""
+        path = self.path.format_map({key: segment(value) for key, value in known.items()})
+        return f"{path}/{segment(id_)}" if id_ else path
+
+    def create(self, cloud: Cloud, new: Values) -> Made:  # noqa: D102 - the four calls of a `Resource`
+        return Made(str(cloud.rest.post(self.at(new), self.body(new))[self.word][self.id]))
+
+    def read(self, cloud: Cloud, id_: str, known: Values) -> Values | None:  # noqa: D102
+        answer = cloud.rest.find(self.at(known, id_))
+        return None if answer is None else self.state(answer[self.word])
+
+    def update(self, cloud: Cloud, change: Change) -> None:  # noqa: D102
+        cloud.rest.put(self.at(change.new, change.id), self.body(change.new))
+
+    def delete(self, cloud: Cloud, id_: str, known: Values) -> None:  # noqa: D102
+        cloud.rest.delete(self.at(known, id_))
 
 
 def unless_empty(**members: Any) -> Values:

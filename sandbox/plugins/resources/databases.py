@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import filled, integer, list_of, one_of, ordered, record, set_of, string, tags
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.clusters import CONNECTION, CREATE_TIMEOUT, connections, login, size_in_mib
-from sandbox.plugins.resources.common import name, retried, segment, tag_list, unique_id, unless_empty
+from sandbox.plugins.resources.common import (
+    name,
+    retried,
+    segment,
+    sent,
+    shown,
+    tag_list,
+    two_parts,
+    unique_id,
+    unless_empty,
+)
 from sandbox.plugins.values import Values
 
 
@@ -16,9 +25,7 @@ def _two_part_id(what: str, join: str) -> Callable[[Cloud, str], tuple[str, Valu
     """Build the import of what is named by its cluster and its own name."""
 
     def find(_: Cloud, id_: str) -> tuple[str, Values]:
-        cluster, comma, own = id_.partition(",")
-        if not comma:
-            raise ProviderError(f"{what} {id_}: import needs <cluster id>,<name>")
+        cluster, own = two_parts(f"{what} ", "<cluster id>,<name>", id_)
         return f"{cluster}{join}{own}", {"clusterId": cluster, "name": own}
 
     return find
@@ -151,8 +158,7 @@ USER = Resource(
 def _create_pool(cloud: Cloud, new: Values) -> Made:
     body = {
         "user": new.get("user") or "",
-        "name": new["name"],
-        "size": new["size"],
+        **sent(new, "name", "size"),
         "db": new["dbName"],
         "mode": new["mode"],
     }
@@ -170,8 +176,7 @@ def _read_pool(cloud: Cloud, id_: str, known: Values) -> Values | None:
         "clusterId": cluster,
         "name": pool["name"],
         "user": pool.get("user") or "",
-        "mode": pool["mode"],
-        "size": pool["size"],
+        **shown(pool, "mode", "size"),
         "dbName": pool["db"],
     }
     return told | connections(pool, known)
@@ -218,8 +223,7 @@ def _put_rules(cloud: Cloud, cluster: str, rules: list[Values], known: list[Valu
         {
             "uuid": ids.get((rule["type"], rule["value"])) or "",
             "cluster_uuid": "",
-            "type": rule["type"],
-            "value": rule["value"],
+            **shown(rule, "type", "value"),
             "created_at": "0001-01-01T00:00:00Z",
         }
         for rule in ordered(rules, _RULES)
@@ -288,8 +292,7 @@ def _read_replica(cloud: Cloud, _: str, known: Values) -> Values | None:
         return None
     replica = answer["replica"]
     told = {
-        "size": replica["size"],
-        "region": replica["region"],
+        **shown(replica, "size", "region"),
         "tags": replica.get("tags") or [],
         "uuid": replica["id"],
         "privateNetworkUuid": replica.get("private_network_uuid"),

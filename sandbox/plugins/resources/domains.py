@@ -7,24 +7,20 @@ import hashlib
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import between, filled, integer, one_of, ordered, set_of, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import name, retried, segment, unless_empty
+from sandbox.plugins.resources.common import Endpoint, name, retried, segment, shown, two_parts, unless_empty
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import UNKNOWN, Values
 
 
-def _create_domain(cloud: Cloud, new: Values) -> Made:
-    body = {"name": new["name"]} | unless_empty(ip_address=new.get("ipAddress"))
-    return Made(cloud.rest.post("/v2/domains", body)["domain"]["name"])
+def _domain_body(new: Values) -> Values:
+    return {"name": new["name"]} | unless_empty(ip_address=new.get("ipAddress"))
 
 
-def _read_domain(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/domains/{segment(id_)}")
-    if answer is None:
-        return None
-    domain = answer["domain"]
+def _domain_state(domain: Values) -> Values:
     return {"name": domain["name"], "domainUrn": f"do:domain:{domain['name']}", "ttl": domain["ttl"]}
 
 
+_DOMAINS = Endpoint("/v2/domains", "domain", _domain_state, _domain_body, id="name")
 DOMAIN = Resource(
     name="Domain",
     fields={
@@ -33,9 +29,9 @@ DOMAIN = Resource(
         "domainUrn": string(output_only=True),
         "ttl": integer(output_only=True),
     },
-    create=_create_domain,
-    read=_read_domain,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/domains/{segment(id_)}"),
+    create=_DOMAINS.create,
+    read=_DOMAINS.read,
+    delete=_DOMAINS.delete,
 )
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "TXT", "SRV", "SOA")
@@ -73,8 +69,7 @@ def _read_record(cloud: Cloud, id_: str, known: Values) -> Values | None:
     if record["type"] in ("CNAME", "MX", "NS", "SRV", "CAA") and data != "@" and record.get("tag") != "iodef":
         data += "."
     return {
-        "name": record["name"],
-        "type": record["type"],
+        **shown(record, "name", "type"),
         "value": data,
         "port": record.get("port") or 0,
         "priority": record.get("priority") or 0,
@@ -99,17 +94,11 @@ def _update_record(cloud: Cloud, change: Change) -> None:
 
 
 def _delete_record(cloud: Cloud, id_: str, known: Values) -> None:
-    try:
-        cloud.rest.delete(f"/v2/domains/{segment(known['domain'])}/records/{id_}")
-    except RestError as error:
-        if error.status != 404:
-            raise
+    cloud.rest.remove(f"/v2/domains/{segment(known['domain'])}/records/{id_}")
 
 
 def _find_record(_: Cloud, id_: str) -> tuple[str, Values]:
-    domain, comma, number = id_.partition(",")
-    if not comma or not number.isdigit():
-        raise ProviderError(f"record {id_}: import needs <domain>,<record id>")
+    domain, number = two_parts("record ", "<domain>,<record id>", id_, numbered=True)
     return number, {"domain": domain}
 
 
@@ -161,7 +150,7 @@ def _digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-_DOMAINS = set_of(string(check=filled))
+_NAMES = set_of(string(check=filled))
 
 
 def certificate_by_name(cloud: Cloud, wanted: str) -> Values | None:
@@ -173,7 +162,7 @@ def certificate_by_name(cloud: Cloud, wanted: str) -> Values | None:
 def _create_certificate(cloud: Cloud, new: Values) -> Made:
     body = unless_empty(
         name=new["name"],
-        dns_names=ordered(new.get("domains") or [], _DOMAINS),
+        dns_names=ordered(new.get("domains") or [], _NAMES),
         private_key=new.get("privateKey"),
         leaf_certificate=new.get("leafCertificate"),
         certificate_chain=new.get("certificateChain"),
@@ -203,10 +192,7 @@ def _read_certificate(cloud: Cloud, id_: str, _: Values) -> Values | None:
     return {
         "name": found["name"],
         "uuid": found["id"],
-        "type": found["type"],
-        "state": found["state"],
-        "notAfter": found["not_after"],
-        "sha1Fingerprint": found["sha1_fingerprint"],
+        **shown(found, "type", "state", "notAfter", "sha1Fingerprint"),
         "domains": [domain for domain in found.get("dns_names") or [] if domain],
     }
 
@@ -224,14 +210,8 @@ def _delete_certificate(cloud: Cloud, id_: str, _: Values) -> None:
         )
         return error.status == 403 and any(text in said for text in texts)
 
-    def delete() -> None:
-        try:
-            cloud.rest.delete(f"/v2/certificates/{found['id']}")
-        except RestError as error:
-            if error.status != 404:
-                raise
-
-    retried(cloud, 900, f"certificate {id_}: not in use", delete, again=in_use)
+    path = f"/v2/certificates/{found['id']}"
+    retried(cloud, 900, f"certificate {id_}: not in use", lambda: cloud.rest.remove(path), again=in_use)
 
 
 def _check_certificate(new: Values) -> list[tuple[str, str]]:

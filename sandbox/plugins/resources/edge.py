@@ -7,7 +7,7 @@ from typing import Final
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, filled, integer, list_of, record, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import go_time, retried, segment, unless_empty
+from sandbox.plugins.resources.common import Endpoint, go_time, retried, segment, shown, unless_empty
 from sandbox.plugins.resources.domains import certificate_by_name
 from sandbox.plugins.values import Values
 
@@ -18,9 +18,7 @@ def _grants(new: Values) -> list[Values]:
 
 def _key_state(key: Values) -> Values:
     return {
-        "name": key["name"],
-        "accessKey": key["access_key"],
-        "createdAt": key["created_at"],
+        **shown(key, "name", "accessKey", "createdAt"),
         "grants": [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in key.get("grants") or []],
     }
 
@@ -31,15 +29,9 @@ def _create_key(cloud: Cloud, new: Values) -> Made:
     return Made(key["access_key"], _key_state(key) | {"secretKey": key["secret_key"]})
 
 
-def _read_key(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/spaces/keys/{segment(id_)}")
-    return None if answer is None else _key_state(answer["key"])
-
-
-def _update_key(cloud: Cloud, change: Change) -> None:
-    cloud.rest.put(f"/v2/spaces/keys/{segment(change.id)}", {"name": change.new["name"], "grants": _grants(change.new)})
-
-
+_KEYS = Endpoint(
+    "/v2/spaces/keys", "key", _key_state, lambda new: {"name": new["name"], "grants": _grants(new)}, id="access_key"
+)
 SPACES_KEY = Resource(
     name="SpacesKey",
     fields={
@@ -50,9 +42,9 @@ SPACES_KEY = Resource(
         "createdAt": string(output_only=True),
     },
     create=_create_key,
-    read=_read_key,
-    update=_update_key,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/spaces/keys/{segment(id_)}"),
+    read=_KEYS.read,
+    update=_KEYS.update,
+    delete=_KEYS.delete,
     created_is_read=True,
 )
 
@@ -89,9 +81,7 @@ def _read_cdn(cloud: Cloud, id_: str, _: Values) -> Values | None:
         return None
     cdn = answer["endpoint"]
     told: Values = {
-        "origin": cdn["origin"],
-        "ttl": cdn["ttl"],
-        "endpoint": cdn["endpoint"],
+        **shown(cdn, "origin", "ttl", "endpoint"),
         "createdAt": go_time(cdn["created_at"]),
         "customDomain": cdn.get("custom_domain") or "",
     }

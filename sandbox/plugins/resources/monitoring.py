@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import (
     Field,
     boolean,
@@ -16,15 +15,19 @@ from sandbox.plugins.fields import (
     string,
     tags,
 )
-from sandbox.plugins.resource import Change, Cloud, Made, Resource
+from sandbox.plugins.resource import Cloud, Resource
 from sandbox.plugins.resources.common import (
     NOTIFICATIONS,
+    Endpoint,
     in_32_bits,
     name,
     notification_body,
     notification_state,
+    sent,
     shortest_in_32_bits,
+    shown,
     tag_list,
+    two_parts,
 )
 from sandbox.plugins.values import Values
 
@@ -63,9 +66,7 @@ _STRINGS = set_of(string())
 
 def _alert_body(new: Values) -> Values:
     return {
-        "type": new["type"],
-        "description": new["description"],
-        "compare": new["compare"],
+        **sent(new, "type", "description", "compare"),
         "value": shortest_in_32_bits(new["value"]),
         "window": new["window"],
         "entities": ordered(new.get("entities") or [], _STRINGS),
@@ -75,15 +76,9 @@ def _alert_body(new: Values) -> Values:
     }
 
 
-def _read_alert(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/monitoring/alerts/{id_}")
-    if answer is None:
-        return None
-    policy = answer["policy"]
+def _alert_state(policy: Values) -> Values:
     return {
-        "type": policy["type"],
-        "description": policy["description"],
-        "compare": policy["compare"],
+        **shown(policy, "type", "description", "compare"),
         "value": in_32_bits(policy["value"]),
         "window": policy["window"],
         "entities": policy.get("entities") or [],
@@ -93,6 +88,7 @@ def _read_alert(cloud: Cloud, id_: str, _: Values) -> Values | None:
     }
 
 
+_ALERTS = Endpoint("/v2/monitoring/alerts", "policy", _alert_state, _alert_body, id="uuid")
 MONITOR_ALERT = Resource(
     name="MonitorAlert",
     fields={
@@ -107,32 +103,27 @@ MONITOR_ALERT = Resource(
         "alerts": record(NOTIFICATIONS, required=True),
         "uuid": string(output_only=True),
     },
-    create=lambda cloud, new: Made(cloud.rest.post("/v2/monitoring/alerts", _alert_body(new))["policy"]["uuid"]),
-    read=_read_alert,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/monitoring/alerts/{change.id}", _alert_body(change.new)),
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/monitoring/alerts/{id_}"),
+    create=_ALERTS.create,
+    read=_ALERTS.read,
+    update=_ALERTS.update,
+    delete=_ALERTS.delete,
 )
 
 
 def _check_body(new: Values) -> Values:
     return {
-        "name": new["name"],
-        "type": new["type"],
-        "target": new["target"],
+        **sent(new, "name", "type", "target"),
         "regions": ordered(new.get("regions") or [], _STRINGS) or None,
         "enabled": bool(new.get("enabled")),
     }
 
 
-def _read_check(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/uptime/checks/{id_}")
-    if answer is None:
-        return None
-    check = answer["check"]
+def _check_state(check: Values) -> Values:
     keys = ("name", "type", "target", "enabled")
     return {key: check[key] for key in keys} | {"regions": check.get("regions") or []}
 
 
+_CHECKS = Endpoint("/v2/uptime/checks", "check", _check_state, _check_body)
 UPTIME_CHECK = Resource(
     name="UptimeCheck",
     fields={
@@ -142,17 +133,16 @@ UPTIME_CHECK = Resource(
         "regions": set_of(string()),
         "enabled": boolean(default=True),
     },
-    create=lambda cloud, new: Made(cloud.rest.post("/v2/uptime/checks", _check_body(new))["check"]["id"]),
-    read=_read_check,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/uptime/checks/{change.id}", _check_body(change.new)),
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/uptime/checks/{id_}"),
+    create=_CHECKS.create,
+    read=_CHECKS.read,
+    update=_CHECKS.update,
+    delete=_CHECKS.delete,
 )
 
 
 def _uptime_alert_body(new: Values) -> Values:
     return {
-        "name": new["name"],
-        "type": new["type"],
+        **sent(new, "name", "type"),
         "threshold": new.get("threshold") or 0,
         "comparison": new.get("comparison") or "",
         "notifications": notification_body(new["notifications"][0]),
@@ -160,18 +150,9 @@ def _uptime_alert_body(new: Values) -> Values:
     }
 
 
-def _create_uptime_alert(cloud: Cloud, new: Values) -> Made:
-    return Made(cloud.rest.post(f"/v2/uptime/checks/{new['checkId']}/alerts", _uptime_alert_body(new))["alert"]["id"])
-
-
-def _read_uptime_alert(cloud: Cloud, id_: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/uptime/checks/{known['checkId']}/alerts/{id_}")
-    if answer is None:
-        return None
-    alert = answer["alert"]
+def _uptime_alert_state(alert: Values) -> Values:
     return {
-        "name": alert["name"],
-        "type": alert["type"],
+        **shown(alert, "name", "type"),
         "threshold": alert.get("threshold") or 0,
         "comparison": alert.get("comparison") or "",
         "period": alert.get("period") or "",
@@ -179,19 +160,14 @@ def _read_uptime_alert(cloud: Cloud, id_: str, known: Values) -> Values | None:
     }
 
 
-def _update_uptime_alert(cloud: Cloud, change: Change) -> None:
-    cloud.rest.put(f"/v2/uptime/checks/{change.new['checkId']}/alerts/{change.id}", _uptime_alert_body(change.new))
-
-
 def _find_uptime_alert(_: Cloud, id_: str) -> tuple[str, Values]:
-    check, comma, alert = id_.partition(",")
-    if not comma:
-        raise ProviderError(f"uptime alert {id_}: import needs <check id>,<alert id>")
+    check, alert = two_parts("uptime alert ", "<check id>,<alert id>", id_)
     return alert, {"checkId": check}
 
 
 _NOTIFICATION: Field = record(NOTIFICATIONS)
 
+_UPTIME_ALERTS = Endpoint("/v2/uptime/checks/{checkId}/alerts", "alert", _uptime_alert_state, _uptime_alert_body)
 UPTIME_ALERT = Resource(
     name="UptimeAlert",
     fields={
@@ -205,10 +181,10 @@ UPTIME_ALERT = Resource(
             _NOTIFICATION, required=True, check=lambda value: None if value else "must have one entry"
         ),
     },
-    create=_create_uptime_alert,
-    read=_read_uptime_alert,
-    update=_update_uptime_alert,
-    delete=lambda cloud, id_, known: cloud.rest.delete(f"/v2/uptime/checks/{known['checkId']}/alerts/{id_}"),
+    create=_UPTIME_ALERTS.create,
+    read=_UPTIME_ALERTS.read,
+    update=_UPTIME_ALERTS.update,
+    delete=_UPTIME_ALERTS.delete,
     find=_find_uptime_alert,
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
@@ -22,11 +21,14 @@ from sandbox.plugins.fields import (
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     ACTION_TIMEOUT,
+    Endpoint,
     go_time,
     name,
     region,
     retried,
+    shown,
     tag_list,
+    two_parts,
     unique_id,
     unless_empty,
 )
@@ -57,14 +59,9 @@ def _create_vpc(cloud: Cloud, new: Values) -> Made:
         return Made(cloud.rest.post("/v2/vpcs", body)["vpc"]["id"])
 
 
-def _read_vpc(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/vpcs/{id_}")
-    if answer is None:
-        return None
-    vpc = answer["vpc"]
+def _vpc_state(vpc: Values) -> Values:
     return {
-        "name": vpc["name"],
-        "region": vpc["region"],
+        **shown(vpc, "name", "region"),
         "description": vpc.get("description") or "",
         "ipRange": vpc["ip_range"],
         "vpcUrn": vpc["urn"],
@@ -102,7 +99,7 @@ VPC = Resource(
         "createdAt": string(output_only=True),
     },
     create=_create_vpc,
-    read=_read_vpc,
+    read=Endpoint("/v2/vpcs", "vpc", _vpc_state).read,
     update=_update_vpc,
     delete=_delete_vpc,
 )
@@ -173,15 +170,9 @@ def _firewall_body(new: Values) -> Values:
     }
 
 
-def _read_firewall(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/firewalls/{id_}")
-    if answer is None:
-        return None
-    firewall = answer["firewall"]
+def _firewall_state(firewall: Values) -> Values:
     return {
-        "name": firewall["name"],
-        "status": firewall["status"],
-        "createdAt": firewall["created_at"],
+        **shown(firewall, "name", "status", "createdAt"),
         "pendingChanges": [
             {"dropletId": change["droplet_id"], "removing": change["removing"], "status": change["status"]}
             for change in firewall.get("pending_changes") or []
@@ -191,18 +182,6 @@ def _read_firewall(cloud: Cloud, id_: str, _: Values) -> Values | None:
         "outboundRules": _rules_state(firewall.get("outbound_rules"), "destination", "destinations"),
         "tags": firewall.get("tags") or [],
     }
-
-
-def _delete_firewall(cloud: Cloud, id_: str, _: Values) -> None:
-    _gone_is_fine(lambda: cloud.rest.delete(f"/v2/firewalls/{id_}"))
-
-
-def _gone_is_fine(call: Any) -> None:
-    try:
-        call()
-    except RestError as error:
-        if error.status != 404:
-            raise
 
 
 def _check_firewall(new: Values) -> list[tuple[str, str]]:
@@ -216,6 +195,7 @@ def _check_firewall(new: Values) -> list[tuple[str, str]]:
     return wrong
 
 
+_FIREWALLS = Endpoint("/v2/firewalls", "firewall", _firewall_state, _firewall_body)
 FIREWALL = Resource(
     name="Firewall",
     fields={
@@ -230,10 +210,10 @@ FIREWALL = Resource(
             record({"dropletId": integer(), "removing": boolean(), "status": string()}), output_only=True
         ),
     },
-    create=lambda cloud, new: Made(cloud.rest.post("/v2/firewalls", _firewall_body(new))["firewall"]["id"]),
-    read=_read_firewall,
-    update=lambda cloud, change: cloud.rest.put(f"/v2/firewalls/{change.id}", _firewall_body(change.new)),
-    delete=_delete_firewall,
+    create=_FIREWALLS.create,
+    read=_FIREWALLS.read,
+    update=_FIREWALLS.update,
+    delete=lambda cloud, id_, known: cloud.rest.remove(_FIREWALLS.at(known, id_)),
     check=_check_firewall,
 )
 
@@ -338,9 +318,7 @@ def _delete_assignment(cloud: Cloud, id_: str, known: Values) -> None:
 
 
 def _find_assignment(_: Cloud, id_: str) -> tuple[str, Values]:
-    address, comma, droplet = id_.partition(",")
-    if not comma or not droplet.isdigit():
-        raise ProviderError(f"reserved IP assignment {id_}: import needs <address>,<droplet id>")
+    address, droplet = two_parts("reserved IP assignment ", "<address>,<droplet id>", id_, numbered=True)
     return unique_id(f"{droplet}-{address}-"), {"ipAddress": address, "dropletId": int(droplet)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import boolean, filled, integer, one_of, ordered, set_of, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import retried
+from sandbox.plugins.resources.common import retried, shown
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
 
@@ -52,11 +52,7 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
         "purpose": project["purpose"].removeprefix("Other: "),
         "description": project.get("description") or "",
         "environment": project.get("environment") or "",
-        "isDefault": project["is_default"],
-        "ownerUuid": project["owner_uuid"],
-        "ownerId": project["owner_id"],
-        "createdAt": project["created_at"],
-        "updatedAt": project["updated_at"],
+        **shown(project, "isDefault", "ownerUuid", "ownerId", "createdAt", "updatedAt"),
         "resources": _urns_in(cloud, id_),
     }
 

@@ -11,7 +11,7 @@ from typing import Final
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, boolean, filled, integer, one_of, string
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import go_time, name, segment, unless_empty
+from sandbox.plugins.resources.common import go_time, name, segment, shown, unless_empty
 from sandbox.plugins.values import Values
 
 _HOST: Final = "registry.digitalocean.com"
@@ -35,8 +35,7 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
     registry = answer.get("registry") or answer
     subscription = cloud.rest.get("/v2/registries/subscription")["subscription"]
     return {
-        "name": registry["name"],
-        "region": registry["region"],
+        **shown(registry, "name", "region"),
         "endpoint": f"{_HOST}/{registry['name']}",
         "serverUrl": _HOST,
         "createdAt": go_time(registry["created_at"]),

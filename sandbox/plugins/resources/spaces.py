@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sandbox.catalog import SPACES_REGIONS
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import (
     between,
@@ -19,13 +20,13 @@ from sandbox.plugins.fields import (
     string,
 )
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import region, unique_id
+from sandbox.plugins.resources.common import region, two_parts, unique_id
 from sandbox.plugins.values import Values
 
 if TYPE_CHECKING:
     from sandbox.plugins.spaces import Spaces
 
-_REGIONS = one_of("ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1")
+_REGIONS = one_of(*SPACES_REGIONS)
 
 
 def known_region(value: str) -> str | None:
@@ -34,9 +35,7 @@ def known_region(value: str) -> str | None:
 
 
 def _region_and_bucket(_: Cloud, id_: str) -> tuple[str, Values]:
-    where, comma, bucket = id_.partition(",")
-    if not comma:
-        raise ProviderError(f"{id_}: import needs <region>,<bucket>")
+    where, bucket = two_parts("", "<region>,<bucket>", id_)
     return bucket, {"region": where, "bucket": bucket, "name": bucket}
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import between, filled, integer, one_of, set_of, string, tags
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import finish_action, region, retried, set_tags, tag_list, unique_id
+from sandbox.plugins.resources.common import Endpoint, finish_action, region, retried, set_tags, tag_list, unique_id
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values
 
 _FILESYSTEM = one_of("ext4", "xfs")
 
 
-def _create(cloud: Cloud, new: Values) -> Made:
-    body = {
+def _body(new: Values) -> Values:
+    return {
         "region": new["region"].lower(),
         "name": new["name"],
         "description": new.get("description") or "",
@@ -23,19 +23,14 @@ def _create(cloud: Cloud, new: Values) -> Made:
         "filesystem_label": new.get("initialFilesystemLabel") or "",
         "tags": tag_list(new),
     }
-    return Made(cloud.rest.post("/v2/volumes", body)["volume"]["id"])
 
 
-def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/volumes/{id_}")
-    if answer is None:
-        return None
-    volume = answer["volume"]
+def _state(volume: Values) -> Values:
     told: Values = {
         "name": volume["name"],
         "region": volume["region"]["slug"],
         "size": volume["size_gigabytes"],
-        "volumeUrn": f"do:volume:{id_}",
+        "volumeUrn": f"do:volume:{volume['id']}",
         "tags": volume.get("tags") or [],
         "dropletIds": volume.get("droplet_ids") or [],
     }
@@ -60,6 +55,7 @@ def _update(cloud: Cloud, change: Change) -> None:
         set_tags(cloud, change, "volume")
 
 
+_VOLUMES = Endpoint("/v2/volumes", "volume", _state, _body)
 VOLUME = Resource(
     name="Volume",
     fields={
@@ -76,10 +72,10 @@ VOLUME = Resource(
         "filesystemLabel": string(output_only=True),
         "volumeUrn": string(output_only=True),
     },
-    create=_create,
-    read=_read,
+    create=_VOLUMES.create,
+    read=_VOLUMES.read,
     update=_update,
-    delete=lambda cloud, id_, _: cloud.rest.delete(f"/v2/volumes/{id_}"),
+    delete=_VOLUMES.delete,
 )
 
 

@@ -116,10 +116,10 @@ def droplet(parts: ContainerParts, vpc: VpcSpec, key: Key, ssh: Ssh, taken: set[
             f"  ssh_authorized_keys: ['{key.public}']\n"
         ),
     )  # fmt: skip
-    parts.create_droplet(spec)
+    parts.droplets.create(spec)
     ssh.wait(reserved)
     yield spec
-    parts.delete_droplet(spec.id)
+    parts.droplets.delete(spec.id)
 
 
 @pytest.fixture(scope="session")
@@ -136,9 +136,9 @@ def cluster(parts: ContainerParts, vpc: VpcSpec, taken: set[str]) -> Iterator[Cl
         pools=(PoolSpec(name="app-pool", mode="transaction", size=3, database="app", user="app"),),
         config={"work_mem": "8MB", "pgbouncer.server_reset_query_always": "1"},
     )  # fmt: skip
-    parts.apply_cluster(spec)
+    parts.databases.apply(spec)
     yield spec
-    parts.delete_cluster(spec.id)
+    parts.databases.delete(spec.id)
 
 
 def scan(parts: ContainerParts, address: str, *ports: int) -> dict[int, str]:

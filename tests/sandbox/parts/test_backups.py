@@ -43,7 +43,7 @@ def moment(session: psycopg.Connection[Any]) -> str:
 
 @pytest.fixture(scope="module")
 def backup(parts: ContainerParts, cluster: ClusterSpec) -> BaseBackup:
-    taken = parts.take_backup(cluster, "first")
+    taken = parts.databases.take_backup(cluster, "first")
     assert taken is not None
     return taken
 
@@ -81,7 +81,7 @@ def forks(parts: ContainerParts, cluster: ClusterSpec, taken: set[str]) -> Itera
 
     yield fork
     for spec in made:
-        parts.delete_cluster(spec.id)
+        parts.databases.delete(spec.id)
 
 
 def test_a_fork_has_what_was_committed_at_the_time_and_nothing_later(
@@ -89,7 +89,7 @@ def test_a_fork_has_what_was_committed_at_the_time_and_nothing_later(
 ) -> None:
     for moment, rows in (("none", []), ("first", [1]), ("both", [1, 2])):
         spec = forks(times[moment])
-        parts.apply_cluster(spec)
+        parts.databases.apply(spec)
         with connect(spec) as session:
             found = session.execute("SELECT row FROM two ORDER BY 1").fetchall()
             assert [row for (row,) in found] == rows, moment
@@ -102,7 +102,7 @@ def test_a_fork_is_the_same_server_on_a_timeline_of_its_own(
     parts: ContainerParts, cluster: ClusterSpec, times: dict[str, str], forks: Any
 ) -> None:
     spec = forks(times["first"])
-    parts.apply_cluster(spec)
+    parts.databases.apply(spec)
     with connect(cluster) as live, connect(spec) as fork:
         system = "SELECT system_identifier FROM pg_control_system()"
         assert one(live, system) == one(fork, system)
@@ -111,19 +111,19 @@ def test_a_fork_is_the_same_server_on_a_timeline_of_its_own(
         assert one(fork, "SHOW work_mem") == "8MB", "settings are the new cluster's own, none of the replay is left"
         assert one(fork, "SELECT count(*) FROM pg_settings WHERE name = 'restore_command' AND setting = ''") == 1
     # What is in it is what was in it then: the database made later is not.
-    contents = parts.contents(spec)
+    contents = parts.databases.contents(spec)
     assert "later" not in contents.databases
     assert {"defaultdb", "app"} <= contents.databases
     assert {"doadmin", "app"} <= contents.users
-    assert "later" in parts.contents(cluster).databases
+    assert "later" in parts.databases.contents(cluster).databases
     # And it is forked in its turn, by its own backups alone.
-    taken = parts.take_backup(spec, "first")
+    taken = parts.databases.take_backup(spec, "first")
     assert taken is not None
     with connect(spec) as session:
         session.execute("INSERT INTO two VALUES (7)")
         again = forks(moment(session))
     again = replace(again, restore=RestoreSpec(source=spec.id, backup="first", time=again.restore.time))
-    parts.apply_cluster(again)
+    parts.databases.apply(again)
     with connect(again) as session:
         assert one(session, "SELECT array_agg(row ORDER BY row) FROM two") == [1, 7]
 
@@ -143,13 +143,13 @@ def test_a_fork_killed_in_the_making_is_made_anew(
     )  # fmt: skip
     parts.docker.run("create", "--name", draft_of(parts.databases.container(spec.id)), *options, image, "-c", "true")
     assert f"{volume}-fill" in parts.docker.names("container", label), "the worker is one of ours, so it would be swept"
-    parts.apply_cluster(spec)
+    parts.databases.apply(spec)
     with connect(spec) as session:
         assert one(session, "SELECT array_agg(row) FROM two") == [1]
         session.execute("INSERT INTO two VALUES (4)")
     # Once it has its data it keeps it, whatever is asked again: here the job that was killed before it noted the end.
     parts.docker.run("kill", parts.databases.container(spec.id))
-    parts.apply_cluster(spec)
+    parts.databases.apply(spec)
     with connect(spec) as session:
         assert one(session, "SELECT array_agg(row) FROM two") == [1, 4]
     assert not [name for name in parts.docker.names("container", label) if "fill" in name or "draft" in name]
@@ -163,13 +163,13 @@ def test_what_no_kept_backup_needs_goes(parts: ContainerParts, cluster: ClusterS
 
     first = parts.docker.execute(name, "cat", "/var/lib/postgresql/backups/base/first/wal")
     needed = {file for file in archived() if file >= first}  # the cluster is older than its first backup here
-    second = parts.take_backup(cluster, "second")
+    second = parts.databases.take_backup(cluster, "second")
     assert second is not None
     assert second.finished > time.time() - 600
     assert 1_000_000 < second.size < 100_000_000
-    parts.keep_backups(cluster, ("first", "second"))
+    parts.databases.keep_backups(cluster, ("first", "second"))
     assert needed <= set(archived()), "the first one needs them all"
-    parts.keep_backups(cluster, ("second",))
+    parts.databases.keep_backups(cluster, ("second",))
     assert parts.docker.execute(name, "ls", "/var/lib/postgresql/backups/base").split() == ["second"]
     assert not needed <= set(archived())
     kept = sorted(file for file in archived() if len(file) == 27)
@@ -180,6 +180,6 @@ def test_a_cluster_without_wal_archive_has_no_backup(parts: ContainerParts, clus
     ask = parts.databases.backups.query
     try:
         parts.databases.backups.query = lambda *_: "off"  # as a cluster that an earlier sandbox made
-        assert parts.take_backup(cluster, "third") is None
+        assert parts.databases.take_backup(cluster, "third") is None
     finally:
         parts.databases.backups.query = ask

@@ -27,9 +27,9 @@ def newer(
         cluster, id=f"c-{request.param}", version=request.param, host=host, private_host=f"private-{host}",
         public_ip=public, private_ip=inside(cluster.vpc, 100 + int(request.param)),
     )  # fmt: skip
-    parts.apply_cluster(spec)
+    parts.databases.apply(spec)
     yield spec
-    parts.delete_cluster(spec.id)
+    parts.databases.delete(spec.id)
 
 
 def test_a_newer_cluster_is_one_and_doadmin_may_not_give_to_roles_of_the_provider(newer: ClusterSpec) -> None:
@@ -53,7 +53,7 @@ def test_a_newer_cluster_is_one_and_doadmin_may_not_give_to_roles_of_the_provide
 
 
 def test_it_is_backed_up_and_forked_at_a_time(parts: ContainerParts, newer: ClusterSpec, taken: set[str]) -> None:
-    assert parts.take_backup(newer, "first") is not None
+    assert parts.databases.take_backup(newer, "first") is not None
     with connect(newer) as session:
         session.execute("CREATE TABLE two AS SELECT 1 AS row")
         asked = moment(session)
@@ -67,12 +67,12 @@ def test_it_is_backed_up_and_forked_at_a_time(parts: ContainerParts, newer: Clus
         restore=RestoreSpec(source=newer.id, backup="first", time=asked),
     )  # fmt: skip
     try:
-        parts.apply_cluster(fork)
+        parts.databases.apply(fork)
         with connect(fork) as session:
             assert one(session, "SELECT array_agg(row) FROM two") == [1]
             assert one(session, "SHOW server_version").startswith(f"{newer.version}.")
     finally:
-        parts.delete_cluster(fork.id)
+        parts.databases.delete(fork.id)
 
 
 def test_a_monitored_cluster_has_a_superuser_on_each_database_who_comes_back(
@@ -86,7 +86,7 @@ def test_a_monitored_cluster_has_a_superuser_on_each_database_who_comes_back(
     with connect(cluster) as session:
         assert there() == set()
         try:
-            parts.apply_cluster(replace(cluster, monitored=True))
+            parts.databases.apply(replace(cluster, monitored=True))
             eventually(lambda: len(there()) == 1, 30)
             (first,) = there()
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -97,5 +97,5 @@ def test_a_monitored_cluster_has_a_superuser_on_each_database_who_comes_back(
             )  # fmt: skip
             eventually(lambda: len(there() - {first}) == 1, 30)
         finally:
-            parts.apply_cluster(cluster)
+            parts.databases.apply(cluster)
         eventually(lambda: there() == set(), 30)

@@ -27,7 +27,7 @@ Connect = Callable[..., "psycopg.Connection[Any]"]
 @pytest.fixture(scope="session")
 def connect(parts: ContainerParts, cluster: ClusterSpec, tmp_path_factory: pytest.TempPathFactory) -> Connect:
     authority = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.write_text(parts.ca_certificate())
+    authority.write_text(parts.authority.certificate())
 
     def open_(user: str = "doadmin", port: int = 25060, dbname: str = "defaultdb", **options: Any) -> Any:
         passwords = {each.name: each.password for each in cluster.users}
@@ -104,7 +104,7 @@ def test_a_backup_through_the_pool_is_refused(parts: ContainerParts, cluster: Cl
         user="app",
         password=SecretStr(next(user.password for user in cluster.users if user.name == "app")),
         database="app",
-        ca_certificate=parts.ca_certificate(),
+        ca_certificate=parts.authority.certificate(),
     )
     PostgresDatabase(endpoint=direct).plan()
     with pytest.raises(SourceError, match=r"a connection pooler answers there.*use the direct port \(25060\)"):
@@ -116,22 +116,22 @@ def test_trusted_sources_give_strangers_no_answer(
 ) -> None:
     with connect() as open_before:
         try:
-            parts.apply_cluster(replace(cluster, trusted=(cluster.vpc.ip_range,)))
+            parts.databases.apply(replace(cluster, trusted=(cluster.vpc.ip_range,)))
             for port, database in ((25060, "app"), (25061, "app-pool")):
                 with pytest.raises(psycopg.OperationalError, match="timeout expired"):
                     connect("app", port, database, connect_timeout=3)
             host = str(next(parts.instance.plan.public.hosts()))
-            parts.apply_cluster(replace(cluster, trusted=(f"{host}/32",)))
+            parts.databases.apply(replace(cluster, trusted=(f"{host}/32",)))
             connect().close()
             parts.docker.run("restart", parts.databases.container(cluster.id))
-            parts.apply_cluster(replace(cluster, trusted=("192.0.2.0/24",)))
+            parts.databases.apply(replace(cluster, trusted=("192.0.2.0/24",)))
             restarted = parts.databases.container(cluster.id)
             parts.docker.run("restart", restarted)
             eventually(lambda: "accepting" in parts.docker.execute(restarted, "pg_isready", "-p", "25060", check=False))
             with pytest.raises(psycopg.OperationalError, match="timeout expired"):
                 connect(connect_timeout=3)
         finally:
-            parts.apply_cluster(cluster)
+            parts.databases.apply(cluster)
     assert open_before.closed
     connect().close()
 
@@ -144,10 +144,10 @@ def test_users_passwords_and_databases_follow_the_spec(
         users=(*cluster.users, DatabaseUser(name="extra", password="first")),
         databases=("defaultdb", "app", "x"),
     )
-    parts.apply_cluster(more)
+    parts.databases.apply(more)
     connect("extra", password="first", dbname="x").close()
     rotated = replace(more, users=(*cluster.users, DatabaseUser(name="extra", password='it\'s "second"')))
-    parts.apply_cluster(rotated)
+    parts.databases.apply(rotated)
     with pytest.raises(psycopg.OperationalError):
         connect("extra", password="first", dbname="x")
     with connect("extra", password='it\'s "second"', dbname="x") as session:
@@ -156,15 +156,15 @@ def test_users_passwords_and_databases_follow_the_spec(
         admin.execute("CREATE SCHEMA owned; GRANT ALL ON SCHEMA owned TO extra")
     with connect("extra", password='it\'s "second"', dbname="x") as session:
         session.execute("CREATE TABLE owned.t AS SELECT 1 AS a")
-    parts.drop_user(rotated, "extra")
-    parts.drop_user(rotated, "extra")
+    parts.databases.drop_user(rotated, "extra")
+    parts.databases.drop_user(rotated, "extra")
     with connect(dbname="x") as admin:
         assert admin.execute("SELECT a FROM owned.t").fetchone() == (1,)  # doadmin has inherited it
-    parts.drop_database(rotated, "x")
-    parts.drop_database(rotated, "x")
+    parts.databases.drop_database(rotated, "x")
+    parts.databases.drop_database(rotated, "x")
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         connect(dbname="x")
-    parts.apply_cluster(cluster)
+    parts.databases.apply(cluster)
 
 
 def test_rows_survive_a_kill(parts: ContainerParts, cluster: ClusterSpec, connect: Connect) -> None:
@@ -172,13 +172,13 @@ def test_rows_survive_a_kill(parts: ContainerParts, cluster: ClusterSpec, connec
         session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")
     name = parts.databases.container(cluster.id)
     parts.docker.run("restart", name)
-    parts.apply_cluster(cluster)
+    parts.databases.apply(cluster)
     pooler = parts.docker.execute(name, "pgrep", "-x", "pgbouncer")
     parts.docker.run("kill", name)
     # The numbers of processes begin anew: what was PostgreSQL's may be PgBouncer's, whom it takes for another server.
     lock = f"{pooler}\n/var/lib/postgresql/data\n{int(time.time())}\n25060\n/run/postgresql\n*\n 1 1\nready   \n"
     parts.docker.put(name, [File(path="/var/lib/postgresql/data/postmaster.pid", text=lock)])
-    parts.apply_cluster(cluster)
+    parts.databases.apply(cluster)
     with connect() as session:
         assert session.execute("SELECT answer FROM kept").fetchone() == (42,)
 

@@ -169,7 +169,7 @@ def test_a_new_version_that_fails_anywhere_replaces_containers_and_keeps_data(tm
 @pytest.mark.parametrize("what", ["droplet", "cluster"])
 def test_a_deletion_that_fails_says_so_and_the_next_one_finishes_it(tmp_path: Path, what: str) -> None:
     def delete(parts: ContainerParts) -> None:
-        parts.delete_droplet(1) if what == "droplet" else parts.delete_cluster("c")
+        parts.droplets.delete(1) if what == "droplet" else parts.databases.delete("c")
 
     left = replace(WORLD, droplets=(), firewalls={}) if what == "droplet" else replace(WORLD, clusters=())
     for stand, before, place in every_call(tmp_path, up, delete):
@@ -186,9 +186,9 @@ def test_a_removal_that_docker_refuses_is_no_success(tmp_path: Path, verb: str) 
     parts = stand.again()
     stand.docker.mute = {verb}
     with pytest.raises(PartError, match="Docker daemon"):
-        parts.delete_droplet(1)
+        parts.droplets.delete(1)
     with pytest.raises(PartError, match="Docker daemon"):
-        parts.delete_cluster("c")
+        parts.databases.delete("c")
     with pytest.raises(PartError, match=r"not removed: .*spaces"):
         parts.reset()
 
@@ -312,8 +312,8 @@ def test_data_that_the_state_does_not_know_is_set_aside_and_named(tmp_path: Path
     parts = stand.again()
     parts.reconcile(World())
     with pytest.raises(PartError, match="disk of an earlier one"):
-        parts.create_droplet(DROPLET)
-    parts.delete_droplet(1)
+        parts.droplets.create(DROPLET)
+    parts.droplets.delete(1)
     assert stand.marks() == before
     # With the right state again, all of it is as it was.
     up(stand)

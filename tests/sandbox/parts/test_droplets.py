@@ -63,14 +63,14 @@ def test_host_keys_differ_between_droplets(
     other = replace(
         droplet, id=1002, name="web-2", public_ip=public, private_ip=inside(droplet.vpc, 3), reserved_ips=()
     )
-    parts.create_droplet(other)
+    parts.droplets.create(other)
     try:
         ssh.wait(public)
         read = "cat /etc/ssh/ssh_host_ed25519_key.pub"
         assert ssh(public, read).split()[1] != ssh(droplet.public_ip, read).split()[1]
         assert ssh(public, f"ping -c1 -W2 {droplet.private_ip} >/dev/null && echo reached") == "reached"
     finally:
-        parts.delete_droplet(other.id)
+        parts.droplets.delete(other.id)
     assert not parts.docker.names("volume", parts.instance.label) & {parts.droplets.volume(1002)}
 
 
@@ -100,13 +100,13 @@ def published(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> str:
 def test_the_cloud_firewall_covers_published_container_ports_and_holds_through_reboots(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
 ) -> None:
-    parts.set_firewall(droplet, None)
+    parts.droplets.set_firewall(droplet, None)
     assert scan(parts, published, 22, 9999) == {22: "open", 9999: "open"}  # the scan sees it when nothing is in the way
-    parts.set_firewall(droplet, WEB_ONLY)
+    parts.droplets.set_firewall(droplet, WEB_ONLY)
     closed = {22: "open", 80: "closed", 443: "closed", 9999: "filtered"}
     assert scan(parts, published, 22, 80, 443, 9999) == closed
     assert ssh(published, "curl -s -o /dev/null -w '%{http_code}' localhost:9999") == "200"  # inside nothing changed
-    parts.power(droplet, "reboot")
+    parts.droplets.power(droplet, "reboot")
     ssh.wait(published)
     assert scan(parts, published, 22, 80, 443, 9999) == closed
     started = _started(parts, droplet)
@@ -127,18 +127,18 @@ def test_firewall_sources_ports_and_outbound_are_kept_to(
     ssh_rule = PortRule(protocol="tcp", ports="22", addresses=WORLD)
     let_in = PortRule(protocol="tcp", ports="9000-9999", addresses=(f"{stranger}/32",))
     try:
-        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, let_in), outbound=OUT))
+        parts.droplets.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, let_in), outbound=OUT))
         assert scan(parts, published, 9999) == {9999: "open"}
         shut_out = replace(let_in, addresses=("192.0.2.1/32",))
-        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, shut_out), outbound=()))
+        parts.droplets.set_firewall(droplet, FirewallRules(inbound=(ssh_rule, shut_out), outbound=()))
         assert scan(parts, published, 9999) == {9999: "filtered"}
         resolver = parts.instance.plan.infrastructure("resolver")
         reach = f"timeout 15 bash -c '</dev/tcp/{resolver}/53' && echo out || echo shut"
         assert ssh(published, reach) == "shut"
-        parts.set_firewall(droplet, FirewallRules(inbound=(ssh_rule,), outbound=OUT))
+        parts.droplets.set_firewall(droplet, FirewallRules(inbound=(ssh_rule,), outbound=OUT))
         assert ssh(published, reach) == "out"
     finally:
-        parts.set_firewall(droplet, None)
+        parts.droplets.set_firewall(droplet, None)
 
 
 def test_no_mail_leaves_a_droplet_with_a_firewall_or_without(
@@ -155,19 +155,19 @@ def test_no_mail_leaves_a_droplet_with_a_firewall_or_without(
     everything = FirewallRules(inbound=(PortRule(protocol="tcp", ports="22", addresses=WORLD),), outbound=OUT)
     try:
         for rules in (None, everything):
-            parts.set_firewall(droplet, rules)
+            parts.droplets.set_firewall(droplet, rules)
             assert tried(25, 465, 587, 2525) == {"25 124", "465 124", "587 124", "2525 1"}
     finally:
-        parts.set_firewall(droplet, None)
+        parts.droplets.set_firewall(droplet, None)
 
 
 def test_reserved_ips_move_between_droplets(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> None:
     moved = replace(droplet, reserved_ips=())
-    parts.set_reserved_ips(moved)
+    parts.droplets.set_reserved_ips(moved)
     assert scan(parts, droplet.reserved_ips[0], 22) != {22: "open"}
-    parts.set_reserved_ips(droplet)
+    parts.droplets.set_reserved_ips(droplet)
     ssh.wait(droplet.reserved_ips[0])
-    parts.power(droplet, "power_cycle")
+    parts.droplets.power(droplet, "power_cycle")
     ssh.wait(droplet.reserved_ips[0])
 
 
@@ -175,22 +175,22 @@ def test_power_off_stays_off_and_comes_back_with_its_disk(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
 ) -> None:
     ssh(droplet.public_ip, "echo kept > /root/mark; sync")
-    parts.power(droplet, "power_off")
+    parts.droplets.power(droplet, "power_off")
     assert scan(parts, droplet.public_ip, 22) != {22: "open"}
-    parts.power(droplet, "power_off")  # again is no error
-    parts.power(droplet, "power_on")
+    parts.droplets.power(droplet, "power_off")  # again is no error
+    parts.droplets.power(droplet, "power_on")
     ssh.wait(droplet.public_ip)
     assert ssh(droplet.public_ip, "cat /root/mark") == "kept"
     with pytest.raises(PartError, match="no power operation"):
-        parts.power(droplet, "explode")
+        parts.droplets.power(droplet, "explode")
 
 
 def test_resize_changes_what_the_droplet_may_use(parts: ContainerParts, droplet: DropletSpec) -> None:
-    parts.resize_droplet(replace(droplet, memory=1024))
+    parts.droplets.resize(replace(droplet, memory=1024))
     found = parts.docker.inspect("container", parts.droplets.container(droplet.id))
     assert found is not None
     assert found["HostConfig"]["Memory"] == 1024 * 2**20
-    parts.resize_droplet(droplet)
+    parts.droplets.resize(droplet)
 
 
 def test_what_the_world_does_not_explain_is_named_and_what_holds_no_data_goes(
@@ -217,9 +217,9 @@ def test_what_the_world_does_not_explain_is_named_and_what_holds_no_data_goes(
 def test_an_image_is_pulled_from_the_registry_by_its_real_name(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
 ) -> None:
-    parts.set_firewall(droplet, None)
+    parts.droplets.set_firewall(droplet, None)
     parts.registry.push(parts.images.image("app"), "acme/pulled:1.0.0")
-    parts.set_registry_logins((RegistryLogin(username="puller", password="let-me-in"),))
+    parts.edge.set_registry_logins((RegistryLogin(username="puller", password="let-me-in"),))
     reference = f"registry.digitalocean.com/acme/pulled@{parts.registry.digest('acme/pulled:1.0.0')}"
     refused = ssh.try_(published, f"docker pull -q {reference}")
     assert "no basic auth credentials" in refused.stderr

@@ -86,7 +86,7 @@ def stack(api: Sandbox, key: Key, ssh: Ssh) -> LoadedStack:
                 "id": live["id"],
                 "host": live["connection"]["host"],
                 "private_host": live["private_connection"]["host"],
-                "ca_certificate": authority.ca_certificate(),
+                "ca_certificate": authority.authority.certificate(),
             },
             secrets={
                 "deploy_key": Path(key.private).read_text(),

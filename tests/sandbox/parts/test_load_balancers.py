@@ -56,10 +56,10 @@ def balancer(
         health=HealthCheck(protocol="http", port=PORT, path="/health", interval=3, timeout=3, healthy=2, unhealthy=2),
         droplets=tuple((droplet.id, droplet.private_ip) for droplet in droplets),
     )  # fmt: skip
-    parts.apply_service(spec)
+    parts.load_balancers.apply(spec)
     yield spec
-    parts.delete_service(spec.kind, spec.id)
-    assert parts.services[spec.kind].container(spec.id) not in parts.docker.names("container", parts.instance.label)
+    parts.load_balancers.delete(spec.id)
+    assert parts.load_balancers.container(spec.id) not in parts.docker.names("container", parts.instance.label)
 
 
 def ask(spec: LoadBalancerSpec) -> str:
@@ -94,7 +94,7 @@ def test_each_in_turn_and_the_sick_one_is_left_out_within_15_seconds_without_a_l
     while {ask(balancer) for _ in range(6)} != {"back-1"}:
         assert time.monotonic() < ends, "it is still asked"
     # Other settings do not bring it back.
-    parts.apply_service(replace(balancer, keepalive=True))
+    parts.load_balancers.apply(replace(balancer, keepalive=True))
     assert {ask(balancer) for _ in range(6)} == {"back-1"}
     parts.docker.execute(last, "touch", "/srv/health")
     eventually(lambda: both(balancer))
@@ -111,7 +111,7 @@ def test_an_open_connection_outlives_a_change_and_tls_ends_here(
     with socket.create_connection((balancer.public_ip, 8081), timeout=20) as open_before:
         open_before.sendall(b"GET / HTTP/1.0\r\n")
         secured = replace(balancer, rules=(HTTP, tls), redirect=True)
-        parts.apply_service(secured)
+        parts.load_balancers.apply(secured)
         open_before.sendall(b"\r\n")
         assert open_before.makefile("rb").readline().startswith(b"HTTP/1.0 200")
     trusted = ssl.create_default_context(cadata=parts.ca_certificate())
@@ -123,16 +123,16 @@ def test_an_open_connection_outlives_a_change_and_tls_ends_here(
         assert (moved.status_code, moved.headers["location"]) == (301, f"https://{balancer.public_ip}/")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((balancer.public_ip, 8081), timeout=5)
-    parts.apply_service(balancer)
+    parts.load_balancers.apply(balancer)
 
 
 def test_a_cookie_keeps_a_client_with_its_droplet(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
-    parts.apply_service(replace(balancer, cookie=("LB", 60)))
+    parts.load_balancers.apply(replace(balancer, cookie=("LB", 60)))
     eventually(lambda: both(balancer))
     with httpx.Client(trust_env=False, base_url=f"http://{balancer.public_ip}") as client:
         assert len({client.get("/").text for _ in range(6)}) == 1
         assert list(client.cookies) == ["LB"]
-    parts.apply_service(balancer)
+    parts.load_balancers.apply(balancer)
 
 
 def test_a_droplet_may_be_open_to_its_balancer_alone(
@@ -147,19 +147,19 @@ def test_a_droplet_may_be_open_to_its_balancer_alone(
 
 
 def test_who_is_not_allowed_gets_no_answer(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
-    parts.apply_service(replace(balancer, allow=("192.0.2.0/24",)))
+    parts.load_balancers.apply(replace(balancer, allow=("192.0.2.0/24",)))
     with pytest.raises(AssertionError, match="lost"):
         ask(balancer)
-    parts.apply_service(balancer)
+    parts.load_balancers.apply(balancer)
     eventually(lambda: both(balancer))
 
 
 def test_it_is_no_leak_and_comes_back_after_a_stop(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
-    name = parts.services[balancer.kind].container(balancer.id)
+    name = parts.load_balancers.container(balancer.id)
     assert f"container {name}" not in parts.leaks(World(services=(balancer,)))
     assert f"container {name}" in parts.leaks(World())
     parts.docker.stop(name)
-    parts.apply_service(balancer)
+    parts.load_balancers.apply(balancer)
     eventually(lambda: both(balancer))
 
 
@@ -180,6 +180,6 @@ def test_haproxy_takes_every_setting(parts: ContainerParts, balancer: LoadBalanc
         balancer, rules=rules, health=health, algorithm="least_connections", cookie=("LB", 60), proxy_protocol=True,
         keepalive=True, strong_ciphers=True, nodes=3, allow=("0.0.0.0/0",), deny=("192.0.2.0/24", "198.51.100.1"),
     )  # fmt: skip
-    parts.apply_service(everything)
-    parts.apply_service(replace(everything, droplets=()))
-    parts.apply_service(balancer)
+    parts.load_balancers.apply(everything)
+    parts.load_balancers.apply(replace(everything, droplets=()))
+    parts.load_balancers.apply(balancer)

@@ -72,7 +72,7 @@ def web(parts: ContainerParts, bundle: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session", autouse=True)
 def world(parts: ContainerParts, client: Client) -> None:
-    parts.set_zones(
+    parts.dns.set_zones(
         {
             "example.org": (
                 DnsRecord(name="example.org", type="A", data="198.51.100.7", ttl=60),
@@ -83,8 +83,8 @@ def world(parts: ContainerParts, client: Client) -> None:
             )
         }
     )
-    parts.set_spaces_keys((FULL, READWRITE, READ))
-    parts.set_cdns((CDN,))
+    parts.spaces.set_keys((FULL, READWRITE, READ))
+    parts.edge.set_cdns((CDN,))
     client().create_bucket(Bucket=BUCKET, ACL="private")
     client().create_bucket(Bucket=OTHER, ACL="private")
 
@@ -140,11 +140,11 @@ def test_grants_hold(client: Client) -> None:
 
 
 def test_a_removed_key_is_out_at_once(parts: ContainerParts, client: Client) -> None:
-    parts.set_spaces_keys((FULL, READWRITE))
+    parts.spaces.set_keys((FULL, READWRITE))
     try:
         assert refused(lambda: client(READ).list_objects_v2(Bucket=BUCKET)) == "InvalidAccessKeyId"
     finally:
-        parts.set_spaces_keys((FULL, READWRITE, READ))
+        parts.spaces.set_keys((FULL, READWRITE, READ))
     client(READ).list_objects_v2(Bucket=BUCKET)
 
 
@@ -174,10 +174,10 @@ def test_a_bucket_policy_opens_objects(parts: ContainerParts, client: Client, we
     assert web.get(address).status_code == 403
     s3.put_bucket_policy(Bucket=OTHER, Policy=policy_of(OTHER))
     assert web.get(address).text == "p"
-    assert parts.buckets_with_policy() == {OTHER}
+    assert parts.spaces.with_policy() == {OTHER}
     s3.delete_bucket_policy(Bucket=OTHER)
     assert web.get(address).status_code == 403
-    assert parts.buckets_with_policy() == set()
+    assert parts.spaces.with_policy() == set()
     assert refused(lambda: s3.get_bucket_policy(Bucket=OTHER)) == "NoSuchBucketPolicy"
 
 
@@ -205,8 +205,8 @@ def test_a_bucket_of_a_limited_key_takes_no_policy_and_opens_object_by_object(
 
 @pytest.fixture
 def switch(parts: ContainerParts) -> Iterator[Callable[..., None]]:
-    yield lambda **switches: parts.set_spaces_switches(switches)
-    parts.set_spaces_switches({})
+    yield lambda **switches: parts.spaces.set_switches(switches)
+    parts.spaces.set_switches({})
 
 
 def test_acls_are_kept_from_limited_keys_on_request(client: Client, switch: Callable[..., None]) -> None:
@@ -312,20 +312,20 @@ def test_the_cdn_caches_until_it_is_purged(parts: ContainerParts, client: Client
     assert [web.get(address).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
     s3.put_object(Bucket=BUCKET, Key="cdn/logo.txt", Body=b"new", ACL="public-read")
     assert web.get(address).text == "old"
-    parts.purge_cdn(CDN, ("another/*",))
+    parts.edge.purge(CDN, ("another/*",))
     assert web.get(address).text == "old"
-    parts.purge_cdn(CDN, ("cdn/logo.txt",))
+    parts.edge.purge(CDN, ("cdn/logo.txt",))
     assert web.get(address).text == "new"
     assert web.put(address, content=b"x").status_code == 403
 
 
 def test_a_custom_cdn_domain_has_its_own_certificate(parts: ContainerParts, client: Client, web: httpx.Client) -> None:
     client().put_object(Bucket=BUCKET, Key="custom.txt", Body=b"custom", ACL="public-read")
-    chain, private = parts.issue_certificate(("assets.example.org",))
+    chain, private = parts.authority.issue(("assets.example.org",))
     named = replace(CDN, custom_domain="assets.example.org", certificate=chain, private_key=private)
-    parts.set_cdns((named,))
+    parts.edge.set_cdns((named,))
     eventually(lambda: _text(web, "https://assets.example.org/custom.txt") == "custom")
-    parts.set_cdns((CDN,))
+    parts.edge.set_cdns((CDN,))
 
 
 def _text(web: httpx.Client, address: str) -> str:
@@ -347,8 +347,8 @@ def test_an_image_is_pushed_once_and_pulled_with_a_login(
         assert parts.registry.push(image, "acme/web:1.0.0") is False
     finally:
         subprocess.run(["docker", "rmi", image], check=True, capture_output=True)
-    assert "acme/web" in parts.repositories()
-    parts.set_registry_logins(
+    assert "acme/web" in parts.registry.repositories()
+    parts.edge.set_registry_logins(
         (
             RegistryLogin(username="live", password="p1"),
             RegistryLogin(username="past", password="p2", expires=time.time() - 1),
@@ -386,9 +386,9 @@ def test_the_nameserver_has_authority_and_the_resolver_follows_aliases(parts: Co
 def test_a_changed_record_is_seen_at_once_and_no_query_is_lost(parts: ContainerParts) -> None:
     resolver = parts.instance.plan.infrastructure("resolver")
     for number in range(3):
-        parts.set_zones(
+        parts.dns.set_zones(
             {"change.example": (DnsRecord(name="change.example", type="A", data=f"198.51.100.{number}", ttl=3600),)}
         )
         eventually(lambda wanted=f"198.51.100.{number}": values(ask(resolver, "change.example", "A")) == [wanted])
-    parts.set_zones({})
+    parts.dns.set_zones({})
     eventually(lambda: not values(ask(resolver, "change.example", "A")))

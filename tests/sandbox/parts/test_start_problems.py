@@ -17,7 +17,7 @@ def test_a_problem_of_the_start_is_named_and_what_failed_is_tried_again(tmp_path
     with running(tmp_path, parts) as sandbox:
         sandbox.until(lambda: sandbox.parts.calls != [])
         assert sandbox.client.get("/_sandbox/health").json()["problems"] == {}
-        assert "apply_cluster" not in [name for name, _ in parts.calls], "it is up already"
+        assert "databases.apply" not in [name for name, _ in parts.calls], "it is up already"
 
     parts = NoParts()
     aside = {"volume lost": "the state does not know it"}
@@ -25,5 +25,5 @@ def test_a_problem_of_the_start_is_named_and_what_failed_is_tried_again(tmp_path
     with running(tmp_path, parts) as sandbox:
         sandbox.until(lambda: sandbox.client.get("/_sandbox/health").json()["problems"] == aside)
         tried = [name for name, _ in parts.calls]
-        assert tried.count("create_vpc") >= 1
-        assert tried.count("apply_cluster") == 1
+        assert tried.count("networks.create_vpc") >= 1
+        assert tried.count("databases.apply") == 1

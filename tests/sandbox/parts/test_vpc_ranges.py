@@ -73,5 +73,5 @@ def test_a_range_whose_traffic_docker_would_rewrite_is_refused(parts: ContainerP
     assert bridge is not None
     subnet = bridge["IPAM"]["Config"][0]["Subnet"]
     with pytest.raises(RangeTakenError, match=f"overlaps {subnet} of the Docker network bridge"):
-        parts.create_vpc(VpcSpec(id="taken", name="taken", ip_range=subnet))
+        parts.networks.create_vpc(VpcSpec(id="taken", name="taken", ip_range=subnet))
     assert parts.docker.inspect("network", parts.networks.vpc("taken")) is None
