@@ -37,12 +37,12 @@ def droplets(parts: ContainerParts, vpc: VpcSpec, taken: set[str]) -> Iterator[t
                     region="nyc3", vpc=vpc, public_ip=public, private_ip=inside(vpc, 40 + number),
                 )
             )  # fmt: skip
-            parts.create_droplet(made[-1])
+            parts.droplets.create(made[-1])
             parts.docker.run("exec", "--detach", parts.droplets.container(made[-1].id), "sh", "-c", SERVE)
         yield tuple(made)
     finally:
         for droplet in made:
-            parts.delete_droplet(droplet.id)
+            parts.droplets.delete(droplet.id)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_an_open_connection_outlives_a_change_and_tls_ends_here(
     parts: ContainerParts, balancer: LoadBalancerSpec
 ) -> None:
     eventually(lambda: both(balancer))
-    chain, key = parts.issue_certificate(("www.example.org",))
+    chain, key = parts.authority.issue(("www.example.org",))
     tls = ForwardingRule(
         entry_protocol="https", entry_port=443, target_protocol="http", target_port=PORT, certificate=chain + key
     )
@@ -114,7 +114,7 @@ def test_an_open_connection_outlives_a_change_and_tls_ends_here(
         parts.load_balancers.apply(secured)
         open_before.sendall(b"\r\n")
         assert open_before.makefile("rb").readline().startswith(b"HTTP/1.0 200")
-    trusted = ssl.create_default_context(cadata=parts.ca_certificate())
+    trusted = ssl.create_default_context(cadata=parts.authority.certificate())
     with httpx.Client(verify=trusted, trust_env=False) as client:
         named = {"sni_hostname": "www.example.org"}
         answer = client.get(f"https://{balancer.public_ip}/", extensions=named)
@@ -140,10 +140,10 @@ def test_a_droplet_may_be_open_to_its_balancer_alone(
 ) -> None:
     eventually(lambda: both(balancer))
     source = PortRule(protocol="tcp", ports=str(PORT), addresses=(f"{balancer.private_ip}/32",))
-    parts.set_firewall(droplets[0], FirewallRules(inbound=(source,), outbound=()))
+    parts.droplets.set_firewall(droplets[0], FirewallRules(inbound=(source,), outbound=()))
     assert scan(parts, droplets[0].public_ip, PORT) == {PORT: "filtered"}
     assert both(balancer)
-    parts.set_firewall(droplets[0], None)
+    parts.droplets.set_firewall(droplets[0], None)
 
 
 def test_who_is_not_allowed_gets_no_answer(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
@@ -164,7 +164,7 @@ def test_it_is_no_leak_and_comes_back_after_a_stop(parts: ContainerParts, balanc
 
 
 def test_haproxy_takes_every_setting(parts: ContainerParts, balancer: LoadBalancerSpec) -> None:
-    chain, key = parts.issue_certificate(("www.example.org",))
+    chain, key = parts.authority.issue(("www.example.org",))
     rules = (
         HTTP,
         PASSED,
