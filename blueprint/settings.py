@@ -206,7 +206,9 @@ class ManagedPostgresql(Settings):
         default=None, description="default: on Sunday, the first hour from 07:00 UTC on that keeps clear of backups"
     )
     trusted_sources: tuple[TrustedSource, ...] = Field(
-        default=(), description="IPv4 addresses let in beside the environment's droplets"
+        default=(),
+        max_length=98,  # DigitalOcean takes 100, and the environment's droplet counts two
+        description="IPv4 addresses let in beside the environment's droplets",
     )
 
     @property

@@ -31,6 +31,10 @@ from sandbox.store import Record
 _CLUSTER_NAME = r"[a-z0-9][a-z0-9-]{1,62}"
 _EVENTS_KEPT = 1000
 _LABEL = 63
+CLUSTER_LIMIT = 10
+"""Clusters of a team, until support raises it (documented)."""
+SOURCE_LIMIT = 100
+"""Addresses that a cluster trusts; a droplet has two (documented: PostgreSQL limits)."""
 """Characters that a label of a DNS name may have (RFC 1035)."""
 
 
@@ -166,6 +170,8 @@ def parse_rules(call: Call, database: Record) -> list[Record]:
         old = before.get((kind, value))
         rule: Record = old or {"uuid": new_uuid(), "type": kind, "value": value, "created_at": now()}
         rules.append(rule | ({"description": given["description"]} if given.get("description") else {}))
+    if sum(1 if rule["type"] == "ip_addr" else 2 for rule in rules) > SOURCE_LIMIT:
+        raise invalid(f"too many trusted sources: at most {SOURCE_LIMIT}, and a droplet counts two")
     return rules
 
 
@@ -186,8 +192,11 @@ def create_cluster(call: Call) -> Body:
     if engine != "pg":
         raise not_built(f"database clusters of the engine {engine}")
     region = call.one_of("region", catalog.REGIONS, "invalid region")
-    if call.store.list("database", name=name, deleting=False):
+    clusters = call.store.list("database", deleting=False)
+    if any(cluster["name"] == name for cluster in clusters):
         raise invalid("cluster name is not available")
+    if len(clusters) >= CLUSTER_LIMIT:
+        raise invalid(f"you have reached your limit of {CLUSTER_LIMIT} database clusters")
     number = call.store.get_meta("account")["number"]
     host = f"{name}-do-user-{number}-0.{'abcdefghijklm'[number % 13]}.{DATABASE_ZONE}"
     if len(f"private-{host.partition('.')[0]}") > _LABEL:

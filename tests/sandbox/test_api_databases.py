@@ -244,3 +244,21 @@ def test_a_server_that_does_not_start_is_tried_again(sandbox: Sandbox):
     assert sandbox.get(f"/v2/databases/{made['id']}")["database"]["status"] == "creating"
     sandbox.parts.fail.clear()
     sandbox.until(lambda: sandbox.get(f"/v2/databases/{made['id']}")["database"]["status"] == "online")
+
+
+def test_a_team_has_ten_clusters(sandbox: Sandbox):
+    made = [sandbox.cluster(f"db-{number}") for number in range(10)]
+    body = {"name": "one-more", "engine": "pg", "version": "15", "size": "db-s-1vcpu-1gb", "region": "nyc3"}
+    assert sandbox.refused("POST", "/v2/databases", body | {"num_nodes": 1})[0] == 422
+    sandbox.delete(f"/v2/databases/{made[0]['id']}")
+    sandbox.until_gone(f"/v2/databases/{made[0]['id']}")
+    sandbox.post("/v2/databases", body | {"num_nodes": 1})
+
+
+def test_a_cluster_trusts_a_hundred_addresses_and_a_droplet_has_two(sandbox: Sandbox):
+    path, droplet = f"/v2/databases/{sandbox.cluster()['id']}/firewall", sandbox.droplet()
+    rules = [{"type": "ip_addr", "value": f"198.51.100.{number}"} for number in range(99)]
+    mine = {"type": "droplet", "value": str(droplet["id"])}
+    assert "at most 100" in sandbox.refused("PUT", path, {"rules": [*rules, mine]})[1]
+    sandbox.put(path, {"rules": [*rules[1:], mine]})
+    assert len(sandbox.get(path)["rules"]) == 99
