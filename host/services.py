@@ -118,11 +118,12 @@ class Service(Step):
         if self.check:
             undo = restore_former(self.key, self.paths)
             commands.append(f"{{ {self.check}; }} || {{ {undo}; exit 1; }}")
-        if rivals:
+        taken_over = bool(rivals or (disabled and self.guards_login))
+        if taken_over:
             commands.append(self._take_over(rivals))
         elif disabled:
             commands.append(f"systemctl enable --quiet {shlex.join(disabled)}")
-        action = "restart" if idle or rivals else self.action
+        action = "restart" if idle or taken_over else self.action
         commands.append(f"systemctl {action} {shlex.join(self.units)}")
         commands.append(
             f"install -d -m 755 {STAMPS} && printf '%s\\n' {self.digest} >{shlex.quote(f'{STAMPS}/{self.key}')}"
@@ -130,16 +131,24 @@ class Service(Step):
         return commands
 
     def _take_over(self, rivals: Sequence[str]) -> str:
-        """Return one script, so that a lost connection does not leave the droplet with neither of them."""
+        """Return one script, so that a lost connection does not leave the droplet with neither of them.
+
+        The units are stopped before they are enabled; open sessions of sshd go on. Enabling ssh.service makes its alias
+        sshd.service, which cloud-init's unit names too. If systemd had looked for that name before, its reload takes the
+        state of "sshd.service: not found, dead" for that of ssh.service: a running sshd is forgotten, keeps the port,
+        and no other can start.
+        """
         others, units = shlex.join(rivals), shlex.join(self.units)
         links = " ".join(
             shlex.quote(f"{UNIT_FOLDER}{unit}.requires/{rival}") for unit in self.units for rival in rivals
         )
-        return (
-            f"systemctl disable --quiet {others}; rm -f {links}; systemctl daemon-reload; systemctl stop {others}; "
-            f"systemctl enable --quiet {units} && systemctl restart {units} || "
-            f"{{ systemctl stop {units}; systemctl enable --quiet --now {others}; exit 1; }}"
-        )
+        script = f"systemctl stop {shlex.join((*rivals, *self.units))}; "
+        if rivals:
+            script += f"systemctl disable --quiet {others}; rm -f {links}; systemctl daemon-reload; "
+        script += f"systemctl enable --quiet {units} && systemctl restart {units} || "
+        if rivals:
+            return script + f"{{ systemctl stop {units}; systemctl enable --quiet --now {others}; exit 1; }}"
+        return script + "exit 1"
 
     @override
     def describe(self) -> list[str]:

@@ -19,6 +19,7 @@ from host.steps import Command, Step
 
 SYSTEMCTL = r"""#!/bin/sh
 # a few verbs of systemctl, over files: <unit>.enabled, <unit>.active, and log, which has a line for each verb
+# <unit>.alias: enabling it makes a name that systemd had not found before, so that it forgets the running process
 cd "$UNITS" || exit 1
 verb=$1; shift
 units=; now=
@@ -32,11 +33,13 @@ for unit in $units; do
         if [ -e "$unit.active" ]; then echo ActiveState=active; else echo ActiveState=inactive; fi
         if [ -e "$unit.enabled" ]; then echo UnitFileState=enabled; else echo UnitFileState=disabled; fi
         echo ;;
-    enable) touch "$unit.enabled"; [ -z "$now" ] || started "$unit" ;;
+    enable)
+        if [ -e "$unit.alias" ] && [ -e "$unit.active" ]; then mv "$unit.active" "$unit.forgotten"; fi
+        touch "$unit.enabled"; [ -z "$now" ] || started "$unit" ;;
     disable) rm -f "$unit.enabled"; [ -z "$now" ] || rm -f "$unit.active" ;;
     stop) rm -f "$unit.active" ;;
     reload) [ -e "$unit.active" ] || exit 1; started "$unit" ;;
-    restart|reload-or-restart) [ ! -e "$unit.broken" ] || exit 1; started "$unit" ;;
+    restart|reload-or-restart) [ ! -e "$unit.broken" ] && [ ! -e "$unit.forgotten" ] || exit 1; started "$unit" ;;
     esac
 done
 """

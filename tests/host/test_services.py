@@ -159,6 +159,23 @@ def test_a_socket_gives_way_to_the_service(machine: Machine):
     assert machine.take(sshd()) == []
 
 
+@pytest.mark.parametrize("socket", [True, False], ids=["socket", "socket-lost"])
+def test_sshd_that_its_socket_started_is_stopped_before_it_is_enabled(machine: Machine, socket: bool):
+    """Otherwise systemd forgets it, and the port stays taken: see `Service._take_over`."""
+    machine.unit("ssh.service", CONFIG, on=False)
+    machine.path("units/ssh.service.alias").touch()
+    machine.run("systemctl restart ssh.service")
+    if socket:
+        machine.unit("ssh.socket")
+
+    machine.take(sshd())
+
+    assert machine.is_on("ssh.service") == (True, True)
+    assert machine.running("ssh.service") == WANTED
+    assert machine.is_on("ssh.socket") == (False, False)
+    assert machine.take(sshd()) == []
+
+
 def test_the_socket_listens_again_when_the_service_does_not_start(machine: Machine):
     with_socket(machine)
     machine.path("units/ssh.service.broken").touch()
