@@ -134,9 +134,9 @@ class Service(Step):
         """Return one script, so that a lost connection does not leave the droplet with neither of them.
 
         The units are stopped before they are enabled; open sessions of sshd go on. Enabling ssh.service makes its alias
-        sshd.service, which cloud-init's unit names too. If systemd had looked for that name before, its reload takes the
-        state of "sshd.service: not found, dead" for that of ssh.service: a running sshd is forgotten, keeps the port,
-        and no other can start.
+        sshd.service, which cloud-init's unit names too. If systemd had looked for that name before, its reload takes
+        the state of "sshd.service: not found, dead" for that of ssh.service: a running sshd is forgotten, keeps the
+        port, and no other can start.
         """
         others, units = shlex.join(rivals), shlex.join(self.units)
         links = " ".join(
