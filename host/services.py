@@ -142,13 +142,11 @@ class Service(Step):
         links = " ".join(
             shlex.quote(f"{UNIT_FOLDER}{unit}.requires/{rival}") for unit in self.units for rival in rivals
         )
-        script = f"systemctl stop {shlex.join((*rivals, *self.units))}; "
+        begin, otherwise = f"systemctl stop {shlex.join((*rivals, *self.units))}; ", "exit 1"
         if rivals:
-            script += f"systemctl disable --quiet {others}; rm -f {links}; systemctl daemon-reload; "
-        script += f"systemctl enable --quiet {units} && systemctl restart {units} || "
-        if rivals:
-            return script + f"{{ systemctl stop {units}; systemctl enable --quiet --now {others}; exit 1; }}"
-        return script + "exit 1"
+            begin += f"systemctl disable --quiet {others}; rm -f {links}; systemctl daemon-reload; "
+            otherwise = f"{{ systemctl stop {units}; systemctl enable --quiet --now {others}; exit 1; }}"
+        return f"{begin}systemctl enable --quiet {units} && systemctl restart {units} || {otherwise}"
 
     @override
     def describe(self) -> list[str]:
