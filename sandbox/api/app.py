@@ -340,9 +340,9 @@ def _start(api: Api) -> None:
     cloud.jobs.problems |= problems
     up = {ident: rules for ident, rules in wanted.firewalls.items() if f"start of droplet {ident}" not in problems}
     cloud.applied |= {f"firewall:{ident}": rules for ident, rules in up.items()}
-    cloud.applied |= {f"cluster:{spec.id}": spec for spec in wanted.clusters if f"cluster:{spec.id}" not in problems}
-    services = {f"{spec.kind}:{spec.id}": spec for spec in wanted.services}
-    cloud.applied |= {key: spec for key, spec in services.items() if key not in problems}
+    specs: dict[str, Any] = {f"cluster:{spec.id}": spec for spec in wanted.clusters}
+    specs |= {f"{spec.kind}:{spec.id}": spec for spec in wanted.services}
+    cloud.applied |= {key: spec for key, spec in specs.items() if key not in problems}
     with cloud.change():
         resume(cloud)
         cloud.touch("firewalls")

@@ -8,7 +8,7 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,6 +75,33 @@ def invalid(message: str) -> ApiError:
 def not_built(what: str) -> ApiError:
     """Return the error for what DigitalOcean has and the sandbox has not."""
     return ApiError(501, f"The sandbox does not simulate {what}.")
+
+
+def one_of(
+    given: Mapping[str, Any], name: str, allowed: Iterable[Any], message: str | None = None, default: Any = None
+) -> Any:
+    """Return a field of an object that must be one of these values.
+
+    Raises:
+        ApiError: 422, it is not.
+    """
+    value = given.get(name, default)
+    options = list(allowed)
+    if value not in options:
+        raise invalid(message or f"{name} must be one of: {', '.join(map(str, options))}")
+    return value
+
+
+def whole(given: Mapping[str, Any], name: str, least: int, most: int, message: str | None = None) -> int:
+    """Return a field of an object that must be a whole number in these bounds.
+
+    Raises:
+        ApiError: 422, it is not.
+    """
+    value = given.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise invalid(message or f"{name} must be between {least} and {most}")
+    return value
 
 
 def list_of(kind: type[T], value: Any, name: str) -> list[T]:
@@ -174,18 +201,11 @@ class Call:
 
     def one_of(self, name: str, allowed: Iterable[Any], message: str | None = None, default: Any = None) -> Any:
         """Return a field of the body that must be one of these values."""
-        value = self.body.get(name, default)
-        options = list(allowed)
-        if value not in options:
-            raise invalid(message or f"{name} must be one of: {', '.join(map(str, options))}")
-        return value
+        return one_of(self.body, name, allowed, message, default)
 
     def whole(self, name: str, least: int, most: int, message: str | None = None) -> int:
         """Return a field of the body that must be a whole number in these bounds."""
-        value = self.body.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise invalid(message or f"{name} must be between {least} and {most}")
-        return value
+        return whole(self.body, name, least, most, message)
 
     def texts(self, name: str) -> list[str]:
         """Return a field of the body that must be a list of texts; absent or null is empty."""

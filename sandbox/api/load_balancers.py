@@ -7,7 +7,20 @@ import re
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import Body, Call, Cloud, invalid, job, list_of, new_uuid, not_built, now, operation
+from sandbox.api.context import (
+    Body,
+    Call,
+    Cloud,
+    invalid,
+    job,
+    list_of,
+    new_uuid,
+    not_built,
+    now,
+    one_of,
+    operation,
+    whole,
+)
 from sandbox.api.desired import living, vpc_of
 from sandbox.api.kinds import Kind
 from sandbox.api.projects import project_of
@@ -135,17 +148,11 @@ LOAD_BALANCER = Kind(
 
 def _whole(given: Record, name: str, default: int | None, least: int, most: int) -> int:
     value = given.get(name)
-    value = default if value in (None, 0) else value
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise invalid(f"{name} must be between {least} and {most}")
-    return value
+    return whole({name: default if value in (None, 0) else value}, name, least, most)
 
 
 def _choice(given: Record, name: str, options: tuple[str, ...], default: str | None = None) -> str:
-    value = given.get(name) or default
-    if value not in options:
-        raise invalid(f"{name} must be one of: {', '.join(options)}")
-    return str(value)
+    return one_of({name: given.get(name) or default}, name, options)
 
 
 def _rule(call: Call, given: Record) -> Record:
