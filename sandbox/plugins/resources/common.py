@@ -36,14 +36,19 @@ def segment(value: Any) -> str:
     return quote(str(value), safe="")
 
 
+def snaked(*keys: str) -> dict[str, str]:
+    """Return the API's names of these properties."""
+    return {key: snake(key) for key in keys}
+
+
 def shown(answer: Values, *keys: str) -> Values:
-    """Return these properties as the API says them, under its own names."""
-    return {key: answer[snake(key)] for key in keys}
+    """Return these properties out of an answer of the API."""
+    return {key: answer[wire] for key, wire in snaked(*keys).items()}
 
 
 def sent(new: Values, *keys: str) -> Values:
-    """Return what the API is told of these properties, under its own names."""
-    return {snake(key): new[key] for key in keys}
+    """Return these properties as the API is sent them."""
+    return {wire: new[key] for key, wire in snaked(*keys).items()}
 
 
 def two_parts(what: str, needs: str, id_: str, *, numbered: bool = False) -> tuple[str, str]:

@@ -22,57 +22,31 @@ from sandbox.plugins.fields import (
     string,
 )
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import name, region, segment, unless_empty
+from sandbox.plugins.resources.common import name, region, segment, snaked, unless_empty
 from sandbox.plugins.resources.edge import certificate_id
 from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import UNKNOWN, Values
 
 _CREATE_SECONDS = 600
 _PORT = between(1, 65535)
-_CHECK = {
-    "protocol": "protocol",
-    "port": "port",
-    "path": "path",
-    "checkIntervalSeconds": "check_interval_seconds",
-    "responseTimeoutSeconds": "response_timeout_seconds",
-    "unhealthyThreshold": "unhealthy_threshold",
-    "healthyThreshold": "healthy_threshold",
-}
-_STICKY = {"type": "type", "cookieName": "cookie_name", "cookieTtlSeconds": "cookie_ttl_seconds"}
+_CHECK = snaked(
+    *("protocol", "port", "path", "checkIntervalSeconds", "responseTimeoutSeconds"),
+    *("unhealthyThreshold", "healthyThreshold"),
+)
+_STICKY = snaked("type", "cookieName", "cookieTtlSeconds")
 _FIREWALL = {"allows": "allow", "denies": "deny"}
 _OBJECTS = (
     ("healthcheck", "health_check", _CHECK),
     ("stickySessions", "sticky_sessions", _STICKY),
     ("firewall", "firewall", _FIREWALL),
 )
-_RULE = {
-    "entryProtocol": "entry_protocol",
-    "entryPort": "entry_port",
-    "targetProtocol": "target_protocol",
-    "targetPort": "target_port",
-    "tlsPassthrough": "tls_passthrough",
-}
-# What is sent as it is, unless it is empty, and what of it is read back.
-_SENT = {
-    "name": "name",
-    "region": "region",
-    "algorithm": "algorithm",
-    "redirectHttpToHttps": "redirect_http_to_https",
-    "enableProxyProtocol": "enable_proxy_protocol",
-    "enableBackendKeepalive": "enable_backend_keepalive",
-    "projectId": "project_id",
-    "httpIdleTimeoutSeconds": "http_idle_timeout_seconds",
-    "vpcUuid": "vpc_uuid",
-    "subnetUuid": "subnet_uuid",
-    "type": "type",
-    "network": "network",
-    "networkStack": "network_stack",
-    "tlsCipherPolicy": "tls_cipher_policy",
-}
-_TOLD = (
+_RULE = snaked("entryProtocol", "entryPort", "targetProtocol", "targetPort", "tlsPassthrough")
+# What is read back as it was sent, and what else is sent as it is, unless it is empty.
+_READ = snaked(
     *("name", "algorithm", "redirectHttpToHttps", "enableProxyProtocol", "enableBackendKeepalive"),
     *("projectId", "httpIdleTimeoutSeconds", "vpcUuid", "type"),
 )
+_SENT = _READ | snaked("region", "subnetUuid", "network", "networkStack", "tlsCipherPolicy")
 
 
 def _wire(values: Values, names: dict[str, str]) -> Values:
@@ -162,8 +136,8 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
     if answer is None:
         return None
     found = answer["load_balancer"]
-    told = _state(found, {key: _SENT[key] for key in _TOLD})
-    told |= {
+    state = _state(found, _READ)
+    state |= {
         "loadBalancerUrn": f"do:loadbalancer:{found['id']}",
         "ip": found["ip"],
         "status": found["status"],
@@ -174,11 +148,11 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
         **{key: _state(found.get(wire), names) for key, wire, names in _OBJECTS},
     }
     if found.get("ipv6"):
-        told["ipv6"] = found["ipv6"]
-    told |= {"sizeUnit": found["size_unit"]} if found.get("size_unit") else {"size": found.get("size")}
+        state["ipv6"] = found["ipv6"]
+    state |= {"sizeUnit": found["size_unit"]} if found.get("size_unit") else {"size": found.get("size")}
     if found.get("region"):
-        told["region"] = found["region"]["slug"]
-    return told
+        state["region"] = found["region"]["slug"]
+    return state
 
 
 def _update(cloud: Cloud, change: Change) -> None:
@@ -186,11 +160,7 @@ def _update(cloud: Cloud, change: Change) -> None:
 
 
 def _delete(cloud: Cloud, id_: str, _: Values) -> None:
-    try:
-        cloud.rest.delete(f"/v2/load_balancers/{segment(id_)}")
-    except RestError as error:
-        if error.status != 404:
-            raise
+    cloud.rest.remove(f"/v2/load_balancers/{segment(id_)}")
 
 
 def _check(new: Values) -> list[tuple[str, str]]:
