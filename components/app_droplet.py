@@ -131,7 +131,7 @@ class AppDroplet(AnclaComponent):
     """A droplet with Docker, compose, a firewall and hardened SSH, and its reserved IP."""
 
     droplet: digitalocean.Droplet
-    """The droplet; what has to find it bootstrapped depends on `ready`."""
+    """The droplet; a resource that needs it bootstrapped depends on `ready`."""
     ready: Sequence[pulumi.Resource]
     """After these the droplet is bootstrapped."""
     name: str

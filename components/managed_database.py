@@ -83,7 +83,7 @@ class ManagedDatabase(AnclaComponent):
     """A PostgreSQL cluster that is closed to other clients before it has any data; its databases, user and pool."""
 
     cluster: digitalocean.DatabaseCluster
-    """The cluster; what has to come after everything in it depends on `ready`."""
+    """The cluster; a resource that needs its databases and users depends on `ready`."""
     ready: Sequence[pulumi.Resource]
     """Everything in the cluster."""
     databases: Sequence[str]

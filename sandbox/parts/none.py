@@ -120,9 +120,9 @@ class NoParts(Parts):
             case "databases.take_backup", _, name:  # that of nothing is 30 MB
                 return BaseBackup(name=name, finished=time.time(), size=30_000_000)
             case "databases.contents", cluster:
-                # What its source was told last, as if nothing had changed since the time it was restored to.
-                told = self.clusters[cluster.restore.source if cluster.restore else cluster.id]
-                return Contents(databases=frozenset(told.databases), users=frozenset(user.name for user in told.users))
+                # As last applied to its source: as if nothing had changed since the time it was restored to.
+                last = self.clusters[cluster.restore.source if cluster.restore else cluster.id]
+                return Contents(databases=frozenset(last.databases), users=frozenset(user.name for user in last.users))
             case ("authority.certificate",):
                 return _CA
             case "authority.issue", _:

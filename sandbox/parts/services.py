@@ -2,7 +2,7 @@
 
 The public methods of a service are blocking, may take seconds, are called from worker threads, and are idempotent:
 called again after a crash with the same values they end in the same place. A service keeps no truth of its own but data
-(disks, rows, objects, images): who exists is in the API's store, and `Parts.reconcile` is told all of it at the start.
+(disks, rows, objects, images): who exists is in the API's store, and `Parts.reconcile` gets all of it at the start.
 """
 
 from __future__ import annotations
