@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from blueprint.kinds import KINDS, PriceUnknownError
-from blueprint.settings import (
-    AppPlatformTopology,
-    ClusterTopology,
-    EnvironmentSettings,
-    LoadBalancedTopology,
-    ManagedPostgresql,
-)
+from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import AppPlatformTopology, ClusterTopology, LoadBalancedTopology
 from blueprint.sizes import PRICES_READ
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from blueprint.fields import Cidr, Port, PostgresMajor, Schedule, Slug, SshPublicKey
-from blueprint.settings import EnvironmentSettings, ManagedPostgresql
+from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.environment import EnvironmentSettings
 
 
 class Group(BaseModel):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from blueprint.backup import RetentionSettings, SourceSettings, TableFilter
-from blueprint.settings import ServiceSettings
+from blueprint.settings.backup import RetentionSettings, SourceSettings, TableFilter
+from blueprint.settings.services import ServiceSettings
 
 SCHEMA_VERSION = 1
 HIDDEN = "[secret]"

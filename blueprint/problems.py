@@ -14,7 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from blueprint.stack_file import NAMESPACE
 
 _SHOWN = 60  # characters of a found value; the rest is not needed to recognise it

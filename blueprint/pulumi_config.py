@@ -27,7 +27,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from blueprint import problems
 from blueprint.keys import KeyFormatError, public_line
-from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
+from blueprint.settings.built import not_built
+from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.required_secrets import missing_secrets
 from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted, stack_of
 
 SECRETS_VARIABLE = "ANCLA_SECRETS"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blueprint.outputs import EnvironmentOutputs
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from blueprint.stack_file import NAMESPACE
 
 FOLDER = Path("docs/reference")

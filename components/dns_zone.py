@@ -12,7 +12,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from blueprint.dns_records import NOBODY, NULL, TTL, UNKNOWN, Claim, RecordType, canonical, conflicts, relative
-from blueprint.settings import DnsRecordSettings, identity_of
+from blueprint.settings.edge import DnsRecordSettings, identity_of
 from components.component import AnclaComponent
 
 _NAMES = ("CNAME", "MX", "NS", "SRV")  # their value is a name; without a dot at its end it is taken as relative

@@ -7,10 +7,11 @@ from typing import Any
 
 import pulumi
 
-from blueprint.backup import BackupDestination
 from blueprint.fields import REGISTRY_REGIONS
 from blueprint.machine import backup_timer_settings, machine_settings
-from blueprint.settings import EnvironmentSettings, ManagedPostgresql
+from blueprint.settings.backup import BackupDestination
+from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.environment import EnvironmentSettings
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
 from components.component import AnclaComponent

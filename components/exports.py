@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 
 from blueprint.outputs import SCHEMA_VERSION
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from components.app_droplet import SSH_PORT, USER, AppDroplet
 from components.asset_bucket import AssetBucketWithCDN
 from components.credentials import Credentials

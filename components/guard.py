@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import httpx
 import pulumi_digitalocean as digitalocean
 
-from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.pulumi_config import RECIPIENT_VARIABLE
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.environment import EnvironmentSettings
 
 REAL_API = "https://api.digitalocean.com"
 _REAL_TOKEN = re.compile(r"do[por]_v1_[0-9a-f]{64}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from blueprint.settings import MonitoringSettings, Thresholds
+from blueprint.settings.alerts import MonitoringSettings, Thresholds
 from components.component import AnclaComponent
 
 # https when the environment has a certificate that browsers trust; until then a check by https is always down.

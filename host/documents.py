@@ -11,9 +11,9 @@ import paramiko
 from paramiko.pkey import UnknownKeyType
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from blueprint.fields import Port, PostgresName, SshPublicKey
 from blueprint.machine import BackupTimerSettings, MachineSettings
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from blueprint.settings import Port, PostgresName, SshPublicKey
 from host.errors import DocumentError
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from blueprint.cost import resource_prices
 from blueprint.kinds import KINDS
-from blueprint.settings import DISPOSABLE_ENVIRONMENTS, stem_of
+from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS, stem_of
 from policy.openness import SSH_PORT, WEB_PORTS, mappings, named_ports, open_networks, opened, texts
 from policy.preview import UNKNOWN, Preview, Resource
 

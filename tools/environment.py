@@ -22,7 +22,7 @@ from rich.markup import escape
 
 from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import DISPOSABLE_ENVIRONMENTS
+from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS
 from tools.judged import is_remembered, remember
 from tools.workspace import (
     ROOT,

@@ -28,7 +28,8 @@ from rich.console import Console
 
 from blueprint.outputs import EnvironmentOutputs, parse_outputs
 from blueprint.pulumi_config import RECIPIENT_VARIABLE, load_stack_file
-from blueprint.settings import EnvironmentSettings, missing_secrets
+from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.required_secrets import missing_secrets
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY = 15.0

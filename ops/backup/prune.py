@@ -16,7 +16,7 @@ from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol, runtime_checkable
 
-from blueprint.backup import RetentionSettings
+from blueprint.settings.backup import RetentionSettings
 from ops.backup.drill_history import DrillHistory
 from ops.backup.override import is_overridden
 from ops.backup.retention import IN_PROGRESS, Candidate, Decision, decide

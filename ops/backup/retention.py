@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from blueprint.backup import RetentionSettings
+from blueprint.settings.backup import RetentionSettings
 from ops.repository.catalog import CLOCK_MISLEADS, CLOCK_WRONG
 
 IN_PROGRESS = timedelta(hours=24)

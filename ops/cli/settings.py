@@ -10,10 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import EnvironmentSettings, missing_secrets, not_built
+from blueprint.settings.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.built import not_built
+from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.required_secrets import missing_secrets
 from ops.cli.options import JsonOption, StackOption
 from ops.core import console
 from ops.core.errors import OpsError, StackError, VerdictError

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from ops.cli.options import DryRunOption, JsonOption, YesOption
 from ops.core import console
 from ops.core.errors import StackError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blueprint.backup import PostgresqlSource
+from blueprint.settings.backup import PostgresqlSource
 from ops.core.errors import StackError
 from ops.stack.outputs import LoadedStack
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from blueprint.settings import ServiceSettings
+from blueprint.settings.services import ServiceSettings
 from ops.release.variables import CA_IN_CONTAINER
 
 PROJECT = "app"

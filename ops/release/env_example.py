@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from ops.release.variables import VARIABLES
 
 FILE = Path(".env.example")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blueprint.settings import ServiceSettings
+from blueprint.settings.services import ServiceSettings
 
 _HEAD = "# Written by Ancla; changes here are undone by the next release.\n"
 

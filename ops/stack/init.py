@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blueprint.keys import make_key
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from ops.core.errors import StackError
 from ops.core.files import atomic_write
 from ops.stack.cloud import Cloud

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from blueprint.settings import EnvironmentSettings, ManagedPostgresql
+from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.environment import EnvironmentSettings
 from ops.core.errors import CloudError
 from ops.stack.cloud import Cloud, RefusedError
 from ops.stack.spaces import bucket_is_ours

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any
 
-from blueprint.backup import SecretsSource, SourceSettings, SqliteSource
+from blueprint.settings.backup import SecretsSource, SourceSettings, SqliteSource
 from ops.core.errors import StackError
 from ops.sources.base import Source
 from ops.stack.outputs import LoadedStack

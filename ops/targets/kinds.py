@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from blueprint.backup import BucketSource, PostgresqlSource, SecretsSource, SqliteSource, TableFilter
 from blueprint.outputs import BucketKey, BucketOutput
+from blueprint.settings.backup import BucketSource, PostgresqlSource, SecretsSource, SqliteSource, TableFilter
 from ops.core import console
 from ops.core.errors import OpsError, RestoreRefusedError
 from ops.core.messages import say

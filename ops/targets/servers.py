@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from blueprint.backup import PostgresqlSource, SourceSettings
+from blueprint.settings.backup import PostgresqlSource, SourceSettings
 from ops.core.errors import SourceError, StackError
 from ops.sources.postgres import catalog_queries
 from ops.sources.postgres.source import PostgresDatabase

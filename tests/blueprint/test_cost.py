@@ -10,7 +10,7 @@ import pytest
 
 from blueprint.cost import Price, estimate, price, resource_prices
 from blueprint.pulumi_config import load_stack_file
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, TABLES, VALKEY_SIZES
 from sandbox import catalog
 from tests.components.conftest import load, record

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blueprint.backup import BackupSettings, PostgresqlSource, SecretsSource
 from blueprint.machine import MachineSettings, backup_timer_settings, machine_settings
 from blueprint.pulumi_config import load_stack_file
-from blueprint.settings import EnvironmentSettings, NoDatabase
+from blueprint.settings.backup import BackupSettings, PostgresqlSource, SecretsSource
+from blueprint.settings.database import NoDatabase
+from blueprint.settings.environment import EnvironmentSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aC"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from blueprint.backup import BackupSettings
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.schedule import hours_of_week
-from blueprint.settings import MaintenanceSettings, ManagedPostgresql
+from blueprint.settings.backup import BackupSettings
+from blueprint.settings.database import MaintenanceSettings, ManagedPostgresql
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pyrage import x25519
 
-from blueprint.backup import EXAMPLE_RECIPIENT
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import EnvironmentSettings, ManagedPostgresql
+from blueprint.settings.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.environment import EnvironmentSettings
 from blueprint.stack_file import OPAQUE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from blueprint.pulumi_config import load_stack_file
-from blueprint.settings import EnvironmentSettings
+from blueprint.settings.environment import EnvironmentSettings
 from components.environment import Environment, EnvironmentArgs
 from components.guard import Account
 from tests.components.kit import Recording, run_program

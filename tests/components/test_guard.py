@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyrage import x25519
 
-from blueprint.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.backup import EXAMPLE_RECIPIENT
 from components import guard
 from components.guard import REAL_API, GuardError, account_of, check_token, is_real, pinned_provider
 from tests.components.conftest import load

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from blueprint.settings import DISPOSABLE_ENVIRONMENTS
+from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS
 from components.host_plan import ROOT
 from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, lifecycle_of
 from tests.components.kit import Recording

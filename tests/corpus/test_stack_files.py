@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings import not_built
+from blueprint.settings.built import not_built
 from blueprint.stack_file import StackFileError, read_stack_file
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from blueprint.backup import RetentionSettings
+from blueprint.settings.backup import RetentionSettings
 from ops.backup.prune import PruneJob, act, make_plan
 from ops.core.errors import DeleteRefusedError
 from ops.repository import catalog

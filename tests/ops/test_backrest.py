@@ -16,8 +16,8 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from blueprint.backup import PostgresqlSource
 from blueprint.keys import make_key, public_line
+from blueprint.settings.backup import PostgresqlSource
 from ops.cli import backrest
 from ops.cli.app import app
 from ops.core.errors import (

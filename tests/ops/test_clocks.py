@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import botocore.auth
 import pytest
 
-from blueprint.backup import RetentionSettings
+from blueprint.settings.backup import RetentionSettings
 from ops.backup import create as making
 from ops.backup.prune import act, make_plan
 from ops.backup.retention import Candidate, decide

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ops
-from blueprint.backup import PostgresqlSource
+from blueprint.settings.backup import PostgresqlSource
 from ops.core.errors import DatabaseError, DatabaseUnreachableError
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Endpoint, timeouts

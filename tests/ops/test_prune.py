@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
-from blueprint.backup import RetentionSettings
 from blueprint.outputs import BucketKey, BucketOutput
+from blueprint.settings.backup import RetentionSettings
 from ops.backup.drill_history import DrillHistory
 from ops.backup.override import OVERRIDE_NAME, Override, write_override
 from ops.backup.prune import LOST, Outcome, act, make_plan

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from blueprint.backup import RetentionSettings
+from blueprint.settings.backup import RetentionSettings
 from ops.backup.retention import FAR_LESS, IN_PROGRESS, LATE_ARRIVAL, PERIODS, Candidate, decide
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

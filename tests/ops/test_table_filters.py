@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from blueprint.backup import BackupSettings
 from blueprint.outputs import parse_outputs
+from blueprint.settings.backup import BackupSettings
 from tests.ops.test_cli import ops, outputs, refused, write
 
 __all__ = ["ops", "outputs"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from blueprint.settings import ServiceSettings
+from blueprint.settings.services import ServiceSettings
 from ops.core.errors import ReleaseError
 from ops.release.plan import ReleasePlan, build_plan
 from ops.release.routes import build_routes, build_upstreams, owner_of

@@ -1,0 +1,159 @@
+"""Everything a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
+
+Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here; each group has a module beside
+this one. Everything the five plans name parses; keys that are not implemented yet are refused by name (see
+`blueprint.settings.built`).
+
+Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'s work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from pydantic import Field, model_validator
+
+from blueprint.dns_records import TTL, UNKNOWN, Claim, conflicts, describe, is_outside, relative
+from blueprint.fields import Domain, Region, Slug
+from blueprint.model import Settings
+from blueprint.settings.access import AccessSettings
+from blueprint.settings.alerts import MonitoringSettings
+from blueprint.settings.backup import BackupSettings
+from blueprint.settings.buckets import AssetsSettings
+from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
+from blueprint.settings.edge import DnsSettings, identity_of
+from blueprint.settings.registry import RegistrySettings
+from blueprint.settings.secrets import Secrets
+from blueprint.settings.services import ServiceSettings
+from blueprint.settings.topology import DropletSettings, DropletTopology, NetworkSettings, Topology
+
+DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
+"""Environments whose data may go; every other one is treated as production."""
+
+
+class Exemption(Settings):
+    """One policy rule that one resource may break, and why (`python -m policy --rules` lists the rules)."""
+
+    rule: Slug
+    resource: str = Field(min_length=1, description="name of the resource, as a preview shows it")
+    reason: str = Field(min_length=1)
+    until: date | None = Field(default=None, description='last day it holds, in quotes, such as "2027-01-31"')
+
+
+def stem_of(project: object, environment: object) -> str:
+    """Return the stem of the names that people see, which is also the tag of its resources: `nextgentech-prod`."""
+    return f"{project}-{environment}"
+
+
+class EnvironmentSettings(Settings):
+    """Everything a stack file may say."""
+
+    environment: Slug
+    project: Slug
+    domain: Domain
+    region: Region
+    topology: Topology = DropletTopology()
+    droplet: DropletSettings
+    services: tuple[ServiceSettings, ...] = Field(min_length=1)
+    database: Database
+    cache: CacheSettings | None = None
+    assets: AssetsSettings | None = None
+    registry: RegistrySettings
+    network: NetworkSettings = NetworkSettings()
+    dns: DnsSettings = DnsSettings()
+    access: AccessSettings = AccessSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    backup: BackupSettings = BackupSettings()
+    extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
+    account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
+    budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    exemptions: tuple[Exemption, ...] = Field(
+        default=(), description="policy rules this environment may break, and why"
+    )
+    secrets: Secrets = Secrets()
+
+    @property
+    def stem(self) -> str:
+        """The stem of the names that people see, and the environment's tag."""
+        return stem_of(self.project, self.environment)
+
+    @property
+    def maintenance(self) -> MaintenanceSettings:
+        """When DigitalOcean may begin to update the managed cluster: as written, or clear of the backups."""
+        written = self.database.maintenance if isinstance(self.database, ManagedPostgresql) else None
+        usual = MaintenanceSettings()
+        return written or usual.clear_of(self.backup.schedule) or usual
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnvironmentSettings:
+        names = [service.name for service in self.services]
+        routes = [service.route for service in self.services if service.route is not None]
+        ports = [str(service.port) for service in self.services]
+        for what, values in (("name", names), ("route", routes), ("port", ports)):
+            for value in sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
+        managed = self.database if isinstance(self.database, ManagedPostgresql) else None
+        window = managed.maintenance if managed else None
+        if window is not None and (why := window.clash_with(self.backup.schedule)):
+            raise ValueError(f"database.maintenance: {why}")
+        databases = managed.databases if managed else ()
+        sets = [*databases, *(source.name for source in self.backup.sources)]
+        for value in sorted({value for value in sets if sets.count(value) > 1}):
+            raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
+        filtered = {*databases, *(source.name for source in self.backup.sources if source.kind == "postgresql")}
+        for value in sorted(self.backup.tables.keys() - filtered):
+            known = ", ".join(sorted(filtered)) or "none"
+            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
+        for problem in dns_conflicts(self):
+            raise ValueError(problem)
+        if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
+            raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
+        return self
+
+
+def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
+    """Yield a line for each record that cannot be beside another one, those that Ancla makes included."""
+    domain, dns = settings.domain, settings.dns
+    own = [
+        Claim(
+            type="A",
+            name=host,
+            identity=UNKNOWN,
+            ttl=TTL,
+            origin="made by Ancla, leads to the app",
+            remedy=f'leave "{host}" out of dns.hosts to make it yours',
+        )
+        for host in dict.fromkeys(dns.hosts)
+    ]
+    cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
+    if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
+        own.append(
+            Claim(
+                type="CNAME",
+                name=relative(cdn, domain),
+                identity=UNKNOWN,
+                ttl=TTL,
+                origin="assets.cdn.domain",
+                remedy="give assets.cdn.domain another name",
+            )
+        )
+    own += [
+        Claim(
+            type="CAA",
+            name="@",
+            identity=f"issue {authority}",
+            ttl=TTL,
+            origin=f"dns.caa[{index}]",
+            remedy="remove one",
+        )
+        for index, authority in enumerate(dns.caa)
+    ]
+    wanted: list[Claim] = []
+    for index, record in enumerate(dns.records):
+        origin = f"dns.records[{index}]"
+        if is_outside(record.name, domain):
+            yield f"{origin}.name: {describe(record.name)} is not in {domain}; write one that is, or leave the dot out"
+        name = relative(record.name, domain)
+        wanted.append(Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl, origin=origin))
+    yield from conflicts(own, wanted)
