@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from blueprint import problems
 from blueprint.keys import KeyFormatError, public_line
-from blueprint.settings.built import not_built
+from blueprint.settings.built import Verdict, not_built
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.required_secrets import missing_secrets
 from blueprint.stack_file import NAMESPACE, OPAQUE, StackFileError, read_stack_file, refuse_encrypted, stack_of
@@ -70,6 +70,8 @@ def load_program(*, environ: Mapping[str, str] = os.environ) -> EnvironmentSetti
     settings = _load(lambda: _engine_config(Path(pulumi.get_root_directory()), pulumi.get_stack()), environ)
     _check_stack(settings, pulumi.get_stack())
     check_buildable(settings)
+    for what in not_built(settings):
+        pulumi.log.warn(f"{NAMESPACE}:{what}: {what.verdict}")
     return settings
 
 
@@ -103,7 +105,11 @@ def check_buildable(settings: EnvironmentSettings) -> None:
     Raises:
         SettingsError: something not built yet is asked for, or a secret is absent or no key.
     """
-    found = [f"{NAMESPACE}:{what}: is understood, and not built yet" for what in not_built(settings)]
+    found = [
+        f"{NAMESPACE}:{what}: is understood, and {what.verdict}"
+        for what in not_built(settings)
+        if what.verdict is Verdict.REFUSED
+    ]
     found += [
         f"{NAMESPACE}:{path}: is missing; `ops stack init` makes the keys, "
         f"`pulumi config set --secret --path '{NAMESPACE}:{path}'` sets one value"

@@ -1,29 +1,120 @@
-"""What a stack file may ask for and Ancla does not build yet."""
+"""What a stack file may ask for and Ancla does not build yet: one table, key by key.
+
+A key is *refused* where the environment would be another than asked, and *without effect* where it would only lack
+something: that is a warning, and `ops settings check --strict` makes it an error. A key that is in no row is built.
+"""
 
 from __future__ import annotations
 
-from blueprint.settings.database import ManagedPostgresql
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
+
 from blueprint.settings.environment import EnvironmentSettings
 
 
-def not_built(settings: EnvironmentSettings) -> list[str]:
-    """Name what the settings ask for that Ancla parses but does not build yet; empty when all of it is built."""
-    found: list[str] = []
-    if settings.topology.kind != "droplet":
-        found.append(f"topology.kind: {settings.topology.kind}")
-    if settings.database.kind not in ("managed-postgresql", "none"):
-        found.append(f"database.kind: {settings.database.kind}")
-    if isinstance(settings.database, ManagedPostgresql):
-        if settings.database.read_replicas:
-            found.append(f"database.readReplicas: {settings.database.read_replicas}")
-        if settings.database.extensions:
-            found.append(f"database.extensions: {', '.join(settings.database.extensions)}")
-    if settings.cache is not None:
-        found.append(f"cache.kind: {settings.cache.kind}")
-    found += [f"extras: {name}" for name in settings.extras]
-    found += [
-        f"services[{index}].replicas: {service.replicas}"
-        for index, service in enumerate(settings.services)
-        if service.replicas > 1
+class Verdict(StrEnum):
+    """What becomes of a stack file that asks for something that is not built yet."""
+
+    REFUSED = "not built yet"
+    NO_EFFECT = "not in effect yet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key, as a path whose `*` stands for any name, and the values of it that are meant (`None`: whatever)."""
+
+    path: str
+    verdict: Verdict
+    means: Callable[[Any], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a stack file asks for: the path as a person writes it, the value as it was written, the verdict."""
+
+    path: str
+    shown: str
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.shown}"
+
+
+def refused(path: str, means: Callable[[Any], bool] | None = None) -> Row:
+    """Return a row of what makes the environment another than asked."""
+    return Row(path, Verdict.REFUSED, means)
+
+
+def without_effect(path: str, means: Callable[[Any], bool] | None = None) -> Row:
+    """Return a row of what the environment only lacks."""
+    return Row(path, Verdict.NO_EFFECT, means)
+
+
+def is_one_of(*values: object) -> Callable[[Any], bool]:
+    """Return a test for some values of a key."""
+    return lambda value: value in values
+
+
+ROWS: tuple[Row, ...] = (
+    refused("topology.kind", is_one_of("load-balanced", "cluster", "app-platform")),
+    refused("database.kind", is_one_of("self-hosted-postgresql", "sqlite")),
+    refused("database.readReplicas", bool),
+    refused("database.extensions", bool),
+    refused("cache.kind"),
+    refused("extras", bool),
+    refused("services.*.replicas", lambda value: value > 1),
+)
+
+
+def not_built(settings: EnvironmentSettings) -> list[Found]:
+    """List what the stack file asks for that Ancla parses but does not build yet, in the order of the file's groups."""
+    rows = {row.path: row for row in ROWS}
+    return [
+        Found(path, _shown(value), row.verdict)
+        for pattern, path, value in written(settings)
+        if (row := rows.get(pattern)) is not None and (row.means is None or row.means(value))
     ]
-    return found
+
+
+def written(value: object, pattern: str = "", path: str = "") -> Iterator[tuple[str, str, object]]:
+    """Yield every key that was written, from the outside in: its pattern, its path, and its value.
+
+    A name that a person chose is `*` in the pattern. What has its default is not yielded, and neither is a secret's
+    name or value.
+    """
+    if path:
+        yield pattern, path, value
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            if name in value.model_fields_set and (path or name != "secrets"):
+                key = to_camel(name)
+                yield from written(getattr(value, name), _below(pattern, key), _below(path, key))
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from written(one, _below(pattern, "*"), _below(path, str(name)))
+    elif isinstance(value, tuple):
+        for index, one in enumerate(value):
+            if isinstance(one, BaseModel):
+                yield from written(one, _below(pattern, "*"), f"{path}[{index}]")
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _shown(value: object) -> str:
+    """Return a value as a stack file would have it, on one line."""
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, BaseModel):
+        return _shown(value.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) + "}"
+    return str(value)

@@ -13,7 +13,7 @@ from rich.table import Table
 from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
-from blueprint.settings.built import not_built
+from blueprint.settings.built import Verdict, not_built
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.required_secrets import missing_secrets
 from ops.cli.options import JsonOption, StackOption
@@ -60,7 +60,11 @@ def cost_command(
 
 
 @settings_app.command("check")
-def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None:
+def settings_check(
+    file: StackFileArgument,
+    as_json: JsonOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what has no effect yet, too.")] = False,
+) -> None:
     """Validate a stack file. Print each problem on one line: the key, the value found, and the values allowed."""
     try:
         settings = load_stack_file(file)
@@ -71,23 +75,20 @@ def settings_check(file: StackFileArgument, as_json: JsonOption = False) -> None
         for problem in _problems(file, error):
             console.err.print(f"[bold red]error:[/bold red] {file}: {escape(problem)}")
         raise typer.Exit(1) from None
-    later, missing = not_built(settings), missing_secrets(settings)
+    later = _not_built(settings, Verdict.REFUSED)
+    without_effect = _not_built(settings, Verdict.NO_EFFECT)
+    missing = missing_secrets(settings)
     warnings = shut_to_droplets(settings.secrets.notifications)
+    if without_effect and not strict:
+        warnings = [*warnings, f"not in effect yet: {', '.join(without_effect)}"]
     if as_json:
-        facts = {"not_built": later, "missing_secrets": missing, "warnings": warnings}
+        facts = {"not_built": later, "not_in_effect": without_effect, "missing_secrets": missing, "warnings": warnings}
         console.print_json({"file": str(file), "valid": True, **facts})
     else:
-        for warning in warnings:
-            warn(warning)
-        console.out.print(f"[green]valid[/green] {escape(str(file))}: {settings.project} {settings.environment}")
-        for name in missing:
-            console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
-        if EXAMPLE_RECIPIENT in settings.backup.recipients:
-            console.out.print(
-                "  backup.recipients: the example's, refused at DigitalOcean; generate yours with `ops backup keygen`"
-            )
-    if later:
-        raise StackError(f"{file}: valid, but not built yet: {', '.join(later)}")
+        _print_verdict(file, settings, missing, warnings)
+    for found, why in ((later, "not built yet"), (without_effect if strict else [], "not in effect yet (--strict)")):
+        if found:
+            raise StackError(f"{file}: valid, but {why}: {', '.join(found)}")
 
 
 @settings_app.command("schema")
@@ -131,6 +132,22 @@ def _settings(file: Path) -> EnvironmentSettings:
         )
         first = next(iter(_problems(file, error)), "is not valid")
         raise StackError(f"{file}: {first}{more}") from None
+
+
+def _print_verdict(file: Path, settings: EnvironmentSettings, missing: list[str], warnings: list[str]) -> None:
+    for warning in warnings:
+        warn(warning)
+    console.out.print(f"[green]valid[/green] {escape(str(file))}: {settings.project} {settings.environment}")
+    for name in missing:
+        console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
+    if EXAMPLE_RECIPIENT in settings.backup.recipients:
+        console.out.print(
+            "  backup.recipients: the example's, refused at DigitalOcean; generate yours with `ops backup keygen`"
+        )
+
+
+def _not_built(settings: EnvironmentSettings, verdict: Verdict) -> list[str]:
+    return [str(one) for one in not_built(settings) if one.verdict is verdict]
 
 
 def _source_of(secret: str) -> str:
