@@ -97,10 +97,10 @@ def machine_settings(
     majors: set[PostgresMajor] = {source.version for source in settings.backup.sources if source.kind == "postgresql"}
     if isinstance(settings.database, ManagedPostgresql):
         majors.add(settings.database.version)
-    sources = settings.access.ssh_sources
+    sources = settings.access.ssh_from
     return MachineSettings(
         hostname=hostname,
-        ssh=SshSettings(user=user, deploy_key=deploy_key, keys=settings.access.ssh_keys),
+        ssh=SshSettings(user=user, deploy_key=deploy_key, keys=settings.access.people),
         firewall=FirewallSettings(ssh_sources=sources, ssh_port=port),
         fail2ban=Fail2banSettings(trusted=sources),
         postgresql_client=PostgresqlClientSettings(majors=tuple(sorted(majors))) if majors else None,

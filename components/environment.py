@@ -104,7 +104,7 @@ class Environment(AnclaComponent):
             NetworkArgs(
                 name=self._name,
                 region=settings.region.value,
-                ssh_sources=settings.access.ssh_sources,
+                ssh_sources=settings.access.ssh_from,
                 ip_range=settings.network.ip_range,
             ),
             self._child(),

@@ -202,6 +202,6 @@ def connect(
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise UnreachableError(
             f"{where} gave no login in {wait:.0f} s ({_why(error)}); "
-            "see that the droplet is on, that you are in access.sshSources, and that the deploy key is the stack's"
+            "see that the droplet is on, that you are in access.sshFrom, and that the deploy key is the stack's"
         ) from None
     raise AssertionError("unreachable")  # the loop returns or raises

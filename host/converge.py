@@ -228,8 +228,8 @@ def _refuse_to_lock_out(sources: Sequence[str], way_back: Connection) -> None:
     source = way_back.check('printf %s "${SSH_CONNECTION%% *}"', "asking where we come from")
     if source and not lets_in(sources, source):
         raise ConvergeError(
-            f"{way_back.where}: you connect from {source}, which is not in access.sshSources ({', '.join(sources)}). "
-            f"Continuing would lock you out; add {source} to access.sshSources"
+            f"{way_back.where}: you connect from {source}, which is not in access.sshFrom ({', '.join(sources)}). "
+            f"Continuing would lock you out; add {source} to access.sshFrom"
         )
 
 

@@ -49,7 +49,7 @@ def ssh_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """Port 22 is open to named networks, not to the world."""
     for firewall, protocol, ports, sources in opened(preview):
         if protocol == "tcp" and SSH_PORT in ports:
-            yield firewall, f"SSH is open to {', '.join(sources)}; name the networks in ancla:access.sshSources"
+            yield firewall, f"SSH is open to {', '.join(sources)}; name the networks in ancla:access.sshFrom"
 
 
 def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:

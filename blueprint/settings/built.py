@@ -68,6 +68,8 @@ ROWS: tuple[Row, ...] = (
     refused("cache.kind"),
     refused("extras", bool),
     refused("services.*.replicas", lambda value: value > 1),
+    refused("access.sshFrom", lambda value: not value),
+    refused("access.logins", bool),
 )
 
 
@@ -110,7 +112,7 @@ def _below(path: str, key: str) -> str:
 def _shown(value: object) -> str:
     """Return a value as a stack file would have it, on one line."""
     if isinstance(value, tuple | list):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(_shown, value)) or "[]"
     if isinstance(value, BaseModel):
         return _shown(value.model_dump(mode="json", by_alias=True, exclude_unset=True))
     if isinstance(value, bool):

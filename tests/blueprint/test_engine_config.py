@@ -132,6 +132,8 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
         ("extras", ["grafana"], "extras: grafana"),
+        ("access", {"sshFrom": []}, "access.sshFrom: []"),
+        ("access", {"logins": ["team"]}, "access.logins: team"),
     ],
 )
 def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: Any, expected: str):

@@ -43,8 +43,8 @@ def test_who_may_log_in_is_never_banned():
     settings = environment()
     made = machine(settings)
     assert made.fail2ban is not None
-    assert made.firewall.ssh_sources == made.fail2ban.trusted == settings.access.ssh_sources
-    assert made.ssh.keys == settings.access.ssh_keys
+    assert made.firewall.ssh_sources == made.fail2ban.trusted == settings.access.ssh_from
+    assert made.ssh.keys == settings.access.people
 
 
 def test_without_a_destination_there_are_no_timers():

@@ -85,8 +85,8 @@ def test_stack_files_name_the_schema_for_editors():
             "ancla:domain: nextgentech,mx",
             ['ancla:domain: "nextgentech,mx" is not a domain name'],
         ),
-        ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
-        ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
+        ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshFrom[0]:", "is not a CIDR"]),
+        ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshFrom[0]:", "host bits"]),
         ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "14, 15, 16"]),
         (
             "kind: managed-postgresql",

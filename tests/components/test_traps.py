@@ -26,7 +26,7 @@ def test_a_change_of_keys_or_user_data_does_not_replace_the_droplet(prod: Record
 
 
 def test_a_new_colleague_does_not_touch_the_droplet(prod: Recording, build: Callable[..., Recording]):
-    grown = build("prod", {"access": {"sshKeys": {"ana": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE ana"}}})
+    grown = build("prod", {"access": {"people": {"ana": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE ana"}}})
 
     before, after = prod.one("Droplet", "app-droplet"), grown.one("Droplet", "app-droplet")
     assert before.inputs == after.inputs
@@ -105,7 +105,7 @@ def test_the_firewall_holds_by_tag(prod: Recording):
 
 
 def test_exactly_22_80_443_and_ping_come_in(build: Callable[..., Recording]):
-    inputs = build("prod", {"access": {"sshSources": ["203.0.113.0/24"]}}).one("Firewall").inputs
+    inputs = build("prod", {"access": {"sshFrom": ["203.0.113.0/24"]}}).one("Firewall").inputs
     opened = {(rule["protocol"], rule.get("portRange")): rule["sourceAddresses"] for rule in inputs["inboundRules"]}
 
     everywhere = ["0.0.0.0/0", "::/0"]
@@ -429,7 +429,7 @@ def test_a_changed_secret_does_not_converge_the_machine(build: Callable[..., Rec
     assert json.loads(stdin).keys() == {"address", "port", "user", "deploy_key", "host_key", "machine"}
     triggers = prod.one("Command", "converge-command").inputs["triggers"]
     assert (
-        build("prod", {"access": {"sshSources": ["203.0.113.0/24"]}})
+        build("prod", {"access": {"sshFrom": ["203.0.113.0/24"]}})
         .one("Command", "converge-command")
         .inputs["triggers"]
         != triggers

@@ -35,7 +35,7 @@ def diagnostics(output: str) -> list[str]:
 MISTAKES = {
     "a wrong size": ("size: s-2vcpu-4gb", "size: s-2vcpu-5gb", ["ancla:droplet.size", "s-2vcpu-5gb", "s-2vcpu-4gb"]),
     "an unknown key": ("    image: ubuntu", "    imagen: ubuntu", ["ancla:droplet.imagen", "image"]),
-    "a bad CIDR": ('sshSources: ["0.0.0.0/0", "::/0"]', 'sshSources: ["300.0.0.0/8"]', ["sshSources", "300.0.0.0/8"]),
+    "a bad CIDR": ('sshFrom: ["0.0.0.0/0", "::/0"]', 'sshFrom: ["300.0.0.0/8"]', ["sshFrom", "300.0.0.0/8"]),
     "a domain with a typo": (
         "ancla:domain: staging.nextgentech.mx",
         "ancla:domain: staging,nextgentech.mx",

@@ -178,7 +178,7 @@ def test_a_change_that_locks_out_is_put_back_and_named(bare: Bare):
 
 def test_who_would_lock_themselves_out_is_refused(bare: Bare):
     _, progress = bare.converge(fails=1, firewall={"ssh_sources": ["203.0.113.0/24"]})
-    assert "which is not in access.sshSources (203.0.113.0/24). Continuing would lock you out" in progress
+    assert "which is not in access.sshFrom (203.0.113.0/24). Continuing would lock you out" in progress
 
 
 def test_a_failing_step_shows_no_key(bare: Bare):
