@@ -6,7 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -84,6 +84,95 @@ class Written:
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.why)
         return value
+
+
+class _Quantity:
+    """What sizes, durations and rates share: they are written as text with a unit, and shown as it was written."""
+
+    pattern: ClassVar[str]
+    why: ClassVar[str]
+    text: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._parsed, serialization=core_schema.to_string_ser_schema(when_used="json")
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^({cls.pattern})$"}
+
+    @classmethod
+    def _parsed(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(cls.why)  # noqa: TRY004 - pydantic reports a ValueError as the problem of the key
+        return cls(value)
+
+    @classmethod
+    def _matched(cls, text: str) -> re.Match[str]:
+        found = re.fullmatch(cls.pattern, text)
+        if found is None:
+            raise ValueError(cls.why)
+        return found
+
+    def __getnewargs__(self) -> tuple[str]:
+        """Copy by the text."""
+        return (self.text,)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+class Size(_Quantity, int):
+    """A size in bytes, written as `512M` or `20G`: the units are powers of 1024, as memory and disks are sold."""
+
+    pattern = "[1-9][0-9]{0,6}[KMGT]"
+    why = "is not a size: write a whole number and its unit, K, M, G or T (powers of 1024), such as 512M or 20G"
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a size; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        size = super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
+        size.text = written
+        return size
+
+
+class Duration(_Quantity, int):
+    """A duration in seconds, written as `30s`, `15m`, `26h`, `180d` or `1y` (365 days)."""
+
+    pattern = "[1-9][0-9]{0,6}[smhdy]"
+    why = (
+        "is not a duration: write a whole number and its unit, s, m (minutes), h, d or y (365 days), "
+        "such as 30s, 15m or 180d"
+    )
+    _SECONDS: ClassVar = {"s": 1, "m": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a duration; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        duration = super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
+        duration.text = written
+        return duration
+
+
+class Rate(_Quantity, float):
+    """A rate in requests a second, written as `20r/s` or `10r/m` (a minute), which is also how Nginx takes it."""
+
+    pattern = "[1-9][0-9]{0,6}r/[sm]"
+    why = "is not a rate: write a whole number and r/s (a second) or r/m (a minute), such as 20r/s or 10r/m"
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a rate; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        rate = super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
+        rate.text = written
+        return rate
 
 
 def _public_key(value: str) -> str:
