@@ -161,6 +161,21 @@ class Duration(_Quantity, int):
         return duration
 
 
+class Latency(_Quantity, int):
+    """How long an answer takes, in milliseconds, written as `500ms` or `5s`."""
+
+    pattern = "[1-9][0-9]{0,5}(ms|s)"
+    why = "is not a time of an answer: write a whole number and its unit, ms or s, such as 500ms or 5s"
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a latency; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        number = written.rstrip("ms")
+        latency = super().__new__(cls, int(number) * (1 if written.endswith("ms") else 1000))
+        latency.text = written
+        return latency
+
+
 class Rate(_Quantity, float):
     """A rate in requests a second, written as `20r/s` or `10r/m` (a minute), which is also how Nginx takes it."""
 

@@ -24,7 +24,7 @@ class Credentials:
     host_key: str = field(repr=False)
     host_public: str
     app: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
-    slack_webhook: str | None = field(repr=False, default=None)
+    channels: Mapping[str, str] = field(repr=False, default_factory=dict[str, str])
     backup_signing_key: str | None = field(repr=False, default=None)
     backup_signer: str | None = None
     notifications: tuple[str, ...] = field(repr=False, default=())
@@ -63,8 +63,8 @@ def credentials_of(settings: EnvironmentSettings) -> Credentials:
         backup_signing_key=_text(secrets.backup_signing_key),
         backup_signer=public_line(secrets.backup_signing_key) if secrets.backup_signing_key else None,
         notifications=tuple(address.get_secret_value() for address in secrets.notifications),
-        heartbeat=_text(secrets.heartbeat),
-        slack_webhook=_text(secrets.slack_webhook),
+        heartbeat=_text(secrets.heartbeat) if settings.alerts.heartbeat else None,
+        channels={name: value.get_secret_value() for name, value in secrets.channels.items()},
     )
 
 

@@ -86,10 +86,10 @@ class Environment(AnclaComponent):
             f"{name}-monitoring",
             MonitoringArgs(
                 name=name,
-                settings=settings.monitoring,
+                settings=settings.alerts,
                 domain=settings.domain,
                 tag=self._network.tag,
-                slack_webhook=self._credentials.slack_webhook,
+                webhooks=self._credentials.channels,
             ),
             self._child(),
         )

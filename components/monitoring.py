@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from blueprint.settings.alerts import MonitoringSettings, Thresholds
+from blueprint.settings.alerts import AlertsSettings, Limits
 from components.component import AnclaComponent
 
 # https when the environment has a certificate that browsers trust; until then a check by https is always down.
@@ -16,13 +17,13 @@ _SCHEME = "http"
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
-    """`tag` is the droplets' tag; `domain` is the host of the uptime check."""
+    """`tag` is the droplets' tag; `domain` is the host of the uptime check; `webhooks` are Slack's, by channel."""
 
     name: str
-    settings: MonitoringSettings
+    settings: AlertsSettings
     domain: str
     tag: pulumi.Input[str]
-    slack_webhook: str | None = field(default=None, repr=False)
+    webhooks: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +35,12 @@ class DropletAlert:
     percent: int
 
 
-def build_droplet_alerts(thresholds: Thresholds) -> list[DropletAlert]:
+def build_droplet_alerts(limits: Limits) -> list[DropletAlert]:
     """Return the alerts about droplets."""
     return [
-        DropletAlert(key="cpu", type="v1/insights/droplet/cpu", percent=thresholds.cpu),
-        DropletAlert(key="memory", type="v1/insights/droplet/memory_utilization_percent", percent=thresholds.memory),
-        DropletAlert(key="disk", type="v1/insights/droplet/disk_utilization_percent", percent=thresholds.disk),
+        DropletAlert(key="cpu", type="v1/insights/droplet/cpu", percent=limits.cpu),
+        DropletAlert(key="memory", type="v1/insights/droplet/memory_utilization_percent", percent=limits.memory),
+        DropletAlert(key="disk", type="v1/insights/droplet/disk_utilization_percent", percent=limits.disk),
     ]
 
 
@@ -52,11 +53,11 @@ class Monitoring(AnclaComponent):
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ancla:index:Monitoring", name, opts)
         settings = args.settings
-        has_channel = bool(settings.emails) or settings.slack is not None
+        has_channel = bool(settings.emails or settings.slack)
         if has_channel:
-            for alert in build_droplet_alerts(settings.thresholds):
+            for alert in build_droplet_alerts(settings.limits):
                 self._droplet_alert(name, args, alert)
-        if settings.uptime.enabled:
+        if settings.uptime.regions:
             check = digitalocean.UptimeCheck(
                 f"{name}-uptime",
                 name=args.name,
@@ -71,42 +72,37 @@ class Monitoring(AnclaComponent):
         self.register_outputs({})
 
     def _droplet_alert(self, name: str, args: MonitoringArgs, alert: DropletAlert) -> None:
-        slack = args.settings.slack
+        settings = args.settings
         digitalocean.MonitorAlert(
             f"{name}-{alert.key}",
             type=alert.type,
             description=f"{args.name}: {alert.key} above {alert.percent} %",
             compare="GreaterThan",
             value=alert.percent,
-            window=args.settings.window,
+            window=settings.window,
             tags=[args.tag],
             enabled=True,
             alerts=digitalocean.MonitorAlertAlertsArgs(
-                emails=list(args.settings.emails) or None,
+                emails=list(settings.emails) or None,
                 slacks=[
-                    digitalocean.MonitorAlertAlertsSlackArgs(
-                        channel=slack.channel, url=pulumi.Output.secret(args.slack_webhook or "")
-                    )
+                    digitalocean.MonitorAlertAlertsSlackArgs(channel=channel, url=_webhook(args, key))
+                    for key, channel in settings.slack.items()
                 ]
-                if slack
-                else None,
+                or None,
             ),
             opts=self._child(),
         )
 
     def _uptime_alerts(self, name: str, args: MonitoringArgs, check: digitalocean.UptimeCheck) -> None:
         settings = args.settings
-        slack = settings.slack
         notifications = [
             digitalocean.UptimeAlertNotificationArgs(
                 emails=list(settings.emails) or None,
                 slacks=[
-                    digitalocean.UptimeAlertNotificationSlackArgs(
-                        channel=slack.channel, url=pulumi.Output.secret(args.slack_webhook or "")
-                    )
+                    digitalocean.UptimeAlertNotificationSlackArgs(channel=channel, url=_webhook(args, key))
+                    for key, channel in settings.slack.items()
                 ]
-                if slack
-                else None,
+                or None,
             )
         ]
         options = self._child(deleted_with=check)
@@ -125,8 +121,12 @@ class Monitoring(AnclaComponent):
             check_id=check.id,
             type="latency",
             comparison="greater_than",
-            threshold=settings.uptime.latency_ms,
+            threshold=settings.limits.latency,
             period=settings.uptime.period,
             notifications=notifications,
             opts=options,
         )
+
+
+def _webhook(args: MonitoringArgs, channel: str) -> pulumi.Output[str]:
+    return pulumi.Output.secret(args.webhooks.get(channel, ""))

@@ -219,8 +219,8 @@ def _prepare_account(variables: Mapping[str, str], settings: EnvironmentSettings
         if all(vpc["region"] != region for vpc in vpcs):
             api.post("/v2/vpcs", json={"name": f"default-{region}", "region": region}).raise_for_status()
         known: set[str] = set(api.get("/_sandbox/switches").raise_for_status().json()["addresses"])
-        if not known.issuperset(settings.monitoring.emails):
-            addresses = sorted(known.union(settings.monitoring.emails))
+        if not known.issuperset(settings.alerts.emails):
+            addresses = sorted(known.union(settings.alerts.emails))
             api.patch("/_sandbox/switches", json={"addresses": addresses}).raise_for_status()
 
 

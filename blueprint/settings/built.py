@@ -6,7 +6,7 @@ something: that is a warning, and `ops settings check --strict` makes it an erro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
+from blueprint.fields import Duration
+from blueprint.settings.alerts import PERIODS, WINDOWS
 from blueprint.settings.environment import EnvironmentSettings
 
 
@@ -31,6 +33,8 @@ class Row:
     path: str
     verdict: Verdict
     means: Callable[[Any], bool] | None = None
+    note: str = ""
+    """Which part of the key is meant, or what is built instead."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,20 @@ def refused(path: str, means: Callable[[Any], bool] | None = None) -> Row:
     return Row(path, Verdict.REFUSED, means)
 
 
-def without_effect(path: str, means: Callable[[Any], bool] | None = None) -> Row:
+def without_effect(path: str, means: Callable[[Any], bool] | None = None, *, note: str = "") -> Row:
     """Return a row of what the environment only lacks."""
-    return Row(path, Verdict.NO_EFFECT, means)
+    return Row(path, Verdict.NO_EFFECT, means, note)
 
 
 def is_one_of(*values: object) -> Callable[[Any], bool]:
     """Return a test for some values of a key."""
     return lambda value: value in values
+
+
+def lasts_none_of(spans: Iterable[str]) -> Callable[[Any], bool]:
+    """Return a test for a duration that is none of these."""
+    known = {Duration(span) for span in spans}
+    return lambda value: value not in known
 
 
 ROWS: tuple[Row, ...] = (
@@ -70,6 +80,14 @@ ROWS: tuple[Row, ...] = (
     refused("services.*.replicas", lambda value: value > 1),
     refused("access.sshFrom", lambda value: not value),
     refused("access.logins", bool),
+    without_effect("alerts.preset", note="its rules on availability and errors"),
+    without_effect("alerts.thresholds.availability"),
+    without_effect("alerts.thresholds.errorShare"),
+    without_effect("alerts.thresholds.errorsAMinute"),
+    without_effect("alerts.hold", lasts_none_of(WINDOWS), note=f"DigitalOcean has {', '.join(WINDOWS)}"),
+    without_effect("alerts.uptime.every", lasts_none_of(PERIODS), note=f"DigitalOcean has {', '.join(PERIODS)}"),
+    without_effect("alerts.channels.*.kind", lambda value: value not in ("email", "slack")),
+    without_effect("alerts.failedLogins"),
 )
 
 
@@ -77,7 +95,7 @@ def not_built(settings: EnvironmentSettings) -> list[Found]:
     """List what the stack file asks for that Ancla parses but does not build yet, in the order of the file's groups."""
     rows = {row.path: row for row in ROWS}
     return [
-        Found(path, _shown(value), row.verdict)
+        Found(path, f"{_shown(value)} ({row.note})" if row.note else _shown(value), row.verdict)
         for pattern, path, value in written(settings)
         if (row := rows.get(pattern)) is not None and (row.means is None or row.means(value))
     ]

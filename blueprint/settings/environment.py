@@ -18,7 +18,7 @@ from blueprint.dns_records import TTL, UNKNOWN, Claim, conflicts, describe, is_o
 from blueprint.fields import Domain, Region, Slug
 from blueprint.model import Settings
 from blueprint.settings.access import AccessSettings
-from blueprint.settings.alerts import MonitoringSettings
+from blueprint.settings.alerts import AlertsSettings
 from blueprint.settings.backup import BackupSettings
 from blueprint.settings.buckets import AssetsSettings
 from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
@@ -63,7 +63,7 @@ class EnvironmentSettings(Settings):
     network: NetworkSettings = NetworkSettings()
     dns: DnsSettings = DnsSettings()
     access: AccessSettings = AccessSettings()
-    monitoring: MonitoringSettings = MonitoringSettings()
+    alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is told, and where.")
     backup: BackupSettings = BackupSettings()
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")

@@ -21,8 +21,11 @@ def missing_secrets(settings: EnvironmentSettings) -> list[str]:
         for destination in settings.backup.destinations
         if destination.endpoint is not None and destination.bucket not in settings.secrets.backup_keys
     ]
-    if settings.monitoring.slack is not None and settings.secrets.slack_webhook is None:
-        missing.append("secrets.slackWebhook")
+    missing += [
+        f"secrets.channels.{name}" for name in settings.alerts.slack if name not in settings.secrets.channels
+    ]
+    if settings.alerts.heartbeat and settings.secrets.heartbeat is None:
+        missing.append("secrets.heartbeat")
     wanted = sorted(
         {name for service in settings.services for name in service.secrets}
         | {source.password for source in settings.backup.sources if source.kind == "postgresql"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from blueprint.fields import EnvironmentVariable
+from blueprint.fields import EnvironmentVariable, Slug
 from blueprint.model import Settings
 
 
@@ -22,7 +22,8 @@ class Secrets(Settings):
     who logs in, the host key a droplet is born with, and the host key it keeps after the first contact;
     `backup_signing_key` is another one, by which a manifest proves that it is of this environment. `backup_keys` are of
     the destinations outside Spaces, by bucket. `notifications` are apprise addresses for reports of failed or missing
-    backups, `heartbeat` a URL that is requested after each backup (a dead man's switch).
+    backups, `heartbeat` a URL that is requested after each backup (a dead man's switch). `channels` are the secret
+    addresses of `alerts.channels`, by name: a Slack webhook.
     """
 
     deploy_key: SecretStr | None = None
@@ -32,5 +33,5 @@ class Secrets(Settings):
     backup_keys: dict[str, KeyPair] = Field(default_factory=dict)
     notifications: tuple[SecretStr, ...] = ()
     heartbeat: SecretStr | None = None
-    slack_webhook: SecretStr | None = None
+    channels: dict[Slug, SecretStr] = Field(default_factory=dict)
     app: dict[EnvironmentVariable, SecretStr] = Field(default_factory=dict)

@@ -154,7 +154,7 @@ def _source_of(secret: str) -> str:
     """Return the command that sets a secret. Keys are generated; the app's secrets are entered."""
     if secret.startswith("secrets.backupKeys."):
         return f"`pulumi config set --secret --path 'ancla:{secret}.accessKey'`, then `.secretKey`"
-    own = secret.startswith(("secrets.app.", "secrets.slack"))
+    own = secret.startswith(("secrets.app.", "secrets.channels.", "secrets.heartbeat"))
     return f"`pulumi config set --secret --path 'ancla:{secret}'`" if own else "`ops stack init`"
 
 

@@ -119,9 +119,9 @@ def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -
 
 def _check_addresses(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -> None:
     account = (cloud.get("/v2/account") or {}).get("account") or {}
-    others = [email for email in settings.monitoring.emails if email != account.get("email")]
+    others = [email for email in settings.alerts.emails if email != account.get("email")]
     if others:
         found.notes.append(
-            f"monitoring.emails: {', '.join(others)}: must each be a verified member of the team; DigitalOcean refuses "
+            f"alerts.channels: {', '.join(others)}: must each be a verified member of the team; DigitalOcean refuses "
             "alerts to anybody else, and does not tell who is one"
         )

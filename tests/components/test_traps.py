@@ -377,7 +377,7 @@ def test_alerts_hold_for_five_minutes(prod: Recording):
 
 def test_without_a_channel_there_is_no_alert(build: Callable[..., Recording]):
     """The provider crashes on an alert without one; a check still says in the console whether the site is up."""
-    recording = build("staging", {"monitoring": {"emails": []}})
+    recording = build("staging", {"alerts": {"channels": {}}})
 
     assert not recording.of_type("MonitorAlert")
     assert not recording.of_type("UptimeAlert")
@@ -385,8 +385,10 @@ def test_without_a_channel_there_is_no_alert(build: Callable[..., Recording]):
 
 
 def test_the_slack_address_is_secret(build: Callable[..., Recording]):
-    secrets = {**json.loads(made_secrets()), "slackWebhook": f"https://hooks.example.org/{CANARY}"}
-    recording = build("staging", {"monitoring": {"slack": {"channel": "#ops"}}, "secrets": secrets})
+    secrets = {**json.loads(made_secrets()), "channels": {"team": f"https://hooks.example.org/{CANARY}"}}
+    recording = build(
+        "staging", {"alerts": {"channels": {"team": {"kind": "slack", "to": "#ops"}}}, "secrets": secrets}
+    )
 
     for alert in [*recording.of_type("MonitorAlert"), *recording.of_type("UptimeAlert")]:
         assert CANARY in json.dumps(alert.inputs)

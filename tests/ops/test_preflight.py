@@ -98,7 +98,7 @@ def test_a_major_that_is_no_longer_sold_is_named(cloud, monkeypatch):
 
 def test_addresses_beside_the_owners_are_a_note(cloud):
     (note,) = preflight(cloud, STAGING).notes
-    assert note.startswith("monitoring.emails: ops@nextgentech.mx: must each be a verified member of the team")
+    assert note.startswith("alerts.channels: ops@nextgentech.mx: must each be a verified member of the team")
 
 
 def test_init_asks_the_account_for_what_the_stack_file_wants(cloud):
