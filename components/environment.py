@@ -12,6 +12,7 @@ from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings.backup import BackupDestination
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
 from components.component import AnclaComponent
@@ -61,7 +62,10 @@ class Environment(AnclaComponent):
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])
         super().__init__("ancla:index:Environment", name, pulumi.ResourceOptions.merge(opts, provider))
         settings = args.settings
-        self._name, self._settings = name, settings
+        if not isinstance(settings.topology, DropletTopology):
+            # `load_program` refuses the other kinds before.
+            raise TypeError(f"topology.kind: {settings.topology.kind} is not built yet")
+        self._name, self._settings, self._topology = name, settings, settings.topology
         self._lifecycle = lifecycle_of(settings.environment)
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
@@ -105,7 +109,7 @@ class Environment(AnclaComponent):
                 name=self._name,
                 region=settings.region.value,
                 ssh_sources=settings.access.ssh_sources,
-                ip_range=settings.network.ip_range,
+                ip_range=self._topology.ip_range,
             ),
             self._child(),
         )
@@ -117,11 +121,9 @@ class Environment(AnclaComponent):
             AppDropletArgs(
                 name=self._name,
                 region=settings.region.value,
-                size=settings.droplet.size,
-                image=settings.droplet.image,
-                backups=settings.droplet.backups,
-                monitoring=settings.droplet.monitoring,
-                reserved_ip=settings.droplet.reserved_ip,
+                size=self._topology.size,
+                image=self._topology.image,
+                backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
                 deploy_key=self._credentials.deploy_key,
@@ -253,7 +255,7 @@ class Environment(AnclaComponent):
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(settings.droplet.image, self._machine, timers).ops,
+                plan=plan_digests(self._topology.image, self._machine, timers).ops,
                 timers=timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),

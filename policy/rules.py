@@ -105,7 +105,7 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
         return
     for droplet in preview.of_kind("Droplet"):
         if not droplet.inputs.get("backups"):
-            yield droplet, "has no image backup; set ancla:droplet.backups to weekly or daily"
+            yield droplet, "has no image backup; set ancla:topology.backups to weekly or daily"
     backup = preview.config.get("backup")
     destinations = mappings(backup.get("destinations")) if isinstance(backup, dict) else []
     buckets = {bucket.name for bucket in preview.of_kind("SpacesBucket")}

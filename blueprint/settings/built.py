@@ -60,8 +60,19 @@ def is_one_of(*values: object) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
+def is_given(value: object) -> bool:
+    """Return True if a key that may be left out has a value."""
+    return value is not None
+
+
 ROWS: tuple[Row, ...] = (
-    refused("topology.kind", is_one_of("load-balanced", "cluster", "app-platform")),
+    refused("topology.kind", is_one_of("droplets", "kubernetes", "app-platform")),
+    refused("topology.balancer", is_given),
+    refused("topology.volumes", bool),
+    refused("topology.growDisk", bool),
+    refused("topology.ipv6", bool),
+    without_effect("topology.swap", is_given),
+    without_effect("topology.snapshots", is_given),
     refused("database.kind", is_one_of("self-hosted-postgresql", "sqlite")),
     refused("database.readReplicas", bool),
     refused("database.extensions", bool),

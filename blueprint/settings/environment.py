@@ -1,6 +1,6 @@
 """Everything a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
 
-Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here; each group has a module beside
+Keys are camelCase in the stack file (`ancla:topology: {size: …}`) and snake_case here; each group has a module beside
 this one. Everything the five plans name parses; keys that are not implemented yet are refused by name (see
 `blueprint.settings.built`).
 
@@ -26,7 +26,7 @@ from blueprint.settings.edge import DnsSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
 from blueprint.settings.services import ServiceSettings
-from blueprint.settings.topology import DropletSettings, DropletTopology, NetworkSettings, Topology
+from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
 """Environments whose data may go; every other one is treated as production."""
@@ -53,14 +53,12 @@ class EnvironmentSettings(Settings):
     project: Slug
     domain: Domain
     region: Region
-    topology: Topology = DropletTopology()
-    droplet: DropletSettings
+    topology: Topology
     services: tuple[ServiceSettings, ...] = Field(min_length=1)
     database: Database
     cache: CacheSettings | None = None
     assets: AssetsSettings | None = None
     registry: RegistrySettings
-    network: NetworkSettings = NetworkSettings()
     dns: DnsSettings = DnsSettings()
     access: AccessSettings = AccessSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -121,13 +121,23 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("topology", {"kind": "load-balanced", "droplets": 2}, "topology.kind: load-balanced"),
         (
             "topology",
-            {"kind": "cluster", "nodeSize": "s-2vcpu-4gb", "minNodes": 1, "maxNodes": 3},
-            "topology.kind: cluster",
+            {"kind": "droplets", "size": "s-2vcpu-4gb", "count": 2, "balancer": {}},
+            "topology.kind: droplets",
         ),
-        ("topology", {"kind": "app-platform"}, "topology.kind: app-platform"),
+        (
+            "topology",
+            {"kind": "kubernetes", "pool": {"size": "s-2vcpu-4gb", "min": 1, "max": 3}},
+            "topology.kind: kubernetes",
+        ),
+        ("topology", {"kind": "app-platform", "size": "apps-s-1vcpu-1gb"}, "topology.kind: app-platform"),
+        (
+            "topology",
+            {"kind": "droplet", "size": "s-2vcpu-4gb", "volumes": {"data": "30G"}},
+            "topology.volumes: {data: 30G}",
+        ),
+        ("topology", {"kind": "droplet", "size": "s-2vcpu-4gb", "balancer": {}}, "topology.balancer: {}"),
         ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),

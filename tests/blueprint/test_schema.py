@@ -43,8 +43,8 @@ def test_stack_files_fit_the_schema_editors_use(stack: str):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("ancla:droplet", "size"), "s-2vcpu-4g"),
-        (("ancla:droplet", "sizee"), "s-2vcpu-4gb"),
+        (("ancla:topology", "size"), "s-2vcpu-4g"),
+        (("ancla:topology", "sizee"), "s-2vcpu-4gb"),
         (("ancla:region",), "mars"),
         (("ancla:regionn",), "nyc3"),
         (("ancla:database", "nodes"), 9),

@@ -12,6 +12,7 @@ from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from blueprint.stack_file import OPAQUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,8 @@ def test_plan_000_in_production():
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml", environ={})
 
     assert settings.domain == "nextgentech.mx"
-    assert (settings.droplet.size, settings.droplet.backups) == ("s-2vcpu-4gb", "weekly")
+    assert isinstance(settings.topology, DropletTopology)
+    assert (settings.topology.size, settings.topology.backups) == ("s-2vcpu-4gb", "weekly")
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
     assert settings.database.pool is not None
@@ -71,12 +73,12 @@ def test_stack_files_name_the_schema_for_editors():
         (
             "size: s-2vcpu-4gb",
             "size: s-2vcpu-4g",
-            ['ancla:droplet.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
+            ['ancla:topology.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
         ),
         (
             "image: ubuntu-24-04-x64",
             "imagee: ubuntu-24-04-x64",
-            ["ancla:droplet.imagee: unknown key; did you mean image?", "reservedIp"],
+            ["ancla:topology.imagee: unknown key; did you mean image?", "growDisk"],
         ),
         ("ancla:budget: 120", "ancla:budgett: 120", ["ancla:budgett: unknown key; did you mean budget?"]),
         ("region: nyc3", "region: nyc1", ['ancla:region: found "nyc1"', "nyc3"]),
@@ -97,14 +99,31 @@ def test_stack_files_name_the_schema_for_editors():
         ("    nodes: 2", "    nodes: 9", ["ancla:database.nodes: found 9; it must be less than or equal to 3"]),
         ("    nodes: 2", "    nodes: two", ['ancla:database.nodes: found "two" (text); it must be a whole number']),
         ("size: db-s-1vcpu-2gb", "size: db-s-1vcpu-1gb", ["ancla:database: nodes: 2 needs a size of 2 GB or more"]),
-        ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
+        ("    size: s-2vcpu-4gb\n", "", ["ancla:topology.size: is missing, and it is required"]),
+        ("    kind: droplet\n", "", ["ancla:topology.kind: is missing; allowed: app-platform, droplet, droplets"]),
+        ("kind: droplet", "kind: droplett", ['found "droplett"; did you mean droplet?', "kubernetes"]),
+        (
+            "    backups: weekly",
+            "    backups: hourly",
+            ['ancla:topology.backups: found "hourly"', "none, weekly, daily"],
+        ),
+        ("    backups: weekly", "    swap: 2", ["ancla:topology.swap: 2 is not a size", "512M or 20G"]),
+        ("    backups: weekly", "    volumes: { data: 512M }", ["ancla:topology.volumes.data:", "from 1G to 16T"]),
+        ("    backups: weekly", "    volumes: { d: 5G }", ["ancla:topology.volumes.d:", "is not a short name"]),
+        (
+            "    backups: weekly",
+            "    balancer: { nods: 2 }",
+            ["topology.balancer.nods: unknown key; did you mean nodes?"],
+        ),
+        ("    backups: weekly", "    ipRange: 10.0.0.0/8", ["ancla:topology.ipRange:", "a prefix from 16 to 28"]),
+        ("    backups: weekly", "    ipRange: 8.8.0.0/20", ["ancla:topology.ipRange:", "use 10.0.0.0/8"]),
         ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
         ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
         ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",
-            "ancla:network: hello\n  ancla:backup:",
-            ['ancla:network: found "hello" (text); it must be a mapping'],
+            "ancla:cache: hello\n  ancla:backup:",
+            ['ancla:cache: found "hello" (text); it must be a mapping'],
         ),
         ("cdn: { ttl: 3600 }", "cdn: { ttl: 3601 }", ["ancla:assets.cdn.ttl: found 3601", "60, 600, 3600"]),
         (
@@ -166,7 +185,7 @@ def test_several_mistakes_are_a_line_each(tmp_path: Path):
     with pytest.raises(SettingsError) as caught:
         load_stack_file(path, environ={})
 
-    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:droplet.size"]
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:topology.size"]
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,6 @@ def test_the_reserved_ip_has_one_owner(prod: Recording):
     assert prod.one("ReservedIpAssignment").inputs == {"ipAddress": "203.0.113.5", "dropletId": 4711}
 
 
-def test_a_machine_without_reserved_ip_has_its_own_address(build: Callable[..., Recording]):
-    recording = build("staging", {"droplet": {"reservedIp": False}})
-
-    assert not recording.of_type("ReservedIp")
-    assert recording.result["droplets"][0]["address"] == "198.51.100.10"
-
-
 @pytest.mark.parametrize(
     ("backups", "policy"),
     [
@@ -81,7 +74,7 @@ def test_a_machine_without_reserved_ip_has_its_own_address(build: Callable[..., 
     ],
 )
 def test_image_backups_name_their_plan(build: Callable[..., Recording], backups: str, policy: dict[str, object] | None):
-    droplet = build("staging", {"droplet": {"backups": backups}}).one("Droplet", "app-droplet")
+    droplet = build("staging", {"topology": {"backups": backups}}).one("Droplet", "app-droplet")
 
     assert droplet.inputs.get("backupPolicy") == policy
     assert droplet.inputs["backups"] is (policy is not None)
