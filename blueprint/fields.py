@@ -294,6 +294,7 @@ BucketName = Annotated[
         "with a letter or digit at both ends",
     ),
 ]
+EmailAddress = Annotated[str, Written(r"[^@\s]+@[^@\s]+\.[^@\s]+", "is not an e-mail address, such as ops@example.org")]
 UrlPath = Annotated[str, Written(r"/\S*", "is not a path: it begins with / and has no space, such as /health")]
 AbsolutePath = Annotated[
     str,

@@ -91,7 +91,7 @@ class Environment(AnclaComponent):
             MonitoringArgs(
                 name=name,
                 settings=settings.monitoring,
-                domain=settings.domain,
+                domain=settings.edge.canonical,
                 tag=self._network.tag,
                 slack_webhook=self._credentials.slack_webhook,
             ),
@@ -284,20 +284,24 @@ class Environment(AnclaComponent):
 
     def _zone(self, droplet: AppDroplet, assets: AssetBucketWithCDN | None) -> DnsZone | None:
         settings = self._settings
-        if not settings.dns.manage:
+        if not settings.edge.dns.manage:
             return None
         cdn = settings.assets.cdn if settings.assets else None
         cnames: dict[str, pulumi.Input[str]] = {}
-        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.domain}"):
+        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.edge.domain}"):
             cnames[cdn.domain] = assets.cdn_endpoint
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
-                domain=settings.domain,
-                names=dict.fromkeys(settings.dns.hosts, droplet.address),
+                domain=settings.edge.domain,
+                names=dict.fromkeys(settings.edge.names, droplet.address),
                 cnames=cnames,
-                authorities=settings.dns.caa,
-                records=[DnsRecordArgs(**record.model_dump()) for record in settings.dns.records],
+                authorities=settings.edge.authorities,
+                records=[
+                    DnsRecordArgs(**{**record.model_dump(), "ttl": int(record.ttl or settings.edge.dns.ttl)})
+                    for record in settings.edge.dns.records.values()
+                ],
+                ttl=int(settings.edge.dns.ttl),
                 protected=self._lifecycle.protects(Kind.ZONE),
             ),
             self._child(),
@@ -314,7 +318,7 @@ class Environment(AnclaComponent):
             ProjectArgs(
                 name=self._name,
                 environment=self._settings.environment,
-                description=f"{self._settings.domain}, made by Ancla",
+                description=f"{self._settings.edge.canonical}, made by Ancla",
                 resources=urns,
             ),
             self._child(),

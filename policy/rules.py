@@ -53,7 +53,7 @@ def ssh_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """No port but 80, 443 and those that `ancla:access.ports` names with a reason is open to the world."""
+    """No port but 80, 443 and those that `ancla:edge.ports` names with a reason is open to the world."""
     allowed = WEB_PORTS | named_ports(preview)
     for holder, protocol, ports, sources in opened(preview):
         others = set(ports) - allowed - ({SSH_PORT} if protocol == "tcp" else set())  # SSH has a rule of its own

@@ -16,6 +16,8 @@ def _volume_size(value: Size) -> Size:
     return value
 
 
+_ANOTHER_KIND = "Another kind is another environment: no change leads there."
+
 DropletImage = Annotated[str, OneOf(("ubuntu-22-04-x64", "ubuntu-24-04-x64", "ubuntu-26-04-x64"), "droplet image")]
 VolumeSize = Annotated[Size, AfterValidator(_volume_size)]
 
@@ -93,7 +95,7 @@ class MachineGroup(Settings):
 class DropletTopology(MachineGroup):
     """One droplet runs everything (plans 000, 001, 003 and 004, and 002 in development)."""
 
-    kind: Literal["droplet"]
+    kind: Literal["droplet"] = Field(description=f"`droplet`: everything on one machine. {_ANOTHER_KIND}")
     balancer: BalancerSettings | None = Field(
         default=None, description="A load balancer before it; default: none. A change moves the address of the names."
     )
@@ -102,7 +104,7 @@ class DropletTopology(MachineGroup):
 class DropletsTopology(MachineGroup):
     """A load balancer and several droplets alike (plan 002, production)."""
 
-    kind: Literal["droplets"]
+    kind: Literal["droplets"] = Field(description=f"`droplets`: several machines alike. {_ANOTHER_KIND}")
     count: int = Field(ge=2, le=50, description="Number of droplets. A change happens in place, one at a time.")
     balancer: BalancerSettings = Field(description="The load balancer before them; `{}` has one node.")
 
@@ -124,7 +126,7 @@ class NodePoolSettings(Settings):
 class KubernetesTopology(Settings):
     """A DigitalOcean Kubernetes cluster (plan 002, enterprise)."""
 
-    kind: Literal["kubernetes"]
+    kind: Literal["kubernetes"] = Field(description=f"`kubernetes`: a managed cluster. {_ANOTHER_KIND}")
     pool: NodePoolSettings = Field(description="The cluster's nodes.")
     high_availability: bool = Field(
         default=False, description="Run more than one control plane, which costs. It cannot be switched off again."
@@ -168,7 +170,7 @@ class ScaleSettings(Settings):
 class AppPlatformTopology(Settings):
     """DigitalOcean App Platform runs the services (plan 000, option B)."""
 
-    kind: Literal["app-platform"]
+    kind: Literal["app-platform"] = Field(description=f"`app-platform`: no machine of yours. {_ANOTHER_KIND}")
     size: AppSize = Field(description="Slug of the size of each instance. A change deploys the app again.")
     scale: ScaleSettings = Field(
         default=ScaleSettings(), description="Number of instances of each service. A change happens in place."
@@ -188,6 +190,6 @@ Topology = Annotated[
     DropletTopology | DropletsTopology | KubernetesTopology | AppPlatformTopology,
     Field(
         discriminator="kind",
-        description="What the services run on. Its kind, and `ipRange`, cannot change on a running environment.",
+        description="What the services run on.",
     ),
 ]

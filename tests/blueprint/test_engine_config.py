@@ -138,6 +138,12 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
             "topology.volumes: {data: 30G}",
         ),
         ("topology", {"kind": "droplet", "size": "s-2vcpu-4gb", "balancer": {}}, "topology.balancer: {}"),
+        (
+            "edge",
+            {"names": ["example.org"], "ports": {"tunnel": {"port": 51820, "protocol": "udp", "why": "WireGuard"}}},
+            "edge.ports: {tunnel: {port: 51820, protocol: udp, why: WireGuard}}",
+        ),
+        ("edge", {"names": ["example.org"], "proxy": "cloudflare"}, "edge.proxy: cloudflare"),
         ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
@@ -165,9 +171,9 @@ def test_a_destination_outside_spaces_needs_its_key_pair():
 
 
 def test_a_value_encrypted_outside_secrets_is_refused_before_it_is_used():
-    pulumi.runtime.set_all_config(engine("staging", domain="canary-value"), ["ancla:domain"])
+    pulumi.runtime.set_all_config(engine("staging", region="canary-value"), ["ancla:region"])
 
-    with pytest.raises(SettingsError, match="ancla:domain: has an encrypted value") as caught:
+    with pytest.raises(SettingsError, match="ancla:region: has an encrypted value") as caught:
         load_program(environ={})
 
     assert "canary-value" not in str(caught.value)

@@ -45,7 +45,7 @@ def test_committed_stack_files_validate_without_engine_and_passphrase(stack: str
 def test_plan_000_in_production():
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml", environ={})
 
-    assert settings.domain == "nextgentech.mx"
+    assert (settings.edge.canonical, settings.edge.domain) == ("nextgentech.mx", "nextgentech.mx")
     assert isinstance(settings.topology, DropletTopology)
     assert (settings.topology.size, settings.topology.backups) == ("s-2vcpu-4gb", "weekly")
     assert isinstance(settings.database, ManagedPostgresql)
@@ -83,9 +83,9 @@ def test_stack_files_name_the_schema_for_editors():
         ("ancla:budget: 120", "ancla:budgett: 120", ["ancla:budgett: unknown key; did you mean budget?"]),
         ("region: nyc3", "region: nyc1", ['ancla:region: found "nyc1"', "nyc3"]),
         (
-            "ancla:domain: nextgentech.mx",
-            "ancla:domain: nextgentech,mx",
-            ['ancla:domain: "nextgentech,mx" is not a domain name'],
+            "names: [nextgentech.mx,",
+            'names: ["nextgentech,mx",',
+            ['ancla:edge.names[0]: "nextgentech,mx" is not a domain name'],
         ),
         ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
         ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
@@ -107,7 +107,7 @@ def test_stack_files_name_the_schema_for_editors():
             "    backups: hourly",
             ['ancla:topology.backups: found "hourly"', "none, weekly, daily"],
         ),
-        ("    backups: weekly", "    swap: 2", ["ancla:topology.swap: 2 is not a size", "512M or 20G"]),
+        ("swap: 2G", "swap: 2", ["ancla:topology.swap: 2 is not a size", "512M or 20G"]),
         ("    backups: weekly", "    volumes: { data: 512M }", ["ancla:topology.volumes.data:", "from 1G to 16T"]),
         ("    backups: weekly", "    volumes: { d: 5G }", ["ancla:topology.volumes.d:", "is not a short name"]),
         (
@@ -116,6 +116,44 @@ def test_stack_files_name_the_schema_for_editors():
             ["topology.balancer.nods: unknown key; did you mean nodes?"],
         ),
         ("    backups: weekly", "    ipRange: 10.0.0.0/8", ["ancla:topology.ipRange:", "a prefix from 16 to 28"]),
+        (
+            ", www.nextgentech.mx]",
+            ", www.example.org]",
+            ["ancla:edge: names[1]: www.example.org is not in the zone nextgentech.mx"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            ", nextgentech.mx]",
+            ["ancla:edge: names[1]: nextgentech.mx is there twice; remove one"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            "]\n    zone: example.org",
+            ["ancla:edge: names[0]: nextgentech.mx is not in", "set edge.zone"],
+        ),
+        ("names: [nextgentech.mx, www.nextgentech.mx]", "names: []", ["ancla:edge.names", "at least 1 item"]),
+        ("maxAge: 180d", "preload: true", ["ancla:edge.hsts: preload: browsers' list takes only subdomains"]),
+        ("maxAge: 180d", "maxAge: 15552000", ["ancla:edge.hsts.maxAge: 15552000 is not a duration", "180d"]),
+        ("email: ops@nextgentech.mx }", "email: ops }", ['ancla:edge.tls.email: "ops" is not an e-mail address']),
+        ("issuer: letsencrypt", "issuer: letsencript", ["ancla:edge.tls.issuer:", "did you mean letsencrypt?"]),
+        ("    dns:\n", "    dns:\n      ttl: 5s\n", ['ancla:edge.dns.ttl: "5s" is too short', "30s"]),
+        ("    dns:\n", "    dns:\n      manage: false\n", ["ancla:edge.dns: records: nobody would make them"]),
+        (
+            "spf: { type: TXT,",
+            "spf: { typ: A, type: TXT,",
+            ["edge.dns.records.spf.typ: unknown key; did you mean type?"],
+        ),
+        ("    dns:\n", "    bodyLimit: 20\n    dns:\n", ["ancla:edge.bodyLimit: 20 is not a size"]),
+        (
+            "    dns:\n",
+            "    ports: { web: { port: 80, why: x } }\n    dns:\n",
+            ["ancla:edge.ports.web: port: 80 is open already"],
+        ),
+        (
+            "    dns:\n",
+            "    headers: { permissions: { camera: [me] } }\n    dns:\n",
+            ['ancla:edge.headers.permissions.camera[0]: "me" is not an origin'],
+        ),
         ("    backups: weekly", "    ipRange: 8.8.0.0/20", ["ancla:topology.ipRange:", "use 10.0.0.0/8"]),
         ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
         ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
@@ -287,7 +325,7 @@ def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.Monke
 
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml")
 
-    assert (settings.region.value, settings.domain) == ("nyc3", "nextgentech.mx")
+    assert (settings.region.value, settings.edge.canonical) == ("nyc3", "nextgentech.mx")
 
 
 def filtered(tmp_path: Path, tables: str) -> Path:

@@ -290,9 +290,10 @@ def test_record_names_are_relative_and_their_targets_absolute(build: Callable[..
         {"type": "TXT", "name": "@", "value": "a"},
         {"type": "TXT", "name": "@", "value": "b"},
     ]
+    labelled = {f"record-{number}": record for number, record in enumerate(records)}
     made = {
         item.name.partition("-dns-")[2]: item.inputs
-        for item in build("prod", {"dns": {"records": records}}).of_type("DnsRecord")
+        for item in build("prod", {"edge": {"dns": {"records": labelled}}}).of_type("DnsRecord")
     }
 
     assert made["mx-apex-mail.example.org"]["value"] == "mail.example.org."
@@ -302,11 +303,11 @@ def test_record_names_are_relative_and_their_targets_absolute(build: Callable[..
     authorities = {item["tag"]: item["value"] for item in made.values() if item["type"] == "CAA"}
     assert authorities == {"issue": "letsencrypt.org.", "iodef": "mailto:ops@example.org"}, "an address is no name"
     assert sorted(item["value"] for item in made.values() if item["type"] == "TXT") == ["a", "b"]
-    assert [made[key]["name"] for key in ("host-apex", "host-www", "host-api")] == ["@", "www", "api"]
+    assert [made[key]["name"] for key in ("host-apex", "host-www")] == ["@", "www"]
 
 
 def test_without_management_there_is_no_zone(build: Callable[..., Recording]):
-    recording = build("staging", {"dns": {"manage": False}})
+    recording = build("staging", {"edge": {"dns": {"manage": False}}})
 
     assert not recording.of_type("Domain")
     assert not recording.of_type("DnsRecord")

@@ -37,9 +37,9 @@ MISTAKES = {
     "an unknown key": ("    image: ubuntu", "    imagen: ubuntu", ["ancla:topology.imagen", "image"]),
     "a bad CIDR": ('sshSources: ["0.0.0.0/0", "::/0"]', 'sshSources: ["300.0.0.0/8"]', ["sshSources", "300.0.0.0/8"]),
     "a domain with a typo": (
-        "ancla:domain: staging.nextgentech.mx",
-        "ancla:domain: staging,nextgentech.mx",
-        ["ancla:domain"],
+        "names: [staging.nextgentech.mx]",
+        'names: ["staging,nextgentech.mx"]',
+        ["ancla:edge.names[0]"],
     ),
     "a region that is none": ("ancla:region: nyc3", "ancla:region: nyc33", ["ancla:region", "nyc33", "nyc3"]),
     "what is not built yet": ("ancla:region: nyc3", "ancla:region: nyc3\n  ancla:extras: [grafana]", ["grafana"]),
