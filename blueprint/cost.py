@@ -12,7 +12,7 @@ from typing import Any
 from blueprint.kinds import KINDS, PriceUnknownError
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
-from blueprint.settings.topology import AppPlatformTopology, ClusterTopology, LoadBalancedTopology
+from blueprint.settings.topology import AppPlatformTopology, DropletsTopology, KubernetesTopology
 from blueprint.sizes import PRICES_READ
 
 
@@ -103,6 +103,7 @@ def estimate(settings: EnvironmentSettings) -> CostReport:
     return CostReport(environment=settings.environment, lines=lines, budget=settings.budget)
 
 
+GIB = 1024**3
 Planned = tuple[str, str, str, Mapping[str, Any]]
 """A kind, the resource's name, what sets its price, and the provider's inputs that do."""
 
@@ -125,29 +126,28 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
 
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
     topology = settings.topology
-    if isinstance(topology, ClusterTopology):
-        pool = {"size": topology.node_size, "autoScale": True, "maxNodes": topology.max_nodes}
-        detail = f"{topology.node_size}, up to {topology.max_nodes} nodes"
-        yield "KubernetesCluster", f"cluster {name}", detail, {"nodePool": pool}
-        return
     if isinstance(topology, AppPlatformTopology):
-        services = [
-            {"instanceSizeSlug": topology.instance_size, "instanceCount": service.replicas}
-            for service in settings.services
-        ]
-        detail = f"{topology.instance_size}, {len(services)} services"
+        services = [{"instanceSizeSlug": topology.size, "instanceCount": topology.scale.max} for _ in settings.services]
+        detail = f"{topology.size}, {len(services)} services, up to {topology.scale.max} instances each"
         yield "App", f"app {name}", detail, {"spec": {"services": services}}
         return
-    droplet = settings.droplet
-    backups = "" if droplet.backups == "none" else f", {droplet.backups} backups"
-    inputs = {"size": droplet.size, "backups": droplet.backups != "none", "backupPolicy": {"plan": droplet.backups}}
-    balanced = topology if isinstance(topology, LoadBalancedTopology) else None
-    for number in range(1, (balanced.droplets if balanced else 1) + 1):
-        suffix = f"-{number}" if balanced else ""
-        yield "Droplet", f"droplet {name}{suffix}", f"{droplet.size}{backups}", inputs
-    if balanced:
-        nodes = balanced.load_balancer_nodes
-        yield "LoadBalancer", f"load balancer {name}", _nodes(nodes), {"sizeUnit": nodes}
+    if isinstance(topology, KubernetesTopology):
+        pool = {"size": topology.pool.size, "autoScale": True, "maxNodes": topology.pool.max}
+        detail = f"{topology.pool.size}, up to {topology.pool.max} nodes"
+        if topology.high_availability:
+            detail += ", high availability"
+        yield "KubernetesCluster", f"cluster {name}", detail, {"ha": topology.high_availability, "nodePool": pool}
+    else:
+        backups = "" if topology.backups == "none" else f", {topology.backups} backups"
+        policy = {"backups": topology.backups != "none", "backupPolicy": {"plan": topology.backups}}
+        several = isinstance(topology, DropletsTopology)
+        for number in range(1, (topology.count if several else 1) + 1):
+            suffix = f"-{number}" if several else ""
+            yield "Droplet", f"droplet {name}{suffix}", f"{topology.size}{backups}", {"size": topology.size, **policy}
+            for volume, size in topology.volumes.items():
+                yield "Volume", f"volume {name}{suffix}-{volume}", str(size), {"size": size // GIB}
+    if (balancer := topology.balancer) is not None:
+        yield "LoadBalancer", f"load balancer {name}", _nodes(balancer.nodes), {"sizeUnit": balancer.nodes}
 
 
 def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:

@@ -53,7 +53,7 @@ def ssh_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """No port but 80, 443 and those that `ancla:access.ports` names with a reason is open to the world."""
+    """No port but 80, 443 and those that `ancla:edge.ports` names with a reason is open to the world."""
     allowed = WEB_PORTS | named_ports(preview)
     for holder, protocol, ports, sources in opened(preview):
         others = set(ports) - allowed - ({SSH_PORT} if protocol == "tcp" else set())  # SSH has a rule of its own
@@ -105,7 +105,7 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
         return
     for droplet in preview.of_kind("Droplet"):
         if not droplet.inputs.get("backups"):
-            yield droplet, "has no image backup; set ancla:droplet.backups to weekly or daily"
+            yield droplet, "has no image backup; set ancla:topology.backups to weekly or daily"
     backup = preview.config.get("backup")
     destinations = mappings(backup.get("destinations")) if isinstance(backup, dict) else []
     buckets = {bucket.name for bucket in preview.of_kind("SpacesBucket")}

@@ -29,10 +29,10 @@ def found(**groups: Any) -> list[tuple[str, Verdict]]:
         (
             "alerts",
             {"preset": "tolerant"},
-            [("alerts.preset: tolerant (its rules on availability and errors)", NO_EFFECT)],
+            [("alerts.preset: its rules on availability and errors", NO_EFFECT)],
         ),
         ("alerts", {"hold": "60m", "uptime": {"every": "2m"}}, []),
-        ("alerts", {"hold": "7m"}, [("alerts.hold: 7m (DigitalOcean has 5m, 10m, 30m, 1h)", NO_EFFECT)]),
+        ("alerts", {"hold": "7m"}, [("alerts.hold: other than 5m, 10m, 30m, 1h", NO_EFFECT)]),
         (
             "alerts",
             {"thresholds": {"cpu": 50, "availability": 99.9, "errorShare": 1}},

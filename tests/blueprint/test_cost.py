@@ -105,25 +105,53 @@ def test_a_reserved_ip_without_a_droplet_costs():
 
 def test_an_estimate_counts_balancer_cache_and_replicas():
     changed = settings("prod").model_dump(by_alias=True)
-    changed["topology"] = {"kind": "load-balanced", "droplets": 2}
+    changed["topology"] |= {"kind": "droplets", "count": 2, "balancer": {"nodes": 2}, "volumes": {"data": "40G"}}
     changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
     changed["database"]["readReplicas"] = 1
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert [line.resource for line in report.lines if line.monthly in (12, 15, 30)] == [
+    assert [line.resource for line in report.lines if line.monthly in (4, 24, 15, 30)] == [
+        "volume nextgentech-prod-1-data",
+        "volume nextgentech-prod-2-data",
         "load balancer nextgentech-prod",
         "read replica nextgentech-prod-1",
         "cache nextgentech-prod",
     ]
-    assert report.total == 2 * 28.8 + 12 + 60 + 30 + 15 + 5 + 20
+    assert report.total == 2 * (28.8 + 4) + 2 * 12 + 60 + 30 + 15 + 5 + 20
+
+
+@pytest.mark.parametrize(
+    ("topology", "monthly"),
+    [
+        ({"kind": "app-platform", "size": "apps-s-1vcpu-1gb"}, {"app nextgentech-prod": 2 * 12}),
+        (
+            {"kind": "app-platform", "size": "apps-d-1vcpu-1gb", "scale": {"max": 3, "cpu": 70}},
+            {"app nextgentech-prod": 2 * 3 * 34},
+        ),
+        (
+            {
+                "kind": "kubernetes",
+                "highAvailability": True,
+                "pool": {"size": "s-4vcpu-8gb", "min": 3, "max": 6},
+                "balancer": {"nodes": 2},
+            },
+            {"cluster nextgentech-prod": 40 + 6 * 48, "load balancer nextgentech-prod": 24},
+        ),
+    ],
+)
+def test_an_estimate_of_what_is_no_droplet(topology: dict[str, Any], monthly: dict[str, float]):
+    changed = {**settings("prod").model_dump(by_alias=True), "topology": topology}
+    lines = estimate(EnvironmentSettings.model_validate(changed)).lines
+
+    assert {line.resource: line.monthly for line in lines[: len(monthly)]} == monthly
 
 
 def test_an_estimate_names_what_it_cannot_price():
     changed = settings("prod").model_dump(by_alias=True)
-    changed["topology"] = {"kind": "app-platform", "instanceSize": "apps-new"}
+    changed["cache"] = {"kind": "managed-valkey"}
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert report.unpriced == ("app nextgentech-prod",)
+    assert report.unpriced == ("cache nextgentech-prod",)
 
 
 def test_staging_is_within_the_plans_budget_of_50_to_80():

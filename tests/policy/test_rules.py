@@ -38,7 +38,7 @@ def ssh_from(*sources: str, ports: str = "22", protocol: str = "tcp") -> Change:
 def named_port(port: int, why: str) -> Change:
     def change(draft: Draft) -> None:
         ssh_from("0.0.0.0/0", ports=str(port), protocol="udp")(draft)
-        draft.configure("access", {"ports": {"tunnel": {"port": port, "protocol": "udp", "why": why}}})
+        draft.configure("edge", {"ports": {"tunnel": {"port": port, "protocol": "udp", "why": why}}})
 
     return change
 
