@@ -95,11 +95,11 @@ def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
 
 
 def estimate(settings: EnvironmentSettings) -> CostReport:
-    """Estimate what an environment costs a month, by the resources that its settings ask for."""
+    """Estimate what an environment costs a month, by the resources that its settings ask for, and what others bill."""
     lines = tuple(
         CostLine(resource=resource, detail=detail, monthly=price(kind, inputs).monthly)
         for kind, resource, detail, inputs in _planned(settings)
-    )
+    ) + tuple(CostLine(resource=name, detail="billed by others", monthly=cost) for name, cost in settings.costs.items())
     return CostReport(environment=settings.environment, lines=lines, budget=settings.budget)
 
 

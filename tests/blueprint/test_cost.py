@@ -173,6 +173,13 @@ def test_prod_names_every_resource_that_costs():
     assert report.total == 113.8
 
 
+def test_an_estimate_counts_what_others_bill():
+    report = estimate(settings("prod", costs={"sendgrid": 20.0, "domain": 2.5}))
+
+    assert report.total == 113.8 + 22.5
+    assert [line.resource for line in report.lines[-2:]] == ["sendgrid", "domain"]
+
+
 @pytest.mark.parametrize(("budget", "over"), [(None, False), (113, True), (114, False)])
 def test_the_budget_is_a_limit(budget, over):
     assert estimate(settings("prod", budget=budget)).over_budget is over
