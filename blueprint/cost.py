@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blueprint.fields import Size
 from blueprint.kinds import KINDS, PriceUnknownError
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
@@ -95,15 +96,14 @@ def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
 
 
 def estimate(settings: EnvironmentSettings) -> CostReport:
-    """Estimate what an environment costs a month, by the resources that its settings ask for."""
+    """Estimate what an environment costs a month, by the resources that its settings ask for, and what others bill."""
     lines = tuple(
         CostLine(resource=resource, detail=detail, monthly=price(kind, inputs).monthly)
         for kind, resource, detail, inputs in _planned(settings)
-    )
+    ) + tuple(CostLine(resource=name, detail="billed by others", monthly=cost) for name, cost in settings.costs.items())
     return CostReport(environment=settings.environment, lines=lines, budget=settings.budget)
 
 
-GIB = 1024**3
 Planned = tuple[str, str, str, Mapping[str, Any]]
 """A kind, the resource's name, what sets its price, and the provider's inputs that do."""
 
@@ -127,16 +127,23 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
     topology = settings.topology
     if isinstance(topology, AppPlatformTopology):
-        services = [{"instanceSizeSlug": topology.size, "instanceCount": topology.scale.max} for _ in settings.services]
-        detail = f"{topology.size}, {len(services)} services, up to {topology.scale.max} instances each"
-        yield "App", f"app {name}", detail, {"spec": {"services": services}}
+        scale, number = topology.scale, len(settings.services)
+        least, most = (
+            {"spec": {"services": [{"instanceSizeSlug": topology.size, "instanceCount": count}] * number}}
+            for count in (scale.min, scale.max)
+        )
+        detail = f"{topology.size}, {number} service{'s' * (number > 1)}"
+        yield "App", f"app {name}", detail + _growth("App", most, "instances", scale.min, scale.max), least
         return
     if isinstance(topology, KubernetesTopology):
-        pool = {"size": topology.pool.size, "autoScale": True, "maxNodes": topology.pool.max}
-        detail = f"{topology.pool.size}, up to {topology.pool.max} nodes"
-        if topology.high_availability:
-            detail += ", high availability"
-        yield "KubernetesCluster", f"cluster {name}", detail, {"ha": topology.high_availability, "nodePool": pool}
+        pool = topology.pool
+        least, most = (
+            {"ha": topology.high_availability, "nodePool": {"size": pool.size, "nodeCount": count}}
+            for count in (pool.min, pool.max)
+        )
+        detail = f"{pool.size}, {_nodes(pool.min)}" + ", high availability" * topology.high_availability
+        growth = _growth("KubernetesCluster", most, "nodes", pool.min, pool.max)
+        yield "KubernetesCluster", f"cluster {name}", detail + growth, least
     else:
         backups = "" if topology.backups == "none" else f", {topology.backups} backups"
         policy = {"backups": topology.backups != "none", "backupPolicy": {"plan": topology.backups}}
@@ -145,7 +152,7 @@ def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]
             suffix = f"-{number}" if several else ""
             yield "Droplet", f"droplet {name}{suffix}", f"{topology.size}{backups}", {"size": topology.size, **policy}
             for volume, size in topology.volumes.items():
-                yield "Volume", f"volume {name}{suffix}-{volume}", str(size), {"size": size // GIB}
+                yield "Volume", f"volume {name}{suffix}-{volume}", str(size), {"size": size // Size("1G")}
     if (balancer := topology.balancer) is not None:
         yield "LoadBalancer", f"load balancer {name}", _nodes(balancer.nodes), {"sizeUnit": balancer.nodes}
 
@@ -159,6 +166,12 @@ def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
     yield "DatabaseCluster", f"database {name}", detail, inputs
     for number in range(1, database.read_replicas + 1):
         yield "DatabaseReplica", f"read replica {name}-{number}", database.size, {"size": database.size}
+
+
+def _growth(kind: str, inputs: Mapping[str, Any], what: str, least: int, most: int) -> str:
+    """Return how far something grows by itself, and its price then: the line has that of the smallest."""
+    monthly = price(kind, inputs).monthly
+    return f"; up to {most} {what}, {monthly:.2f}" if most > least and monthly is not None else ""
 
 
 def _nodes(count: int) -> str:

@@ -22,7 +22,7 @@ from components.dns_zone import DnsRecordArgs, DnsZone, DnsZoneArgs
 from components.exports import BackupPlace, Built, build_exports, build_machine_outputs, build_machine_secrets
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
-from components.lifecycle import Kind, lifecycle_of
+from components.lifecycle import DISPOSABLE, PRODUCTION, Kind
 from components.managed_database import ManagedDatabase, ManagedDatabaseArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
@@ -66,7 +66,7 @@ class Environment(AnclaComponent):
             # `load_program` refuses the other kinds before.
             raise TypeError(f"topology.kind: {settings.topology.kind} is not built yet")
         self._name, self._settings, self._topology = name, settings, settings.topology
-        self._lifecycle = lifecycle_of(settings.environment)
+        self._lifecycle = DISPOSABLE if settings.is_disposable else PRODUCTION
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public

@@ -193,12 +193,12 @@ def priced(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def within_budget(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """The monthly estimate is within `ancla:budget`, where there is one."""
+    """The monthly estimate, with the bills of others in `ancla:costs`, is within `ancla:budget`, where there is one."""
     budget = preview.config.get("budget")
     if budget in (None, ""):
         return
     prices = resource_prices((item.type, item.inputs) for item in preview.resources)
-    total = round(sum(price.monthly or 0 for price in prices), 2)
+    total = round(sum(price.monthly or 0 for price in prices) + sum(other_costs(preview).values()), 2)
     if total > float(budget):
         yield "environment", f"costs {total:.2f} US dollars a month, and ancla:budget is {budget}"
 
@@ -270,8 +270,17 @@ def _is_known(resource: Resource) -> bool:
     return resource.type.startswith("digitalocean:") and resource.kind in KINDS
 
 
+def other_costs(preview: Preview) -> Mapping[str, float]:
+    """Return what others bill, by name: `ancla:costs`."""
+    costs = preview.config.get("costs")
+    return {name: float(cost) for name, cost in costs.items()} if isinstance(costs, Mapping) else {}
+
+
 def _is_production(preview: Preview) -> bool:
-    return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
+    disposable = preview.config.get("disposable")  # the engine's text, a stack file's value, or nothing
+    if disposable in (None, ""):
+        return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
+    return disposable not in (True, "true")
 
 
 def _statements(policy: Any) -> list[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -29,7 +30,7 @@ from blueprint.settings.services import ServiceSettings
 from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
-"""Environments whose data may go; every other one is treated as production."""
+"""Environments whose data may go where `disposable` is not written; every other one is treated as production."""
 
 
 class Exemption(Settings):
@@ -49,9 +50,21 @@ def stem_of(project: object, environment: object) -> str:
 class EnvironmentSettings(Settings):
     """Everything a stack file may say."""
 
-    environment: Slug
-    project: Slug
-    region: Region
+    environment: Slug = Field(
+        description="Name of the environment and of its stack. It cannot change: another name is another stack."
+    )
+    project: Slug = Field(
+        description="Name of the project, in the names of all that is made. It cannot change: everything would be made "
+        "again."
+    )
+    region: Region = Field(
+        description="Slug of the DigitalOcean region. It cannot change: data would stay behind in the old one."
+    )
+    disposable: bool | None = Field(
+        default=None,
+        description="Its data may go: nothing but the backups is protected, and `destroy` takes the buckets' objects "
+        "along; default: true for `staging` and `development`. A change protects or unprotects in place.",
+    )
     topology: Topology
     edge: EdgeSettings = Field(description="By which names the environment is reached, and how strictly.")
     services: tuple[ServiceSettings, ...] = Field(min_length=1)
@@ -65,6 +78,10 @@ class EnvironmentSettings(Settings):
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
     budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    costs: dict[Slug, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="US dollars a month that others bill, by name, such as `sendgrid: 20`; they count in `budget`.",
+    )
     exemptions: tuple[Exemption, ...] = Field(
         default=(), description="policy rules this environment may break, and why"
     )
@@ -74,6 +91,11 @@ class EnvironmentSettings(Settings):
     def stem(self) -> str:
         """The stem of the names that people see, and the environment's tag."""
         return stem_of(self.project, self.environment)
+
+    @property
+    def is_disposable(self) -> bool:
+        """Return True if its data may go: as written, or by the environment's name."""
+        return self.environment in DISPOSABLE_ENVIRONMENTS if self.disposable is None else self.disposable
 
     @property
     def maintenance(self) -> MaintenanceSettings:

@@ -121,12 +121,15 @@ def test_an_estimate_counts_balancer_cache_and_replicas():
 
 
 @pytest.mark.parametrize(
-    ("topology", "monthly"),
+    ("topology", "expected"),
     [
-        ({"kind": "app-platform", "size": "apps-s-1vcpu-1gb"}, {"app nextgentech-prod": 2 * 12}),
+        (
+            {"kind": "app-platform", "size": "apps-s-1vcpu-1gb"},
+            [("app nextgentech-prod", "apps-s-1vcpu-1gb, 2 services", 2 * 12)],
+        ),
         (
             {"kind": "app-platform", "size": "apps-d-1vcpu-1gb", "scale": {"max": 3, "cpu": 70}},
-            {"app nextgentech-prod": 2 * 3 * 34},
+            [("app nextgentech-prod", "apps-d-1vcpu-1gb, 2 services; up to 3 instances, 204.00", 2 * 34)],
         ),
         (
             {
@@ -135,15 +138,24 @@ def test_an_estimate_counts_balancer_cache_and_replicas():
                 "pool": {"size": "s-4vcpu-8gb", "min": 3, "max": 6},
                 "balancer": {"nodes": 2},
             },
-            {"cluster nextgentech-prod": 40 + 6 * 48, "load balancer nextgentech-prod": 24},
+            [
+                (
+                    "cluster nextgentech-prod",
+                    "s-4vcpu-8gb, 3 nodes, high availability; up to 6 nodes, 328.00",
+                    40 + 3 * 48,
+                ),
+                ("load balancer nextgentech-prod", "2 nodes", 24),
+            ],
         ),
     ],
 )
-def test_an_estimate_of_what_is_no_droplet(topology: dict[str, Any], monthly: dict[str, float]):
+def test_an_estimate_counts_what_grows_at_its_smallest(
+    topology: dict[str, Any], expected: list[tuple[str, str, float]]
+):
     changed = {**settings("prod").model_dump(by_alias=True), "topology": topology}
     lines = estimate(EnvironmentSettings.model_validate(changed)).lines
 
-    assert {line.resource: line.monthly for line in lines[: len(monthly)]} == monthly
+    assert [(line.resource, line.detail, line.monthly) for line in lines[: len(expected)]] == expected
 
 
 def test_an_estimate_names_what_it_cannot_price():
@@ -171,6 +183,13 @@ def test_prod_names_every_resource_that_costs():
         "registry nextgentech": 20,
     }
     assert report.total == 113.8
+
+
+def test_an_estimate_counts_what_others_bill():
+    report = estimate(settings("prod", costs={"sendgrid": 20.0, "domain": 2.5}))
+
+    assert report.total == 113.8 + 22.5
+    assert [line.resource for line in report.lines[-2:]] == ["sendgrid", "domain"]
 
 
 @pytest.mark.parametrize(("budget", "over"), [(None, False), (113, True), (114, False)])
