@@ -116,7 +116,9 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
         size = settings.cache.size
         yield "DatabaseCluster", f"cache {name}", f"Valkey, {size}", {"engine": "valkey", "size": size}
     spaces = [settings.assets.bucket] if settings.assets else []
-    spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
+    spaces += [
+        place.bucket for place in settings.backup.destinations.values() if place.bucket and place.endpoint is None
+    ]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
     if settings.registry.create:

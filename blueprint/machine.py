@@ -94,7 +94,8 @@ def machine_settings(
     settings: EnvironmentSettings, *, hostname: str, user: str, port: int, deploy_key: str
 ) -> MachineSettings:
     """Return the settings of the environment's droplet; `deploy_key` is the public line."""
-    majors: set[PostgresMajor] = {source.version for source in settings.backup.sources if source.kind == "postgresql"}
+    own = settings.backup.sources.values()
+    majors: set[PostgresMajor] = {source.version for source in own if source.kind == "postgresql"}
     if isinstance(settings.database, ManagedPostgresql):
         majors.add(settings.database.version)
     sources = settings.access.ssh_from

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from blueprint.fields import Duration
 from blueprint.settings.backup import RetentionSettings, SourceSettings, TableFilter
 from blueprint.settings.services import ServiceSettings
 
@@ -86,13 +87,20 @@ class RegistryOutput(Outputs):
     endpoint: str
 
 
+class DestinationOutput(BucketOutput):
+    """A bucket for backups. `keep_last` backups stay there; None: what the environment's retention keeps."""
+
+    keep_last: int | None = None
+
+
 class BackupOutput(Outputs):
     """Backup sources beside the databases, destinations, recipients, and the budgets of freshness and recovery.
 
-    `signer` is the public half (one OpenSSH line) of the key that signs manifests, `signers` are those of evidence.
+    `destinations` are by their names; `exclude` are names of databases that are not backed up. `signer` is the public
+    half (one OpenSSH line) of the key that signs manifests, `signers` are those of evidence and of the ledger.
     """
 
-    destinations: list[BucketOutput]
+    destinations: dict[str, DestinationOutput]
     sources: list[SourceSettings] = Field(default_factory=list)
     tables: dict[str, TableFilter] = Field(default_factory=dict)
     recipients: list[str] = Field(default_factory=list)
@@ -100,10 +108,21 @@ class BackupOutput(Outputs):
     assertions: list[str] = Field(default_factory=list)
     signer: str | None = None
     signers: list[str] = Field(default_factory=list)
+    exclude: list[str] = Field(default_factory=list)
     schedule: str
     retention: RetentionSettings
-    max_age_hours: int
-    rto_minutes: int
+    max_age: Duration
+    rto: Duration
+
+    @property
+    def max_age_hours(self) -> float:
+        """The age budget in hours."""
+        return self.max_age / 3600
+
+    @property
+    def rto_minutes(self) -> float:
+        """The budget of recovery in minutes."""
+        return self.rto / 60
 
 
 class BucketKey(Outputs):
@@ -116,14 +135,14 @@ class BucketKey(Outputs):
 class OutputSecrets(Outputs):
     """Every secret value of the stack; a droplet has no deploy key.
 
-    `backup_keys` are in the order of `backup.destinations`.
+    `backup_keys` are by the names of `backup.destinations`.
     """
 
     deploy_key: SecretStr | None = None
     database_password: SecretStr | None = None
     database_admin_password: SecretStr | None = None
     assets_key: BucketKey | None = None
-    backup_keys: list[BucketKey] = Field(default_factory=list)
+    backup_keys: dict[str, BucketKey] = Field(default_factory=dict)
     backup_signing_key: SecretStr | None = None
     notifications: list[SecretStr] = Field(default_factory=list)
     heartbeat: SecretStr | None = None

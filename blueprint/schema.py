@@ -41,7 +41,8 @@ def render(schema: dict[str, Any]) -> str:
 def _stack_file() -> dict[str, Any]:
     settings = EnvironmentSettings.model_json_schema()
     definitions: dict[str, Any] = settings.pop("$defs")
-    definitions["Secrets"] = _encryptable(definitions["Secrets"])
+    for name in ("Secrets", "KeyPair", "TlsSecrets"):
+        definitions[name] = _encryptable(definitions[name])
     config = {
         "type": "object",
         "properties": {f"{NAMESPACE}:{name}": value for name, value in settings["properties"].items()},
@@ -61,11 +62,15 @@ def _stack_file() -> dict[str, Any]:
 
 
 def _encryptable(schema: dict[str, Any]) -> dict[str, Any]:
-    """Let every secret value be an encrypted one too."""
+    """Let every secret value be an encrypted one too, also in a map or list of them."""
 
     def value(node: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(node.get("patternProperties"), dict):
-            return {**node, "patternProperties": {key: value(item) for key, item in node["patternProperties"].items()}}
+        for key in ("patternProperties", "additionalProperties", "items"):
+            inner: Any = node.get(key)
+            if key == "patternProperties" and isinstance(inner, dict):
+                return {**node, key: {pattern: value(item) for pattern, item in inner.items()}}
+            if isinstance(inner, dict):
+                return {**node, key: value(inner)}
         return {"anyOf": [node, _ENCRYPTED]}
 
     return {**schema, "properties": {name: value(node) for name, node in schema["properties"].items()}}

@@ -196,21 +196,26 @@ class Environment(AnclaComponent):
         )
 
     def _backups(self) -> list[BackupPlace]:
-        return [self._backup_place(destination) for destination in self._settings.backup.destinations]
+        return [self._backup_place(name, each) for name, each in self._settings.backup.destinations.items()]
 
-    def _backup_place(self, destination: BackupDestination) -> BackupPlace:
+    def _backup_place(self, name: str, destination: BackupDestination) -> BackupPlace:
         settings = self._settings
+        if destination.bucket is None:
+            raise ValueError(f"backup.destinations.{name}: a folder cannot be built")
         if destination.endpoint is not None:
-            key = settings.secrets.backup_keys[destination.bucket]
+            key = settings.secrets.backup_keys[name]
             return BackupPlace(
+                name=name,
                 bucket=destination.bucket,
                 region=destination.region or _FOREIGN_REGION,
                 endpoint=destination.endpoint,
                 prefix=destination.prefix,
+                keep_last=destination.keep_last,
                 access_key=key.access_key,
                 secret_key=pulumi.Output.secret(key.secret_key.get_secret_value()),
             )
         region = destination.region or settings.region.value
+        # By the bucket, not by the destination's name: who renames a destination renames nothing at DigitalOcean.
         # Retention is the work of ops, which knows the objects of one restore point.
         made = AssetBucketWithCDN(
             f"{self._name}-backups-{destination.bucket}",
@@ -226,10 +231,12 @@ class Environment(AnclaComponent):
         )
         self._backup_urns.append(made.bucket_urn)
         return BackupPlace(
+            name=name,
             bucket=made.bucket,
             region=region,
             endpoint=made.endpoint,
             prefix=destination.prefix,
+            keep_last=destination.keep_last,
             access_key=made.access_key,
             secret_key=made.secret_key,
         )

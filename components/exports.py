@@ -20,16 +20,19 @@ SECRETS_FILE = "/etc/ancla/secrets.json"
 """Path of the secret values on a droplet."""
 
 Values = dict[str, Any]  # JSON values, outputs among them
+_NOT_AS_WRITTEN = {"destinations", "vault", "buckets", "sources", "signers"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackupPlace:
-    """Where backups go, made here or there already. The key reads and writes that bucket."""
+    """Where backups go, made here or there already. `name` is the destination's; the key is for the bucket."""
 
+    name: str
     bucket: pulumi.Input[str]
     region: str
     endpoint: pulumi.Input[str]
     prefix: str
+    keep_last: int | None
     access_key: pulumi.Input[str]
     secret_key: pulumi.Input[str]
 
@@ -74,12 +77,20 @@ def build_outputs(built: Built) -> Values:
         "registry": {"name": built.registry.name, "endpoint": built.registry.endpoint},
         "services": [service.model_dump(mode="json", by_alias=False) for service in settings.services],
         "backup": {
-            "destinations": [
-                {"name": backup.bucket, "region": backup.region, "endpoint": backup.endpoint, "prefix": backup.prefix}
+            "destinations": {
+                backup.name: {
+                    "name": backup.bucket,
+                    "region": backup.region,
+                    "endpoint": backup.endpoint,
+                    "prefix": backup.prefix,
+                    "keep_last": backup.keep_last,
+                }
                 for backup in built.backups
-            ],
+            },
+            "sources": [source.model_dump(mode="json") for source in settings.backup.all_sources],
             "signer": built.credentials.backup_signer,
-            **settings.backup.model_dump(mode="json", by_alias=False, exclude={"destinations"}),
+            "signers": list(settings.backup.signers.all),
+            **settings.backup.model_dump(mode="json", by_alias=False, exclude=_NOT_AS_WRITTEN),
         },
     }
 
@@ -91,7 +102,9 @@ def build_machine_secrets(built: Built) -> Values:
         "database_password": database.password if database else None,
         "database_admin_password": database.admin_password if database else None,
         "assets_key": {"access_key": assets.access_key, "secret_key": assets.secret_key} if assets else None,
-        "backup_keys": [{"access_key": backup.access_key, "secret_key": backup.secret_key} for backup in built.backups],
+        "backup_keys": {
+            backup.name: {"access_key": backup.access_key, "secret_key": backup.secret_key} for backup in built.backups
+        },
         "backup_signing_key": built.credentials.backup_signing_key,
         "notifications": list(built.credentials.notifications),
         "heartbeat": built.credentials.heartbeat,

@@ -16,6 +16,7 @@ from typing import Any
 from blueprint.cost import resource_prices
 from blueprint.kinds import KINDS
 from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS, stem_of
+from blueprint.settings.exemptions import exemptions_of
 from policy.openness import SSH_PORT, WEB_PORTS, mappings, named_ports, open_networks, opened, texts
 from policy.preview import UNKNOWN, Preview, Resource
 
@@ -107,20 +108,20 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
         if not droplet.inputs.get("backups"):
             yield droplet, "has no image backup; set ancla:topology.backups to weekly or daily"
     backup = preview.config.get("backup")
-    destinations = mappings(backup.get("destinations")) if isinstance(backup, dict) else []
+    destinations = _destinations(backup)
     buckets = {bucket.name for bucket in preview.of_kind("SpacesBucket")}
     if not destinations:
         yield "backup", "has no destination; name a bucket in ancla:backup.destinations"
     for destination in destinations:
         name = str(destination.get("bucket"))
-        if "endpoint" not in destination and name not in buckets:
+        if "endpoint" not in destination and "folder" not in destination and name not in buckets:
             yield name, "is a backup destination, and no bucket of that name is in the preview"
 
 
 def backups_encrypted(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
     """In production, backups are encrypted: the bucket's key alone is not enough to read them."""
     backup = preview.config.get("backup")
-    if not _is_production(preview) or not isinstance(backup, dict) or not mappings(backup.get("destinations")):
+    if not _is_production(preview) or not isinstance(backup, dict) or not _destinations(backup):
         return
     if not texts(backup.get("recipients")):
         yield "backup", "is not encrypted; `ops backup keygen` makes a key for ancla:backup.recipients"
@@ -223,7 +224,7 @@ RULES: Mapping[str, Rule] = {
 
 def check(preview: Preview, rules: Mapping[str, Rule] = RULES, *, today: dt.date | None = None) -> list[Violation]:
     """Return every violation that no exemption covers, and every exemption that names no rule or no such day."""
-    exemptions = mappings(preview.config.get("exemptions"))
+    exemptions = exemptions_of(preview.config.get("exemptions"))
     found = list(_wrong_exemptions(exemptions))
     day = today or dt.datetime.now(dt.UTC).date()
     for name, rule in rules.items():
@@ -231,8 +232,8 @@ def check(preview: Preview, rules: Mapping[str, Rule] = RULES, *, today: dt.date
             names = {resource} if isinstance(resource, str) else {resource.name, resource.logical_name}
             mine = [
                 item
-                for item in exemptions
-                if item.get("rule") == name and str(item.get("resource")) in names and item.get("reason")
+                for rule_name, resource_name, item in exemptions
+                if rule_name == name and resource_name in names and item.get("reason")
             ]
             if any(_holds(item, day) for item in mine):
                 continue
@@ -242,11 +243,10 @@ def check(preview: Preview, rules: Mapping[str, Rule] = RULES, *, today: dt.date
     return found
 
 
-def _wrong_exemptions(exemptions: Iterable[Mapping[str, Any]]) -> Iterator[Violation]:
-    for item in exemptions:
-        resource = str(item.get("resource"))
-        if item.get("rule") not in RULES:
-            yield Violation(rule="exemptions", resource=resource, message=f"no rule is called {item.get('rule')!r}")
+def _wrong_exemptions(exemptions: Iterable[tuple[str, str, Mapping[str, Any]]]) -> Iterator[Violation]:
+    for rule, resource, item in exemptions:
+        if rule not in RULES:
+            yield Violation(rule="exemptions", resource=resource, message=f"no rule is called {rule!r}")
         if item.get("until") is not None and _last_day(item) is None:
             message = f"until: {item.get('until')!r} is no day; write it as 2027-01-31"
             yield Violation(rule="exemptions", resource=resource, message=message)
@@ -281,6 +281,11 @@ def _is_production(preview: Preview) -> bool:
     if disposable in (None, ""):
         return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
     return disposable not in (True, "true")
+
+
+def _destinations(backup: Any) -> list[Mapping[str, Any]]:
+    places = backup.get("destinations") if isinstance(backup, dict) else None
+    return mappings(list(places.values())) if isinstance(places, dict) else []
 
 
 def _statements(policy: Any) -> list[Mapping[str, Any]]:

@@ -26,7 +26,7 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
             {
                 "database_password": server.password,
                 "database_admin_password": server.password,
-                "backup_keys": [{"access_key": store.access_key, "secret_key": store.secret_key}],
+                "backup_keys": {"near": {"access_key": store.access_key, "secret_key": store.secret_key}},
                 "backup_signing_key": keys.signing_key.read_text(),
             }
         )
@@ -57,15 +57,15 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
             "registry": {"name": "bench", "endpoint": "registry.example.org/bench"},
             "services": [],
             "backup": {
-                "destinations": [{"name": bucket, "region": "us-east-1", "endpoint": store.endpoint}],
+                "destinations": {"near": {"name": bucket, "region": "us-east-1", "endpoint": store.endpoint}},
                 "recipients": [keys.recipient],
                 "level": place.level,
                 "signer": keys.signer,
                 "signers": [keys.signer],
                 "schedule": "*-*-* 03:00:00",
                 "retention": {},
-                "max_age_hours": 26,
-                "rto_minutes": 60,
+                "max_age": "26h",
+                "rto": "60m",
             },
             "secrets": {"file": str(secrets)},
         }

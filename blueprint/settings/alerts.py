@@ -123,7 +123,9 @@ class Channel(Settings):
         if self.kind == "email" and not _EMAIL.fullmatch(self.to or ""):
             raise ValueError("to: an email channel needs an e-mail address, such as ops@example.org")
         if self.kind == "slack" and not _SLACK.fullmatch(self.to or ""):
-            raise ValueError('to: a slack channel needs a channel, which begins with # and is in quotes, such as "#ops"')
+            raise ValueError(
+                'to: a slack channel needs a channel, which begins with # and is in quotes, such as "#ops"'
+            )
         return self
 
 
@@ -149,7 +151,7 @@ class AlertsSettings(Settings):
     )
     channels: dict[Slug, Channel] = Field(
         default_factory=dict,
-        description="Where alarms go, by name (default: nowhere, and there are checks without alarms); changed in place.",
+        description="Where alarms go, by name (default: nowhere: checks without alarms); changed in place.",
     )
     uptime: UptimeSettings = Field(
         default=UptimeSettings(), description="Checks of the public address from outside; changed in place."

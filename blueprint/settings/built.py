@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from blueprint.fields import Duration
 from blueprint.settings.alerts import PERIODS, WINDOWS
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.extras import EXTRAS
 
 
 class Verdict(StrEnum):
@@ -93,7 +94,12 @@ ROWS: tuple[Row, ...] = (
     refused("database.readReplicas", bool),
     refused("database.extensions", bool),
     refused("cache.kind"),
-    refused("extras", bool),
+    *(refused(f"extras.{name}", is_given) for name in EXTRAS if name != "panel"),
+    without_effect("extras.panel", is_given),
+    refused("extras.panel.at", is_given),
+    refused("extras.panel.login", is_given),
+    without_effect("growth", is_given),
+    without_effect("recovery", is_given),
     refused("services.*.replicas", lambda value: value > 1),
     refused("access.sshFrom", lambda value: not value),
     refused("access.logins", bool),
@@ -105,6 +111,12 @@ ROWS: tuple[Row, ...] = (
     without_effect("alerts.uptime.every", lasts_none_of(PERIODS), what=f"other than {', '.join(PERIODS)}"),
     without_effect("alerts.channels.*.kind", lambda value: value not in ("email", "slack")),
     without_effect("alerts.failedLogins"),
+    refused("backup.destinations.*.folder", is_given),
+    without_effect("backup.destinations.*.writeOnce", is_given),
+    without_effect("backup.vault", is_given),
+    without_effect(
+        "backup.signers", lambda keys: set(keys.drill) != set(keys.ledger), what="by role: each is for both"
+    ),
 )
 
 

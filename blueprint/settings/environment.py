@@ -10,7 +10,6 @@ Reading a stack file or the engine's configuration is `blueprint.pulumi_config`'
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -20,10 +19,13 @@ from blueprint.fields import Region, Slug
 from blueprint.model import Settings
 from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import AlertsSettings
-from blueprint.settings.backup import BackupSettings
+from blueprint.settings.backup import BackupSettings, backup_problems
 from blueprint.settings.buckets import AssetsSettings
 from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
 from blueprint.settings.edge import EdgeSettings, identity_of
+from blueprint.settings.exemptions import Exemptions
+from blueprint.settings.extras import ExtrasSettings, login_problems
+from blueprint.settings.growth import GrowthSettings, RecoverySettings
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
 from blueprint.settings.services import ServiceSettings
@@ -31,15 +33,6 @@ from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
 """Environments whose data may go where `disposable` is not written; every other one is treated as production."""
-
-
-class Exemption(Settings):
-    """One policy rule that one resource may break, and why (`python -m policy --rules` lists the rules)."""
-
-    rule: Slug
-    resource: str = Field(min_length=1, description="name of the resource, as a preview shows it")
-    reason: str = Field(min_length=1)
-    until: date | None = Field(default=None, description='last day it holds, in quotes, such as "2027-01-31"')
 
 
 def stem_of(project: object, environment: object) -> str:
@@ -72,20 +65,38 @@ class EnvironmentSettings(Settings):
     cache: CacheSettings | None = None
     assets: AssetsSettings | None = None
     registry: RegistrySettings
-    access: AccessSettings = AccessSettings()
+    access: AccessSettings = Field(default=AccessSettings(), description="Who may log in, and from where.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is told, and where.")
-    backup: BackupSettings = BackupSettings()
-    extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
-    account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
-    budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    backup: BackupSettings = Field(default=BackupSettings(), description="What is backed up, when, and where to.")
+    extras: ExtrasSettings = Field(
+        default=ExtrasSettings(), description="What stands beside the app (default: nothing)."
+    )
+    growth: GrowthSettings | None = Field(
+        default=None, description="What the environment is planned for (default: nothing is reported)."
+    )
+    recovery: RecoverySettings | None = Field(
+        default=None, description="How fast a lost machine must be back (default: as fast as it can)."
+    )
+    account: str | None = Field(
+        default=None,
+        description="UUID of the team at DigitalOcean, written by `ops stack init`; another one's token is refused.",
+    )
+    budget: int | None = Field(
+        default=None,
+        ge=1,
+        description="US dollars a month above which `ops cost` and the policy fail (default: no limit).",
+    )
     costs: dict[Slug, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         description="US dollars a month that others bill, by name, such as `sendgrid: 20`; they count in `budget`.",
     )
-    exemptions: tuple[Exemption, ...] = Field(
-        default=(), description="policy rules this environment may break, and why"
+    exemptions: Exemptions = Field(
+        default_factory=dict,
+        description=(
+            "Rules of the policy that resources may break, and why: by rule, then by resource (default: none)."
+        ),
     )
-    secrets: Secrets = Secrets()
+    secrets: Secrets = Field(default=Secrets(), description="Values that are encrypted (default: none).")
 
     @property
     def stem(self) -> str:
@@ -117,17 +128,10 @@ class EnvironmentSettings(Settings):
         if window is not None and (why := window.clash_with(self.backup.schedule)):
             raise ValueError(f"database.maintenance: {why}")
         databases = managed.databases if managed else ()
-        sets = [*databases, *(source.name for source in self.backup.sources)]
-        for value in sorted({value for value in sets if sets.count(value) > 1}):
-            raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
-        filtered = {*databases, *(source.name for source in self.backup.sources if source.kind == "postgresql")}
-        for value in sorted(self.backup.tables.keys() - filtered):
-            known = ", ".join(sorted(filtered)) or "none"
-            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
-        for problem in dns_conflicts(self):
+        buckets = ("assets",) if self.assets else ()
+        logins = login_problems(self.extras, self.access.logins)
+        for problem in (*backup_problems(self.backup, databases, buckets), *logins, *dns_conflicts(self)):
             raise ValueError(problem)
-        if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
-            raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
         return self
 
 

@@ -17,18 +17,16 @@ def missing_secrets(settings: EnvironmentSettings) -> list[str]:
     if settings.backup.destinations and settings.secrets.backup_signing_key is None:
         missing.append("secrets.backupSigningKey")
     missing += [
-        f"secrets.backupKeys.{destination.bucket}"
-        for destination in settings.backup.destinations
-        if destination.endpoint is not None and destination.bucket not in settings.secrets.backup_keys
+        f"secrets.backupKeys.{name}"
+        for name, destination in settings.backup.destinations.items()
+        if destination.endpoint is not None and name not in settings.secrets.backup_keys
     ]
-    missing += [
-        f"secrets.channels.{name}" for name in settings.alerts.slack if name not in settings.secrets.channels
-    ]
+    missing += [f"secrets.channels.{name}" for name in settings.alerts.slack if name not in settings.secrets.channels]
     if settings.alerts.heartbeat and settings.secrets.heartbeat is None:
         missing.append("secrets.heartbeat")
     wanted = sorted(
         {name for service in settings.services for name in service.secrets}
-        | {source.password for source in settings.backup.sources if source.kind == "postgresql"}
+        | {source.password for source in settings.backup.sources.values() if source.kind == "postgresql"}
     )
     missing += [f"secrets.app.{name}" for name in wanted if name not in settings.secrets.app]
     return missing

@@ -216,10 +216,10 @@ class _History:
         self.reasons[candidate.id].append(reason)
 
     def _keep_the_young(self) -> None:
-        age = timedelta(hours=self.policy.minimum_age_hours)
+        age = timedelta(seconds=self.policy.minimum_age)
         for candidate in self.ordered:
             if candidate.complete and self.now - max(candidate.at, candidate.arrived) < age:
-                self._keep(candidate, f"younger than {self.policy.minimum_age_hours} h")
+                self._keep(candidate, f"younger than {self.policy.minimum_age}")
             if not candidate.complete and self._may_be_in_progress(candidate):
                 self._keep(candidate, "incomplete, may be in progress: younger than 24 h")
 

@@ -98,7 +98,7 @@ def backrest_info(
     if chosen.here:
         report = StanzaReport.of(info.read(driver.find(config), chosen.stanza), budget, datetime.now(UTC))
     else:
-        report = _on_droplet(chosen, StanzaReport, ["info", f"--max-age={budget}"], config)
+        report = _on_droplet(chosen, StanzaReport, ["info", f"--max-age={budget:g}"], config)
     if as_json:
         console.print_json(report.model_dump(mode="json"))
     else:
@@ -214,7 +214,7 @@ def backrest_drill(
     repo: RepoOption = None,
     max_age: AgeOption = None,
     rto: Annotated[
-        int | None,
+        float | None,
         typer.Option("--rto", metavar="MINUTES", min=1, help="Maximum time to recover (default: the stack's)."),
     ] = None,
     wait: Annotated[int, typer.Option("--wait", metavar="MINUTES", min=1, help="Time limit for replaying WAL.")] = 60,
@@ -247,9 +247,9 @@ def backrest_drill(
     signer = signer_of(chosen.stack, signing_key)
     budget = max_age if max_age is not None else _budget(chosen)
     rto = rto if rto is not None or chosen.stack is None else chosen.stack.outputs.backup.rto_minutes
-    arguments = ["drill", f"--at={at}", f"--max-age={budget}", f"--wait={wait}", f"--user={user}"]
+    arguments = ["drill", f"--at={at}", f"--max-age={budget:g}", f"--wait={wait}", f"--user={user}"]
     arguments += [f"--repo={repo}"] if repo else []
-    arguments += [f"--rto={rto}"] if rto else []
+    arguments += [f"--rto={rto:g}"] if rto else []
     arguments += [f"--spool={spool}"] if spool else []
     arguments += ["--may-be-empty"] if may_be_empty else []
 

@@ -20,10 +20,18 @@ OneNameOption = Annotated[
     str | None, typer.Option("--name", "-n", help="Backup set, as named in the stack file (default: the first).")
 ]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="BUCKET", help="Destination to read (default: the stack's first).")
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="DESTINATION",
+        help="Destination to read, by its name or bucket (default: the stack's first).",
+    ),
 ]
 EachStoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="BUCKET", help="Destination (default: all of the stack's).")
+    str | None,
+    typer.Option(
+        "--store", metavar="DESTINATION", help="Destination, by its name or bucket (default: all of the stack's)."
+    ),
 ]
 SpoolOption = Annotated[
     Path | None,

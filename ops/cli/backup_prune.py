@@ -161,7 +161,7 @@ def _jobs(
         PruneJob(
             store=place,
             name=each,
-            policy=backup.retention,
+            policy=destinations.retention(stack, place),
             environment=stack.outputs.environment,
             project=stack.outputs.project,
             expected=Expected(signer=backup.signer, recipients=backup.recipients),

@@ -120,7 +120,7 @@ def fresh_command(
             envvar="ANCLA_MAX_AGE_HOURS",
             min=0,
             metavar="HOURS",
-            help="Maximum age of the newest backup (default: the stack's backup.maxAgeHours).",
+            help="Maximum age of the newest backup (default: the stack's backup.maxAge).",
         ),
     ] = None,
     metrics: MetricsOption = None,
@@ -132,8 +132,8 @@ def fresh_command(
     loaded = load_stack(stack, outputs)
     settings = loaded.outputs.backup
     known = _known(loaded, name)
-    names = [known] if known else backup_sets.names(loaded)
-    if not names:
+    names = [known] if known else backup_sets.due(loaded)
+    if not backup_sets.names(loaded):
         raise StackError(f"{loaded.name}: the stack has nothing that is backed up")
     budget = max_age if max_age is not None else settings.max_age_hours
     found: list[Freshness] = []

@@ -71,10 +71,10 @@ def check_origin(manifest: Manifest, signer: str) -> Check:
     return failed("origin", wrong, [say("backup {backup}: {problem}", backup=manifest.id, problem=wrong)])
 
 
-def check_age(newest: Manifest, now: datetime, max_age_hours: int) -> Check:
+def check_age(newest: Manifest, now: datetime, max_age_hours: float) -> Check:
     """Compare the newest snapshot's age with the budget; a snapshot dated in the future fails too."""
     hours = (now - newest.snapshot_at).total_seconds() / 3600
-    answer = say("{hours:.1f} h old, budget {budget} h", hours=hours, budget=max_age_hours)
+    answer = say("{hours:.1f} h old, budget {budget:g} h", hours=hours, budget=max_age_hours)
     ahead = max(newest.snapshot_at, newest.started_at) - now
     if ahead > CLOCK_WRONG:
         hours = ahead.total_seconds() / 3600
@@ -196,9 +196,9 @@ def check_integrity(problems: list[str]) -> Check:
     return passed("integrity", say("all constraints and indexes are valid"))
 
 
-def check_time(seconds: float, budget_minutes: int) -> Check:
+def check_time(seconds: float, budget_minutes: float) -> Check:
     """Compare the measured time with the budget."""
-    answer = say("{seconds:.1f} s, budget {budget} min", seconds=seconds, budget=budget_minutes)
+    answer = say("{seconds:.1f} s, budget {budget:g} min", seconds=seconds, budget=budget_minutes)
     return passed("time", answer) if seconds <= budget_minutes * 60 else failed("time", answer, [answer])
 
 

@@ -97,7 +97,7 @@ def link_backup(original: FolderStore, copy: FolderStore) -> None:
         os.link(original.root / item.key, target)
 
 
-def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours: int) -> None:
+def damage(copy: FolderStore, manifest: Manifest, kind: Damage, *, max_age_hours: float) -> None:
     """Make the copy wrong. The wrong key is not in the copy, and is left to the drill.
 
     Raises:

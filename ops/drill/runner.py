@@ -66,8 +66,8 @@ class DrillJob:
     store: Store
     backup: str = LATEST
     choice: Choice = field(default_factory=lambda: Choice(way="named"))
-    max_age_hours: int
-    rto_minutes: int
+    max_age_hours: float
+    rto_minutes: float
     rpo_minutes: int | None = None
     signer: str | None = None
     known: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
@@ -81,7 +81,7 @@ class DrillJob:
     @property
     def loss_budget(self) -> int:
         """The recovery point objective in seconds."""
-        return self.max_age_hours * 3600 if self.rpo_minutes is None else self.rpo_minutes * 60
+        return round(self.max_age_hours * 3600) if self.rpo_minutes is None else self.rpo_minutes * 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def plan(job: DrillJob) -> DrillPlan:
         objects=len(wanted),
         fetched_bytes=_stored(wanted),
         scratch_bytes=dumped + kind_of(manifest).scratch_bytes(manifest.source, dumped),
-        rto_budget_seconds=job.rto_minutes * 60,
+        rto_budget_seconds=round(job.rto_minutes * 60),
         rpo_budget_seconds=job.loss_budget,
     )
 
@@ -423,7 +423,7 @@ def _evidence(job: DrillJob, found: Findings, started: datetime) -> Evidence:
         started_at=started,
         finished_at=datetime.now(UTC),
         rto_seconds=found.rto,
-        rto_budget_seconds=job.rto_minutes * 60,
+        rto_budget_seconds=round(job.rto_minutes * 60),
         rpo_seconds=round(loss, 3) if loss is not None else None,
         rpo_basis="measured" if basis == "measured" else "computed",
         rpo_budget_seconds=job.loss_budget,

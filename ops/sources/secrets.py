@@ -135,7 +135,10 @@ class SecretFiles(RestoreTarget[SecretsRecord]):
             reader.configured(path)
         reader.finish()
         if not any(held.kind == "file" for held in reader.held):
-            raise SourceError(f"{', '.join(map(str, self.paths))}: no file there; see backup.sources of the stack file")
+            raise SourceError(
+                f"{', '.join(map(str, self.paths))}: no file there; see backup.sources of the stack file "
+                "(the first `ops deploy` writes the app's .env)"
+            )
         return reader
 
     @property

@@ -107,7 +107,11 @@ def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -
             why = "another account has it" if error.status == _CONFLICT else str(error)
             found.problems.append(f"registry.name: {registry.name} cannot be had ({why}); choose another name")
     region = settings.region.value
-    places = [(item.bucket, item.region or region) for item in settings.backup.destinations if not item.endpoint]
+    places = [
+        (item.bucket, item.region or region)
+        for item in settings.backup.destinations.values()
+        if item.bucket and not item.endpoint
+    ]
     if settings.assets is not None:
         places.append((settings.assets.bucket, region))
     for bucket, where in places:

@@ -10,6 +10,7 @@ from blueprint.settings.built import Verdict, not_built
 from blueprint.settings.environment import EnvironmentSettings
 from tests.components.conftest import load
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIQpao5IqbpTDWPv/lAm4LiSdWqZ1uy7G2HTOlsJf2g1"
 REFUSED, NO_EFFECT = Verdict.REFUSED, Verdict.NO_EFFECT
 
 
@@ -51,6 +52,32 @@ def found(**groups: Any) -> list[tuple[str, Verdict]]:
             {"failedLogins": {"more": 10, "within": "5m"}},
             [("alerts.failedLogins: {more: 10, within: 5m}", NO_EFFECT)],
         ),
+        (
+            "backup",
+            {
+                "destinations": {
+                    "spaces": {"bucket": "some-backups", "keepLast": 3, "writeOnce": {"days": 35}},
+                    "local": {"folder": "/srv/ancla/backups"},
+                },
+                "vault": {"bucket": "a-vault"},
+            },
+            [
+                ("backup.destinations.spaces.writeOnce: {days: 35}", NO_EFFECT),
+                ("backup.destinations.local.folder: /srv/ancla/backups", REFUSED),
+                ("backup.vault: {bucket: a-vault}", NO_EFFECT),
+            ],
+        ),
+        ("extras", {"redis-commander": {"memory": "64M"}}, [("extras.redis-commander: {memory: 64M}", REFUSED)]),
+        ("extras", {"panel": {}}, [("extras.panel: {}", NO_EFFECT)]),
+        (
+            "extras",
+            {"panel": {"at": "panel.example.org"}},
+            [("extras.panel: {at: panel.example.org}", NO_EFFECT), ("extras.panel.at: panel.example.org", REFUSED)],
+        ),
+        ("growth", {"users": 1000, "database": "10G"}, [("growth: {users: 1000, database: 10G}", NO_EFFECT)]),
+        ("recovery", {"within": "15m"}, [("recovery: {within: 15m}", NO_EFFECT)]),
+        ("backup", {"signers": {"drill": [KEY], "ledger": [KEY]}}, []),
+        ("backup", {"signers": {"drill": [KEY]}}, [("backup.signers: by role: each is for both", NO_EFFECT)]),
     ],
 )
 def test_what_is_not_built_is_named_with_its_verdict(group: str, value: Any, expected: list[tuple[str, Verdict]]):

@@ -147,7 +147,7 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
         ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
-        ("extras", ["grafana"], "extras: grafana"),
+        ("extras", {"grafana": {}}, "extras.grafana: {}"),
         ("access", {"sshFrom": []}, "access.sshFrom: []"),
         ("access", {"logins": ["team"]}, "access.logins: team"),
     ],
@@ -164,10 +164,10 @@ def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: A
 
 
 def test_a_destination_outside_spaces_needs_its_key_pair():
-    elsewhere = {"destinations": [{"bucket": "elsewhere", "endpoint": "https://s3.example.org"}]}
+    elsewhere = {"destinations": {"copy": {"bucket": "elsewhere", "endpoint": "https://s3.example.org"}}}
     pulumi.runtime.set_all_config(engine("staging", backup=elsewhere), [])
-    pair = {"backupKeys": {"elsewhere": {"accessKey": "a", "secretKey": "b"}}}
-    with pytest.raises(SettingsError, match=r"ancla:secrets\.backupKeys\.elsewhere: is missing"):
+    pair = {"backupKeys": {"copy": {"accessKey": "a", "secretKey": "b"}}}
+    with pytest.raises(SettingsError, match=r"ancla:secrets\.backupKeys\.copy: is missing"):
         load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
     assert load_program(environ={"ANCLA_SECRETS": json.dumps({**SECRETS, **pair})}).backup.destinations
 

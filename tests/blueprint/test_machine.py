@@ -6,16 +6,16 @@ from pathlib import Path
 
 from blueprint.machine import MachineSettings, backup_timer_settings, machine_settings
 from blueprint.pulumi_config import load_stack_file
-from blueprint.settings.backup import BackupSettings, PostgresqlSource, SecretsSource
+from blueprint.settings.backup import BackupSettings, PostgresqlEntry, SecretsEntry, SourceEntry
 from blueprint.settings.database import NoDatabase
 from blueprint.settings.environment import EnvironmentSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aC"
-SOURCES = (
-    PostgresqlSource(name="own", version="17", database="own", user="u", password="P"),
-    SecretsSource(paths=("/x",)),
-)
+SOURCES: dict[str, SourceEntry] = {
+    "own": PostgresqlEntry(version="17", database="own", user="u", password="P"),
+    "secrets": SecretsEntry(paths=("/x",)),
+}
 
 
 def environment(**changes: object) -> EnvironmentSettings:

@@ -30,7 +30,20 @@ def test_every_schema_is_a_schema(name: str):
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
 
 
-GROUPS = ("topology", "edge")
+GROUPS = (
+    "topology",
+    "edge",
+    "access",
+    "alerts",
+    "backup",
+    "extras",
+    "growth",
+    "recovery",
+    "account",
+    "budget",
+    "exemptions",
+    "secrets",
+)
 
 
 def models_of(value: Any) -> Iterator[type[BaseModel]]:
@@ -64,7 +77,14 @@ def stack_file(stack: str) -> dict[str, Any]:
 @pytest.mark.parametrize("stack", ["prod", "staging"])
 def test_stack_files_fit_the_schema_editors_use(stack: str):
     document = stack_file(stack)
-    document["config"]["ancla:secrets"] = {"deployKey": {"secure": "v1:x"}, "app": {"A": {"secure": "v1:y"}}}
+    encrypted = {"secure": "v1:x"}
+    document["config"]["ancla:secrets"] = {
+        "deployKey": encrypted,
+        "app": {"A": encrypted},
+        "extras": {"directus": {"KEY": encrypted}},
+        "tls": {"certificate": encrypted, "key": encrypted},
+        "backupKeys": {"second": {"accessKey": "id", "secretKey": encrypted}},
+    }
     document["config"]["digitalocean:requestsPerSecond"] = 2
 
     jsonschema.validate(document, SCHEMAS["stack-file.schema.json"])

@@ -186,8 +186,8 @@ def test_stack_files_name_the_schema_for_editors():
             ['ancla:registry.region: "lon1" is not a known region of container registries; allowed: ams3, blr1'],
         ),
         (
-            "- bucket: nextgentech-backups",
-            "- bucket: nextgentech-backups\n      - { bucket: nextgentech-backups, endpoint: https://s3.example.org }",
+            "spaces: {",
+            "copy: { bucket: nextgentech-backups, endpoint: https://s3.example.org }\n      spaces: {",
             ["ancla:backup: destinations: two of them have the bucket nextgentech-backups"],
         ),
     ],
@@ -329,7 +329,7 @@ def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.Monke
 
 
 def filtered(tmp_path: Path, tables: str) -> Path:
-    return changed(tmp_path, "    maxAgeHours: 26", f"    tables: {tables}\n    maxAgeHours: 26")
+    return changed(tmp_path, "    maxAge: 26h", f"    tables: {tables}\n    maxAge: 26h")
 
 
 def test_filters_of_tables_are_of_a_database_that_is_backed_up(tmp_path: Path):

@@ -425,9 +425,7 @@ def test_a_changed_secret_does_not_converge_the_machine(build: Callable[..., Rec
     assert json.loads(stdin).keys() == {"address", "port", "user", "deploy_key", "host_key", "machine"}
     triggers = prod.one("Command", "converge-command").inputs["triggers"]
     assert (
-        build("prod", {"access": {"sshFrom": ["203.0.113.0/24"]}})
-        .one("Command", "converge-command")
-        .inputs["triggers"]
+        build("prod", {"access": {"sshFrom": ["203.0.113.0/24"]}}).one("Command", "converge-command").inputs["triggers"]
         != triggers
     )
 

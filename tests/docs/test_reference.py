@@ -17,5 +17,5 @@ def test_the_committed_page_is_fresh(name: str):
 def test_every_command_and_every_key_is_there():
     assert "`ops backup create`" in PAGES["ops.md"]
     assert "--dry-run" in PAGES["ops.md"]
-    for key in ("recipients", "maxAgeHours", "trustedSources"):
+    for key in ("recipients", "maxAge", "trustedSources"):
         assert f"| `{key}` |" in PAGES["stack-file.md"]

@@ -42,7 +42,7 @@ MISTAKES = {
         ["ancla:edge.names[0]"],
     ),
     "a region that is none": ("ancla:region: nyc3", "ancla:region: nyc33", ["ancla:region", "nyc33", "nyc3"]),
-    "what is not built yet": ("ancla:region: nyc3", "ancla:region: nyc3\n  ancla:extras: [grafana]", ["grafana"]),
+    "what is not built yet": ("ancla:region: nyc3", "ancla:region: nyc3\n  ancla:extras: { grafana: {} }", ["grafana"]),
 }
 
 

@@ -14,7 +14,7 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nCANARY-line-of-the-key\n-----END OPE
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEDj0m0v1V5gqf3v2pJmB0q1m4bQ2yqk0cQW1Zk3p0aB"
 SECRETS = OutputSecrets(
     database_password=SecretStr("CANARY-password"),
-    backup_keys=[BucketKey(access_key="AKIA", secret_key=SecretStr("CANARY-bucket"))],
+    backup_keys={"near": BucketKey(access_key="AKIA", secret_key=SecretStr("CANARY-bucket"))},
     notifications=[SecretStr("CANARY-address")],
     app={"JWT": SecretStr("CANARY-variable")},
 )
@@ -32,7 +32,7 @@ def test_secrets_are_found_in_lists_mappings_and_groups():
 def test_a_revealed_model_is_read_back_as_it_was():
     values = revealed(SECRETS)
     assert values["app"] == {"JWT": "CANARY-variable"}
-    assert values["backup_keys"] == [{"access_key": "AKIA", "secret_key": "CANARY-bucket"}]
+    assert values["backup_keys"] == {"near": {"access_key": "AKIA", "secret_key": "CANARY-bucket"}}
     assert OutputSecrets.model_validate(values) == SECRETS
 
 

@@ -77,7 +77,7 @@ def test_a_drill_of_it_is_green_and_keeps_its_evidence(
 def test_a_drill_of_a_damaged_copy_is_red_and_says_what(
     staging: Staging, backup: dict[str, object], tmp_path: Path, damage: str
 ) -> None:
-    done = staging.ops("drill", "--damage", damage, "--evidence", str(tmp_path), check=False)
+    done = staging.ops("drill", "--name", "app", "--damage", damage, "--evidence", str(tmp_path), check=False)
 
     assert done.returncode == 3
     words = {"flip": "sha256", "missing": "missing", "manifest": "manifest", "rows": "rows", "stale": "old"}
@@ -89,7 +89,7 @@ def test_a_backup_of_a_stack_whose_key_is_wrong_is_one_line(staging: Staging, tm
     shown = ("stack", "output", "--json", "--show-secrets")
     raw = json.loads(staging.work.pulumi("reading the outputs", *shown, quiet=True))
     assert isinstance(staging.outputs.secrets, OutputSecrets)
-    raw["secrets"]["backup_keys"][0]["secret_key"] = "not-the-key"
+    raw["secrets"]["backup_keys"]["spaces"]["secret_key"] = "not-the-key"
     outputs = tmp_path / "outputs.json"
     outputs.write_text(json.dumps(raw))
     outputs.chmod(0o600)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 BACKUP: dict[str, Any] = {
-    "destinations": [],
+    "destinations": {},
     "schedule": "daily",
     "retention": {},
-    "max_age_hours": 26,
-    "rto_minutes": 15,
+    "max_age": "26h",
+    "rto": "15m",
 }
 DATABASE: dict[str, Any] = {
     "id": "c1",

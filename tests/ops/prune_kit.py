@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from blueprint.fields import Duration
 from blueprint.settings.backup import RetentionSettings
 from ops.backup.prune import PruneJob, act, make_plan
 from ops.core.errors import DeleteRefusedError
@@ -14,7 +15,7 @@ from ops.repository.manifest import PAGE_NAME, Manifest, ObjectRecord, time_of
 from ops.repository.records import PostgresRecord, TableFingerprint
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=0)
+LEAST = RetentionSettings(keep_last=2, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age=Duration("1s"))
 
 
 class DatedStore:

@@ -44,13 +44,13 @@ def outputs(cluster, shop, bucket, machine):
         droplets=[build_droplet(target.address)],
         access={"user": "deploy", "port": target.port, "host_key": target.host_key},
         database=DATABASE | database | {"ca_certificate": cluster.ca_certificate},
-        backup=BACKUP | {"destinations": [bucket.model_dump()]},
+        backup=BACKUP | {"destinations": {"near": bucket.model_dump()}},
         secrets={
             "deploy_key": target.deploy_key.get_secret_value(),
             "database_password": "c4n4ry:pa\\ss'word",
             "database_admin_password": "c4n4ry:pa\\ss'word",
             "assets_key": None,
-            "backup_keys": [{"access_key": "AKIATEST", "secret_key": "secret-of-the-test"}],
+            "backup_keys": {"near": {"access_key": "AKIATEST", "secret_key": "secret-of-the-test"}},
             "app": {},
         },
     )
@@ -96,7 +96,7 @@ def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so
     """Two good backups, the rows lost, two more: a policy of two would have kept the worthless ones."""
     in_order(monkeypatch)
     outputs["backup"]["retention"] = {
-        "keep_last": 2, "daily": 0, "weekly": 0, "monthly": 0, "minimum_count": 1, "minimum_age_hours": 0
+        "keep_last": 2, "daily": 0, "weekly": 0, "monthly": 0, "minimum_count": 1, "minimum_age": "1s"
     }  # fmt: skip
     file = write(tmp_path, outputs)
 
@@ -216,7 +216,7 @@ def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
 
 def test_what_does_not_answer_is_one_line(ops, outputs, tmp_path):
     nowhere = json.loads(json.dumps(outputs))
-    nowhere["backup"]["destinations"][0]["endpoint"] = "http://127.0.0.1:9"
+    nowhere["backup"]["destinations"]["near"]["endpoint"] = "http://127.0.0.1:9"
     refused(ops("backup", "list", "--outputs", write(tmp_path, nowhere)), "127.0.0.1:9", "no answer")
     refused(ops("drill", "--outputs", write(tmp_path, nowhere)), "no answer")
     closed = {**outputs, "access": {**outputs["access"], "port": 9}}

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import botocore.auth
 import pytest
 
+from blueprint.fields import Duration
 from blueprint.settings.backup import RetentionSettings
 from ops.backup import create as making
 from ops.backup.prune import act, make_plan
@@ -92,7 +93,7 @@ def test_what_came_just_now_is_young_whatever_it_is_dated(folder):
     offset = max(0.0, (NOON - datetime.now(UTC)) / timedelta(days=1))  # all of them before today
     ids = [put(folder, offset + days) for days in (9, 8, 7, 6)]
     at_work = put(folder, offset + 20, complete=False)
-    policy = LEAST.model_copy(update={"minimum_age_hours": 2})
+    policy = LEAST.model_copy(update={"minimum_age": Duration("2h")})
     came = max(item.modified for item in folder.list(""))
     for hours, doomed in ((1, set()), (3, {*ids[:2]}), (25, {*ids[:2], at_work})):
         given = replace(job(folder, policy=policy), store=folder)
@@ -113,7 +114,7 @@ def test_retention_on_a_machine_that_is_behind_deletes_nothing(folder):
 def test_an_order_that_a_wrong_clock_made_does_not_cost_the_newest_data():
     """By its own date it is the oldest; by the store's clock it came last."""
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    policy = RetentionSettings(keep_last=1, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age_hours=24)
+    policy = RetentionSettings(keep_last=1, daily=0, weekly=0, monthly=0, minimum_count=1, minimum_age=Duration("24h"))
     dated = {"right": 2, "right too": 3, "behind": 40}
     candidates = [
         Candidate(id=name, begun_at=now - timedelta(days=days), stored_bytes=1, rows=1) for name, days in dated.items()

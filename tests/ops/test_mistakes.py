@@ -115,7 +115,7 @@ def test_names_and_files_that_are_not_there(ops, encrypted):
 def test_doors_that_stay_closed_say_what_to_do(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
     assert ops("backup", "list", "--outputs", file).returncode == 0
-    outputs["backup"]["destinations"][0]["name"] += "-x"
+    outputs["backup"]["destinations"]["near"]["name"] += "-x"
     refused(
         ops("backup", "create", "--outputs", write(tmp_path, outputs)),
         "no such bucket; if it was deleted, `pulumi up --refresh`",
@@ -123,7 +123,7 @@ def test_doors_that_stay_closed_say_what_to_do(ops, outputs, tmp_path):
     done = ops("backup", "prune", "--yes", "--outputs", write(tmp_path, outputs))
     refused(done, "no such bucket")
     assert not done.stdout, "nobody knows whether there are backups"
-    outputs["secrets"]["backup_keys"][0]["secret_key"] = "wrong"
+    outputs["secrets"]["backup_keys"]["near"]["secret_key"] = "wrong"
     refused(
         ops("backup", "list", "--outputs", write(tmp_path, outputs)), "the key pair is refused", "`pulumi up --refresh`"
     )

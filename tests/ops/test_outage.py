@@ -78,7 +78,7 @@ def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(  # no
     ops, outputs, tmp_path, line, beyond, clock, monkeypatch
 ):
     monkeypatch.setenv("ANCLA_STATE", str(tmp_path / "state"))  # the alerts of this test alone
-    outputs["backup"]["destinations"] = [beyond.model_dump()]
+    outputs["backup"]["destinations"] = {"near": beyond.model_dump()}
     file = write(tmp_path, outputs)
     made = ops("backup", "create", "--outputs", file, "--json")
     assert made.returncode == 0, made.stderr
@@ -114,7 +114,7 @@ def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(  # no
 
 
 def test_what_was_proved_before_the_hour_began_has_its_evidence(ops, outputs, tmp_path, line, beyond, clock):  # noqa: PLR0917 - fixtures add up
-    outputs["backup"]["destinations"] = [beyond.model_dump()]
+    outputs["backup"]["destinations"] = {"near": beyond.model_dump()}
     outputs["database"]["databases"] += ["postgres"]
     file = write(tmp_path, outputs)
     assert ops("backup", "create", "--outputs", file).returncode == 0

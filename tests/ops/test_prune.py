@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
+from blueprint.fields import Duration
 from blueprint.outputs import BucketKey, BucketOutput
 from blueprint.settings.backup import RetentionSettings
 from ops.backup.drill_history import DrillHistory
@@ -200,7 +201,7 @@ def test_a_backup_that_was_rewritten_since_its_drill_holds_retention_and_is_name
 
 def test_backups_that_are_dated_into_the_past_do_not_make_us_delete_the_honest_ones(folder, signers):
     """Half a year of honest ones; beside each that the policy keeps, one dated an hour later, and seven new ones."""
-    policy = RetentionSettings(keep_last=7, daily=7, weekly=4, monthly=6, minimum_count=3, minimum_age_hours=0)
+    policy = RetentionSettings(keep_last=7, daily=7, weekly=4, monthly=6, minimum_count=3, minimum_age=Duration("1s"))
     dated = DatedStore(folder)
     more = {"policy": policy, "signer": signers.ours.public}
     for days in range(180, 0, -1):

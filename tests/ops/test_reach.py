@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from blueprint.outputs import BucketKey, BucketOutput, OutputSecrets
+from blueprint.outputs import BucketKey, DestinationOutput, OutputSecrets
 from ops.core.errors import StackError
 from ops.repository.age import make_identity, recipient_of
 from ops.repository.stores.s3 import S3Store
@@ -56,7 +56,7 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
         },
         backup={
             **BACKUP,
-            "destinations": [bucket.model_dump()],
+            "destinations": {"near": bucket.model_dump()},
             "sources": [
                 {"kind": "sqlite", "name": "leads", "path": str(tmp_path / "leads.db")},
                 {"kind": "secrets", "name": "secrets", "paths": [str(tmp_path / ".env")]},
@@ -64,7 +64,7 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
             ],
             "recipients": [recipient_of(identity)],
         },
-        secrets={"assets_key": secret, "backup_keys": [secret], "app": {}},
+        secrets={"assets_key": secret, "backup_keys": {"near": secret}, "app": {}},
     )
     (tmp_path / "secrets.json").write_text(json.dumps(outputs["secrets"]))
     machine_outputs = outputs | {"secrets": {"file": str(tmp_path / "secrets.json")}}
@@ -206,15 +206,21 @@ def test_a_password_that_is_not_there_is_one_line(own):
         found["own"]()
 
 
-def test_two_destinations_of_one_name_are_refused_and_never_become_one():
+def test_two_destinations_of_one_bucket_are_refused_and_a_destination_goes_by_its_name_or_its_bucket():
     def stack(*buckets: str) -> LoadedStack:
-        places = [BucketOutput(name=name, region="auto", endpoint="https://s3.example.org") for name in buckets]
+        places = {
+            f"place-{number}": DestinationOutput(name=name, region="auto", endpoint="https://s3.example.org")
+            for number, name in enumerate(buckets)
+        }
         backup = make_outputs().backup.model_copy(update={"destinations": places})
-        keys = [BucketKey(access_key="a", secret_key=SecretStr("b"))] * len(places)
+        keys = dict.fromkeys(places, BucketKey(access_key="a", secret_key=SecretStr("b")))
         outputs = make_outputs().model_copy(update={"backup": backup})
         return LoadedStack(name="prod", outputs=outputs, secrets=OutputSecrets(backup_keys=keys))
 
-    assert list(destinations.stores(stack("copies", "other"))) == ["copies", "other"]
+    both = stack("copies", "other")
+    assert list(destinations.stores(both)) == ["place-0", "place-1"]
+    by_name, by_bucket = destinations.store(both, "place-1"), destinations.store(both, "other")
+    assert by_name.name == by_bucket.name == "s3://other"
     with pytest.raises(StackError, match="two of them have the bucket copies"):
         destinations.stores(stack("copies", "copies"))
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
+from blueprint.fields import Duration
 from blueprint.settings.backup import RetentionSettings
 from ops.backup.retention import FAR_LESS, IN_PROGRESS, LATE_ARRIVAL, PERIODS, Candidate, decide
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOTHING = RetentionSettings(
-    keep_last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0, minimum_count=1, minimum_age_hours=0
+    keep_last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0, minimum_count=1, minimum_age=Duration("1s")
 )
 """The policy that keeps least: what stays under it stays for a reason of its own."""
 
@@ -127,7 +128,7 @@ def test_locked_young_and_unfinished_ones_stay_and_none_of_them_fills_a_place():
         "11-22": ["incomplete, may be in progress: younger than 24 h"],
     }
     assert gone(history, NOTHING) == {"11-02": "no rule keeps it", "11-20": "incomplete and older than 24 h"}
-    assert kept(daily("11-20", "11-23"), policy(minimum_age_hours=36))["11-22"] == ["younger than 36 h"]
+    assert kept(daily("11-20", "11-23"), policy(minimum_age=Duration("36h")))["11-22"] == ["younger than 36h"]
 
 
 def test_the_minimum_count_is_filled_with_the_newest_that_would_have_gone():
@@ -344,7 +345,7 @@ policies = st.builds(
     monthly=count,
     yearly=count,
     minimum_count=st.integers(1, 5),
-    minimum_age_hours=st.sampled_from([0, 0, 1, 24, 500]),
+    minimum_age=st.sampled_from([Duration(age) for age in ("1s", "1s", "1h", "24h", "500h")]),
 )
 
 
@@ -381,7 +382,7 @@ def test_what_must_stay_is_never_deleted(history, numbers):
     for candidate in deleted:
         assert candidate.immutable_until is None or candidate.immutable_until <= NOW
         if candidate.complete:
-            assert NOW - candidate.at >= timedelta(hours=numbers.minimum_age_hours)
+            assert NOW - candidate.at >= timedelta(seconds=numbers.minimum_age)
             assert not decisions[candidate.id].holds
         else:
             assert NOW - candidate.begun_at >= IN_PROGRESS

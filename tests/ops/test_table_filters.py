@@ -19,7 +19,7 @@ def filtered(ops, outputs, cluster, tmp_path):
 
     def build(**tables):
         settings = BackupSettings.model_validate({"tables": tables})
-        kept = {"destinations", "retention", "recipients"}
+        kept = {"destinations", "retention", "recipients", "vault", "buckets", "sources", "signers"}
         outputs["backup"] |= settings.model_dump(mode="json", by_alias=False, exclude=kept)
         outputs["backup"]["sources"] = [
             {"kind": "postgresql", "name": "own", "host": "localhost", "port": cluster.port, "database": "shop"}

@@ -90,12 +90,12 @@ def make_stack(receiver=None, *, on_machine=True, sources=("notes",), **secrets)
             "registry": {"name": "r", "endpoint": "r/e"},
             "services": [],
             "backup": {
-                "destinations": [BucketOutput(name="b", region="r", endpoint="http://127.0.0.1:9").model_dump()],
+                "destinations": {"b": BucketOutput(name="b", region="r", endpoint="http://127.0.0.1:9").model_dump()},
                 "sources": [{"kind": "secrets", "name": name} for name in sources],
                 "schedule": "daily",
                 "retention": {},
-                "max_age_hours": 26,
-                "rto_minutes": 15,
+                "max_age": "26h",
+                "rto": "15m",
             },
             "secrets": {"file": "secrets.json"},
         }

@@ -67,7 +67,9 @@ def compliant() -> dict[str, Any]:
         "ancla:environment": "prod",
         "ancla:project": "acme",
         "ancla:budget": "50",
-        "ancla:backup": json.dumps({"destinations": [{"bucket": "acme-backups"}], "recipients": ["age1acme"]}),
+        "ancla:backup": json.dumps(
+            {"destinations": {"spaces": {"bucket": "acme-backups"}}, "recipients": ["age1acme"]}
+        ),
     }
     return {"config": config, "steps": steps, "changeSummary": {"create": len(steps)}}
 
@@ -94,7 +96,7 @@ class Draft:
         self.document["config"][f"ancla:{key}"] = value if isinstance(value, str) else json.dumps(value)
 
     def exempt(self, rule: str, resource: str, reason: str = "said so", **more: str) -> None:
-        self.configure("exemptions", [{"rule": rule, "resource": resource, "reason": reason, **more}])
+        self.configure("exemptions", {rule: {resource: {"reason": reason, **more}}})
 
     def parse(self) -> Preview:
         return parse_preview(json.dumps(self.document))

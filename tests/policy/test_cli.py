@@ -83,7 +83,8 @@ def test_exemptions_and_budget_can_come_from_a_stack_file():
 def test_an_exemption_of_a_stack_file_may_have_a_last_day(tmp_path: Path, until: str, code: int):
     text = (ROOT / "Pulumi.staging.yaml").read_text()
     path = tmp_path / "Pulumi.staging.yaml"
-    path.write_text(text.replace("    - rule: ssh-not-open\n", f'    - rule: ssh-not-open\n      until: "{until}"\n'))
+    ends = f'      nextgentech-staging: {{ until: "{until}", reason: '
+    path.write_text(re.sub(r"      nextgentech-staging: (.*)$", rf'{ends}"\1" }}', text, flags=re.MULTILINE))
 
     result = run.invoke(app, ["--stack-file", str(path)], input=GOLDEN)
 

@@ -93,7 +93,7 @@ def out_of_project(draft: Draft) -> None:
 
 
 def backup(destination: dict[str, str]) -> dict[str, Any]:
-    return {"destinations": [destination], "recipients": ["age1who"]}
+    return {"destinations": {"spaces": destination}, "recipients": ["age1who"]}
 
 
 VIOLATING: list[tuple[str, str, Change]] = [
@@ -157,7 +157,11 @@ MISSING: list[tuple[str, str, Change]] = [
     ("data-backed-up", "acme-prod", drop_input("Droplet", "backups")),
     ("data-backed-up", "backup", lambda draft: draft.document["config"].pop("ancla:backup")),
     ("data-backed-up", "backup", lambda draft: draft.configure("backup", {"schedule": "daily"})),
-    ("backups-encrypted", "backup", lambda d: d.configure("backup", {"destinations": [{"bucket": "acme-backups"}]})),
+    (
+        "backups-encrypted",
+        "backup",
+        lambda d: d.configure("backup", {"destinations": {"spaces": {"bucket": "acme-backups"}}}),
+    ),
     ("database-not-public", "acme-db", lambda draft: draft.remove("DatabaseFirewall")),
     ("database-not-public", "trusted", drop_input("DatabaseFirewall", "rules")),
     ("database-not-public", "trusted", set_input("DatabaseFirewall", "rules", [])),

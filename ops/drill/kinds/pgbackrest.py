@@ -53,7 +53,7 @@ class BackrestDrill:
     repository: int | None = None
     user: str = "postgres"
     max_age_hours: float
-    rto_minutes: int | None = None
+    rto_minutes: float | None = None
     wait_minutes: int = 60
     may_be_empty: bool = False
     spool: Path | None = None
@@ -162,7 +162,7 @@ def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
         started_at=started,
         finished_at=datetime.now(UTC),
         rto_seconds=found.rto,
-        rto_budget_seconds=job.rto_minutes * 60 if job.rto_minutes else None,
+        rto_budget_seconds=round(job.rto_minutes * 60) if job.rto_minutes else None,
         size=backup.info.size,
         stored=backup.info.repository.size,
         recovered=found.recovered,
@@ -369,5 +369,5 @@ def _time(job: BackrestDrill, found: _Found) -> None:
     if job.rto_minutes is None or found.rto is None:
         found.skip("time", say("no budget was given"))
         return
-    answer = say("{seconds:.0f} s, budget {budget} s", seconds=found.rto, budget=job.rto_minutes * 60)
+    answer = say("{seconds:.0f} s, budget {budget:g} s", seconds=found.rto, budget=job.rto_minutes * 60)
     found.add("time", answer, [answer] if found.rto > job.rto_minutes * 60 else None)

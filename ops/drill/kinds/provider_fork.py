@@ -167,7 +167,7 @@ def _check_points(job: ForkDrill, planned: Plan, found: _Found, now: datetime) -
     budget = job.stack.outputs.backup.max_age_hours
     hours = (now - newest).total_seconds() / 3600
     answer = say(
-        "{count} restore points, the newest {hours:.1f} h old, budget {budget} h",
+        "{count} restore points, the newest {hours:.1f} h old, budget {budget:g} h",
         count=len(planned.points),
         hours=hours,
         budget=budget,

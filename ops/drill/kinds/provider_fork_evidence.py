@@ -65,7 +65,7 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
     data_of: datetime | None = None
     first_restore_point: datetime
     newest_restore_point: datetime
-    newest_budget_hours: int
+    newest_budget_hours: float
     started_at: datetime
     finished_at: datetime
     fork_seconds: float | None = None
@@ -109,7 +109,7 @@ class ForkEvidence(OtherDocument[ForkedDatabase]):
             "asked for": utc(self.asked_for),
             "data of": utc(self.data_of) if self.data_of else say("it does not tell"),
             "newest restore point": say(
-                "{time}, budget {hours} h", time=utc(self.newest_restore_point), hours=self.newest_budget_hours
+                "{time}, budget {hours:g} h", time=utc(self.newest_restore_point), hours=self.newest_budget_hours
             ),
             "oldest restore point": utc(self.first_restore_point),
             "server": self.server_version or "-",

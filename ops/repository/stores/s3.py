@@ -72,6 +72,19 @@ class _BytesSigner(botocore.auth.S3SigV4Auth):
 cast("dict[str, Any]", botocore.auth.AUTH_TYPE_MAPS)[_BYTES_SIGNER] = _BytesSigner
 
 
+def address(bucket: BucketOutput) -> str:
+    """Return the name of the bucket's store, such as s3://bucket/prefix."""
+    return _shown(bucket.name, _folder(bucket))
+
+
+def _folder(bucket: BucketOutput) -> str:
+    return bucket.prefix.strip("/") + "/" if bucket.prefix.strip("/") else ""
+
+
+def _shown(bucket: str, prefix: str) -> str:
+    return f"s3://{bucket}/{prefix}".rstrip("/")
+
+
 class S3Store:
     """The objects of `bucket` under its prefix. `timeout` is the maximum silence within one request, in seconds."""
 
@@ -80,7 +93,7 @@ class S3Store:
     ) -> None:
         self.patience = patience or Patience()
         self._bucket = bucket.name
-        self._prefix = bucket.prefix.strip("/") + "/" if bucket.prefix.strip("/") else ""
+        self._prefix = _folder(bucket)
         self._endpoint = bucket.endpoint
         self._wants_md5 = False
         self._client: S3Client = boto3.session.Session().client(
@@ -108,7 +121,7 @@ class S3Store:
     @property
     def name(self) -> str:
         """Return the address, such as s3://bucket/prefix."""
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        return _shown(self._bucket, self._prefix)
 
     def upload(self, key: str, headers: Mapping[str, str] | None = None) -> _S3Upload:
         """Start a multipart upload; an object of one part becomes one request instead.
