@@ -242,6 +242,12 @@ def test_the_workflow_that_builds_asks_the_policy_first():
     assert workflow["jobs"]["up"]["defaults"]["run"]["shell"] == "bash", "a preview that fails ends the pipe"
 
 
+def test_the_workflow_that_looks_for_drift_changes_nothing():
+    steps = steps_of(read_workflow("drift.yml"))
+
+    assert [step.partition(" python -m ")[2] for step in steps] == ["ops converge --check", "ops drift"]
+
+
 def test_no_action_is_taken_by_a_name_that_can_move():
     for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
         for line in path.read_text().splitlines():
