@@ -13,7 +13,7 @@ from typing import Any
 
 from ops.core.errors import StackError
 from ops.stack.deployment import plain
-from ops.stack.outputs import pulumi, pulumi_json
+from ops.stack.outputs import pulumi_json
 
 VERBS = {"ancla:index:Converge": "converge", "ancla:index:OpsInstall": "ops"}
 """Components whose command converges a droplet, and the verb of `host` that it runs."""
@@ -109,28 +109,19 @@ def cloud_drift(stack: str | None) -> list[Drifted]:
         ToolError: `pulumi` is not on PATH.
         StackError: the engine refused, or the cloud does not answer.
     """
-    text = pulumi(["refresh", "--preview-only", "--json"], stack=stack)
-    return parse_refresh(text)
+    return drifted(pulumi_json(["refresh", "--preview-only", "--json"], stack=stack))
 
 
-def parse_refresh(text: str) -> list[Drifted]:
-    """Read the engine's events of a refresh, one JSON document or one a line."""
-    found: list[Drifted] = []
-    for event in _events(text):
-        metadata = (event.get("resOutputsEvent") or {}).get("metadata") or {}
-        op = str(metadata.get("op", "same"))
-        if op in UNCHANGED:
-            continue
-        diff = metadata.get("detailedDiff") or {}
-        found.append(
-            Drifted(
-                urn=str(metadata["urn"]),
-                gone=op == "delete",
-                properties=tuple(sorted(diff) or sorted(metadata.get("diffs") or [])),
-            )
+def drifted(refresh: dict[str, Any]) -> list[Drifted]:
+    """Return what differs in the engine's report of a refresh.
+
+    A resource that is as it was has the step `refresh` without a difference.
+    """
+    steps = refresh.get("steps") or []
+    return [
+        Drifted(
+            urn=str(step["urn"]), gone=step["op"] == "delete", properties=tuple(sorted(step.get("detailedDiff") or []))
         )
-    return found
-
-
-def _events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        for step in steps
+        if step["op"] not in UNCHANGED or step.get("detailedDiff")
+    ]

@@ -45,3 +45,17 @@ def test_a_stack_without_a_droplet_says_what_to_do(monkeypatch):
     exported(monkeypatch)
     with pytest.raises(StackError, match="prod: no droplet was converged yet; run `pulumi up`"):
         drift.host_commands("prod")
+
+
+def test_a_changed_and_a_deleted_resource_are_named_and_what_is_as_it_was_is_not():
+    firewall = "urn:pulumi:prod::ancla::ancla:index:Network$digitalocean:index/firewall:Firewall::prod-firewall"
+    check = "urn:pulumi:prod::ancla::ancla:index:Monitoring$digitalocean:index/uptimeCheck:UptimeCheck::prod-uptime"
+    steps = [
+        {"op": "refresh", "urn": "urn:pulumi:prod::ancla::digitalocean:index/vpc:Vpc::prod", "detailedDiff": None},
+        {"op": "update", "urn": firewall, "detailedDiff": {"inboundRules[3]": {"kind": "add"}}},
+        {"op": "delete", "urn": check, "detailedDiff": None},
+    ]
+    changed, gone = drift.drifted({"steps": steps})
+    assert (changed.name, changed.gone, changed.properties) == ("prod-firewall", False, ("inboundRules[3]",))
+    assert changed.kind == "digitalocean:index/firewall:Firewall"
+    assert (gone.name, gone.gone) == ("prod-uptime", True)
