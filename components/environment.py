@@ -298,7 +298,7 @@ class Environment(AnclaComponent):
                 cnames=cnames,
                 authorities=settings.edge.authorities,
                 records=[
-                    DnsRecordArgs(**{**record.model_dump(), "ttl": int(record.ttl or settings.edge.dns.ttl)})
+                    DnsRecordArgs(**record.model_dump(exclude={"ttl"}), ttl=int(record.ttl or settings.edge.dns.ttl))
                     for record in settings.edge.dns.records.values()
                 ],
                 ttl=int(settings.edge.dns.ttl),
