@@ -71,6 +71,9 @@ class Environment(AnclaComponent):
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
         )
+        # Here, so that the droplet finds the answer about its machine: a preview asks `host` once.
+        self._timers = backup_timer_settings(settings)
+        self._plan = plan_digests(settings.droplet.image, self._machine, self._timers).ops
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
@@ -249,14 +252,13 @@ class Environment(AnclaComponent):
         )
 
     def _finish(self, droplet: AppDroplet, built: Built) -> None:
-        settings, database = self._settings, built.database
-        timers = backup_timer_settings(settings)
+        database = built.database
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(self._topology.image, self._machine, timers).ops,
-                timers=timers,
+                plan=self._plan,
+                timers=self._timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),
