@@ -73,7 +73,7 @@ class Environment(AnclaComponent):
         )
         # Here, so that the droplet finds the answer about its machine: a preview asks `host` once.
         self._timers = backup_timer_settings(settings)
-        self._plan = plan_digests(settings.droplet.image, self._machine, self._timers).ops
+        self._plan = plan_digests(self._topology.image, self._machine, self._timers).ops
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
