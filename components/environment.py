@@ -71,6 +71,9 @@ class Environment(AnclaComponent):
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
         )
+        # Here, so that the droplet finds the answer about its machine: a preview asks `host` once.
+        self._timers = backup_timer_settings(settings)
+        self._plan = plan_digests(self._topology.image, self._machine, self._timers).ops
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
@@ -256,14 +259,13 @@ class Environment(AnclaComponent):
         )
 
     def _finish(self, droplet: AppDroplet, built: Built) -> None:
-        settings, database = self._settings, built.database
-        timers = backup_timer_settings(settings)
+        database = built.database
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(self._topology.image, self._machine, timers).ops,
-                timers=timers,
+                plan=self._plan,
+                timers=self._timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),
@@ -305,7 +307,7 @@ class Environment(AnclaComponent):
                 cnames=cnames,
                 authorities=settings.edge.authorities,
                 records=[
-                    DnsRecordArgs(**{**record.model_dump(), "ttl": int(record.ttl or settings.edge.dns.ttl)})
+                    DnsRecordArgs(**record.model_dump(exclude={"ttl"}), ttl=int(record.ttl or settings.edge.dns.ttl))
                     for record in settings.edge.dns.records.values()
                 ],
                 ttl=int(settings.edge.dns.ttl),
