@@ -194,7 +194,7 @@ def test_a_text_that_is_not_there_stays_as_it_is():
 @pytest.mark.parametrize(
     ("english", "expected"),
     [
-        (say("{hours:.1f} h old, budget {budget} h", hours=4.2, budget=26), "4,2 h de antigüedad, límite 26 h"),
+        (say("{hours:.1f} h old, budget {budget:g} h", hours=4.2, budget=26), "4,2 h de antigüedad, límite 26 h"),
         (
             say("{tables} tables, {rows} rows, {sequences} sequences", tables=9, rows=4552, sequences=2),
             "9 tablas, 4552 filas, 2 secuencias",

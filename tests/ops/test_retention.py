@@ -15,8 +15,8 @@ from blueprint.settings.backup import RetentionSettings
 from ops.backup.retention import FAR_LESS, IN_PROGRESS, LATE_ARRIVAL, PERIODS, Candidate, decide
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-NOTHING = RetentionSettings(
-    keep_last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0, minimum_count=1, minimum_age=Duration("1s")
+NOTHING = RetentionSettings(keep_last=1, hourly=0, daily=0, weekly=0, monthly=0, yearly=0, minimum_count=1).model_copy(
+    update={"minimum_age": 0}
 )
 """The policy that keeps least: what stays under it stays for a reason of its own."""
 
@@ -517,7 +517,7 @@ def test_the_order_of_the_listing_does_not_matter(history, numbers, chance: rand
 def test_a_policy_that_asks_for_more_keeps_all_that_the_smaller_one_keeps(history, numbers, more):
     """But for the minimum count: where a policy keeps few it fills up, with others than the larger policy keeps."""
     numbers = numbers.model_copy(update={"minimum_count": 1})
-    larger = RetentionSettings(**{n: v + getattr(more, n) for n, v in numbers.model_dump().items()})
+    larger = numbers.model_copy(update={n: v + getattr(more, n) for n, v in numbers.model_dump().items()})
     _, left, _ = run(history, numbers)
     _, left_by_larger, _ = run(history, larger.model_copy(update={"minimum_count": 1}))
     assert all(c in left_by_larger for c in left)
