@@ -126,6 +126,7 @@ class Environment(AnclaComponent):
                 region=settings.region.value,
                 size=self._topology.size,
                 image=self._topology.image,
+                grow_disk=self._topology.grow_disk,
                 backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
