@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blueprint.fields import Size
 from blueprint.kinds import KINDS, PriceUnknownError
-from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.database import ManagedPostgresql, ManagedValkey
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.topology import AppPlatformTopology, ClusterTopology, LoadBalancedTopology
 from blueprint.sizes import PRICES_READ
@@ -111,9 +112,9 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
     name = settings.stem
     yield from _runs_the_app(settings, name)
     yield from _database(settings, name)
-    if settings.cache is not None and settings.cache.kind == "managed-valkey":
-        size = settings.cache.size
-        yield "DatabaseCluster", f"cache {name}", f"Valkey, {size}", {"engine": "valkey", "size": size}
+    if isinstance(cache := settings.cache, ManagedValkey):
+        inputs = {"engine": "valkey", "size": cache.size, "nodeCount": cache.nodes}
+        yield "DatabaseCluster", f"cache {name}", f"Valkey, {cache.size}, {_nodes(cache.nodes)}", inputs
     spaces = [settings.assets.bucket] if settings.assets else []
     spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
     if spaces:
@@ -156,9 +157,12 @@ def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
         return
     detail = f"PostgreSQL {database.version}, {database.size}, {_nodes(database.nodes)}"
     inputs = {"engine": "pg", "size": database.size, "nodeCount": database.nodes}
+    if database.storage is not None:
+        detail += f", {database.storage} of disk"
+        inputs["storageSizeMib"] = database.storage // Size("1M")
     yield "DatabaseCluster", f"database {name}", detail, inputs
-    for number in range(1, database.read_replicas + 1):
-        yield "DatabaseReplica", f"read replica {name}-{number}", database.size, {"size": database.size}
+    for replica, settled in database.replicas.items():
+        yield "DatabaseReplica", f"read replica {name}-{replica}", settled.size, {"size": settled.size}
 
 
 def _nodes(count: int) -> str:

@@ -42,8 +42,15 @@ class AccessOutput(Outputs):
     host_key: str
 
 
+class PoolOutput(Outputs):
+    """A connection pool of a cluster: clients connect to `name` as to a database, and get to `database`."""
+
+    name: str
+    database: str
+
+
 class DatabaseOutput(Outputs):
-    """A PostgreSQL cluster. `private_host` is reachable from the VPC alone; ports are 25060 and 25061 (pool)."""
+    """A PostgreSQL cluster. `private_host` is reachable from the VPC alone; ports are 25060 and 25061 (pools)."""
 
     id: str
     version: str
@@ -53,9 +60,15 @@ class DatabaseOutput(Outputs):
     user: str
     admin_user: str
     databases: list[str]
-    pool_name: str | None
+    pools: dict[str, PoolOutput]
     pool_port: int | None
     ca_certificate: str
+
+    @property
+    def app_pool(self) -> PoolOutput | None:
+        """The pool that the app connects through: the first by name that leads to its database."""
+        leading = (self.pools[name] for name in sorted(self.pools))
+        return next((pool for pool in leading if pool.database == self.databases[0]), None)
 
 
 class BucketOutput(Outputs):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from blueprint.fields import REGISTRY_REGIONS
+from blueprint.fields import REGISTRY_REGIONS, Size
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings.backup import BackupDestination
 from blueprint.settings.database import ManagedPostgresql
@@ -22,7 +22,7 @@ from components.exports import BackupPlace, Built, build_exports, build_machine_
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
 from components.lifecycle import Kind, lifecycle_of
-from components.managed_database import ManagedDatabase, ManagedDatabaseArgs
+from components.managed_database import ManagedDatabase, ManagedDatabaseArgs, PoolArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
 from components.project import Project, ProjectArgs
@@ -146,11 +146,10 @@ class Environment(AnclaComponent):
                 version=database.version,
                 size=database.size,
                 nodes=database.nodes,
+                storage=None if database.storage is None else database.storage // Size("1G"),
                 databases=database.databases,
                 user=database.user,
-                pool_size=database.pool.size if database.pool else None,
-                pool_mode=database.pool.mode if database.pool else "transaction",
-                pool_name=database.pool_name,
+                pools={name: PoolArgs(**pool.model_dump()) for name, pool in database.pools.items()},
                 maintenance_day=settings.maintenance.day,
                 maintenance_hour=settings.maintenance.hour,
                 vpc_id=self._network.vpc_id,
@@ -161,6 +160,10 @@ class Environment(AnclaComponent):
             ),
             self._child(),
         )
+
+    def _extensions(self) -> tuple[str, ...]:
+        database = self._settings.database
+        return database.extensions if isinstance(database, ManagedPostgresql) else ()
 
     def _assets(self) -> AssetBucketWithCDN | None:
         settings, assets = self._settings, self._settings.assets
@@ -274,6 +277,7 @@ class Environment(AnclaComponent):
                 admin_password=database.admin_password,
                 ca_certificate=database.ca_certificate,
                 databases=database.databases,
+                extensions=self._extensions(),
                 app_user=database.user,
             ),
             # After the bootstrap, which installs psql on the droplet.

@@ -124,7 +124,7 @@ def _database(built: Built) -> Values | None:
         "user": database.user,
         "admin_user": database.admin_user,
         "databases": list(database.databases),
-        "pool_name": database.pool_name,
+        "pools": {title: dict(pool) for title, pool in database.pools.items()},
         "pool_port": database.pool_port,
         "ca_certificate": database.ca_certificate,
     }

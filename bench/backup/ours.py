@@ -49,7 +49,7 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
                 "user": OWNER,
                 "admin_user": ADMIN,
                 "databases": [DATABASE],
-                "pool_name": None,
+                "pools": {},
                 "pool_port": None,
                 "ca_certificate": server.certificate.read_text(),
             },

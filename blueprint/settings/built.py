@@ -62,9 +62,8 @@ def is_one_of(*values: object) -> Callable[[Any], bool]:
 
 ROWS: tuple[Row, ...] = (
     refused("topology.kind", is_one_of("load-balanced", "cluster", "app-platform")),
-    refused("database.kind", is_one_of("self-hosted-postgresql", "sqlite")),
-    refused("database.readReplicas", bool),
-    refused("database.extensions", bool),
+    refused("database.kind", is_one_of("postgresql", "sqlite")),
+    refused("database.replicas", bool),
     refused("cache.kind"),
     refused("extras", bool),
     refused("services.*.replicas", lambda value: value > 1),

@@ -21,7 +21,7 @@ from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import MonitoringSettings
 from blueprint.settings.backup import BackupSettings
 from blueprint.settings.buckets import AssetsSettings
-from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
+from blueprint.settings.database import Cache, Database, MaintenanceSettings, ManagedPostgresql, NoDatabase
 from blueprint.settings.edge import DnsSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
@@ -56,8 +56,8 @@ class EnvironmentSettings(Settings):
     topology: Topology = DropletTopology()
     droplet: DropletSettings
     services: tuple[ServiceSettings, ...] = Field(min_length=1)
-    database: Database
-    cache: CacheSettings | None = None
+    database: Database = NoDatabase()
+    cache: Cache | None = Field(default=None, discriminator="kind")
     assets: AssetsSettings | None = None
     registry: RegistrySettings
     network: NetworkSettings = NetworkSettings()

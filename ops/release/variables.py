@@ -39,8 +39,8 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets]
                 f"{outputs.environment}: secrets.database_password is not in the outputs; run `pulumi up`"
             )
         port, name = database.port, database.databases[0]
-        if pool and database.pool_name is not None and database.pool_port is not None:
-            port, name = database.pool_port, database.pool_name
+        if pool and database.app_pool is not None and database.pool_port is not None:
+            port, name = database.pool_port, database.app_pool.name
         password = quote(secrets.database_password.get_secret_value(), safe="")
         login = f"{quote(database.user, safe='')}:{password}"
         return (

@@ -106,16 +106,20 @@ def test_a_reserved_ip_without_a_droplet_costs():
 def test_an_estimate_counts_balancer_cache_and_replicas():
     changed = settings("prod").model_dump(by_alias=True)
     changed["topology"] = {"kind": "load-balanced", "droplets": 2}
-    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
-    changed["database"]["readReplicas"] = 1
+    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb", "nodes": 2}
+    changed["database"] |= {"replicas": {"reports": {"size": "db-s-1vcpu-2gb"}}, "storage": "40G"}
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert [line.resource for line in report.lines if line.monthly in (12, 15, 30)] == [
-        "load balancer nextgentech-prod",
-        "read replica nextgentech-prod-1",
-        "cache nextgentech-prod",
-    ]
-    assert report.total == 2 * 28.8 + 12 + 60 + 30 + 15 + 5 + 20
+    assert {line.resource: line.monthly for line in report.lines} == {
+        "droplet nextgentech-prod-1": 28.8,
+        "droplet nextgentech-prod-2": 28.8,
+        "load balancer nextgentech-prod": 12,
+        "database nextgentech-prod": 2 * (30 + 10 * 0.215),
+        "read replica nextgentech-prod-reports": 30,
+        "cache nextgentech-prod": 2 * 15,
+        "spaces nextgentech-assets, nextgentech-backups": 5,
+        "registry nextgentech": 20,
+    }
 
 
 def test_an_estimate_names_what_it_cannot_price():

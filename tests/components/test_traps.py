@@ -200,12 +200,54 @@ def test_the_cluster_names_no_project(prod: Recording):
 
 def test_a_resized_pool_has_another_name(prod: Recording, build: Callable[..., Recording]):
     """Every input replaces a pool, and the new one is made first: under the same name it could not be."""
-    resized = build("prod", {"database": {"pool": {"mode": "transaction", "size": 20}}})
+    resized = build("prod", {"database": {"pools": {"app": {"size": 20}}}})
 
     before, after = prod.one("DatabaseConnectionPool"), resized.one("DatabaseConnectionPool")
     assert before.inputs["name"] != after.inputs["name"]
     assert not after.options.deleteBeforeReplace
-    assert resized.result["database"]["pool_name"] == after.inputs["name"]
+    assert resized.result["database"]["pools"] == {"app": {"name": after.inputs["name"], "database": "app"}}
+
+
+def test_pools_are_by_name_and_one_more_changes_no_other(prod: Recording, build: Callable[..., Recording]):
+    pools = {"slow": {"database": "reports", "mode": "session", "size": 3}, "app": {}}
+    grown = build("prod", {"database": {"databases": ["app", "reports"], "pools": pools}})
+
+    assert {pool.name for pool in grown.of_type("DatabaseConnectionPool")} == {
+        "nextgentech-prod-database-pool-app",
+        "nextgentech-prod-database-pool-slow",
+    }
+    assert grown.one("DatabaseConnectionPool", "pool-app").inputs == prod.one("DatabaseConnectionPool").inputs
+    slow = grown.one("DatabaseConnectionPool", "pool-slow").inputs
+    assert (slow["dbName"], slow["mode"], slow["size"]) == ("reports", "session", 3)
+
+
+def test_a_pool_of_another_database_or_user_has_another_name(build: Callable[..., Recording]):
+    names = {
+        build("prod", {"database": change}).one("DatabaseConnectionPool").inputs["name"]
+        for change in (
+            {},
+            {"user": "shop"},
+            {"databases": ["shop"]},
+            {"pools": {"app": {"mode": "session"}}},
+            {"pools": {"main": {}}},
+        )
+    }
+    assert len(names) == 5
+    assert all(3 <= len(name) <= 60 for name in names), "what DigitalOcean takes"
+
+
+def test_the_disk_of_a_cluster_is_in_mib(prod: Recording, build: Callable[..., Recording]):
+    assert "storageSizeMib" not in prod.one("DatabaseCluster").inputs
+    grown = build("prod", {"database": {"storage": "80G"}}).one("DatabaseCluster")
+    assert grown.inputs["storageSizeMib"] == "81920"
+
+
+def test_extensions_are_created_where_the_schema_is_granted(build: Callable[..., Recording]):
+    recording = build("prod", {"database": {"databases": ["app", "reports"], "extensions": ["vector", "pg_trgm"]}})
+
+    document = json.loads(recording.one("Command", "grants-command").inputs["stdin"])
+    assert document["database"]["databases"] == ["app", "reports"]
+    assert document["database"]["extensions"] == ["vector", "pg_trgm"]
 
 
 def test_the_schema_is_granted_after_psql_is_there_and_the_user_exists(prod: Recording):

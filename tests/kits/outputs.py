@@ -20,7 +20,7 @@ DATABASE: dict[str, Any] = {
     "user": "app",
     "admin_user": "doadmin",
     "databases": ["shop"],
-    "pool_name": None,
+    "pools": {},
     "pool_port": None,
     "ca_certificate": "none",
 }

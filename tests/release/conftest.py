@@ -27,7 +27,7 @@ def make_outputs(**changes: Any) -> EnvironmentOutputs:
     document = build_outputs(
         project="nextgentech",
         database=DATABASE
-        | {"databases": ["app"], "pool_name": "app-pool", "pool_port": 25061}
+        | {"databases": ["app"], "pools": {"app": {"name": "app-pool", "database": "app"}}, "pool_port": 25061}
         | {"ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
         assets={
             "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
