@@ -115,7 +115,7 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
     if isinstance(cache := settings.cache, ManagedValkey):
         inputs = {"engine": "valkey", "size": cache.size, "nodeCount": cache.nodes}
         yield "DatabaseCluster", f"cache {name}", f"Valkey, {cache.size}, {_nodes(cache.nodes)}", inputs
-    spaces = [settings.assets.bucket] if settings.assets else []
+    spaces = [bucket.bucket for bucket in settings.buckets.values()]
     spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}

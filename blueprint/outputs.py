@@ -81,13 +81,21 @@ class BucketOutput(Outputs):
 
 
 PUBLIC_READ = "public-read"
-"""The ACL by which everybody reads an object of the assets bucket. The bucket itself is private."""
+"""The ACL by which everybody reads an object of a public bucket. The bucket itself is private."""
 
 
-class AssetsOutput(Outputs):
-    """The public bucket and the address its objects are read from (`url`, no trailing slash)."""
+PRIVATE = "private"
+"""The ACL by which the bucket's key alone reads an object."""
+
+
+class AppBucketOutput(Outputs):
+    """A bucket of the app and the address its objects are read from (`url`, no trailing slash).
+
+    `public`: everybody may read an object that has the ACL `PUBLIC_READ`.
+    """
 
     bucket: BucketOutput
+    public: bool
     url: str
     cdn_id: str | None
 
@@ -129,13 +137,13 @@ class BucketKey(Outputs):
 class OutputSecrets(Outputs):
     """Every secret value of the stack; a droplet has no deploy key.
 
-    `backup_keys` are in the order of `backup.destinations`.
+    `bucket_keys` are by the name of the bucket in `buckets`, `backup_keys` in the order of `backup.destinations`.
     """
 
     deploy_key: SecretStr | None = None
     database_password: SecretStr | None = None
     database_admin_password: SecretStr | None = None
-    assets_key: BucketKey | None = None
+    bucket_keys: dict[str, BucketKey] = Field(default_factory=dict)
     backup_keys: list[BucketKey] = Field(default_factory=list)
     backup_signing_key: SecretStr | None = None
     notifications: list[SecretStr] = Field(default_factory=list)
@@ -161,7 +169,7 @@ class EnvironmentOutputs(Outputs):
     droplets: list[DropletOutput]
     access: AccessOutput
     database: DatabaseOutput | None
-    assets: AssetsOutput | None
+    buckets: dict[str, AppBucketOutput]
     registry: RegistryOutput
     services: list[ServiceSettings]
     backup: BackupOutput

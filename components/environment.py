@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 
-from blueprint.fields import REGISTRY_REGIONS, Size
+from blueprint.fields import REGISTRY_REGIONS, Duration, Size
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings.backup import BackupDestination
+from blueprint.settings.buckets import BucketSettings
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
-from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
+from components.asset_bucket import (
+    AssetBucketWithCDN,
+    AssetBucketWithCDNArgs,
+    CdnTtl,
+    CorsRuleArgs,
+    LifecycleRuleArgs,
+)
 from components.component import AnclaComponent
 from components.converge import Grants, GrantsArgs, OpsInstall, OpsInstallArgs
 from components.credentials import credentials_of
@@ -47,6 +54,10 @@ def registry_region(settings: EnvironmentSettings) -> str | None:
     return settings.registry.region or (own if own in REGISTRY_REGIONS else None)
 
 
+def _days(duration: Duration | None) -> int | None:
+    return None if duration is None else duration // Duration("1d")
+
+
 class Environment(AnclaComponent):
     """Network, registry, database, buckets, droplet, zone, monitoring, and the project that holds them.
 
@@ -76,12 +87,12 @@ class Environment(AnclaComponent):
             credentials=self._credentials,
             droplets=[droplet],
             database=self._database(),
-            assets=self._assets(),
+            buckets={title: self._bucket(title, bucket) for title, bucket in settings.buckets.items()},
             backups=self._backups(),
             registry=self._registry(),
         )
         self._finish(droplet, built)
-        zone = self._zone(droplet, built.assets)
+        zone = self._zone(droplet)
         Monitoring(
             f"{name}-monitoring",
             MonitoringArgs(
@@ -165,31 +176,28 @@ class Environment(AnclaComponent):
         database = self._settings.database
         return database.extensions if isinstance(database, ManagedPostgresql) else ()
 
-    def _assets(self) -> AssetBucketWithCDN | None:
-        settings, assets = self._settings, self._settings.assets
-        if assets is None:
-            return None
-        cdn = assets.cdn
+    def _bucket(self, name: str, bucket: BucketSettings) -> AssetBucketWithCDN:
+        cdn = bucket.cdn
         return AssetBucketWithCDN(
-            f"{self._name}-assets",
+            f"{self._name}-bucket-{name}",
             AssetBucketWithCDNArgs(
-                bucket=assets.bucket,
-                region=settings.region.value,
+                bucket=bucket.bucket,
+                region=self._settings.region.value,
                 cdn=cdn is not None,
-                ttl=cdn.ttl if cdn else 3600,
-                domain=cdn.domain if cdn else None,
-                certificate_name=cdn.certificate if cdn else None,
+                ttl=cast("CdnTtl", int(cdn.ttl)) if cdn else 3600,
                 cors=[
-                    CorsRuleArgs(origins=rule.origins, methods=rule.methods, headers=rule.headers, max_age=rule.max_age)
-                    for rule in assets.cors
+                    CorsRuleArgs(
+                        origins=rule.origins, methods=rule.methods, headers=rule.headers, max_age=int(rule.max_age)
+                    )
+                    for rule in bucket.cors
                 ],
                 lifecycle_rules=[
                     LifecycleRuleArgs(
-                        prefix=rule.prefix, expire_days=rule.expire_days, abort_uploads_days=rule.abort_uploads_days
+                        prefix=rule.prefix, expire_days=_days(rule.expire), abort_uploads_days=_days(rule.abort_uploads)
                     )
-                    for rule in assets.lifecycle
+                    for rule in bucket.lifecycle
                 ],
-                versioning=assets.versioning,
+                versioning=bucket.versioning,
                 force_destroy=self._lifecycle.force_destroy,
                 protected=self._lifecycle.protects(Kind.BUCKET),
             ),
@@ -284,20 +292,15 @@ class Environment(AnclaComponent):
             pulumi.ResourceOptions(parent=self, depends_on=[*droplet.ready, *database.ready]),
         )
 
-    def _zone(self, droplet: AppDroplet, assets: AssetBucketWithCDN | None) -> DnsZone | None:
+    def _zone(self, droplet: AppDroplet) -> DnsZone | None:
         settings = self._settings
         if not settings.dns.manage:
             return None
-        cdn = settings.assets.cdn if settings.assets else None
-        cnames: dict[str, pulumi.Input[str]] = {}
-        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.domain}"):
-            cnames[cdn.domain] = assets.cdn_endpoint
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
                 domain=settings.domain,
                 names=dict.fromkeys(settings.dns.hosts, droplet.address),
-                cnames=cnames,
                 authorities=settings.dns.caa,
                 records=[DnsRecordArgs(**record.model_dump()) for record in settings.dns.records],
                 protected=self._lifecycle.protects(Kind.ZONE),
@@ -308,7 +311,7 @@ class Environment(AnclaComponent):
     def _project(self, built: Built, zone: DnsZone | None) -> None:
         urns = [droplet.droplet_urn for droplet in built.droplets]
         urns += [built.database.urn_of_cluster] if built.database else []
-        urns += [built.assets.bucket_urn] if built.assets else []
+        urns += [bucket.bucket_urn for bucket in built.buckets.values()]
         urns += self._backup_urns
         urns += [zone.domain_urn] if zone else []
         Project(

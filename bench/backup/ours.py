@@ -53,7 +53,7 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
                 "pool_port": None,
                 "ca_certificate": server.certificate.read_text(),
             },
-            "assets": None,
+            "buckets": {},
             "registry": {"name": "bench", "endpoint": "registry.example.org/bench"},
             "services": [],
             "backup": {

@@ -65,6 +65,7 @@ ROWS: tuple[Row, ...] = (
     refused("database.kind", is_one_of("postgresql", "sqlite")),
     refused("database.replicas", bool),
     refused("cache.kind"),
+    without_effect("buckets.*.cdn.host"),
     refused("extras", bool),
     refused("services.*.replicas", lambda value: value > 1),
 )

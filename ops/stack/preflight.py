@@ -108,8 +108,7 @@ def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -
             found.problems.append(f"registry.name: {registry.name} cannot be had ({why}); choose another name")
     region = settings.region.value
     places = [(item.bucket, item.region or region) for item in settings.backup.destinations if not item.endpoint]
-    if settings.assets is not None:
-        places.append((settings.assets.bucket, region))
+    places += [(bucket.bucket, region) for bucket in settings.buckets.values()]
     for bucket, where in places:
         try:
             bucket_is_ours(bucket, where)

@@ -117,7 +117,7 @@ def test_an_estimate_counts_balancer_cache_and_replicas():
         "database nextgentech-prod": 2 * (30 + 10 * 0.215),
         "read replica nextgentech-prod-reports": 30,
         "cache nextgentech-prod": 2 * 15,
-        "spaces nextgentech-assets, nextgentech-backups": 5,
+        "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
         "registry nextgentech": 20,
     }
 
@@ -143,7 +143,7 @@ def test_prod_names_every_resource_that_costs():
     assert {line.resource: line.monthly for line in report.lines} == {
         "droplet nextgentech-prod": 28.8,
         "database nextgentech-prod": 60,
-        "spaces nextgentech-assets, nextgentech-backups": 5,
+        "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
         "registry nextgentech": 20,
     }
     assert report.total == 113.8

@@ -298,26 +298,45 @@ def test_cors_has_one_owner(prod: Recording):
 
 
 def test_lifecycle_rules_have_ids_of_their_own(build: Callable[..., Recording]):
-    rules = {"lifecycle": [{"prefix": "tmp/", "expireDays": 3}, {"abortUploadsDays": 2}]}
-    bucket = build("staging", {"assets": rules}).one("SpacesBucket", "assets")
+    rules = {"lifecycle": [{"prefix": "tmp/", "expire": "3d"}, {"abortUploads": "2d"}]}
+    bucket = build("staging", {"buckets": {"assets": {"bucket": "files"} | rules}}).one(
+        "SpacesBucket", "-bucket-assets"
+    )
 
     assert [rule["id"] for rule in bucket.inputs["lifecycleRules"]] == ["rule-1", "rule-2"]
     assert bucket.inputs["lifecycleRules"][0]["expiration"] == {"days": 3}
+    assert [rule["abortIncompleteMultipartUploadDays"] for rule in bucket.inputs["lifecycleRules"]] == [1, 2]
 
 
-def test_a_certificate_is_given_by_name(build: Callable[..., Recording]):
-    cdn = {"cdn": {"ttl": 3600, "domain": "assets.nextgentech.mx", "certificate": "assets-2026"}}
-    recording = build("prod", {"assets": cdn})
+def test_every_bucket_of_the_app_has_a_key_of_its_own_and_its_outputs_by_name(prod: Recording):
+    outputs, secrets = prod.result["buckets"], prod.result["secrets"]
 
-    inputs = recording.one("Cdn").inputs
-    assert inputs["certificateName"] == "assets-2026"
-    assert "certificateId" not in inputs
-    record = recording.one("DnsRecord", "host-assets").inputs
-    assert (record["name"], record["value"]) == ("assets", "bucket.nyc3.cdn.digitaloceanspaces.com.")
-    assert recording.result["assets"]["url"] == "https://assets.nextgentech.mx"
+    assert outputs.keys() == secrets["bucket_keys"].keys() == {"assets", "uploads"}
+    assert {name: output["public"] for name, output in outputs.items()} == {"assets": True, "uploads": False}
+    assert {name: output["bucket"]["name"] for name, output in outputs.items()} == {
+        "assets": "nextgentech-assets",
+        "uploads": "nextgentech-uploads",
+    }
+    assert prod.one("SpacesKey", "bucket-uploads").inputs["grants"][0]["bucket"] == "nextgentech-uploads"
 
 
-def test_without_a_certificate_there_is_no_custom_domain(prod: Recording):
+def test_only_a_public_bucket_with_a_cdn_is_behind_one(prod: Recording):
+    assert prod.one("Cdn").name == "nextgentech-prod-bucket-assets-cdn"
+    assert prod.result["buckets"]["assets"]["url"] == "https://bucket.nyc3.cdn.digitaloceanspaces.com"
+    assert prod.result["buckets"]["uploads"]["url"] == "https://nextgentech-uploads.nyc3.digitaloceanspaces.com"
+    assert prod.result["buckets"]["uploads"]["cdn_id"] is None
+
+
+def test_one_more_bucket_changes_no_other(prod: Recording, build: Callable[..., Recording]):
+    grown = build("prod", {"buckets": {"logs": {"bucket": "nextgentech-logs"}}})
+
+    before = {item.urn: item.inputs for item in prod.resources if "-bucket-" in item.name}
+    after = {item.urn: item.inputs for item in grown.resources if "-bucket-" in item.name}
+    assert {urn: inputs for urn, inputs in after.items() if "-bucket-logs" not in urn} == before
+    assert len(after) > len(before)
+
+
+def test_the_host_of_a_cdn_is_not_in_effect_yet(prod: Recording):
     assert set(prod.one("Cdn").inputs) == {"origin", "ttl"}
     assert not [record for record in prod.of_type("DnsRecord") if record.inputs["type"] == "CNAME"]
 
@@ -370,6 +389,7 @@ def test_the_project_claims_only_what_is_listed(prod: Recording):
         "do:droplet:4711",
         "do:dbaas:c1",
         "do:space:nextgentech-assets",
+        "do:space:nextgentech-uploads",
         "do:space:nextgentech-backups",
         "do:domain:example.org",
     ]

@@ -38,7 +38,7 @@ def build_outputs(**changes: Any) -> dict[str, Any]:
         "droplets": [],
         "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
         "database": None,
-        "assets": None,
+        "buckets": {},
         "registry": {"name": "test", "endpoint": "registry.example.org/test"},
         "services": [],
         "backup": BACKUP,
