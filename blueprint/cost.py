@@ -119,9 +119,9 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
     spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
-    if settings.registry.create:
-        tier = settings.registry.tier
-        yield "ContainerRegistries", f"registry {settings.registry.name}", tier, {"subscriptionTierSlug": tier}
+    tier = settings.registry.tier
+    detail = f"{tier}, one subscription for every stack of the account" if settings.registry.shared else tier
+    yield "ContainerRegistries", f"registry {settings.registry.name}", detail, {"subscriptionTierSlug": tier}
 
 
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:

@@ -72,7 +72,7 @@ class Environment(AnclaComponent):
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])
         super().__init__("ancla:index:Environment", name, pulumi.ResourceOptions.merge(opts, provider))
         settings = args.settings
-        self._name, self._settings = name, settings
+        self._name, self._settings, self._endpoint = name, settings, args.account.endpoint
         self._lifecycle = lifecycle_of(settings.environment)
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
@@ -251,7 +251,8 @@ class Environment(AnclaComponent):
                 name=settings.registry.name,
                 tier=settings.registry.tier,
                 region=registry_region(settings),
-                create=settings.registry.create,
+                shared=settings.registry.shared,
+                endpoint=self._endpoint,
                 protected=self._lifecycle.protects(Kind.REGISTRY),
             ),
             self._child(),

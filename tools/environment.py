@@ -195,12 +195,14 @@ def recover(context: typer.Context) -> None:
 def destroy(context: typer.Context) -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = _workspace(context, start=True)
-    if load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml").environment in DISPOSABLE_ENVIRONMENTS:
+    settings = load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml")
+    if settings.environment in DISPOSABLE_ENVIRONMENTS:
         # Its backups are protected from an `up` that renames their bucket, and not from this.
         work.pulumi("pulumi state unprotect", "state", "unprotect", "--all", "--yes")
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
     work.pulumi("pulumi destroy", "destroy", "--yes")
-    sandbox("leaks")
+    # The account's own registry stays, and `pulumi destroy` has said so.
+    sandbox("leaks", *(("--except", f"registry {settings.registry.name}") if settings.registry.shared else ()))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import pytest
 from blueprint.cost import Price, estimate, price, resource_prices
 from blueprint.pulumi_config import load_stack_file
 from blueprint.settings.environment import EnvironmentSettings
-from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, TABLES, VALKEY_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS, TABLES, VALKEY_SIZES
 from sandbox import catalog
 from tests.components.conftest import load, record
 
@@ -118,7 +118,7 @@ def test_an_estimate_counts_balancer_cache_and_replicas():
         "read replica nextgentech-prod-reports": 30,
         "cache nextgentech-prod": 2 * 15,
         "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
-        "registry nextgentech": 20,
+        "registry nextgentech": 5,
     }
 
 
@@ -133,7 +133,7 @@ def test_an_estimate_names_what_it_cannot_price():
 def test_staging_is_within_the_plans_budget_of_50_to_80():
     report = estimate(settings("staging"))
 
-    assert report.total == 24 + 15 + 5 + 20
+    assert report.total == 24 + 15 + 5 + 5
     assert not report.over_budget
 
 
@@ -144,12 +144,12 @@ def test_prod_names_every_resource_that_costs():
         "droplet nextgentech-prod": 28.8,
         "database nextgentech-prod": 60,
         "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
-        "registry nextgentech": 20,
+        "registry nextgentech": 5,
     }
-    assert report.total == 113.8
+    assert report.total == 98.8
 
 
-@pytest.mark.parametrize(("budget", "over"), [(None, False), (113, True), (114, False)])
+@pytest.mark.parametrize(("budget", "over"), [(None, False), (98, True), (99, False)])
 def test_the_budget_is_a_limit(budget, over):
     assert estimate(settings("prod", budget=budget)).over_budget is over
 
@@ -159,7 +159,9 @@ def test_a_preview_costs_what_the_settings_say(stack: str):
     resources = record(stack, preview=True).resources
 
     prices = [item.monthly for item in resource_prices((item.type, item.inputs) for item in resources)]
-    assert sum(price for price in prices if price is not None) == estimate(load(stack)).total
+    settings = load(stack)
+    shared = REGISTRY_TIERS[settings.registry.tier] if settings.registry.shared else 0  # no resource of a stack
+    assert sum(price for price in prices if price is not None) + shared == estimate(settings).total
     assert None not in prices
 
 

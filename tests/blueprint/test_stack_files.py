@@ -241,8 +241,8 @@ def test_stack_files_name_the_schema_for_editors():
         ),
         ('version: "15"', 'version: "13"', ["ancla:database.version", "13", "14"]),
         (
-            "tier: professional",
-            "region: lon1\n    tier: professional",
+            "tier: basic",
+            "tier: basic, region: lon1",
             ['ancla:registry.region: "lon1" is not a known region of container registries; allowed: ams3, blr1'],
         ),
         (

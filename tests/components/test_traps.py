@@ -262,7 +262,7 @@ def test_the_schema_is_granted_after_psql_is_there_and_the_user_exists(prod: Rec
 
 def test_passwords_are_secret_wherever_they_go(prod: Recording):
     for command in prod.of_type("Command"):
-        assert "stdin" in command.secrets, command.name
+        assert "stdin" in command.secrets or "stdin" not in command.inputs, command.name
         for key, value in command.inputs.items():
             text = json.dumps(value)
             assert key == "stdin" or not any(word in text for word in ("password", "OPENSSH", CANARY, "spaces-secret"))
@@ -402,7 +402,8 @@ def test_the_reserved_ip_is_not_listed_in_the_project(prod: Recording):
 
 @pytest.mark.parametrize("region", list(Region))
 def test_the_registry_is_where_registries_are(build: Callable[..., Recording], region: Region):
-    inputs = build("staging", {"region": region.value}).one("ContainerRegistries").inputs
+    own = {"registry": {"shared": False}}
+    inputs = build("staging", {"region": region.value} | own).one("ContainerRegistries").inputs
 
     assert inputs.get("region", "nyc3") in catalog.REGISTRY_REGIONS
     if region.value in catalog.REGISTRY_REGIONS:
@@ -410,7 +411,7 @@ def test_the_registry_is_where_registries_are(build: Callable[..., Recording], r
 
 
 def test_the_registry_may_be_somewhere_else(build: Callable[..., Recording]):
-    registry = {"name": "images", "region": "fra1"}
+    registry = {"name": "images", "region": "fra1", "shared": False}
     assert build("staging", {"registry": registry}).one("ContainerRegistries").inputs["region"] == "fra1"
 
 
@@ -418,11 +419,24 @@ def test_no_registry_login_is_a_resource(prod: Recording):
     assert not [item for item in prod.resources if "DockerCredentials" in item.type]
 
 
-def test_a_registry_that_is_there_is_used_and_not_made(build: Callable[..., Recording]):
-    recording = build("staging", {"registry": {"name": "shared", "create": False}})
+def test_a_shared_registry_is_no_resource_of_a_stack(prod: Recording, staging: Recording):
+    """Two stacks would make it, and the first to go would take it along."""
+    for recording in (prod, staging):
+        assert not recording.of_type("ContainerRegistries")
+        command = recording.one("Command", "images-shared").inputs
+        wanted = {"endpoint": "http://127.0.0.1:8470", "name": "nextgentech", "tier": "basic", "region": "nyc3"}
+        assert json.loads(command["create"]) == wanted
+        assert json.loads(command["delete"]) == {"name": "nextgentech", "stays": True}
+        assert recording.result["registry"] == {
+            "name": "nextgentech",
+            "endpoint": "registry.digitalocean.com/nextgentech",
+        }
 
-    assert not recording.of_type("ContainerRegistries")
-    assert recording.result["registry"] == {"name": "shared", "endpoint": "registry.digitalocean.com/shared"}
+
+def test_a_registry_of_its_own_is_protected_where_data_is(build: Callable[..., Recording]):
+    for stack, protected in (("prod", True), ("staging", False)):
+        registry = build(stack, {"registry": {"shared": False}}).one("ContainerRegistries")
+        assert registry.options.protect is protected
 
 
 def test_alerts_hold_for_five_minutes(prod: Recording):
@@ -508,13 +522,14 @@ def test_the_last_run_is_not_handed_to_the_next(prod: Recording):
 
 
 def test_a_command_whose_host_is_gone_has_nothing_to_delete(prod: Recording):
-    assert all("delete" not in command.inputs for command in prod.of_type("Command"))
+    assert all("delete" not in command.inputs for command in prod.of_type("Command") if "stdin" in command.inputs)
 
 
 def test_first_contact_pins_the_bootstrap_key_and_everything_later_the_final_one(prod: Recording):
     documents = {
         item.name.rpartition("-command")[0].removeprefix("nextgentech-prod-"): json.loads(item.inputs["stdin"])
         for item in prod.of_type("Command")
+        if "stdin" in item.inputs
     }
 
     assert documents.keys() == {"app-first-contact", "app-converge", "ops", "grants"}
