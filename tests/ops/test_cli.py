@@ -89,6 +89,7 @@ def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app)
         assert "PRIVATE KEY" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so(
     ops, outputs, tmp_path, app, monkeypatch
 ):
@@ -213,6 +214,7 @@ def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
     refused(ops("restore", "--outputs", file, "--into", "shop"), "no complete backup")
 
 
+@pytest.mark.long
 def test_what_does_not_answer_is_one_line(ops, outputs, tmp_path):
     nowhere = json.loads(json.dumps(outputs))
     nowhere["backup"]["destinations"][0]["endpoint"] = "http://127.0.0.1:9"
