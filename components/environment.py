@@ -13,6 +13,7 @@ from blueprint.settings.backup import BackupDestination
 from blueprint.settings.buckets import BucketSettings
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import (
     AssetBucketWithCDN,
@@ -28,7 +29,7 @@ from components.dns_zone import DnsRecordArgs, DnsZone, DnsZoneArgs
 from components.exports import BackupPlace, Built, build_exports, build_machine_outputs, build_machine_secrets
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
-from components.lifecycle import Kind, lifecycle_of
+from components.lifecycle import DISPOSABLE, PRODUCTION, Kind
 from components.managed_database import ManagedDatabase, ManagedDatabaseArgs, PoolArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
@@ -72,8 +73,12 @@ class Environment(AnclaComponent):
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])
         super().__init__("ancla:index:Environment", name, pulumi.ResourceOptions.merge(opts, provider))
         settings = args.settings
-        self._name, self._settings, self._endpoint = name, settings, args.account.endpoint
-        self._lifecycle = lifecycle_of(settings.environment)
+        if not isinstance(settings.topology, DropletTopology):
+            # `load_program` refuses the other kinds before.
+            raise TypeError(f"topology.kind: {settings.topology.kind} is not built yet")
+        self._name, self._settings, self._topology = name, settings, settings.topology
+        self._endpoint = args.account.endpoint
+        self._lifecycle = DISPOSABLE if settings.is_disposable else PRODUCTION
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
@@ -98,7 +103,7 @@ class Environment(AnclaComponent):
             MonitoringArgs(
                 name=name,
                 settings=settings.monitoring,
-                domain=settings.domain,
+                domain=settings.edge.canonical,
                 tag=self._network.tag,
                 slack_webhook=self._credentials.slack_webhook,
             ),
@@ -116,7 +121,7 @@ class Environment(AnclaComponent):
                 name=self._name,
                 region=settings.region.value,
                 ssh_sources=settings.access.ssh_sources,
-                ip_range=settings.network.ip_range,
+                ip_range=self._topology.ip_range,
             ),
             self._child(),
         )
@@ -128,11 +133,9 @@ class Environment(AnclaComponent):
             AppDropletArgs(
                 name=self._name,
                 region=settings.region.value,
-                size=settings.droplet.size,
-                image=settings.droplet.image,
-                backups=settings.droplet.backups,
-                monitoring=settings.droplet.monitoring,
-                reserved_ip=settings.droplet.reserved_ip,
+                size=self._topology.size,
+                image=self._topology.image,
+                backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
                 deploy_key=self._credentials.deploy_key,
@@ -265,7 +268,7 @@ class Environment(AnclaComponent):
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(settings.droplet.image, self._machine, timers).ops,
+                plan=plan_digests(self._topology.image, self._machine, timers).ops,
                 timers=timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
@@ -295,15 +298,19 @@ class Environment(AnclaComponent):
 
     def _zone(self, droplet: AppDroplet) -> DnsZone | None:
         settings = self._settings
-        if not settings.dns.manage:
+        if not settings.edge.dns.manage:
             return None
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
-                domain=settings.domain,
-                names=dict.fromkeys(settings.dns.hosts, droplet.address),
-                authorities=settings.dns.caa,
-                records=[DnsRecordArgs(**record.model_dump()) for record in settings.dns.records],
+                domain=settings.edge.domain,
+                names=dict.fromkeys(settings.edge.names, droplet.address),
+                authorities=settings.edge.authorities,
+                records=[
+                    DnsRecordArgs(**{**record.model_dump(), "ttl": int(record.ttl or settings.edge.dns.ttl)})
+                    for record in settings.edge.dns.records.values()
+                ],
+                ttl=int(settings.edge.dns.ttl),
                 protected=self._lifecycle.protects(Kind.ZONE),
             ),
             self._child(),
@@ -320,7 +327,7 @@ class Environment(AnclaComponent):
             ProjectArgs(
                 name=self._name,
                 environment=self._settings.environment,
-                description=f"{self._settings.domain}, made by Ancla",
+                description=f"{self._settings.edge.canonical}, made by Ancla",
                 resources=urns,
             ),
             self._child(),

@@ -22,7 +22,6 @@ from rich.markup import escape
 
 from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS
 from tools.judged import is_remembered, remember
 from tools.workspace import (
     ROOT,
@@ -196,7 +195,7 @@ def destroy(context: typer.Context) -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = _workspace(context, start=True)
     settings = load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml")
-    if settings.environment in DISPOSABLE_ENVIRONMENTS:
+    if settings.is_disposable:
         # Its backups are protected from an `up` that renames their bucket, and not from this.
         work.pulumi("pulumi state unprotect", "state", "unprotect", "--all", "--yes")
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.

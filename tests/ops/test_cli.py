@@ -263,7 +263,7 @@ def test_a_wrong_stack_file_is_told_line_by_line(ops, tmp_path):
     assert done.returncode == 1
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2
-    assert any("ancla:droplet.size" in line and "s-2vcpu-5gb" in line for line in lines)
+    assert any("ancla:topology.size" in line and "s-2vcpu-5gb" in line for line in lines)
     assert any("ancla:region" in line for line in lines)
     refused(ops("cost", "Pulumi.bad.yaml"), "Pulumi.bad.yaml: ancla:", "and 1 more")
     refused(ops("settings", "env-example", "none.yaml"), "none.yaml")
