@@ -162,9 +162,10 @@ def test_an_estimate_counts_what_grows_at_its_smallest(
     assert [(line.resource, line.detail, line.monthly) for line in lines[: len(expected)]] == expected
 
 
-def test_an_estimate_names_what_it_cannot_price():
+def test_an_estimate_names_what_it_cannot_price(monkeypatch: pytest.MonkeyPatch):
     changed = settings("prod").model_dump(by_alias=True)
-    changed["cache"] = {"kind": "managed-valkey"}
+    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
+    monkeypatch.delitem(VALKEY_SIZES, "db-s-1vcpu-1gb")
     report = estimate(EnvironmentSettings.model_validate(changed))
 
     assert report.unpriced == ("cache nextgentech-prod",)
