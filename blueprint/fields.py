@@ -125,7 +125,10 @@ class _Quantity:
 
     pattern: ClassVar[str]
     why: ClassVar[str]
-    text: str
+
+    def __init__(self, text: str) -> None:
+        """Keep the text; the number is made of it before."""
+        self.text = text
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -172,9 +175,7 @@ class Size(_Quantity, int):
     def __new__(cls, text: str) -> Self:
         """Parse a size; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        size = super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
-        size.text = written
-        return size
+        return super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
 
 
 class Duration(_Quantity, int):
@@ -190,9 +191,7 @@ class Duration(_Quantity, int):
     def __new__(cls, text: str) -> Self:
         """Parse a duration; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        duration = super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
-        duration.text = written
-        return duration
+        return super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
 
 
 class Rate(_Quantity, float):
@@ -204,9 +203,7 @@ class Rate(_Quantity, float):
     def __new__(cls, text: str) -> Self:
         """Parse a rate; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        rate = super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
-        rate.text = written
-        return rate
+        return super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
 
 
 def _public_key(value: str) -> str:

@@ -307,7 +307,7 @@ class Environment(AnclaComponent):
                 names=dict.fromkeys(settings.edge.names, droplet.address),
                 authorities=settings.edge.authorities,
                 records=[
-                    DnsRecordArgs(**{**record.model_dump(), "ttl": int(record.ttl or settings.edge.dns.ttl)})
+                    DnsRecordArgs(**record.model_dump(exclude={"ttl"}), ttl=int(record.ttl or settings.edge.dns.ttl))
                     for record in settings.edge.dns.records.values()
                 ],
                 ttl=int(settings.edge.dns.ttl),
