@@ -80,10 +80,10 @@ ROWS: tuple[Row, ...] = (
     without_effect("edge.bodyLimit"),
     refused("edge.proxy", is_one_of("cloudflare")),
     refused("edge.ports", bool),
-    refused("database.kind", is_one_of("self-hosted-postgresql", "sqlite")),
-    refused("database.readReplicas", bool),
-    refused("database.extensions", bool),
+    refused("database.kind", is_one_of("postgresql", "sqlite")),
+    refused("database.replicas", bool),
     refused("cache.kind"),
+    without_effect("buckets.*.cdn.host"),
     refused("extras", bool),
     refused("services.*.replicas", lambda value: value > 1),
 )

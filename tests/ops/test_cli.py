@@ -49,7 +49,6 @@ def outputs(cluster, shop, bucket, machine):
             "deploy_key": target.deploy_key.get_secret_value(),
             "database_password": "c4n4ry:pa\\ss'word",
             "database_admin_password": "c4n4ry:pa\\ss'word",
-            "assets_key": None,
             "backup_keys": [{"access_key": "AKIATEST", "secret_key": "secret-of-the-test"}],
             "app": {},
         },
