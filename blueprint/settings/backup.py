@@ -135,14 +135,14 @@ class BucketEntry(Settings):
     """A part of a bucket of the environment, beside the whole ones of `backup.buckets`."""
 
     kind: Literal["bucket"] = Field(default="bucket", description="`bucket`: the objects of a bucket under a prefix.")
-    bucket: Slug = Field(default="assets", description=f"Name of the bucket (default: assets); {_NEXT}.")
+    bucket: Slug = Field(description=f"Name of the bucket in `buckets`; {_NEXT}.")
     prefix: str = Field(default="", description=f"What the objects' keys begin with (default: any); {_NEXT}.")
 
 
 class BucketSource(BucketEntry):
     """A source in a bucket by its name."""
 
-    name: Slug = "assets"
+    name: Slug
 
 
 TablePattern = Annotated[str, Written(r"[^.]+\..+", "names no schema: write schema.table, such as public.logs")]

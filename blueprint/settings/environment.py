@@ -20,8 +20,8 @@ from blueprint.model import Settings
 from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import AlertsSettings
 from blueprint.settings.backup import BackupSettings, backup_problems
-from blueprint.settings.buckets import AssetsSettings
-from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
+from blueprint.settings.buckets import BucketSettings
+from blueprint.settings.database import Cache, Database, MaintenanceSettings, ManagedPostgresql, NoDatabase
 from blueprint.settings.edge import EdgeSettings, identity_of
 from blueprint.settings.exemptions import Exemptions
 from blueprint.settings.extras import ExtrasSettings, login_problems
@@ -61,9 +61,11 @@ class EnvironmentSettings(Settings):
     topology: Topology
     edge: EdgeSettings = Field(description="By which names the environment is reached, and how strictly.")
     services: tuple[ServiceSettings, ...] = Field(min_length=1)
-    database: Database
-    cache: CacheSettings | None = None
-    assets: AssetsSettings | None = None
+    database: Database = NoDatabase()
+    cache: Cache | None = Field(default=None, discriminator="kind")
+    buckets: dict[Slug, BucketSettings] = Field(
+        default_factory=dict, description="Buckets for files of the app, by name; default: none; each is by itself."
+    )
     registry: RegistrySettings
     access: AccessSettings = Field(default=AccessSettings(), description="Who may log in, and from where.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is told, and where.")
@@ -128,11 +130,24 @@ class EnvironmentSettings(Settings):
         if window is not None and (why := window.clash_with(self.backup.schedule)):
             raise ValueError(f"database.maintenance: {why}")
         databases = managed.databases if managed else ()
-        buckets = ("assets",) if self.assets else ()
         logins = login_problems(self.extras, self.access.logins)
-        for problem in (*backup_problems(self.backup, databases, buckets), *logins, *dns_conflicts(self)):
+        for problem in (*backup_problems(self.backup, databases, self.buckets), *logins, *dns_conflicts(self)):
             raise ValueError(problem)
+        self._refuse_spaces_of_one_name()
         return self
+
+    def _refuse_spaces_of_one_name(self) -> None:
+        spaces = [(f"buckets.{name}", bucket.bucket) for name, bucket in self.buckets.items()]
+        spaces += [
+            (f"backup.destinations.{name}", destination.bucket)
+            for name, destination in self.backup.destinations.items()
+            if destination.bucket and destination.endpoint is None
+        ]
+        seen: dict[str, str] = {}
+        for where, space in spaces:
+            if space in seen:
+                raise ValueError(f"{where}: {seen[space]} has the bucket {space} already; give each its own")
+            seen[space] = where
 
 
 def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
@@ -149,18 +164,19 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
         )
         for index, name in enumerate(edge.names)
     ]
-    cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
-    if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
-        own.append(
-            Claim(
-                type="CNAME",
-                name=relative(cdn, domain),
-                identity=UNKNOWN,
-                ttl=dns.ttl,
-                origin="assets.cdn.domain",
-                remedy="give assets.cdn.domain another name",
-            )
+    hosts = {name: bucket.cdn.host for name, bucket in settings.buckets.items() if bucket.cdn and bucket.cdn.host}
+    own += [
+        Claim(
+            type="CNAME",
+            name=relative(host, domain),
+            identity=UNKNOWN,
+            ttl=dns.ttl,
+            origin=f"buckets.{name}.cdn.host",
+            remedy=f"give buckets.{name}.cdn.host another name",
         )
+        for name, host in hosts.items()
+        if host == domain or host.endswith(f".{domain}")
+    ]
     own += [
         Claim(
             type="CAA",
