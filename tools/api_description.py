@@ -1,7 +1,7 @@
-"""Bundle DigitalOcean's API description: the table of operations for the sandbox, and the schemas for its tests.
+"""Bundle DigitalOcean's API description: operations and PostgreSQL's settings for the sandbox, schemas for its tests.
 
 `python -m tools.api_description PATH` reads the published OpenAPI description, bundled into one file (its source is
-github.com/digitalocean/openapi), and writes both files. Prose and code samples are left out; examples stay, tests
+github.com/digitalocean/openapi), and writes the files. Prose and code samples are left out; examples stay, tests
 compare answers with them.
 """
 
@@ -15,10 +15,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = ROOT / "sandbox" / "api" / "operations.json"
+POSTGRES_CONFIG = ROOT / "sandbox" / "api" / "postgres_config.json"
 DESCRIPTION = ROOT / "tests" / "sandbox" / "description.json"
 
 Node = dict[str, Any]
 _PREFIX = "/v2/"  # what stands beside it is another API
+_ADVANCED_CONFIG = "resources.databases.models.advanced_config.postgres_advanced_config"
+_RULES = frozenset({"type", "minimum", "maximum", "enum"})
 _SUCCESS = ("200", "201", "202", "204")
 _PROSE = frozenset({"description", "summary", "title", "externalDocs", "tags", "x-codeSamples", "headers", "servers"})
 # The old name of the reserved IPs, which clients still call, is not in the description any more.
@@ -48,6 +51,16 @@ def build_operations(description: Node) -> str:
     ]
     in_order = sorted((*rows, *_FLOATING_IPS), key=lambda row: (row[2], row[1]))
     return "[\n" + ",\n".join(json.dumps(row) for row in in_order) + "\n]\n"
+
+
+def build_postgres_config(description: Node) -> str:
+    """Return postgres_config.json: type, bounds and words of each setting of a PostgreSQL cluster, one a line."""
+    settings: Node = description["x-files"][_ADVANCED_CONFIG]["properties"]
+    kept = {
+        name: {"type": "object", **{key: value for key, value in setting.items() if key in _RULES}}
+        for name, setting in settings.items()
+    }
+    return _lines(kept) + "\n"
 
 
 class _Bundle:
@@ -116,13 +129,21 @@ def _lines(section: Any) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
+FILES = {
+    OPERATIONS: build_operations,
+    POSTGRES_CONFIG: build_postgres_config,
+    DESCRIPTION: build_description,
+}
+"""Each file that is written, by its path."""
+
+
 def main(arguments: list[str]) -> None:
-    """Write both files from the description that the only argument names."""
+    """Write the files from the description that the only argument names."""
     if len(arguments) != 1:
         raise SystemExit("usage: python -m tools.api_description PATH (of DigitalOcean's OpenAPI description, as JSON)")
     try:
         description: Node = json.loads(Path(arguments[0]).read_text())
-        files = {OPERATIONS: build_operations(description), DESCRIPTION: build_description(description)}
+        files = {path: build(description) for path, build in FILES.items()}
     except OSError as error:
         raise SystemExit(f"{arguments[0]}: {error.strerror}. Give the path of the description.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import Body, Call, Cloud, invalid, not_found, now, operation
+from sandbox.api.context import Body, Call, Cloud, invalid, not_found, now, operation, pick
 from sandbox.api.kinds import Kind
 from sandbox.store import Record, Store
 
@@ -93,9 +93,8 @@ def failures(store: Store) -> dict[str, str]:
 
 def action_body(action: Record) -> Body:
     """Return the `action` object of the API."""
-    shown = ("id", "status", "type", "started_at", "completed_at", "resource_id", "resource_type")
     return {
-        **{name: action[name] for name in shown},
+        **pick(action, "id", "status", "type", "started_at", "completed_at", "resource_id", "resource_type"),
         "region": catalog.region_body(action["region"]),
         "region_slug": action["region"],
     }

@@ -116,6 +116,11 @@ def list_of(kind: type[T], value: Any, name: str) -> list[T]:
     return items
 
 
+def pick(record: Record, *names: str) -> Body:
+    """Return these fields of an object."""
+    return {name: record[name] for name in names}
+
+
 @dataclass(frozen=True)
 class Operation:
     """One line of operations.json: the API description's operation id, method, path template and success status."""

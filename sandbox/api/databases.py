@@ -17,6 +17,7 @@ from sandbox.api.context import (
     not_built,
     now,
     operation,
+    pick,
     random_text,
 )
 from sandbox.api.database_backups import adopt, check_fork, must_not_be_forked, source_of
@@ -72,27 +73,20 @@ def connection(database: Record, *, name: str, user: Record, port: int = PORT, p
 
 def user_body(user: Record) -> Body:
     """Return the `user` object of the API."""
-    body: Body = {"name": user["name"], "role": user["role"], "password": user["password"]}
-    return body | ({"settings": {"pg_allow_replication": True}} if user["replication"] else {})
+    return pick(user, "name", "role", "password") | (
+        {"settings": {"pg_allow_replication": True}} if user["replication"] else {}
+    )
 
 
 def cluster_body(cloud: Cloud, database: Record) -> Body:
     """Return the `database` object of the API."""
     admin: Record = database["users"][0]
     return {
-        "id": database["id"],
-        "name": database["name"],
+        **pick(database, "id", "name", "version", "num_nodes", "size", "storage_size_mib", "region"),
+        **pick(database, "status", "created_at", "tags", "db_names"),
         "engine": "pg",
-        "version": database["version"],
         "semantic_version": database["version"],
-        "num_nodes": database["num_nodes"],
-        "size": database["size"],
-        "region": database["region"],
-        "status": database["status"],
-        "created_at": database["created_at"],
         "private_network_uuid": database["vpc_uuid"],
-        "tags": database["tags"],
-        "db_names": database["db_names"],
         "connection": connection(database, name="defaultdb", user=admin),
         "private_connection": connection(database, name="defaultdb", user=admin, private=True),
         "users": [user_body(user) for user in database["users"]],
@@ -101,7 +95,6 @@ def cluster_body(cloud: Cloud, database: Record) -> Body:
         "rules": [{**rule, "cluster_uuid": database["id"]} for rule in database["rules"]],
         "version_end_of_life": catalog.POSTGRES_END_OF_LIFE[database["version"]],
         "version_end_of_availability": catalog.POSTGRES_END_OF_LIFE[database["version"]],
-        "storage_size_mib": database["storage_size_mib"],
         "metrics_endpoints": [{"host": database["host"], "port": 9273}],
     }
 

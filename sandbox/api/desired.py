@@ -9,7 +9,7 @@ from typing import Any
 
 from sandbox import catalog
 from sandbox.api.actions import failures
-from sandbox.api.context import Cloud
+from sandbox.api.context import Cloud, pick
 from sandbox.api.dns_data import zone_data
 from sandbox.api.kinds import KINDS
 from sandbox.api.postgres_config import postgres_settings
@@ -33,6 +33,8 @@ from sandbox.store import Record, Store
 
 log = logging.getLogger(__name__)
 DATABASE_ZONE = "db.ondigitalocean.com"
+# Fields that people are shown of whatever has addresses.
+_SHOWN = ("id", "name", "status", "public_ip", "private_ip")
 # Objects that are no resources of the account.
 _UNLISTED = frozenset({"action", "failed_droplet"})
 
@@ -274,43 +276,24 @@ def summary(cloud: Cloud) -> dict[str, Any]:
     return {
         "droplets": [
             {
-                "id": droplet["id"],
-                "name": droplet["name"],
-                "status": droplet["status"],
-                "size": droplet["size"],
-                "public_ip": droplet["public_ip"],
-                "private_ip": droplet["private_ip"],
+                **pick(droplet, "size", *_SHOWN),
                 "reserved_ips": [record["ip"] for record in store.list("reserved_ip", droplet_id=droplet["id"])],
             }
             for droplet in store.list("droplet")
         ],
         "databases": [
-            {
-                "id": database["id"],
-                "name": database["name"],
-                "status": database["status"],
-                "engine": f"pg {database['version']}",
-                "host": database["host"],
-                "public_ip": database["public_ip"],
-                "private_ip": database["private_ip"],
-            }
+            pick(database, "host", *_SHOWN) | {"engine": f"pg {database['version']}"}
             for database in store.list("database", deleting=False)
         ],
         "services": [
-            {"kind": kind.name.replace("_", " ")}
-            | {field: record[field] for field in ("id", "name", "status", "public_ip", "private_ip")}
+            pick(record, *_SHOWN) | {"kind": kind.name.replace("_", " ")}
             for kind in KINDS.values()
             if kind.spec
             for record in store.list(kind.name)
         ],
-        "vpcs": [
-            {"id": vpc["id"], "name": vpc["name"], "ip_range": vpc["ip_range"], "default": vpc["default"]}
-            for vpc in store.list("vpc")
-        ],
+        "vpcs": [pick(vpc, "id", "name", "ip_range", "default") for vpc in store.list("vpc")],
         "domains": [domain["name"] for domain in store.list("domain")],
-        "reserved_ips": [
-            {"ip": record["ip"], "droplet_id": record["droplet_id"]} for record in store.list("reserved_ip")
-        ],
+        "reserved_ips": [pick(record, "ip", "droplet_id") for record in store.list("reserved_ip")],
         "cdn_endpoints": [
             {"endpoint": cdn["endpoint"], "custom_domain": cdn.get("custom_domain")} for cdn in store.list("cdn")
         ],

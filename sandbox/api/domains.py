@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, now, operation, pick, whole
 from sandbox.api.desired import zones
 from sandbox.api.dns_data import NAME_TYPES, is_domain, is_owner, stored_data
 from sandbox.api.kinds import Kind
@@ -29,7 +29,7 @@ def _domain_body(call: Call, domain: Record) -> Body:
 
 
 def _record_body(_: Call, record: Record) -> Body:
-    return {name: record[name] for name in _FIELDS}
+    return pick(record, *_FIELDS)
 
 
 def _must_not_be_authority(_: Call, record: Record) -> None:
@@ -101,16 +101,11 @@ def _check(record: Record) -> None:
         if record[name] is None:
             raise invalid(f"{name.capitalize()} can't be blank.")
     for name, most in _NUMBERS.items():
-        if record[name] is not None and not _between(record[name], 0, most):
-            raise invalid(f"{name.capitalize()} must be between 0 and {most}.")
+        if record[name] is not None:
+            whole(record, name, 0, most, f"{name.capitalize()} must be between 0 and {most}.")
     if kind == "CAA" and record["tag"] not in ("issue", "issuewild", "iodef"):
         raise invalid("Tag must be one of issue, issuewild, or iodef.")
-    if not _between(record["ttl"], 30, 2**31 - 1):
-        raise invalid("TTL must be greater than or equal to 30.")
-
-
-def _between(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    whole(record, "ttl", 30, 2**31 - 1, "TTL must be greater than or equal to 30.")
 
 
 def _no_conflict(call: Call, domain: str, record: Record) -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sandbox import catalog
 from sandbox.api import actions
 from sandbox.api.account import DROPLET_LIMIT, find_key
-from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation
+from sandbox.api.context import ApiError, Body, Call, Cloud, invalid, list_of, not_built, now, operation, pick
 from sandbox.api.kinds import BY_TAG, KINDS, Kind, forget_urn, serve_none, touch_membership
 from sandbox.api.tags import ensure_tags
 from sandbox.api.vpcs import free_private_ip, free_public_ip, vpc_for
@@ -100,16 +100,12 @@ def droplet_body(cloud: Cloud, droplet: Record) -> Body:
     store = cloud.store
     busy = any(action["type"] in {"resize", "snapshot"} for action in actions.pending(store, droplet["id"]))
     return {
-        "id": droplet["id"],
-        "name": droplet["name"],
+        **pick(droplet, "id", "name", "disk", "status", "created_at", "tags", "vpc_uuid"),
         "memory": size.memory,
         "vcpus": size.vcpus,
-        "disk": droplet["disk"],
         "disk_info": [{"type": "local", "size": {"amount": droplet["disk"], "unit": "gib"}}],
         "locked": busy,
-        "status": droplet["status"],
         "kernel": None,
-        "created_at": droplet["created_at"],
         "features": _features(droplet),
         "backup_ids": [],
         "next_backup_window": _backup_window(droplet),
@@ -120,8 +116,6 @@ def droplet_body(cloud: Cloud, droplet: Record) -> Body:
         "size_slug": droplet["size"],
         "networks": _networks(cloud, droplet),
         "region": catalog.region_body(droplet["region"]),
-        "tags": droplet["tags"],
-        "vpc_uuid": droplet["vpc_uuid"],
     }
 
 

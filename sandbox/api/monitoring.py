@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, now, operation
+from sandbox.api.context import ApiError, Body, Call, invalid, list_of, new_uuid, now, operation, pick
 from sandbox.api.kinds import Kind
 from sandbox.api.switches import switches_of
 from sandbox.store import Record
@@ -111,13 +111,9 @@ def _check_fields(call: Call) -> Record:
     }
 
 
-def _shown(_: Call, check: Record) -> Body:
-    return {name: check[name] for name in ("id", "name", "type", "target", "regions", "enabled")}
-
-
 CHECK = Kind(
     name="check",
-    shown=_shown,
+    shown=lambda _, check: pick(check, "id", "name", "type", "target", "regions", "enabled"),
     missing="check not found",
     label="name",
     lists=("uptime_list_checks",),

@@ -6,7 +6,7 @@ import base64
 import time
 
 from sandbox import catalog
-from sandbox.api.context import ApiError, Body, Call, converge, invalid, not_found, now, operation, random_text
+from sandbox.api.context import ApiError, Body, Call, converge, invalid, not_found, now, operation, pick, random_text
 from sandbox.api.desired import registry_logins
 from sandbox.api.kinds import Kind
 from sandbox.api.switches import switches_of
@@ -25,18 +25,12 @@ def _subscription(call: Call) -> Body:
     found = call.store.get_meta("registry_subscription")
     if found is None:
         raise not_found("subscription does not exist")
-    return {
-        "tier": catalog.REGISTRY_TIERS[found["tier"]],
-        "created_at": found["created_at"],
-        "updated_at": found["updated_at"],
-    }
+    return {"tier": catalog.REGISTRY_TIERS[found["tier"]], **pick(found, "created_at", "updated_at")}
 
 
 def _body(call: Call, registry: Record) -> Body:
     body: Body = {
-        "name": registry["name"],
-        "created_at": registry["created_at"],
-        "region": registry["region"],
+        **pick(registry, "name", "created_at", "region"),
         "storage_usage_bytes": 0,
         "storage_usage_bytes_updated_at": registry["created_at"],
     }

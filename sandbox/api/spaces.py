@@ -16,6 +16,7 @@ from sandbox.api.context import (
     not_found,
     now,
     operation,
+    pick,
     random_text,
 )
 from sandbox.api.desired import cdn_spec, cdn_specs, spaces_keys
@@ -37,8 +38,9 @@ def new_key_pair() -> tuple[str, str]:
 
 
 def _shown(_: Call, key: Record, *, secret: bool = False) -> Body:
-    names = ("name", "grants", "access_key", "created_at")
-    return {name: key[name] for name in names} | ({"secret_key": key["secret_key"]} if secret else {})
+    return pick(key, "name", "grants", "access_key", "created_at") | (
+        {"secret_key": key["secret_key"]} if secret else {}
+    )
 
 
 def _grants(call: Call) -> list[Record]:

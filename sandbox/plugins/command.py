@@ -8,15 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from pulumi.runtime.proto import provider_pb2_grpc
-
-from sandbox.plugins import serving
 from sandbox.plugins.children import Children, Order
 from sandbox.plugins.engine_log import EngineLog
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import Field, boolean, coerce, list_of, mapping, one_of, string
 from sandbox.plugins.globs import matching
-from sandbox.plugins.provider import Asked, Checked, Difference, Found, Provider, Servicer
+from sandbox.plugins.provider import Asked, Checked, Difference, Found, Provider, serve
 from sandbox.plugins.values import UNKNOWN, Unknown, Values, contains_secret, contains_unknown, reveal
 
 VERSION: Final = "1.2.1"
@@ -212,14 +209,5 @@ def _given(inputs: Values) -> Values:
     return {key: inputs[key] for key in _FIELDS if inputs.get(key) is not None}
 
 
-def main() -> None:
-    """Serve until the engine is done."""
-    provider = Command()
-    serving.serve(
-        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server),
-        provider.cancel,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(Command())

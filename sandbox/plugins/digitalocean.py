@@ -10,12 +10,9 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any, Final
 
-from pulumi.runtime.proto import provider_pb2_grpc
-
-from sandbox.plugins import serving
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.fields import Field, coerce, differs, integer, number, ordered, string, unmatched
-from sandbox.plugins.provider import DEFAULTS, Asked, Checked, Difference, Found, Provider, Servicer
+from sandbox.plugins.provider import DEFAULTS, Asked, Checked, Difference, Found, Provider, serve
 from sandbox.plugins.resource import Change, Cloud, Function, Resource
 from sandbox.plugins.resources import functions, resources
 from sandbox.plugins.rest import Rest
@@ -380,14 +377,5 @@ def _inside(path: str, old: Any, new: Any, part: Field) -> list[tuple[str, Any, 
     return []
 
 
-def main() -> None:
-    """Serve until the engine is done."""
-    provider = DigitalOcean()
-    serving.serve(
-        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server),
-        provider.cancel,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(DigitalOcean())

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Final, NoReturn
 
@@ -16,6 +16,7 @@ from google.protobuf import empty_pb2
 from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
+from sandbox.plugins import serving
 from sandbox.plugins.errors import IncompleteError, ProviderError
 from sandbox.plugins.values import Values, decode, encode
 
@@ -183,14 +184,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     def Diff(self, request: Any, context: Any) -> Any:
         """Compare."""
-        asked = Asked(
-            urn=request.urn,
-            id=request.id,
-            state=decode(request.olds),
-            old=decode(request.old_inputs),
-            inputs=decode(request.news),
-            ignored=tuple(request.ignoreChanges),
-        )
+        asked = replace(_change_of(request), ignored=tuple(request.ignoreChanges))
         with _told(context):
             found = self._provider.diff(asked)
         kinds = {
@@ -233,14 +227,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     def Update(self, request: Any, context: Any) -> Any:
         """Update, or say what an update would leave."""
-        asked = Asked(
-            urn=request.urn,
-            id=request.id,
-            state=decode(request.olds),
-            old=decode(request.old_inputs),
-            inputs=decode(request.news),
-            timeout=request.timeout or None,
-        )
+        asked = replace(_change_of(request), timeout=request.timeout or None)
         with _told(context):
             after = self._provider.preview_update(asked) if request.preview else self._provider.update(asked)
         return provider_pb2.UpdateResponse(properties=encode(after))
@@ -263,6 +250,24 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         """End what runs."""
         self._provider.cancel()
         return empty_pb2.Empty()
+
+
+def serve(provider: Provider) -> NoReturn:
+    """Serve a provider until the engine is done."""
+    serving.serve(
+        lambda server: provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server),
+        provider.cancel,
+    )
+
+
+def _change_of(request: Any) -> Asked:
+    return Asked(
+        urn=request.urn,
+        id=request.id,
+        state=decode(request.olds),
+        old=decode(request.old_inputs),
+        inputs=decode(request.news),
+    )
 
 
 def _failures(failures: list[tuple[str, str]]) -> list[Any]:

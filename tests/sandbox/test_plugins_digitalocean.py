@@ -269,6 +269,7 @@ def test_a_secret_is_told_once_and_kept(driver: Driver) -> None:
 
 def test_an_empty_update_changes_nothing(driver: Driver, sandbox: Sandbox) -> None:
     id_, state, _ = driver.create("MonitorAlert", **ALERT)
+    assert "uuid" not in state, "the official provider leaves it empty"
     before = sandbox.get(f"/v2/monitoring/alerts/{id_}")
     driver.update("MonitorAlert", id_, state, **ALERT)
     assert sandbox.get(f"/v2/monitoring/alerts/{id_}") == before

@@ -69,6 +69,7 @@ def _alert_body(new: Values) -> Values:
 def _alert_state(policy: Values) -> Values:
     return {
         **camelled(policy),
+        "uuid": None,  # the official provider never fills it in; the id is the same
         "value": in_32_bits(policy["value"]),
         "alerts": notification_state(policy["alerts"]),
     }

@@ -18,7 +18,7 @@ from ops.sources.postgres.tools import Endpoint
 from sandbox.parts.base import ClusterSpec, DatabaseUser
 from sandbox.parts.containers import ContainerParts
 from sandbox.parts.docker import File
-from tests.sandbox.parts.conftest import eventually
+from tests.sandbox.parts.conftest import eventually, inside
 
 pytestmark = pytest.mark.containers
 Connect = Callable[..., "psycopg.Connection[Any]"]
@@ -183,6 +183,24 @@ def test_rows_survive_a_kill(parts: ContainerParts, cluster: ClusterSpec, connec
     parts.databases.apply(cluster)
     with connect() as session:
         assert session.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_a_cluster_moves_to_other_addresses_with_its_rows(
+    parts: ContainerParts, cluster: ClusterSpec, connect: Connect, taken: set[str]
+) -> None:
+    """What an update does to it."""
+    with connect() as session:
+        session.execute("CREATE TABLE moved AS SELECT 43 AS answer")
+    public = parts.free_public_ip(frozenset(taken))
+    elsewhere = replace(cluster, public_ip=public, private_ip=inside(cluster.vpc, 77))
+    try:
+        parts.databases.apply(elsewhere)
+        with connect(hostaddr=elsewhere.public_ip) as session:
+            assert session.execute("SELECT answer FROM moved").fetchone() == (43,)
+        with pytest.raises(psycopg.OperationalError):
+            connect(connect_timeout=2)
+    finally:
+        parts.databases.apply(cluster)
 
 
 def test_no_password_is_in_the_log_or_the_process_list(parts: ContainerParts, cluster: ClusterSpec) -> None:
