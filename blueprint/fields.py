@@ -6,14 +6,14 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from blueprint.dns_records import check_authority
 from blueprint.host_names import check_domain, check_owner
-from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, VALKEY_SIZES
 
 
 class Region(StrEnum):
@@ -42,6 +42,22 @@ def _cidr(value: str) -> str:
         raise ValueError(f"is not a CIDR: {error}; use an address and a prefix, such as 203.0.113.0/24") from None
 
 
+def _private_network(value: str) -> str:
+    network = ipaddress.ip_network(value)
+    if not any(network.version == 4 and network.subnet_of(private) for private in _PRIVATE) or not (
+        _LARGEST_NETWORK <= network.prefixlen <= _SMALLEST_NETWORK
+    ):
+        raise ValueError(
+            "cannot be a private network of DigitalOcean: use 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, and a "
+            "prefix from 16 to 28, such as 10.20.0.0/20"
+        )
+    return value
+
+
+_PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+_LARGEST_NETWORK, _SMALLEST_NETWORK = 16, 28  # prefixes (API reference of `POST /v2/vpcs`)
+
+
 def _without_ipv6(value: str) -> str:
     if ":" in value:
         raise ValueError("is IPv6, which DigitalOcean's databases do not take as a trusted source; use IPv4")
@@ -68,6 +84,24 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class OrNumber:
+    """Text that looks like a whole number, taken as a number too: `pulumi config set` stores it as one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_text, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        text = handler(schema)
+        if "const" in text or "enum" in text:
+            allowed = text.get("enum", [text.get("const")])
+            return {"enum": [*allowed, *(int(item) for item in allowed)]}
+        return {**text, "type": ["string", "integer"]}  # a pattern is of the text alone
+
+    def _as_text(self, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+@dataclass(frozen=True)
 class Written:
     """Text of one pattern. Editors get the pattern by the schema; a person gets `why`, which names what is allowed."""
 
@@ -84,6 +118,92 @@ class Written:
         if not re.fullmatch(self.pattern, value):
             raise ValueError(self.why)
         return value
+
+
+class _Quantity:
+    """What sizes, durations and rates share: they are written as text with a unit, and shown as it was written."""
+
+    pattern: ClassVar[str]
+    why: ClassVar[str]
+
+    def __init__(self, text: str) -> None:
+        """Keep the text; the number is made of it before."""
+        self.text = text
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._parsed, serialization=core_schema.to_string_ser_schema(when_used="json")
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^({cls.pattern})$"}
+
+    @classmethod
+    def _parsed(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(cls.why)  # noqa: TRY004 - pydantic reports a ValueError as the problem of the key
+        return cls(value)
+
+    @classmethod
+    def _matched(cls, text: str) -> re.Match[str]:
+        found = re.fullmatch(cls.pattern, text)
+        if found is None:
+            raise ValueError(cls.why)
+        return found
+
+    def __getnewargs__(self) -> tuple[str]:
+        """Copy by the text."""
+        return (self.text,)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+class Size(_Quantity, int):
+    """A size in bytes, written as `512M` or `20G`: the units are powers of 1024, as memory and disks are sold."""
+
+    pattern = "[1-9][0-9]{0,6}[KMGT]"
+    why = "is not a size: write a whole number and its unit, K, M, G or T (powers of 1024), such as 512M or 20G"
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a size; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        return super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
+
+
+class Duration(_Quantity, int):
+    """A duration in seconds, written as `30s`, `15m`, `26h`, `180d` or `1y` (365 days)."""
+
+    pattern = "[1-9][0-9]{0,6}[smhdy]"
+    why = (
+        "is not a duration: write a whole number and its unit, s, m (minutes), h, d or y (365 days), "
+        "such as 30s, 15m or 180d"
+    )
+    _SECONDS: ClassVar = {"s": 1, "m": 60, "h": 3600, "d": 86400, "y": 365 * 86400}
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a duration; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        return super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
+
+
+class Rate(_Quantity, float):
+    """A rate in requests a second, written as `20r/s` or `10r/m` (a minute), which is also how Nginx takes it."""
+
+    pattern = "[1-9][0-9]{0,6}r/[sm]"
+    why = "is not a rate: write a whole number and r/s (a second) or r/m (a minute), such as 20r/s or 10r/m"
+
+    def __new__(cls, text: str) -> Self:
+        """Parse a rate; a ValueError says what is allowed."""
+        written = cls._matched(text)[0]
+        return super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
 
 
 def _public_key(value: str) -> str:
@@ -141,10 +261,13 @@ Domain = Annotated[str, AfterValidator(check_domain)]
 RecordName = Annotated[str, AfterValidator(check_owner)]
 Authority = Annotated[str, AfterValidator(check_authority)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
+PrivateNetwork = Annotated[Cidr, AfterValidator(_private_network)]
 TrustedSource = Annotated[Cidr, AfterValidator(_without_ipv6)]
 RegistryRegion = Annotated[str, OneOf(REGISTRY_REGIONS, "region of container registries")]
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
+AppSize = Annotated[str, OneOf(tuple(APP_SIZES), "App Platform size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
+ValkeySize = Annotated[str, OneOf(tuple(VALKEY_SIZES), "size of Managed Valkey")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
 AgeRecipient = Annotated[
     str,
@@ -173,8 +296,8 @@ EnvironmentVariable = Annotated[
         "and no digit first; rename it (many frameworks read __ for :)",
     ),
 ]
-PostgresMajor = Literal["13", "14", "15", "16", "17", "18"]
-ClusterMajor = Literal["14", "15", "16", "17", "18"]
+PostgresMajor = Annotated[Literal["13", "14", "15", "16", "17", "18"], OrNumber()]
+ClusterMajor = Annotated[Literal["14", "15", "16", "17", "18"], OrNumber()]
 """Majors that DigitalOcean may sell: none that ended before 2026. `ops stack init` asks which it sells today."""
 
 PostgresName = Annotated[str, AfterValidator(_postgres_name)]
@@ -187,11 +310,19 @@ BucketName = Annotated[
         "with a letter or digit at both ends",
     ),
 ]
+EmailAddress = Annotated[str, Written(r"[^@\s]+@[^@\s]+\.[^@\s]+", "is not an e-mail address, such as ops@example.org")]
 UrlPath = Annotated[str, Written(r"/\S*", "is not a path: it begins with / and has no space, such as /health")]
 AbsolutePath = Annotated[
     str,
     Written(
         r"/[^\x00]*[^/\x00]", "is not the full path of a file or folder: it begins with / and does not end with one"
+    ),
+]
+RelativePath = Annotated[
+    str,
+    Written(
+        r"(?!/)(?!(.*/)?\.\.?(/|$))[^\x00]*[^/\x00]",
+        "is not a path within a folder: leave out the / at its beginning and end, and . and .. as names",
     ),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -74,7 +74,7 @@ def _tags(key: str) -> dict[str, type[BaseModel]]:
     """Return the members of the discriminated union at a top-level key, by their `kind`."""
     for name, field in EnvironmentSettings.model_fields.items():
         if key in (name, field.alias) and field.discriminator == "kind":
-            members = [member for member in get_args(field.annotation) if isinstance(member, type)]
+            members = [member for member in get_args(field.annotation) if issubclass(member, BaseModel)]
             return {get_args(member.model_fields["kind"].annotation)[0]: member for member in members}
     return {}
 
@@ -130,16 +130,19 @@ def _found(details: ErrorDetails) -> str:
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = EnvironmentSettings
+    names = False  # the next part is a name that a person chose, in a map
     for index, part in enumerate(loc):
-        if isinstance(part, int):
+        if isinstance(part, int) or names:
+            names = False
             continue
         if index == 1 and part in (tags := _tags(str(loc[0]))):
             model = tags[str(part)]
             continue
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
         inner = next(_models(field.annotation), None) if field else None
-        if inner is None:
+        if field is None or inner is None:
             return []
+        names = _is_map(field.annotation)
         model = inner
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -149,6 +152,10 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models(argument)
+
+
+def _is_map(annotation: Any) -> bool:
+    return get_origin(annotation) is dict or any(get_origin(argument) is dict for argument in get_args(annotation))
 
 
 def _suggestion(word: str, known: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Everything a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
 
-Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here; each group has a module beside
+Keys are camelCase in the stack file (`ancla:topology: {size: …}`) and snake_case here; each group has a module beside
 this one. Everything the five plans name parses; keys that are not implemented yet are refused by name (see
 `blueprint.settings.built`).
 
@@ -11,25 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from blueprint.dns_records import TTL, UNKNOWN, Claim, conflicts, describe, is_outside, relative
-from blueprint.fields import Domain, Region, Slug
+from blueprint.dns_records import UNKNOWN, Claim, conflicts, describe, is_outside, relative
+from blueprint.fields import Region, Slug
 from blueprint.model import Settings
 from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import MonitoringSettings
 from blueprint.settings.backup import BackupSettings
-from blueprint.settings.buckets import AssetsSettings
-from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
-from blueprint.settings.edge import DnsSettings, identity_of
+from blueprint.settings.buckets import BucketSettings
+from blueprint.settings.database import Cache, Database, MaintenanceSettings, ManagedPostgresql, NoDatabase
+from blueprint.settings.edge import EdgeSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
 from blueprint.settings.services import ServiceSettings
-from blueprint.settings.topology import DropletSettings, DropletTopology, NetworkSettings, Topology
+from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
-"""Environments whose data may go; every other one is treated as production."""
+"""Environments whose data may go where `disposable` is not written; every other one is treated as production."""
 
 
 class Exemption(Settings):
@@ -49,25 +50,40 @@ def stem_of(project: object, environment: object) -> str:
 class EnvironmentSettings(Settings):
     """Everything a stack file may say."""
 
-    environment: Slug
-    project: Slug
-    domain: Domain
-    region: Region
-    topology: Topology = DropletTopology()
-    droplet: DropletSettings
+    environment: Slug = Field(
+        description="Name of the environment and of its stack. It cannot change: another name is another stack."
+    )
+    project: Slug = Field(
+        description="Name of the project, in the names of all that is made. It cannot change: everything would be made "
+        "again."
+    )
+    region: Region = Field(
+        description="Slug of the DigitalOcean region. It cannot change: data would stay behind in the old one."
+    )
+    disposable: bool | None = Field(
+        default=None,
+        description="Its data may go: nothing but the backups is protected, and `destroy` takes the buckets' objects "
+        "along; default: true for `staging` and `development`. A change protects or unprotects in place.",
+    )
+    topology: Topology
+    edge: EdgeSettings = Field(description="By which names the environment is reached, and how strictly.")
     services: tuple[ServiceSettings, ...] = Field(min_length=1)
-    database: Database
-    cache: CacheSettings | None = None
-    assets: AssetsSettings | None = None
+    database: Database = NoDatabase()
+    cache: Cache | None = Field(default=None, discriminator="kind")
+    buckets: dict[Slug, BucketSettings] = Field(
+        default_factory=dict, description="Buckets for files of the app, by name; default: none; each is by itself."
+    )
     registry: RegistrySettings
-    network: NetworkSettings = NetworkSettings()
-    dns: DnsSettings = DnsSettings()
     access: AccessSettings = AccessSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     backup: BackupSettings = BackupSettings()
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
     budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    costs: dict[Slug, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="US dollars a month that others bill, by name, such as `sendgrid: 20`; they count in `budget`.",
+    )
     exemptions: tuple[Exemption, ...] = Field(
         default=(), description="policy rules this environment may break, and why"
     )
@@ -77,6 +93,11 @@ class EnvironmentSettings(Settings):
     def stem(self) -> str:
         """The stem of the names that people see, and the environment's tag."""
         return stem_of(self.project, self.environment)
+
+    @property
+    def is_disposable(self) -> bool:
+        """Return True if its data may go: as written, or by the environment's name."""
+        return self.environment in DISPOSABLE_ENVIRONMENTS if self.disposable is None else self.disposable
 
     @property
     def maintenance(self) -> MaintenanceSettings:
@@ -107,53 +128,72 @@ class EnvironmentSettings(Settings):
             raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
         for problem in dns_conflicts(self):
             raise ValueError(problem)
-        if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
-            raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
+        for source in self.backup.sources:
+            if source.kind == "bucket" and source.name not in self.buckets:
+                known = ", ".join(self.buckets) or "none"
+                raise ValueError(f"backup.sources: there is no bucket {source.name}; there are: {known}")
+        self._refuse_spaces_of_one_name()
         return self
+
+    def _refuse_spaces_of_one_name(self) -> None:
+        spaces = [(f"buckets.{name}", bucket.bucket) for name, bucket in self.buckets.items()]
+        spaces += [
+            ("backup.destinations", destination.bucket)
+            for destination in self.backup.destinations
+            if destination.endpoint is None
+        ]
+        seen: dict[str, str] = {}
+        for where, space in spaces:
+            if space in seen:
+                raise ValueError(f"{where}: {seen[space]} has the bucket {space} already; give each its own")
+            seen[space] = where
 
 
 def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
     """Yield a line for each record that cannot be beside another one, those that Ancla makes included."""
-    domain, dns = settings.domain, settings.dns
+    edge, domain, dns = settings.edge, settings.edge.domain, settings.edge.dns
     own = [
         Claim(
             type="A",
-            name=host,
+            name=relative(name, domain),
             identity=UNKNOWN,
-            ttl=TTL,
-            origin="made by Ancla, leads to the app",
-            remedy=f'leave "{host}" out of dns.hosts to make it yours',
+            ttl=dns.ttl,
+            origin=f"edge.names[{index}]: {name} leads to the app",
+            remedy=f"remove {name} from edge.names to make the record yours" if index else "it is the app's address",
         )
-        for host in dict.fromkeys(dns.hosts)
+        for index, name in enumerate(edge.names)
     ]
-    cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
-    if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
-        own.append(
-            Claim(
-                type="CNAME",
-                name=relative(cdn, domain),
-                identity=UNKNOWN,
-                ttl=TTL,
-                origin="assets.cdn.domain",
-                remedy="give assets.cdn.domain another name",
-            )
+    hosts = {name: bucket.cdn.host for name, bucket in settings.buckets.items() if bucket.cdn and bucket.cdn.host}
+    own += [
+        Claim(
+            type="CNAME",
+            name=relative(host, domain),
+            identity=UNKNOWN,
+            ttl=dns.ttl,
+            origin=f"buckets.{name}.cdn.host",
+            remedy=f"give buckets.{name}.cdn.host another name",
         )
+        for name, host in hosts.items()
+        if host == domain or host.endswith(f".{domain}")
+    ]
     own += [
         Claim(
             type="CAA",
             name="@",
             identity=f"issue {authority}",
-            ttl=TTL,
-            origin=f"dns.caa[{index}]",
+            ttl=dns.ttl,
+            origin=f"edge.dns.caa[{index}]",
             remedy="remove one",
         )
-        for index, authority in enumerate(dns.caa)
+        for index, authority in enumerate(edge.authorities)
     ]
     wanted: list[Claim] = []
-    for index, record in enumerate(dns.records):
-        origin = f"dns.records[{index}]"
+    for label, record in dns.records.items():
+        origin = f"edge.dns.records.{label}"
         if is_outside(record.name, domain):
             yield f"{origin}.name: {describe(record.name)} is not in {domain}; write one that is, or leave the dot out"
         name = relative(record.name, domain)
-        wanted.append(Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl, origin=origin))
+        wanted.append(
+            Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl or dns.ttl, origin=origin)
+        )
     yield from conflicts(own, wanted)

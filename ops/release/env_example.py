@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.environment import EnvironmentSettings
-from ops.release.variables import VARIABLES
+from ops.release.variables import variables_of
 
 FILE = Path(".env.example")
 
@@ -23,13 +23,15 @@ _HEAD = """\
 
 def build_env_example(stacks: Iterable[EnvironmentSettings]) -> str:
     """Build the text for the services of these stacks together."""
+    stacks = tuple(stacks)
+    variables = variables_of(dict.fromkeys(name for stack in stacks for name in stack.buckets))
     parts = [_HEAD, "\n# ── Given to every service\n"]
-    for variable in VARIABLES:
+    for variable in variables:
         secret = " Secret." if variable.secret else ""
         parts.append(f"# {variable.meaning}{secret}\n{variable.name}={variable.example}\n")
     parts.append("# Tag of the service's image. Each service has its own.\nVERSION=1.0.0\n")
     parts.append("# Where the service must listen. Each service has its own.\nPORT=3000\n")
-    shared = {variable.name for variable in VARIABLES}
+    shared = {variable.name for variable in variables}
     services: dict[str, dict[str, str]] = {}
     for service in (service for stack in stacks for service in stack.services):
         lines = services.setdefault(service.name, {})

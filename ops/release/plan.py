@@ -14,7 +14,7 @@ from blueprint.outputs import EnvironmentOutputs, OutputSecrets
 from ops.core.errors import ReleaseError
 from ops.release.compose import build_compose, version_of
 from ops.release.routes import build_routes, build_upstreams, owner_of
-from ops.release.variables import VARIABLES, build_dotenv, build_environment
+from ops.release.variables import build_dotenv, build_environment, variables_of
 
 
 class PlannedService(BaseModel):
@@ -143,14 +143,17 @@ def build_plan(
         ca_certificate=ca_certificate,
         variables=tuple(values),
         dotenv=SecretStr(build_dotenv(values)),
-        secret_values=_secret_values(values, app_secrets, secrets),
+        secret_values=_secret_values(values, app_secrets, outputs, secrets),
         registry=outputs.registry.endpoint,
         registry_login=SecretStr(registry_login),
     )
 
 
-def _secret_values(values: Mapping[str, str], app: set[str], secrets: OutputSecrets) -> tuple[SecretStr, ...]:
-    hidden = {values[variable.name] for variable in VARIABLES if variable.secret and variable.name in values}
+def _secret_values(
+    values: Mapping[str, str], app: set[str], outputs: EnvironmentOutputs, secrets: OutputSecrets
+) -> tuple[SecretStr, ...]:
+    known = variables_of(outputs.buckets)
+    hidden = {values[variable.name] for variable in known if variable.secret and variable.name in values}
     hidden |= {values[name] for name in app}
     if secrets.database_password is not None:
         password = secrets.database_password.get_secret_value()

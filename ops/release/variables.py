@@ -5,11 +5,11 @@ One table is used for the `.env` on the droplet and the `.env.example` in the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
+from blueprint.outputs import PRIVATE, PUBLIC_READ, AppBucketOutput, BucketKey, EnvironmentOutputs, OutputSecrets
 from ops.core.errors import ReleaseError
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
@@ -39,8 +39,8 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets]
                 f"{outputs.environment}: secrets.database_password is not in the outputs; run `pulumi up`"
             )
         port, name = database.port, database.databases[0]
-        if pool and database.pool_name is not None and database.pool_port is not None:
-            port, name = database.pool_port, database.pool_name
+        if pool and database.app_pool is not None and database.pool_port is not None:
+            port, name = database.pool_port, database.app_pool.name
         password = quote(secrets.database_password.get_secret_value(), safe="")
         login = f"{quote(database.user, safe='')}:{password}"
         return (
@@ -80,54 +80,71 @@ VARIABLES: tuple[Variable, ...] = (
         value=_database_url(pool=False),
         secret=True,
     ),
-    Variable(
-        name="ASSETS_URL",
-        meaning="Base URL of public assets (the CDN if there is one), without a trailing slash.",
-        example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
-        value=lambda outputs, _: outputs.assets.url if outputs.assets else None,
-    ),
-    Variable(
-        name="ASSETS_ACL",
-        meaning="ACL to upload a public asset with (`x-amz-acl`). Without it only the key reads the object.",
-        example=PUBLIC_READ,
-        value=lambda outputs, _: PUBLIC_READ if outputs.assets else None,
-    ),
-    Variable(
-        name="SPACES_BUCKET",
-        meaning="Bucket of the public assets.",
-        example="BUCKET",
-        value=lambda outputs, _: outputs.assets.bucket.name if outputs.assets else None,
-    ),
-    Variable(
-        name="SPACES_REGION",
-        meaning="Region of that bucket.",
-        example="nyc3",
-        value=lambda outputs, _: outputs.assets.bucket.region if outputs.assets else None,
-    ),
-    Variable(
-        name="SPACES_ENDPOINT",
-        meaning="S3 endpoint of that bucket, without the bucket's name.",
-        example="https://nyc3.digitaloceanspaces.com",
-        value=lambda outputs, _: outputs.assets.bucket.endpoint if outputs.assets else None,
-    ),
-    Variable(
-        name="SPACES_ACCESS_KEY_ID",
-        meaning="Key that may read and write only that bucket.",
-        example="KEY",
-        value=lambda outputs, secrets: secrets.assets_key.access_key if outputs.assets and secrets.assets_key else None,
-        secret=True,
-    ),
-    Variable(
-        name="SPACES_SECRET_ACCESS_KEY",
-        meaning="Secret half of that key.",
-        example="SECRET",
-        value=lambda outputs, secrets: (
-            secrets.assets_key.secret_key.get_secret_value() if outputs.assets and secrets.assets_key else None
-        ),
-        secret=True,
-    ),
 )
 """In the order of `.env.example`. `VERSION` and `PORT`, and a service's own `environment`, are in compose.yaml."""
+
+
+def bucket_variables(name: str) -> tuple[Variable, ...]:
+    """Return the variables of one of the app's buckets, by its name in the stack file."""
+    prefix = f"SPACES_{name.upper().replace('-', '_')}"
+
+    def of_bucket(value: Callable[[AppBucketOutput], str]) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
+        return lambda outputs, _: value(outputs.buckets[name]) if name in outputs.buckets else None
+
+    def of_key(value: Callable[[BucketKey], str]) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
+        return lambda _, secrets: value(secrets.bucket_keys[name]) if name in secrets.bucket_keys else None
+
+    return (
+        Variable(
+            name=f"{prefix}_BUCKET",
+            meaning=f"Name of the bucket {name} at Spaces.",
+            example="BUCKET",
+            value=of_bucket(lambda output: output.bucket.name),
+        ),
+        Variable(
+            name=f"{prefix}_REGION",
+            meaning="Region of that bucket.",
+            example="nyc3",
+            value=of_bucket(lambda output: output.bucket.region),
+        ),
+        Variable(
+            name=f"{prefix}_ENDPOINT",
+            meaning="S3 endpoint of that bucket, without the bucket's name.",
+            example="https://nyc3.digitaloceanspaces.com",
+            value=of_bucket(lambda output: output.bucket.endpoint),
+        ),
+        Variable(
+            name=f"{prefix}_URL",
+            meaning="Base URL of its objects (the CDN if there is one), without a trailing slash.",
+            example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
+            value=of_bucket(lambda output: output.url),
+        ),
+        Variable(
+            name=f"{prefix}_ACL",
+            meaning="ACL to upload an object with (`x-amz-acl`): public-read, and everybody reads it, or private.",
+            example=PUBLIC_READ,
+            value=of_bucket(lambda output: PUBLIC_READ if output.public else PRIVATE),
+        ),
+        Variable(
+            name=f"{prefix}_KEY",
+            meaning="Key that may read and write only that bucket.",
+            example="KEY",
+            value=of_key(lambda key: key.access_key),
+            secret=True,
+        ),
+        Variable(
+            name=f"{prefix}_SECRET",
+            meaning="Secret half of that key.",
+            example="SECRET",
+            value=of_key(lambda key: key.secret_key.get_secret_value()),
+            secret=True,
+        ),
+    )
+
+
+def variables_of(buckets: Iterable[str]) -> tuple[Variable, ...]:
+    """Return every variable of an app with these buckets."""
+    return (*VARIABLES, *(variable for name in buckets for variable in bucket_variables(name)))
 
 
 def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> dict[str, str]:
@@ -136,7 +153,8 @@ def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> di
     Raises:
         ReleaseError: a service uses a secret that the stack lacks, or a name that compose itself reads.
     """
-    shared = {v.name: value for v in VARIABLES if (value := v.value(outputs, secrets)) is not None}
+    known = variables_of(outputs.buckets)
+    shared = {v.name: value for v in known if (value := v.value(outputs, secrets)) is not None}
     for service in outputs.services:
         for name in service.secrets:
             if name.startswith(_RESERVED):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from pyrage import x25519
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.built import Verdict, not_built
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from blueprint.stack_file import OPAQUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +26,18 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
     path = tmp_path / "Pulumi.prod.yaml"
     path.write_text(PROD.replace(old, new, 1))
     return path
+
+
+def regrouped(tmp_path: Path, group: str, text: str | None) -> Path:
+    """The stack file with another group of this name, on one line; without one if None."""
+    kept = re.sub(rf"^  ancla:{group}:.*\n(    .*\n)*", "", PROD, flags=re.MULTILINE)
+    path = tmp_path / "Pulumi.prod.yaml"
+    path.write_text(kept + (f"  ancla:{group}: {text}\n" if text else ""))
+    return path
+
+
+def refused(path: Path) -> list[str]:
+    return [found.path for found in not_built(load_stack_file(path, environ={})) if found.verdict is Verdict.REFUSED]
 
 
 def refusal(path: Path) -> str:
@@ -44,18 +59,74 @@ def test_committed_stack_files_validate_without_engine_and_passphrase(stack: str
 def test_plan_000_in_production():
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml", environ={})
 
-    assert settings.domain == "nextgentech.mx"
-    assert (settings.droplet.size, settings.droplet.backups) == ("s-2vcpu-4gb", "weekly")
+    assert (settings.edge.canonical, settings.edge.domain) == ("nextgentech.mx", "nextgentech.mx")
+    assert isinstance(settings.topology, DropletTopology)
+    assert (settings.topology.size, settings.topology.backups) == ("s-2vcpu-4gb", "weekly")
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
-    assert settings.database.pool is not None
+    assert set(settings.database.pools) == {"app"}
     assert {(item.name, item.port, item.route) for item in settings.services} == {
         ("web", 3000, "/"),
         ("api", 3001, "/api"),
     }
-    assert settings.assets is not None
-    assert settings.assets.cdn is not None
+    assert {name: bucket.access for name, bucket in settings.buckets.items()} == {
+        "assets": "public",
+        "uploads": "private",
+    }
+    assert "buckets.assets.cdn.host: assets.nextgentech.mx" in [str(found) for found in not_built(settings)]
     assert settings.backup.destinations
+
+
+@pytest.mark.parametrize("written", ["17", '"17"'])
+def test_a_version_is_text_or_a_number_because_pulumi_config_set_stores_numbers(tmp_path: Path, written: str):
+    settings = load_stack_file(changed(tmp_path, 'version: "15"', f"version: {written}"), environ={})
+
+    assert isinstance(settings.database, ManagedPostgresql)
+    assert settings.database.version == "17"
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "{ kind: sqlite, service: web, path: db/leads.db }",
+        "{ kind: postgresql, version: 17, volume: data, extensions: [vector], pools: { app: { size: 20 } } }",
+        "{ kind: postgresql, physicalBackups: { bucket: backrest, full: weekly, incremental: hourly, keep: 3 } }",
+    ],
+)
+def test_databases_on_the_droplet_parse_and_are_not_built_yet(tmp_path: Path, database: str):
+    assert refused(regrouped(tmp_path, "database", database)) == ["database.kind"]
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        "{ kind: valkey, memory: 512M, policy: allkeys-lru, persistence: aof }",
+        "{ kind: managed-valkey, size: db-s-1vcpu-2gb, nodes: 2, version: 8 }",
+    ],
+)
+def test_a_cache_parses_and_is_not_built_yet(tmp_path: Path, cache: str):
+    assert refused(regrouped(tmp_path, "cache", cache)) == ["cache.kind"]
+
+
+def test_without_a_word_there_is_neither_database_nor_cache(tmp_path: Path):
+    settings = load_stack_file(regrouped(tmp_path, "database", None), environ={})
+
+    assert (settings.database.kind, settings.cache) == ("none", None)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "expected"),
+    [
+        ("database", "{ kind: sqlite, service: web, path: /srv/leads.db }", "ancla:database.path: "),
+        ("database", "{ kind: sqlite, service: web, path: ../leads.db }", "is not a path within a folder"),
+        ("database", "{ kind: sqlite, path: leads.db }", "ancla:database.service: is missing, and it is required"),
+        ("cache", "{ kind: redis }", 'ancla:cache.kind: found "redis"; allowed: managed-valkey, valkey'),
+        ("cache", "{ kind: valkey, memory: 256 }", "ancla:cache.memory: 256 is not a size: write a whole number"),
+        ("cache", "{ kind: valkey, size: db-s-1vcpu-2gb }", "ancla:cache.size: unknown key; allowed: kind, memory"),
+    ],
+)
+def test_a_mistake_in_a_kind_is_one_line_too(tmp_path: Path, group: str, text: str, expected: str):
+    assert expected in refusal(regrouped(tmp_path, group, text))
 
 
 def test_stack_files_name_the_schema_for_editors():
@@ -71,23 +142,22 @@ def test_stack_files_name_the_schema_for_editors():
         (
             "size: s-2vcpu-4gb",
             "size: s-2vcpu-4g",
-            ['ancla:droplet.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
+            ['ancla:topology.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
         ),
         (
             "image: ubuntu-24-04-x64",
             "imagee: ubuntu-24-04-x64",
-            ["ancla:droplet.imagee: unknown key; did you mean image?", "reservedIp"],
+            ["ancla:topology.imagee: unknown key; did you mean image?", "growDisk"],
         ),
         ("ancla:budget: 120", "ancla:budgett: 120", ["ancla:budgett: unknown key; did you mean budget?"]),
         ("region: nyc3", "region: nyc1", ['ancla:region: found "nyc1"', "nyc3"]),
         (
-            "ancla:domain: nextgentech.mx",
-            "ancla:domain: nextgentech,mx",
-            ['ancla:domain: "nextgentech,mx" is not a domain name'],
+            "names: [nextgentech.mx,",
+            'names: ["nextgentech,mx",',
+            ['ancla:edge.names[0]: "nextgentech,mx" is not a domain name'],
         ),
         ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
         ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
-        ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "14, 15, 16"]),
         (
             "kind: managed-postgresql",
             "kind: mysql",
@@ -97,20 +167,104 @@ def test_stack_files_name_the_schema_for_editors():
         ("    nodes: 2", "    nodes: 9", ["ancla:database.nodes: found 9; it must be less than or equal to 3"]),
         ("    nodes: 2", "    nodes: two", ['ancla:database.nodes: found "two" (text); it must be a whole number']),
         ("size: db-s-1vcpu-2gb", "size: db-s-1vcpu-1gb", ["ancla:database: nodes: 2 needs a size of 2 GB or more"]),
-        ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
+        ("    size: s-2vcpu-4gb\n", "", ["ancla:topology.size: is missing, and it is required"]),
+        ("    kind: droplet\n", "", ["ancla:topology.kind: is missing; allowed: app-platform, droplet, droplets"]),
+        ("kind: droplet", "kind: droplett", ['found "droplett"; did you mean droplet?', "kubernetes"]),
+        (
+            "    backups: weekly",
+            "    backups: hourly",
+            ['ancla:topology.backups: found "hourly"', "none, weekly, daily"],
+        ),
+        ("swap: 2G", "swap: 2", ["ancla:topology.swap: 2 is not a size", "512M or 20G"]),
+        ("    backups: weekly", "    volumes: { data: 512M }", ["ancla:topology.volumes.data:", "from 1G to 16T"]),
+        ("    backups: weekly", "    volumes: { d: 5G }", ["ancla:topology.volumes.d:", "is not a short name"]),
+        (
+            "    backups: weekly",
+            "    balancer: { nods: 2 }",
+            ["topology.balancer.nods: unknown key; did you mean nodes?"],
+        ),
+        ("    backups: weekly", "    ipRange: 10.0.0.0/8", ["ancla:topology.ipRange:", "a prefix from 16 to 28"]),
+        (
+            ", www.nextgentech.mx]",
+            ", www.example.org]",
+            ["ancla:edge: names[1]: www.example.org is not in the zone nextgentech.mx"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            ", nextgentech.mx]",
+            ["ancla:edge: names[1]: nextgentech.mx is there twice; remove one"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            "]\n    zone: example.org",
+            ["ancla:edge: names[0]: nextgentech.mx is not in", "set edge.zone"],
+        ),
+        ("names: [nextgentech.mx, www.nextgentech.mx]", "names: []", ["ancla:edge.names", "at least 1 item"]),
+        ("maxAge: 180d", "preload: true", ["ancla:edge.hsts: preload: browsers' list takes only subdomains"]),
+        ("maxAge: 180d", "maxAge: 15552000", ["ancla:edge.hsts.maxAge: 15552000 is not a duration", "180d"]),
+        ("email: ops@nextgentech.mx }", "email: ops }", ['ancla:edge.tls.email: "ops" is not an e-mail address']),
+        ("issuer: letsencrypt", "issuer: letsencript", ["ancla:edge.tls.issuer:", "did you mean letsencrypt?"]),
+        ("    dns:\n", "    dns:\n      ttl: 5s\n", ['ancla:edge.dns.ttl: "5s" is too short', "30s"]),
+        ("    dns:\n", "    dns:\n      manage: false\n", ["ancla:edge.dns: records: nobody would make them"]),
+        (
+            "spf: { type: TXT,",
+            "spf: { typ: A, type: TXT,",
+            ["edge.dns.records.spf.typ: unknown key; did you mean type?"],
+        ),
+        ("    dns:\n", "    bodyLimit: 20\n    dns:\n", ["ancla:edge.bodyLimit: 20 is not a size"]),
+        (
+            "    dns:\n",
+            "    ports: { web: { port: 80, why: x } }\n    dns:\n",
+            ["ancla:edge.ports.web: port: 80 is open already"],
+        ),
+        (
+            "    dns:\n",
+            "    headers: { permissions: { camera: [me] } }\n    dns:\n",
+            ['ancla:edge.headers.permissions.camera[0]: "me" is not an origin'],
+        ),
+        ("    backups: weekly", "    ipRange: 8.8.0.0/20", ["ancla:topology.ipRange:", "use 10.0.0.0/8"]),
         ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
         ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
         ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",
-            "ancla:network: hello\n  ancla:backup:",
-            ['ancla:network: found "hello" (text); it must be a mapping'],
+            "ancla:cache: hello\n  ancla:backup:",
+            ['ancla:cache: found "hello" (text); it must be a mapping'],
         ),
-        ("cdn: { ttl: 3600 }", "cdn: { ttl: 3601 }", ["ancla:assets.cdn.ttl: found 3601", "60, 600, 3600"]),
         (
-            "cdn: { ttl: 3600 }",
-            "cdn: { domain: a.example.org }",
-            ["ancla:assets.cdn: domain and certificate go together"],
+            "cdn: { host:",
+            "cdn: { ttl: 90s, host:",
+            ['ancla:buckets.assets.cdn.ttl: "90s" is no time', "allowed: 1m, 10m, 1h"],
+        ),
+        (
+            "access: public\n      cdn",
+            "access: private\n      cdn",
+            ["ancla:buckets.assets: cdn: stands before what everybody may read", "write access: public"],
+        ),
+        (
+            "versioning: true",
+            "lifecycle: [{ expire: 36h }]",
+            ['ancla:buckets.assets.lifecycle[0].expire: "36h" is no whole number of days'],
+        ),
+        (
+            "versioning: true",
+            "versionning: true",
+            ["ancla:buckets.assets.versionning: unknown key; did you mean versi"],
+        ),
+        (
+            "bucket: nextgentech-uploads",
+            "bucket: nextgentech-assets",
+            ["ancla:buckets.uploads: buckets.assets has the bucket nextgentech-assets already"],
+        ),
+        (
+            "bucket: nextgentech-uploads",
+            "bucket: nextgentech-backups",
+            ["ancla:backup.destinations: buckets.uploads has the bucket nextgentech-backups already"],
+        ),
+        (
+            "kind: bucket, name: uploads",
+            "kind: bucket, name: upload",
+            ["ancla:backup.sources: there is no bucket upload; there are: assets, uploads"],
         ),
         (
             "nodes: 2",
@@ -118,14 +272,34 @@ def test_stack_files_name_the_schema_for_editors():
             ["ancla:database.trustedSources[0]", "is IPv6, which DigitalOcean's databases do not take", "use IPv4"],
         ),
         (
+            "mode: transaction,",
+            "database: logs,",
+            ["ancla:database: pools.app.database: there is no logs; allowed: app"],
+        ),
+        ("mode: transaction,", "modee: session,", ["ancla:database.pools.app.modee: unknown key; did you mean mode?"]),
+        (
+            "size: 10 } }",
+            "size: 40 }, slow: { size: 8 } }",
+            ["ancla:database: pools: their sizes are 48 together, and db-s-1vcpu-2gb has 47 connections"],
+        ),
+        ("databases: [app]", "databases: [app, app]", ["ancla:database: databases: app is there twice"]),
+        (
             "databases: [app]",
-            f"databases: [{'a' * 50}]",
-            ["ancla:database: databases[0]: its pool would be called aaa", "of 65 characters", "takes 60", "shorten"],
+            "storage: 25G",
+            [
+                "ancla:database: storage: 25G is no disk of db-s-1vcpu-2gb: write 30G (included) or more",
+                "in steps of 10G",
+            ],
+        ),
+        (
+            "databases: [app]",
+            "extensions: [vectors]",
+            ['ancla:database.extensions[0]: "vectors" is not a known extension', "did you mean vector?"],
         ),
         ('version: "15"', 'version: "13"', ["ancla:database.version", "13", "14"]),
         (
-            "tier: professional",
-            "region: lon1\n    tier: professional",
+            "tier: basic",
+            "tier: basic, region: lon1",
             ['ancla:registry.region: "lon1" is not a known region of container registries; allowed: ams3, blr1'],
         ),
         (
@@ -166,7 +340,7 @@ def test_several_mistakes_are_a_line_each(tmp_path: Path):
     with pytest.raises(SettingsError) as caught:
         load_stack_file(path, environ={})
 
-    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:droplet.size"]
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:topology.size"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +442,7 @@ def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.Monke
 
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml")
 
-    assert (settings.region.value, settings.domain) == ("nyc3", "nextgentech.mx")
+    assert (settings.region.value, settings.edge.canonical) == ("nyc3", "nextgentech.mx")
 
 
 def filtered(tmp_path: Path, tables: str) -> Path:

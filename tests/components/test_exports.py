@@ -49,12 +49,12 @@ def test_what_a_machine_gets_parses_into_the_contract(prod: Recording):
     OutputSecrets.model_validate(document["secrets"])
 
 
-def test_an_environment_without_database_and_assets_exports_too(build: Callable[..., Recording]):
-    recording = build("staging", {"database": Replacement({"kind": "none"}), "assets": None})
+def test_an_environment_without_database_and_buckets_exports_too(build: Callable[..., Recording]):
+    recording = build("staging", {"database": Replacement({"kind": "none"}), "buckets": Replacement()})
 
     outputs = parse_outputs(recording.result)
     assert outputs.database is None
-    assert outputs.assets is None
+    assert outputs.buckets == {}
     assert not recording.of_type("DatabaseCluster")
     assert not [item for item in recording.of_type("Command") if "grants" in item.name]
 

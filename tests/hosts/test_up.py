@@ -37,12 +37,12 @@ def test_up_ends_with_an_address_whose_page_shows_rows_of_the_database(staging: 
 
 def test_the_asset_on_the_page_is_served_by_the_cdn(staging: Staging) -> None:
     work, outputs = staging.work, staging.outputs
-    assert outputs.assets is not None
+    assets = outputs.buckets["assets"]
     trust = ssl.create_default_context(cafile=work.environment["SSL_CERT_FILE"])
     with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=trust, timeout=60) as client:
-        assert client.get(f"{outputs.assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
-        assert client.get(f"{outputs.assets.url}/no-such-object").status_code in (403, 404)
-        assert client.put(f"{outputs.assets.url}/intruder", content=b"x").status_code in (403, 405)
+        assert client.get(f"{assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
+        assert client.get(f"{assets.url}/no-such-object").status_code in (403, 404)
+        assert client.put(f"{assets.url}/intruder", content=b"x").status_code in (403, 405)
 
 
 def test_a_second_up_changes_nothing(staging: Staging) -> None:
@@ -57,6 +57,7 @@ def test_a_second_up_changes_nothing(staging: Staging) -> None:
     assert "unchanged" in done.stdout
 
 
+@pytest.mark.long
 def test_preview_and_refresh_expect_no_changes(staging: Staging) -> None:
     staging.pulumi("preview", "--expect-no-changes")
     staging.pulumi("refresh", "--yes", "--expect-no-changes")
@@ -70,6 +71,7 @@ def test_preview_lists_resources_with_their_monthly_cost_and_the_policy(staging:
         assert word.lower() in done.stdout.lower(), f"{word} in\n{done.stdout}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "operations"), [("-converge-", 10), ("-ops-", 6)])
 def test_a_second_bootstrap_reports_no_change(staging: Staging, name: str, operations: int) -> None:
     def command() -> dict[str, Any]:

@@ -435,6 +435,7 @@ def rows(report, table="public.entry"):
     return next(t["rows"] for d in report["detail"]["databases"] for t in d["tables"] if t["table"] == table)
 
 
+@pytest.mark.long
 def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, ops, tmp_path):  # noqa: PLR0915  # one history
     key = make_key()
     (tmp_path / "runner").write_text(key.get_secret_value())

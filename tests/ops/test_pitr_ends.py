@@ -188,6 +188,7 @@ def test_a_fork_is_known_by_its_name_and_its_host_fits_into_a_dns_label(api, job
         assert forks.why_not_ours(replace(fork, name=wrong), live) is not None
 
 
+@pytest.mark.long
 def test_list_and_dry_run_make_nothing(api, ops):
     code, stdout, stderr = done(ops("list", "--json"))
     assert code == 0, stderr

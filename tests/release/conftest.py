@@ -27,12 +27,15 @@ def make_outputs(**changes: Any) -> EnvironmentOutputs:
     document = build_outputs(
         project="nextgentech",
         database=DATABASE
-        | {"databases": ["app"], "pool_name": "app-pool", "pool_port": 25061}
+        | {"databases": ["app"], "pools": {"app": {"name": "app-pool", "database": "app"}}, "pool_port": 25061}
         | {"ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
-        assets={
-            "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
-            "url": "https://assets.nyc3.cdn.digitaloceanspaces.com",
-            "cdn_id": "c",
+        buckets={
+            "my-assets": {
+                "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
+                "public": True,
+                "url": "https://assets.nyc3.cdn.digitaloceanspaces.com",
+                "cdn_id": "c",
+            }
         },
         registry={"name": "acme", "endpoint": "registry.digitalocean.com/acme"},
         services=[
@@ -50,7 +53,7 @@ def make_secrets(key: str = PEM) -> OutputSecrets:
         {
             "deploy_key": "DEPLOY",
             "database_password": CANARY,
-            "assets_key": {"access_key": "ACCESS", "secret_key": "SPACES-SECRET"},
+            "bucket_keys": {"my-assets": {"access_key": "ACCESS", "secret_key": "SPACES-SECRET"}},
             "app": {"TOKEN": CANARY, "KEY": key, "UNUSED": "never"},
         }
     )

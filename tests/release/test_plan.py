@@ -77,10 +77,24 @@ def test_the_database_is_reached_privately_verified_and_by_the_pool():
 
 
 def test_what_the_stack_lacks_is_not_in_the_environment():
-    plan = make_plan(database=None, assets=None)
-    assert not {name for name in plan.variables if name.startswith(("DATABASE", "SPACES", "ASSETS"))}
+    plan = make_plan(database=None, buckets={})
+    assert not {name for name in plan.variables if name.startswith(("DATABASE", "SPACES"))}
     assert plan.ca_certificate is None
     assert "volumes" not in yaml.safe_load(plan.compose)["services"]["api"]
+
+
+def test_each_bucket_has_its_variables_by_its_name():
+    values = build_environment(make_outputs(), make_secrets())
+
+    assert {name.removeprefix("SPACES_MY_ASSETS_"): value for name, value in values.items() if "SPACES" in name} == {
+        "BUCKET": "assets",
+        "REGION": "nyc3",
+        "ENDPOINT": "https://nyc3.digitaloceanspaces.com",
+        "URL": "https://assets.nyc3.cdn.digitaloceanspaces.com",
+        "ACL": "public-read",
+        "KEY": "ACCESS",
+        "SECRET": "SPACES-SECRET",
+    }
 
 
 @pytest.mark.parametrize(
