@@ -144,6 +144,34 @@ def test_owner_limit_grants_and_options_come_back_and_what_does_not_is_named(own
         assert any(text in line for line in evidence.not_compared)
 
 
+@pytest.mark.parametrize("by_superuser", [False, True])
+def test_an_option_of_a_role_that_only_a_superuser_may_set_is_skipped_by_a_drill_where_a_restore_skips_it(  # noqa: PLR0917 - fixtures add up
+    own, backup, restore, cluster, admin, folder, by_superuser
+):
+    own(
+        "SET ROLE doadmin",
+        *ROWS,
+        "GRANT SELECT ON t TO reporting",
+        options="OWNER doadmin",
+        then=(
+            "ALTER ROLE reporting IN DATABASE own SET log_min_duration_statement = '5s'",
+            "ALTER ROLE reporting IN DATABASE own SET statement_timeout = '1s'",
+            "ALTER ROLE reporting IN DATABASE own SET session_preload_libraries = ''",
+        ),
+    )
+    role = cluster if by_superuser else admin
+    manifest = backup(PostgresDatabase(endpoint=role.on("own")))
+    skipped = run(restore(manifest, admin=role), silent).skipped
+    rehearsed = drill(folder, None, name="own", signer=None)
+    options = ["log_min_duration_statement", "session_preload_libraries"]
+    expected = [] if by_superuser else [f"of role reporting: option {option}" for option in options]
+    assert sorted(each.what for each in skipped) == sorted(each.what for each in rehearsed.skipped) == expected
+    for each in rehearsed.skipped:
+        assert "permission denied to set parameter" in each.why
+        assert 'ALTER ROLE "reporting" IN DATABASE' in each.mend
+    assert rehearsed.verdict == ("green" if by_superuser else "in part"), rehearsed.summary()
+
+
 def test_the_page_gives_the_database_its_grants_options_limit_and_owner(own, backup, cluster, folder):
     source = own(
         *ROWS,

@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -25,9 +26,11 @@ from ops.drill.evidence.document import Status
 from ops.repository import catalog
 from ops.repository.age import read_identities
 from ops.sources.postgres import copy_in, tools
+from ops.sources.postgres.owner_roles import acting_for_owners
 from ops.sources.postgres.tools import Tool, find_tool
 from sandbox.parts.authority import cache_folder
 from tests.kits.messages import silent
+from tests.ops import killed
 from tests.ops.drill_kit import backup, drill, identity, make
 from tests.ops.pg_server import as_role, serving
 from tests.ops.restore_kit import RestoreJob, plan, run
@@ -132,6 +135,12 @@ def other(request, installed, root):
 def databases(server):
     with server.connect() as connection:
         return {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+
+
+def lend_and_die(admin, record, owner):
+    """What a restore does until it is killed."""
+    with acting_for_owners(admin, record, owner):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def restore_into(server, folder, manifest, identity):
@@ -267,6 +276,30 @@ class TestMembersWhoMayNotGiveAway:
         before = self.memberships(other)
         assert run(restore_into(other, folder, manifest, identity), silent).skipped == []
         assert self.memberships(other) == before
+
+    @pytest.mark.parametrize("other", majors(*NEW), indirect=True)
+    def test_what_a_killed_restore_had_lent_itself_is_taken_back_by_the_next_and_by_it_alone(  # noqa: PLR0917 - fixtures add up
+        self, other, admin, app, made_for, folder, identity
+    ):
+        manifest = made_for("sums_lent", by=admin)
+        with admin.connect() as connection:
+            connection.execute("COMMENT ON ROLE sums_lent IS 'of the accountants'")
+        before = self.memberships(other)
+        assert killed.run(lend_and_die, admin, manifest.source, app)[0] == -9
+        left = self.memberships(other)
+        assert ("sums_lent", "doadmin", False, True, True) in left, "or the test shows nothing"
+        with acting_for_owners(admin, manifest.source, app):  # takes them back, and lends them anew
+            lent = self.memberships(other)
+            with acting_for_owners(admin, manifest.source, app):
+                assert self.memberships(other) == lent, "that one is at work"
+            assert self.memberships(other) == lent
+        assert self.memberships(other) == before
+        assert killed.run(lend_and_die, admin, manifest.source, app)[0] == -9
+        assert run(restore_into(other, folder, manifest, identity), silent).skipped == []
+        assert self.memberships(other) == before
+        query = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'sums_lent'"
+        with admin.connect() as connection:
+            assert connection.execute(query).fetchone() == ("of the accountants",)
 
     @pytest.mark.parametrize("options", ["INHERIT FALSE, SET TRUE", "INHERIT TRUE, SET FALSE"])
     @pytest.mark.parametrize("other", majors(*NEW), indirect=True)

@@ -6,6 +6,7 @@ Properties that the restoring role may not set, or the server does not support, 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from dataclasses import replace
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -253,10 +254,15 @@ def role_options(
     database: sql.Composable, record: PostgresRecord, absent: Container[str] = ()
 ) -> Iterator[tuple[str, list[sql.Composed]]]:
     """Yield the options of roles in the database; setting them needs the right to create roles."""
-    for role, option in ((one.role, one.option) for one in record.role_options if one.role not in absent):
-        name, _, value = option.partition("=")
-        alter = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), database)
-        yield f"of role {role}: option {name}", _setting(alter, name, value)
+    for one in record.role_options:
+        if one.role not in absent:
+            yield _role_option(database, one)
+
+
+def _role_option(database: sql.Composable, one: RoleOption) -> tuple[str, list[sql.Composed]]:
+    name, _, value = one.option.partition("=")
+    alter = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(one.role), database)
+    return f"of role {one.role}: option {name}", _setting(alter, name, value)
 
 
 def _setting(alter: sql.Composed, name: str, value: str) -> list[sql.Composed]:
@@ -274,8 +280,9 @@ def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint |
     Args:
         target: the database.
         record: describes the source.
-        by: a superuser of a scratch server, whose login may not alter roles as the role of a restore may. It sets the
-            database's own options only where a superuser dumped it, and so may restore it.
+        by: a superuser of a scratch server, whose login may not alter roles as the role of a restore may. Unless a
+            superuser dumped it, and so may restore it, it sets nothing that only a superuser may: a login that may
+            not set a parameter for itself may not set it for others.
 
     Returns:
         The settings that the server refused, each with its message.
@@ -285,10 +292,14 @@ def restore_settings(target: Endpoint, record: PostgresRecord, *, by: Endpoint |
     with own.connect() as connection:
         for name, statements in database_options(database, record):
             result += _attempt(connection, name, statements)
-    with (by or target).connect() as connection:
+    with (by or target).connect() as connection, own.connect() as trying:
         absent = set(missing_roles(connection, {option.role for option in record.role_options}))
-        for name, statements in role_options(database, record, absent):
-            result += _attempt(connection, name, statements)
+        for one in (each for each in record.role_options if each.role not in absent):
+            name, statements = _role_option(database, one)
+            _, mine = _role_option(database, one.model_copy(update={"role": own.user}))
+            refused = _attempt(trying, name, mine, keep=False) if by is not None else []
+            mend = _mend(connection, statements)
+            result += [replace(each, mend=mend) for each in refused] or _attempt(connection, name, statements)
     return result
 
 
@@ -327,18 +338,22 @@ def restore_limit(target: Endpoint, record: PostgresRecord) -> None:
             raise RestoreError(f"{target}: cannot limit the connections: {one_line(error)}") from None
 
 
-def _attempt(connection: Connection, name: str, statements: list[sql.Composed]) -> list[Skipped]:
-    """Execute statements in one transaction; return what the server refused."""
+def _attempt(connection: Connection, name: str, statements: list[sql.Composed], *, keep: bool = True) -> list[Skipped]:
+    """Execute statements in one transaction, which is rolled back without `keep`; return what the server refused."""
     try:
-        with connection.transaction():
+        with connection.transaction(force_rollback=not keep):
             for statement in statements:
                 connection.execute(statement)
     except psycopg.Error as error:
         if stops_everything(error):
             raise RestoreError(f"the server gave up: {one_line(error)}") from None
-        mend = "; ".join(statement.as_string(connection) for statement in statements)
-        return [Skipped(what=name, why=one_line(error), mend=f"run as a role that may, or with another value: {mend}")]
+        return [Skipped(what=name, why=one_line(error), mend=_mend(connection, statements))]
     return []
+
+
+def _mend(connection: Connection, statements: list[sql.Composed]) -> str:
+    text = "; ".join(statement.as_string(connection) for statement in statements)
+    return f"run as a role that may, or with another value: {text}"
 
 
 def _may_give(connection: Connection, owner: str) -> bool:

@@ -188,6 +188,8 @@ def scratch_database(
     nonce = secrets.token_hex(16)
     roles = {
         *record.named_roles,
+        record.owner or record.dumped_as,
+        record.dumped_as,
         *(one.role for one in record.memberships),
         *(one.member for one in record.memberships),
     }
