@@ -25,7 +25,7 @@ from blueprint.machine import (
 from components.cloud_init import build_cloud_config
 from components.component import AnclaComponent
 from components.converge import Converge, ConvergeArgs, DropletLogin, FirstContact
-from components.host_plan import plan_digests
+from components.host_plan import machine_digest
 
 USER = "deploy"
 SSH_PORT = 22
@@ -46,7 +46,9 @@ class AppDropletArgs:
     name: str | None = None
     """Name of the droplet and host name; default: the component's name."""
     size: pulumi.Input[str] = "s-1vcpu-1gb"
-    """Size of the droplet. A change powers it off for some minutes; the disk is never grown."""
+    """Size of the droplet. A change powers it off for some minutes; the disk grows with `grow_disk` only."""
+    grow_disk: bool = False
+    """Let a larger size grow the disk too, after which no smaller size is possible."""
     image: str = "ubuntu-24-04-x64"
     """Image: Ubuntu or Debian, where it is bootstrapped."""
     vpc_id: pulumi.Input[str] | None = None
@@ -122,8 +124,8 @@ def check_bootstrap(name: str, args: AppDropletArgs) -> None:
     """
     machine = args.machine or build_machine(name, args, _SOME_KEY)
     try:
-        plan_digests(args.image, machine, None)
-    except RuntimeError as error:
+        machine_digest(args.image, machine)
+    except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
@@ -234,7 +236,7 @@ class AppDroplet(AnclaComponent):
             return (args.machine or build_machine(self.name, args, line)).model_dump(mode="json")
 
         def digest(machine: dict[str, Any]) -> str:
-            return plan_digests(args.image, MachineSettings.model_validate(machine), None).machine
+            return machine_digest(args.image, MachineSettings.model_validate(machine))
 
         machine = _public(self.deploy_key).apply(build)
         return ConvergeArgs(login=self.login, machine=machine, plan=machine.apply(digest))
@@ -269,7 +271,7 @@ class AppDroplet(AnclaComponent):
             size=args.size,
             image=args.image,
             # Growing the disk cannot be undone; CPU and memory can go back down.
-            resize_disk=False,
+            resize_disk=args.grow_disk,
             backups=backups,
             backup_policy=policy if backups else None,
             monitoring=args.monitoring,

@@ -83,6 +83,9 @@ class Environment(AnclaComponent):
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
         )
+        # Here, so that the droplet finds the answer about its machine: a preview asks `host` once.
+        self._timers = backup_timer_settings(settings)
+        self._plan = plan_digests(self._topology.image, self._machine, self._timers).ops
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
@@ -135,6 +138,7 @@ class Environment(AnclaComponent):
                 region=settings.region.value,
                 size=self._topology.size,
                 image=self._topology.image,
+                grow_disk=self._topology.grow_disk,
                 backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
@@ -262,14 +266,13 @@ class Environment(AnclaComponent):
         )
 
     def _finish(self, droplet: AppDroplet, built: Built) -> None:
-        settings, database = self._settings, built.database
-        timers = backup_timer_settings(settings)
+        database = built.database
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(self._topology.image, self._machine, timers).ops,
-                timers=timers,
+                plan=self._plan,
+                timers=self._timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),

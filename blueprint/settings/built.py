@@ -70,7 +70,6 @@ ROWS: tuple[Row, ...] = (
     refused("topology.kind", is_one_of("droplets", "kubernetes", "app-platform")),
     refused("topology.balancer", is_given),
     refused("topology.volumes", bool),
-    refused("topology.growDisk", bool),
     refused("topology.ipv6", bool),
     without_effect("topology.swap", is_given),
     without_effect("topology.snapshots", is_given),

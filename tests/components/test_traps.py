@@ -52,8 +52,11 @@ def test_the_only_private_key_in_user_data_is_the_bootstrap_host_key(prod: Recor
     assert CANARY not in text
 
 
-def test_the_disk_is_not_grown_for_ever(prod: Recording):
-    assert prod.one("Droplet", "app-droplet").inputs["resizeDisk"] is False
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_disk_grows_only_where_that_is_asked_for(build: Callable[..., Recording], asked: bool):
+    topology = {"growDisk": True} if asked else {}
+
+    assert build("prod", {"topology": topology}).one("Droplet", "app-droplet").inputs["resizeDisk"] is asked
 
 
 def test_deleting_the_droplet_gets_more_than_a_minute(prod: Recording):

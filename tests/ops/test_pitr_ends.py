@@ -14,7 +14,7 @@ import pytest
 from ops.core.errors import CloudError, RestoreRefusedError
 from ops.drill.evidence.document import Status
 from ops.drill.kinds import provider_fork
-from ops.drill.kinds.provider_fork import run
+from ops.drill.runner import run
 from ops.managed_postgres import forks
 from ops.managed_postgres.forks import TAG
 from tests.ops.pitr_kit import QUICK, api, as_users, audit, begun, cloud, done, fault, job, live_of, names, ops, outputs
