@@ -115,9 +115,7 @@ def through(path, tmp_path):
     made = backup(SqliteFile(path=path), store)
     assert state(path) == before, "the live files were touched"
     evidence = drill(store, tmp_path)
-    red = (
-        "" if made.source.rows else f"rows: {NO_ROWS}"
-    )  # a drill's own rule: an empty copy proves nothing
+    red = "" if made.source.rows else f"rows: {NO_ROWS}"  # a drill's own rule: an empty copy proves nothing
     assert evidence.summary() == red
     back = tmp_path / "back.db"
     report = restore(store, SqliteFile(path=back))
