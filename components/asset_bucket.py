@@ -15,7 +15,7 @@ import pulumi
 import pulumi_digitalocean as digitalocean
 
 from blueprint.dns_records import TTL, relative
-from components.component import AnclaComponent
+from components.component import NEW_FIRST, AnclaComponent
 
 CdnTtl = Literal[60, 600, 3600, 86400, 604800]
 """Seconds that DigitalOcean's CDN can keep an object."""
@@ -237,5 +237,7 @@ class AssetBucketWithCDN(AnclaComponent):
             name=pulumi.Output.all(bucket.name, domain).apply(title),
             type="lets_encrypt",
             domains=[after.apply(lambda known: str(known[0]))],
-            opts=self._child(custom_timeouts=pulumi.CustomTimeouts(create="15m")),
+            opts=pulumi.ResourceOptions.merge(
+                self._child(custom_timeouts=pulumi.CustomTimeouts(create="15m")), NEW_FIRST
+            ),
         ).name

@@ -7,6 +7,12 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_digitalocean as digitalocean
 
+NEW_FIRST = pulumi.ResourceOptions(delete_before_replace=False)
+"""Make a replacement before the old one goes: the provider itself deletes first what has a name that a program chose.
+
+Only for what changes its name with whatever replaces it.
+"""
+
 
 class AnclaComponent(pulumi.ComponentResource):
     """A component whose children follow its options.

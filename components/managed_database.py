@@ -11,7 +11,7 @@ from typing import Literal
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from components.component import AnclaComponent
+from components.component import NEW_FIRST, AnclaComponent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,9 @@ class ManagedDatabase(AnclaComponent):
                     opts=self._child(protected=args.protected, depends_on=before, deleted_with=holder),
                 )
             )
-        inside = self._child(depends_on=[*trusted, databases[-1]], deleted_with=holder)
+        inside = pulumi.ResourceOptions.merge(
+            self._child(depends_on=[*trusted, databases[-1]], deleted_with=holder), NEW_FIRST
+        )
         user = digitalocean.DatabaseUser(f"{name}-user", name=args.user, cluster_id=self.cluster.id, opts=inside)
         self.ready = [*trusted, user, *databases]
         pools = self._pools(name, args, dict(zip(args.databases, databases, strict=True)), user)
@@ -248,7 +250,10 @@ class ManagedDatabase(AnclaComponent):
                 size=pool.size,
                 db_name=databases[database].name,
                 user=user.name,
-                opts=self._child(depends_on=[*self.ready, *list(made.values())[-1:]], deleted_with=self._holder(args)),
+                opts=pulumi.ResourceOptions.merge(
+                    self._child(depends_on=[*self.ready, *list(made.values())[-1:]], deleted_with=self._holder(args)),
+                    NEW_FIRST,
+                ),
             )
         return made
 

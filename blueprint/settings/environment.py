@@ -165,6 +165,9 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
         for index, name in enumerate(edge.names)
     ]
     hosts = {name: bucket.cdn.host for name, bucket in settings.buckets.items() if bucket.cdn and bucket.cdn.host}
+    for name, host in hosts.items():
+        if is_outside(f"{host}.", domain):
+            yield f"buckets.{name}.cdn.host: {host} is not in {domain}, where its record is made; write a name in it"
     own += [
         Claim(
             type="CNAME",
@@ -175,7 +178,6 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
             remedy=f"give buckets.{name}.cdn.host another name",
         )
         for name, host in hosts.items()
-        if host == domain or host.endswith(f".{domain}")
     ]
     own += [
         Claim(

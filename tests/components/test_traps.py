@@ -200,6 +200,7 @@ def test_a_resized_pool_has_another_name(prod: Recording, build: Callable[..., R
 
     before, after = prod.one("DatabaseConnectionPool"), resized.one("DatabaseConnectionPool")
     assert before.inputs["name"] != after.inputs["name"]
+    assert after.options.deleteBeforeReplaceDefined, "the provider itself deletes first what has a chosen name"
     assert not after.options.deleteBeforeReplace
     assert resized.result["database"]["pools"] == {"app": {"name": after.inputs["name"], "database": "app"}}
 
