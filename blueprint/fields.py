@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zoneinfo
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -263,6 +264,16 @@ def _backed_up_name(value: str) -> str:
     return value
 
 
+def _known_zone(schedule: str) -> str:
+    """Refuse a time zone that is none, where this computer knows the zones."""
+    *before, zone = schedule.split()
+    if before and zone[0].isalpha():
+        known = zoneinfo.available_timezones()
+        if known and zone not in known:
+            raise ValueError(f"names the time zone {zone}, which is none; write one such as America/Mexico_City or UTC")
+    return schedule
+
+
 def slug(why: str = "") -> Written:
     """Return the pattern of a short name, which DigitalOcean, host names and folders take."""
     return Written(
@@ -302,6 +313,7 @@ Schedule = Annotated[
         '"*-*-* 03:00:00", "Mon..Fri 03:00" or "daily", and a zone after it if it is not UTC, such as '
         '"03:00 Europe/Berlin"; `systemd-analyze calendar` explains one',
     ),
+    AfterValidator(_known_zone),
 ]
 EnvironmentVariable = Annotated[
     str,

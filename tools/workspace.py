@@ -272,15 +272,18 @@ def _secrets(home: Path, stack: str) -> str:
         text = path.read_text() if path.exists() else ""
         return missing_secrets(load_stack_file(stack_file, environ={"ANCLA_SECRETS": text}))
 
-    apps = "secrets.app."
-    if not path.exists() or any(not name.startswith(apps) for name in missing()):
+    groups = {"app": "", "channels": "https://hooks.slack.com/services/"}  # the sandbox sends nothing there
+    if not path.exists() or any(name.split(".")[1] not in groups for name in missing()):
         _ops("stack", "init", "--stack", stack, "--emit-secrets", str(path))  # what is there stays
     values: dict[str, Any] = json.loads(path.read_text())
-    wanted = [name.removeprefix(apps) for name in missing() if name.startswith(apps)]
-    if wanted:
-        values.setdefault("app", {}).update({name: secrets.token_urlsafe(24) for name in wanted})
-        path.write_text(json.dumps(values))
-    return json.dumps(values)
+    for key in missing():
+        group, _, name = key.removeprefix("secrets.").partition(".")
+        if group in groups:
+            values.setdefault(group, {})[name] = groups[group] + secrets.token_urlsafe(24)
+    text = json.dumps(values)
+    if text != path.read_text():
+        path.write_text(text)
+    return text
 
 
 def _ops(*arguments: str) -> None:

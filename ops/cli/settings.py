@@ -140,6 +140,11 @@ def _print_verdict(file: Path, settings: EnvironmentSettings, missing: list[str]
     console.out.print(f"[green]valid[/green] {escape(str(file))}: {settings.project} {settings.environment}")
     for name in missing:
         console.out.print(f"  not in this file: {name} (a secret; {_source_of(name)}, or ANCLA_SECRETS)")
+    if settings.backup.destinations and not settings.backup.recipients:
+        console.out.print(
+            "  backup.recipients: none, so backups are not encrypted, and the app's secrets are not backed up; "
+            "generate one with `ops backup keygen`"
+        )
     if EXAMPLE_RECIPIENT in settings.backup.recipients:
         console.out.print(
             "  backup.recipients: the example's, refused at DigitalOcean; generate yours with `ops backup keygen`"

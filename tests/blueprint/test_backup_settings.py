@@ -79,6 +79,13 @@ def test_what_is_not_of_the_environment_is_refused_by_name(values: dict[str, Any
         EnvironmentSettings.model_validate({**base, "backup": values})
 
 
+def test_a_schedule_may_have_a_time_zone_that_there_is():
+    schedule = "*-*-* 03:00:00 America/Mexico_City"
+    assert backup(schedule=schedule).schedule == schedule
+    with pytest.raises(ValidationError, match="names the time zone America/Mexiko, which is none"):
+        backup(schedule="*-*-* 03:00:00 America/Mexiko")
+
+
 def test_durations_may_be_of_any_unit():
     made = backup(maxAge="90m", rto="1h", retention={"minimumAge": "2d"})
 
