@@ -132,8 +132,8 @@ def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]
         return
     if isinstance(topology, AppPlatformTopology):
         services = [
-            {"instanceSizeSlug": topology.instance_size, "instanceCount": service.replicas}
-            for service in settings.services
+            {"instanceSizeSlug": topology.instance_size, "instanceCount": service.instances.min}
+            for service in settings.services.values()
         ]
         detail = f"{topology.instance_size}, {len(services)} services"
         yield "App", f"app {name}", detail, {"spec": {"services": services}}

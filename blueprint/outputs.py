@@ -150,7 +150,7 @@ class EnvironmentOutputs(Outputs):
     database: DatabaseOutput | None
     assets: AssetsOutput | None
     registry: RegistryOutput
-    services: list[ServiceSettings]
+    services: dict[str, ServiceSettings]
     backup: BackupOutput
     secrets: OutputSecrets | SecretsFile
 

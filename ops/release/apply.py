@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,6 +32,8 @@ LINE_OF_SECRET = 8
 """Lines of a multi-line secret (a PEM key) are redacted one by one from this length on: a log may split it."""
 RESTARTS = 3
 """How often a container may exit before its service is ready; it may need another one that is still starting."""
+STEADY_SECONDS = 5.0
+"""Seconds that a service without a port must keep running before the release counts as good."""
 SWITCH_SECONDS = 15.0
 """Seconds that Nginx may take to use the new routes: its old workers end after the reload."""
 
@@ -135,9 +137,9 @@ class Release:
                 self.progress(f"{path}: was changed by hand")
                 return False
         states = self.machine.running()
-        for service in self.plan.services:
-            if states.get(service.name) != "running":
-                self.progress(f"{service.name}: is {states.get(service.name, 'missing')}")
+        for name in (name for service in self.plan.services for name, _ in service.containers):
+            if states.get(name) != "running":
+                self.progress(f"{name}: is {states.get(name, 'missing')}")
                 return False
         return all(problem is None for problem in map(self._probe_once, self.plan.services)) and all(
             problem is None for problem in map(self._probe_public_once, self.plan.services)
@@ -145,13 +147,17 @@ class Release:
 
     def _release(self) -> None:
         self._pull()
+        self._refuse_root()
         self._keep_former()
         try:
             self._write("compose.yaml", ".env", "ca.crt")
             self.progress("starting the containers")
             self.machine.up()
             for service in self.plan.services:
-                self._wait(service, self._probe_once, PROBE_SECONDS, f"port {service.port}{service.health_path}")
+                if service.port is not None:
+                    where = f"port {service.port}{service.health_path or ''}"
+                    self._wait(service, self._probe_once, PROBE_SECONDS, where)
+            self._keep_running([service for service in self.plan.services if service.port is None])
             self._write("upstreams.conf", "routes.conf")
             self.progress("switching Nginx")
             self.machine.reload_nginx()
@@ -185,6 +191,16 @@ class Release:
             if service.image not in here:
                 self.progress(f"{service.name} {service.version}: pulling {service.image}")
                 self.machine.pull(service.image, self.plan.registry_login)
+
+    def _refuse_root(self) -> None:
+        """Refuse images that run as root without the stack file saying so. Nothing has been changed yet."""
+        for service in self.plan.services:
+            user = self.machine.user(service.image) if service.user is None else "as written"
+            if user.partition(":")[0] in ("", "0", "root"):
+                raise ReleaseError(
+                    f"{service.name} {service.version}: its image runs as root; give the image a USER, or name one in "
+                    f"services.{service.name}.user (root itself, if it must be)"
+                )
 
     def _keep_former(self) -> None:
         """Save the proven release; until the end no release counts as proven."""
@@ -243,9 +259,33 @@ class Release:
         return "the former release runs again" if record.exists() else "no release runs, as before"
 
     def _probe_once(self, service: PlannedService) -> str | None:
-        """Check the service on its own port; return the problem, or None."""
-        answer = self.machine.get(f"http://127.0.0.1:{service.port}{service.health_path}")
-        return None if isinstance(answer, int) and 200 <= answer < 300 else _said(answer)
+        """Check the service's containers on their own port; return the first problem, or None."""
+        if service.port is None:
+            return None
+        for name, address in service.containers:
+            if service.health_path is None:
+                problem = self.machine.connect(name, service.port)
+            else:
+                answer = self.machine.get(f"http://{address}:{service.port}{service.health_path}")
+                problem = None if isinstance(answer, int) and 200 <= answer < 300 else _said(answer)
+            if problem is not None:
+                return problem if service.instances == 1 else f"{name}: {problem}"
+        return None
+
+    def _keep_running(self, services: Sequence[PlannedService]) -> None:
+        """Check that services without a port stay up: Docker has found them running, and healthy where it asks."""
+        names = [(service, name) for service in services for name, _ in service.containers]
+        before = {name: self.machine.restarts(name) for _, name in names}
+        if not names:
+            return
+        self.machine.sleep(STEADY_SECONDS)
+        states = self.machine.running()
+        for service, name in names:
+            state = states.get(name, "missing")
+            if state != "running" or self.machine.restarts(name) > before[name]:
+                what = "its container exits repeatedly" if state in ("running", "restarting") else f"is {state}"
+                raise ReleaseError(f"{service.name} {service.version}: {what}")
+            self.progress(f"{name} {service.version}: keeps running")
 
     def _probe_public_once(self, service: PlannedService) -> str | None:
         """Check the service behind Nginx; return the problem, or None.
@@ -266,7 +306,7 @@ class Release:
         while (problem := probe(service)) is not None:
             if time.monotonic() > deadline:
                 raise ReleaseError(f"{service.name} {service.version}: {where}: {problem} after {seconds:g} s")
-            if self.machine.restarts(service.name) >= RESTARTS:
+            if any(self.machine.restarts(name) >= RESTARTS for name, _ in service.containers):
                 raise ReleaseError(f"{service.name} {service.version}: its container exits repeatedly")
             self.machine.sleep(0.5)
         self.progress(f"{service.name} {service.version}: {where} answers")
@@ -275,8 +315,9 @@ class Release:
         """Return the last log lines of the unhealthy services, or of all if none is."""
         try:
             states = self.machine.running()
-            unwell = [s.name for s in self.plan.services if states.get(s.name) != "running" or self._probe_once(s)]
-            names = unwell or [s.name for s in self.plan.services]
+            names = [(service, name) for service in self.plan.services for name, _ in service.containers]
+            unwell = [name for service, name in names if states.get(name) != "running" or self._probe_once(service)]
+            names = unwell or [name for _, name in names]
             logs = {name: self._redacted("\n".join(self.machine.logs(name))) for name in names}
             return tuple(f"{name} | {line}" for name, log in logs.items() for line in log.splitlines())
         except OpsError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -98,6 +99,17 @@ class Machine:
         if done.returncode != 0:
             raise ReleaseError(f"{image}: cannot be pulled: {last_line(done.stderr)}")
 
+    def user(self, image: str) -> str:
+        """Return the user that an image on the droplet runs as, empty for root by default.
+
+        Raises:
+            ReleaseError: Docker cannot tell.
+        """
+        done = self._docker("image", "inspect", "--format", "{{.Config.User}}", image)
+        if done.returncode != 0:
+            raise ReleaseError(f"{image}: cannot be inspected: {last_line(done.stderr)}")
+        return done.stdout.strip()
+
     def remove_images(self, images: Sequence[str]) -> None:
         """Remove images; those that a container still uses stay."""
         if images:
@@ -164,6 +176,22 @@ class Machine:
             return f"no answer in {timeout:g} s"
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
+
+    def connect(self, service: str, port: int, timeout: float = 5) -> str | None:
+        """Connect to a port of a container, by the container's own address; return the problem, or None.
+
+        The port that is published on loopback is Docker's: it takes a connection whether the service listens or not.
+        """
+        container = self._compose("ps", "--quiet", service).stdout.split()
+        address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        found = self._docker("inspect", "--format", address, *container[:1]).stdout.split() if container else []
+        if not found:
+            return "no container"
+        try:
+            socket.create_connection((found[0], port), timeout=timeout).close()
+        except OSError as error:
+            return f"no connection: {error.strerror or error}"
+        return None
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -49,7 +49,7 @@ def test_plan_000_in_production():
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
     assert settings.database.pool is not None
-    assert {(item.name, item.port, item.route) for item in settings.services} == {
+    assert {(name, one.port, one.routes[0].path) for name, one in settings.services.items()} == {
         ("web", 3000, "/"),
         ("api", 3001, "/api"),
     }
@@ -98,8 +98,12 @@ def test_stack_files_name_the_schema_for_editors():
         ("    nodes: 2", "    nodes: two", ['ancla:database.nodes: found "two" (text); it must be a whole number']),
         ("size: db-s-1vcpu-2gb", "size: db-s-1vcpu-1gb", ["ancla:database: nodes: 2 needs a size of 2 GB or more"]),
         ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
-        ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
-        ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
+        ("port: 3001", "port: 3000", ["ancla:services.api.port: 3000 is web's too"]),
+        (
+            "NODE_ENV: production",
+            "PORT: 3000",
+            ["ancla:services.web.environment.PORT: found 3000", "put it in quotes"],
+        ),
         ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",

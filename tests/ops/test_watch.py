@@ -88,7 +88,7 @@ def make_stack(receiver=None, *, on_machine=True, sources=("notes",), **secrets)
             "database": None,
             "assets": None,
             "registry": {"name": "r", "endpoint": "r/e"},
-            "services": [],
+            "services": {},
             "backup": {
                 "destinations": [BucketOutput(name="b", region="r", endpoint="http://127.0.0.1:9").model_dump()],
                 "sources": [{"kind": "secrets", "name": name} for name in sources],
