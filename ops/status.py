@@ -113,10 +113,11 @@ def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
         except OSError as error:
             raise ToolError(f"docker: cannot be run: {error.strerror}") from None
         code, text, error = done.returncode, done.stdout, done.stderr
+    # static files have no container: the page itself is asked for by `_address`
+    wanted = {name: service.containers for name, service in stack.outputs.services.items() if service.containers}
     if code != 0:
         hint = "no release yet; run `ops deploy`" if "no such file" in error.lower() else " ".join(error.split())
-        return [Probe(part="service", name=name, state=State.DOWN, detail=hint) for name in stack.outputs.services]
-    wanted = {name: service.instances.min for name, service in stack.outputs.services.items()}
+        return [Probe(part="service", name=name, state=State.DOWN, detail=hint) for name in wanted]
     return judge_services(wanted, parse_compose(text))
 
 

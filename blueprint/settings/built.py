@@ -67,7 +67,7 @@ ROWS: tuple[Row, ...] = (
     refused("database.extensions", bool),
     refused("cache.kind"),
     refused("extras", bool),
-    refused("services.*.run", is_one_of("node", "static")),
+    refused("services.*.run", is_one_of("node")),
     refused("services.*.folders", bool),
     refused("services.*.instances", lambda value: value.scales),
     refused("services.*.routes.*.host"),

@@ -33,6 +33,7 @@ _IMAGE = re.compile(
 )
 _RESERVED_PORTS = {22: "sshd", 80: "Nginx", 443: "Nginx"}
 _MOST_INSTANCES = 32
+_OF_PROCESSES = ("port", "command", "user", "health", "folders", "capabilities", "uses", "environment", "secrets")
 _SMALLEST_MEMORY = Size("6M")  # Docker's own
 
 
@@ -343,6 +344,11 @@ class ServiceSettings(Settings):
         return parse_image(self.image or "")
 
     @property
+    def containers(self) -> int:
+        """How many containers run; static files need none."""
+        return 0 if self.run == "static" else self.instances.min
+
+    @property
     def proof(self) -> HealthSettings:
         """How a release proves that it works: as written, or by default."""
         return self.health or (HealthSettings(none=True) if self.port is None else HealthSettings(tcp=True))
@@ -357,8 +363,16 @@ class ServiceSettings(Settings):
         for name, (value, fits) in {other: (getattr(self, other), False), **belongs}.items():
             if value is not None and not fits:
                 raise ValueError(f"{name}: does not go with `run: {self.run}`; remove one of them")
-        if static and self.port is not None:
-            raise ValueError("port: static files have none, Nginx serves them; remove it")
+        if static and self.from_folder is None:
+            raise ValueError("from: is missing, and `run: static` requires it: the folder in the image")
+        for name in _OF_PROCESSES if static else ():
+            if getattr(self, name):
+                raise ValueError(f"{name}: static files have none, Nginx serves them; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_port(self) -> ServiceSettings:
+        static = self.run == "static"
         for index, route in enumerate(self.routes):
             if self.port is None and not static and route.root is None:
                 raise ValueError(f"routes[{index}]: leads to a port, and the service has none; give it one")
@@ -366,7 +380,7 @@ class ServiceSettings(Settings):
                 raise ValueError(f"routes[{index}].fallback: goes with `run: static` alone; remove it")
         if self.port is None and self.health is not None and (self.health.path or self.health.tcp):
             raise ValueError("health: asks a port, and the service has none; give it one, or write command or none")
-        if self.port in _RESERVED_PORTS and not node:
+        if self.port in _RESERVED_PORTS:
             raise ValueError(
                 f"port: {self.port} is {_RESERVED_PORTS[self.port]}'s on the droplet; let it listen on another one"
             )

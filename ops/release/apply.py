@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from ops.core import console
 from ops.core.errors import OpsError, ReleaseError
 from ops.release.machine import Machine, write_file
-from ops.release.plan import PlannedService, ReleasePlan
+from ops.release.plan import PlannedService, ReleasePlan, StaticFiles
 
 PROBE_SECONDS = 60.0
 """Seconds that a service may take until its health path answers."""
@@ -141,6 +142,9 @@ class Release:
             if states.get(name) != "running":
                 self.progress(f"{name}: is {states.get(name, 'missing')}")
                 return False
+        if missing := [one.name for one in self.plan.services if one.static and not self._root(one.static).is_dir()]:
+            self.progress(f"{missing[0]}: its files are missing")
+            return False
         return all(problem is None for problem in map(self._probe_once, self.plan.services)) and all(
             problem is None for problem in map(self._probe_public_once, self.plan.services)
         )
@@ -148,11 +152,11 @@ class Release:
     def _release(self) -> None:
         self._pull()
         self._refuse_root()
+        self._copy_files()
         self._keep_former()
         try:
             self._write("compose.yaml", ".env", "ca.crt")
-            self.progress("starting the containers")
-            self.machine.up()
+            self._start(sum(service.instances for service in self.plan.services))
             for service in self.plan.services:
                 if service.port is not None:
                     where = f"port {service.port}{service.health_path or ''}"
@@ -194,13 +198,37 @@ class Release:
 
     def _refuse_root(self) -> None:
         """Refuse images that run as root without the stack file saying so. Nothing has been changed yet."""
-        for service in self.plan.services:
+        for service in (service for service in self.plan.services if service.static is None):
             user = self.machine.user(service.image) if service.user is None else "as written"
             if user.partition(":")[0] in ("", "0", "root"):
                 raise ReleaseError(
                     f"{service.name} {service.version}: its image runs as root; give the image a USER, or name one in "
                     f"services.{service.name}.user (root itself, if it must be)"
                 )
+
+    def _copy_files(self) -> None:
+        """Copy the files of static services out of their images, each to a folder of its own: nothing is replaced."""
+        for service in self.plan.services:
+            if service.static is None or self._root(service.static).is_dir():
+                continue
+            self.progress(f"{service.name} {service.version}: copying its files")
+            root = self._root(service.static)
+            new = root.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            targets = [new / path.lstrip("/") for path in service.static.paths]
+            self.machine.extract(service.image, service.static.folder, targets)
+            new.rename(root)
+
+    def _root(self, static: StaticFiles) -> Path:
+        return self.machine.layout.static / static.root
+
+    def _start(self, containers: int) -> None:
+        if containers:
+            self.progress("starting the containers")
+            self.machine.up()
+        else:
+            self.machine.down()  # compose starts no project without a service
 
     def _keep_former(self) -> None:
         """Save the proven release; until the end no release counts as proven."""
@@ -248,7 +276,7 @@ class Release:
                 else:
                     path.unlink(missing_ok=True)
             if record.exists():
-                self.machine.up()
+                self._start(sum(service["instances"] for service in json.loads(record.read_text())["services"]))
             self.machine.reload_nginx()
             if record.exists():
                 write_file(layout.record, record.read_bytes(), 0o600)
@@ -335,11 +363,15 @@ class Release:
         yield from sorted(values, key=len, reverse=True)
 
     def _drop_old_images(self) -> None:
-        """Remove the registry's images that neither this release nor the former one uses: they would fill the disk."""
-        kept = {service.image for service in self.plan.services}
+        """Remove the registry's images, and files, that neither this release nor the former one uses: disks fill."""
         former = self.machine.layout.former / "release.json"
-        if former.exists():
-            kept |= {str(service["image"]) for service in json.loads(former.read_text())["services"]}
+        services = [service.model_dump() for service in self.plan.services]
+        services += json.loads(former.read_text())["services"] if former.exists() else []
+        kept = {str(service["image"]) for service in services}
+        roots = {service["static"]["root"] for service in services if service["static"]}
+        for folder in self.machine.layout.static.glob("*"):
+            if folder.name not in roots:
+                shutil.rmtree(folder, ignore_errors=True)
         ours = f"{self.plan.registry}/"
         self.machine.remove_images(sorted(i for i in self.machine.images() if i.startswith(ours) and i not in kept))
 

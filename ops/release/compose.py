@@ -25,7 +25,7 @@ def build_compose(
     """Build compose.yaml.
 
     Args:
-        services: of the app, by name.
+        services: of the app, by name; static files need no container.
         images: by service name, as `host/repository@sha256:…`.
         environments: variables by service name, as `ops.release.variables` builds them.
         ca_certificate: of the database, mounted read-only where it is used; None if there is no database.
@@ -35,7 +35,7 @@ def build_compose(
         "services": {
             container: _container(service, address, images[name], environments[name], ca_certificate)
             for name, service in services.items()
-            for container, address in containers_of(name, service.instances.min)
+            for container, address in containers_of(name, service.containers)
         },
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from ops.core.errors import BusyError, ReleaseError
 from ops.core.files import atomic_write, locked
 from ops.release.compose import PROJECT
+from ops.release.routes import STATIC
 from ops.stack.outputs import CONVERGE_AGAIN
 
 PULL_SECONDS = 600
@@ -32,6 +33,7 @@ class Layout:
 
     app: Path = Path("/opt/ancla/app")
     nginx: Path = Path("/etc/nginx/ancla.d")
+    static: Path = Path(STATIC)
     lock: Path = Path("/run/lock/ancla-release.lock")
     http: str = "http://127.0.0.1"
 
@@ -109,6 +111,27 @@ class Machine:
         if done.returncode != 0:
             raise ReleaseError(f"{image}: cannot be inspected: {last_line(done.stderr)}")
         return done.stdout.strip()
+
+    def extract(self, image: str, folder: str, targets: Sequence[Path]) -> None:
+        """Copy a folder of an image to folders here, so that Nginx may read them.
+
+        Raises:
+            ReleaseError: the image has no such folder, or the disk is full.
+        """
+        # It never runs: the command is one that Docker asks for where the image has none.
+        created = self._docker("create", image, "none")
+        container = created.stdout.strip()
+        if created.returncode != 0:
+            raise ReleaseError(f"{image}: cannot be opened: {last_line(created.stderr)}")
+        try:
+            for target in targets:
+                target.mkdir(parents=True, exist_ok=True)
+                copied = self._docker("cp", f"{container}:{folder}/.", str(target), timeout=PULL_SECONDS)
+                if copied.returncode != 0:
+                    raise ReleaseError(f"{image}: {folder}: cannot be copied: {last_line(copied.stderr)}")
+                self._run(["chmod", "-R", "u=rwX,go=rX", str(target)])
+        finally:
+            self._docker("rm", container)
 
     def remove_images(self, images: Sequence[str]) -> None:
         """Remove images; those that a container still uses stay."""

@@ -18,6 +18,16 @@ from ops.release.routes import build_routes, build_upstreams, owner_of
 from ops.release.variables import build_dotenv, build_environment
 
 
+class StaticFiles(BaseModel):
+    """Files of a static service: `folder` of its image is copied to `root` (a name), below each of `paths`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    root: str
+    paths: tuple[str, ...]
+
+
 class PlannedService(BaseModel):
     """A service of the release. `image` is pinned by digest; `public_path` is probed through Nginx (None: private).
 
@@ -31,6 +41,7 @@ class PlannedService(BaseModel):
     version: str
     image: str
     instances: int
+    static: StaticFiles | None
     user: str | None
     port: int | None
     health_path: str | None
@@ -121,15 +132,16 @@ def build_plan(
     environment = build_environment(outputs, secrets)
     images = {name: _pinned(outputs, name, digests) for name in outputs.services}
     ca_certificate = outputs.database.ca_certificate if outputs.database else None
+    services = tuple(
+        _planned(name, service, images[name], outputs.services) for name, service in outputs.services.items()
+    )
     return ReleasePlan(
         environment=outputs.environment,
         domain=outputs.domain,
-        services=tuple(
-            _planned(name, service, images[name], outputs.services) for name, service in outputs.services.items()
-        ),
+        services=services,
         compose=build_compose(outputs.services, images, environment.services, ca_certificate),
         upstreams=build_upstreams(outputs.services),
-        routes=build_routes(outputs.services),
+        routes=build_routes(outputs.services, {one.name: one.static.root for one in services if one.static}),
         ca_certificate=ca_certificate,
         variables=tuple(environment.dotenv),
         dotenv=SecretStr(build_dotenv(environment.dotenv)),
@@ -150,18 +162,28 @@ def _planned(
 ) -> PlannedService:
     proof = service.proof
     public_is_health = proof.path is not None and owner_of(proof.path, services) == name
-    first = service.routes[0].path if service.routes else None
+    first = service.routes[0] if service.routes else None
     return PlannedService(
         name=name,
         version=service.reference.version,
         image=image,
-        instances=service.instances.min,
+        instances=service.containers,
+        static=_static(service, image),
         user=service.user,
         port=service.port if proof.path or proof.tcp else None,
         health_path=proof.path,
-        public_path=proof.path if public_is_health else first,
-        public_is_health=public_is_health,
+        public_path=proof.path if public_is_health else first and first.path,
+        # A file that answers for what is not there answers always.
+        public_is_health=public_is_health or bool(first and first.fallback),
     )
+
+
+def _static(service: ServiceSettings, image: str) -> StaticFiles | None:
+    if service.from_folder is None:
+        return None
+    paths = tuple(route.path for route in service.routes)
+    root = hashlib.sha256("\n".join((image, service.from_folder, *paths)).encode()).hexdigest()[:16]
+    return StaticFiles(folder=service.from_folder, root=root, paths=paths)
 
 
 def _secret_values(dotenv: Mapping[str, str], secrets: OutputSecrets) -> tuple[SecretStr, ...]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from blueprint.settings.services import ServiceSettings
+from blueprint.settings.services import RouteSettings, ServiceSettings
 from ops.release.compose import containers_of
+
+STATIC = "/var/www/ancla"
+"""Folder on the droplet with the files of static services."""
 
 _HEAD = "# Written by Ancla; changes here are undone by the next release.\n"
 
@@ -29,23 +32,41 @@ def build_upstreams(services: Mapping[str, ServiceSettings]) -> str:
     """Build the upstreams (included in `http`), which map each service to the loopback ports of its instances."""
     blocks: list[str] = []
     for name, service in services.items():
-        if service.routes:
-            addresses = (address for _, address in containers_of(name, service.instances.min))
+        if service.routes and service.containers:
+            addresses = (address for _, address in containers_of(name, service.containers))
             servers = "".join(f"    server {address}:{service.port};\n" for address in addresses)
             blocks.append(f"upstream ancla_{name} {{\n{servers}    keepalive 16;\n}}\n")
     return _HEAD + "".join(blocks)
 
 
-def build_routes(services: Mapping[str, ServiceSettings]) -> str:
-    """Build the locations (included in the site): `/api` covers `/api` and every path below it, passed on unchanged."""
+def build_routes(services: Mapping[str, ServiceSettings], roots: Mapping[str, str]) -> str:
+    """Build the locations (included in the site): `/api` covers `/api` and every path below it, passed on unchanged.
+
+    Args:
+        services: of the app, by name.
+        roots: the folder in `STATIC` with the files of each static service, by name.
+    """
     blocks: list[str] = []
-    for name, path in _routes(services):
-        body = f"{{\n    proxy_pass http://ancla_{name};\n}}\n"
-        if path == "/":
-            blocks.append(f"location / {body}")
-        else:
-            blocks += [f"location = {path} {body}", f"location {path}/ {body}"]
+    for name, service in services.items():
+        for route in service.routes:
+            lines = _files(roots[name], route) if name in roots else [f"proxy_pass http://ancla_{name};"]
+            body = "".join(["{\n", *(f"    {line}\n" for line in lines), "}\n"])
+            if route.path == "/":
+                blocks.append(f"location / {body}")
+            else:
+                blocks += [f"location = {route.path} {body}", f"location {route.path}/ {body}"]
     return _HEAD + _PROXY + "".join(blocks)
+
+
+def _files(root: str, route: RouteSettings) -> list[str]:
+    """Return the lines of a location of static files, which lie in the root below the route's own path."""
+    last = f"{route.path.rstrip('/')}/{route.fallback}" if route.fallback else "=404"
+    return [
+        f"root {STATIC}/{root};",
+        # A link in an image would otherwise lead to the droplet's own files.
+        "disable_symlinks on;",
+        f"try_files $uri $uri/index.html {last};",
+    ]
 
 
 def owner_of(path: str, services: Mapping[str, ServiceSettings]) -> str | None:

@@ -131,7 +131,7 @@ def bad_values() -> Iterator[Wrong]:
             ("ghcr.io/team/web:1", "is from ghcr.io and has no digest"),
             ("localhost:5000/web:1", "is from localhost:5000 and has no digest"),
         ],
-        "run": [("static", "port: static files have none"), ("node", "artifact: is missing"), ("pod", "container")],
+        "run": [("static", "from: is missing"), ("node", "artifact: is missing"), ("pod", "container")],
         "artifact": [("shop", "is not an artifact"), ("shop:1", "does not go with `run: container`")],
         "from": [("dist", "is not the full path"), ("/dist", "does not go with `run: container`")],
         "node": [("21", "20, 22, 24"), ("22", "does not go with `run: container`")],
@@ -201,6 +201,10 @@ def bad_together() -> Iterator[Wrong]:
     yield Wrong("two routes of one service", (*API, "routes"), alike, (told,))
     told = "ancla:services.api.routes[0]: / is the route of services.web.routes[0] too; remove one"
     yield Wrong("two routes of two services", (*API, "routes"), [{"path": "/"}], (told,))
+    site = {"run": "static", "image": "x:1", "from": "/dist"}
+    for key, value in (("port", 8000), ("command", ["a"]), ("user", "me"), ("health", {"none": True})):
+        told = f"ancla:services.site: {key}: static files have none"
+        yield Wrong(f"static with {key}", ("services", "site"), {**site, key: value}, (told,))
     worker = {"image": "x:1", "routes": [{"path": "/w"}]}
     yield Wrong("a route to nothing", ("services", "job"), worker, ("ancla:services.job: routes[0]: leads to a port",))
     yield Wrong("no services", ("services",), {}, ("ancla:services", "at least 1"))

@@ -147,8 +147,9 @@ def test_the_engine_sets_a_key_of_a_service_by_its_name(tmp_path: Path):
     api, web = after.services["api"], after.services["web"]
     assert (api.image, api.instances.min, web.user, web.cpus) == ("api:1.3.0", 2, "1000", 0.5)
     assert after.model_copy(update={"services": before.services}) == before
-    assert api.model_copy(update={"image": "api:1.0.0", "instances": before.services["api"].instances}) == (
-        before.services["api"]
+    assert (
+        api.model_copy(update={"image": "api:1.0.0", "instances": before.services["api"].instances})
+        == (before.services["api"])
     )
 
 

@@ -122,6 +122,12 @@ class FakeMachine(Machine):
         name = image.rpartition("/")[2].partition("@")[0]
         return "" if name in self.roots else "65534:65534"
 
+    def extract(self, image: str, folder: str, targets: Any) -> None:
+        self._call(f"extract {folder}")
+        for target in targets:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / "index.html").write_text(image)
+
     def remove_images(self, images: Any) -> None:
         self._call("remove_images")
         self.images_here.difference_update(images)
@@ -155,7 +161,7 @@ class FakeMachine(Machine):
         behind_nginx = "api" if "/api" in url else "web"
         name = behind_nginx if host else ports[url.rsplit(":", maxsplit=1)[-1].partition("/")[0]]
         self._call(f"get {name}{' by Nginx' if host else ''}")
-        if not self.up_with:
+        if not self.up_with and "root " not in self.served.get("app.routes.conf", ""):
             return "connection refused"
         if host and "app.upstreams.conf" not in self.served:
             return 503
@@ -178,7 +184,8 @@ def machine(tmp_path: Path) -> FakeMachine:
     nginx = tmp_path / "nginx"
     nginx.mkdir()
     (nginx / "app.routes.conf").write_text("no release yet\n")
-    return FakeMachine(layout=Layout(app=tmp_path / "app", nginx=nginx, lock=tmp_path / "lock"))
+    layout = Layout(app=tmp_path / "app", nginx=nginx, static=tmp_path / "static", lock=tmp_path / "lock")
+    return FakeMachine(layout=layout)
 
 
 def failing_at(name: str) -> Callable[[str], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,33 @@ def test_every_instance_is_asked(machine: FakeMachine):
     worker = {"image": "worker:1", "port": 3002, "instances": 2}
     apply(make_plan(services={"worker": worker}), machine)
     assert {"connect worker", "connect worker.2"} <= set(machine.calls)
+
+
+STATIC = {"site": {"run": "static", "image": "site:1", "from": "/dist", "routes": [{"path": "/"}, {"path": "/docs"}]}}
+
+
+def test_files_are_copied_out_of_the_image_and_the_former_ones_stay(machine: FakeMachine):
+    plans = [make_plan(version, services=STATIC) for version in ("1.0.0", "2.0.0", "3.0.0")]
+    for plan in plans:
+        assert apply(plan, machine).result == "released"
+    roots = [plan.services[0].static.root for plan in plans if plan.services[0].static]
+    folder = machine.layout.static
+    assert sorted(path.name for path in folder.iterdir()) == sorted(roots[1:])
+    assert (folder / roots[2] / "index.html").read_text() == plans[2].services[0].image
+    assert (folder / roots[2] / "docs" / "index.html").exists()
+    assert "up" not in machine.calls, "compose refuses a project without services"
+    machine.calls.clear()
+    assert apply(plans[2], machine).result == "unchanged"
+    shutil.rmtree(folder / roots[2])
+    assert apply(plans[2], machine).result == "released"
+
+
+def test_files_that_cannot_be_copied_leave_the_former_release(machine: FakeMachine):
+    apply(make_plan("1.0.0"), machine)
+    machine.before["any"] = failing_at("extract /dist")
+    with pytest.raises(ReleaseError, match="extract /dist failed"):
+        apply(make_plan("2.0.0", services=STATIC), machine)
+    assert_whole(machine, make_plan("1.0.0"))
 
 
 def test_the_login_is_kept_nowhere(machine: FakeMachine):

@@ -253,7 +253,7 @@ ROUTED = services(
 
 
 def test_routes_pass_a_prefix_and_all_below_it_and_nothing_beside_it():
-    routes = build_routes(ROUTED)
+    routes = build_routes(ROUTED, {})
     assert "location / {\n    proxy_pass http://ancla_web;" in routes
     for path in ("/api", "/hooks"):
         assert f"location = {path} {{\n    proxy_pass http://ancla_api;" in routes
@@ -292,6 +292,26 @@ def test_a_health_path_of_another_service_is_not_asked_for_through_nginx():
     assert (planned["web"].public_path, planned["web"].public_is_health) == ("/health", True)
     assert (planned["api"].public_path, planned["api"].public_is_health) == ("/api", False)
     assert planned["worker"].public_path is None
+
+
+def test_static_files_are_nginxs_and_have_no_container():
+    site = {"run": "static", "image": "site:1", "from": "/dist"}
+    routes = [{"path": "/", "fallback": "index.html"}, {"path": "/docs"}]
+    plan = make_plan(services={"site": {**site, "routes": routes}, "api": SERVICES["api"]})
+    [planned, _] = plan.services
+    assert planned.static
+    assert (planned.containers, planned.static.folder, planned.static.paths) == ([], "/dist", ("/", "/docs"))
+    assert (planned.public_path, planned.public_is_health) == ("/", True)
+    assert list(yaml.safe_load(plan.compose)["services"]) == ["api"]
+    assert "site" not in plan.upstreams
+    files = (
+        f"    root /var/www/ancla/{planned.static.root};\n    disable_symlinks on;\n    try_files $uri $uri/index.html"
+    )
+    assert f"location / {{\n{files} /index.html;\n}}\n" in plan.routes
+    assert f"location /docs/ {{\n{files} =404;\n}}\n" in plan.routes
+    again = make_plan("2.0.0", services={"site": {**site, "routes": routes}}).services[0].static
+    assert again
+    assert again.root != planned.static.root
 
 
 @pytest.fixture
