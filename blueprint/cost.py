@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blueprint.fields import Size
 from blueprint.kinds import KINDS, PriceUnknownError
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
-from blueprint.settings.topology import AppPlatformTopology, ClusterTopology, LoadBalancedTopology
+from blueprint.settings.topology import AppPlatformTopology, DropletsTopology, KubernetesTopology
 from blueprint.sizes import PRICES_READ
 
 
@@ -95,11 +96,11 @@ def resource_prices(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[
 
 
 def estimate(settings: EnvironmentSettings) -> CostReport:
-    """Estimate what an environment costs a month, by the resources that its settings ask for."""
+    """Estimate what an environment costs a month, by the resources that its settings ask for, and what others bill."""
     lines = tuple(
         CostLine(resource=resource, detail=detail, monthly=price(kind, inputs).monthly)
         for kind, resource, detail, inputs in _planned(settings)
-    )
+    ) + tuple(CostLine(resource=name, detail="billed by others", monthly=cost) for name, cost in settings.costs.items())
     return CostReport(environment=settings.environment, lines=lines, budget=settings.budget)
 
 
@@ -125,29 +126,35 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
 
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
     topology = settings.topology
-    if isinstance(topology, ClusterTopology):
-        pool = {"size": topology.node_size, "autoScale": True, "maxNodes": topology.max_nodes}
-        detail = f"{topology.node_size}, up to {topology.max_nodes} nodes"
-        yield "KubernetesCluster", f"cluster {name}", detail, {"nodePool": pool}
-        return
     if isinstance(topology, AppPlatformTopology):
-        services = [
-            {"instanceSizeSlug": topology.instance_size, "instanceCount": service.instances.min}
-            for service in settings.services.values()
-        ]
-        detail = f"{topology.instance_size}, {len(services)} services"
-        yield "App", f"app {name}", detail, {"spec": {"services": services}}
+        scale, number = topology.scale, len(settings.services)
+        least, most = (
+            {"spec": {"services": [{"instanceSizeSlug": topology.size, "instanceCount": count}] * number}}
+            for count in (scale.min, scale.max)
+        )
+        detail = f"{topology.size}, {number} service{'s' * (number > 1)}"
+        yield "App", f"app {name}", detail + _growth("App", most, "instances", scale.min, scale.max), least
         return
-    droplet = settings.droplet
-    backups = "" if droplet.backups == "none" else f", {droplet.backups} backups"
-    inputs = {"size": droplet.size, "backups": droplet.backups != "none", "backupPolicy": {"plan": droplet.backups}}
-    balanced = topology if isinstance(topology, LoadBalancedTopology) else None
-    for number in range(1, (balanced.droplets if balanced else 1) + 1):
-        suffix = f"-{number}" if balanced else ""
-        yield "Droplet", f"droplet {name}{suffix}", f"{droplet.size}{backups}", inputs
-    if balanced:
-        nodes = balanced.load_balancer_nodes
-        yield "LoadBalancer", f"load balancer {name}", _nodes(nodes), {"sizeUnit": nodes}
+    if isinstance(topology, KubernetesTopology):
+        pool = topology.pool
+        least, most = (
+            {"ha": topology.high_availability, "nodePool": {"size": pool.size, "nodeCount": count}}
+            for count in (pool.min, pool.max)
+        )
+        detail = f"{pool.size}, {_nodes(pool.min)}" + ", high availability" * topology.high_availability
+        growth = _growth("KubernetesCluster", most, "nodes", pool.min, pool.max)
+        yield "KubernetesCluster", f"cluster {name}", detail + growth, least
+    else:
+        backups = "" if topology.backups == "none" else f", {topology.backups} backups"
+        policy = {"backups": topology.backups != "none", "backupPolicy": {"plan": topology.backups}}
+        several = isinstance(topology, DropletsTopology)
+        for number in range(1, (topology.count if several else 1) + 1):
+            suffix = f"-{number}" if several else ""
+            yield "Droplet", f"droplet {name}{suffix}", f"{topology.size}{backups}", {"size": topology.size, **policy}
+            for volume, size in topology.volumes.items():
+                yield "Volume", f"volume {name}{suffix}-{volume}", str(size), {"size": size // Size("1G")}
+    if (balancer := topology.balancer) is not None:
+        yield "LoadBalancer", f"load balancer {name}", _nodes(balancer.nodes), {"sizeUnit": balancer.nodes}
 
 
 def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
@@ -159,6 +166,12 @@ def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
     yield "DatabaseCluster", f"database {name}", detail, inputs
     for number in range(1, database.read_replicas + 1):
         yield "DatabaseReplica", f"read replica {name}-{number}", database.size, {"size": database.size}
+
+
+def _growth(kind: str, inputs: Mapping[str, Any], what: str, least: int, most: int) -> str:
+    """Return how far something grows by itself, and its price then: the line has that of the smallest."""
+    monthly = price(kind, inputs).monthly
+    return f"; up to {most} {what}, {monthly:.2f}" if most > least and monthly is not None else ""
 
 
 def _nodes(count: int) -> str:

@@ -20,6 +20,9 @@ RecordType = Literal["A", "AAAA", "CNAME", "TXT", "MX", "CAA", "SRV", "NS"]
 TTL = 1800
 """Seconds. Records of one name and type share one TTL at DigitalOcean, so there is one for all that Ancla makes."""
 
+SHORTEST_TTL = 30
+"""Seconds that DigitalOcean takes."""
+
 FIELDS = {"MX": ("priority",), "SRV": ("priority", "weight", "port"), "CAA": ("flags", "tag")}
 """The keys that a type needs beside name and value; others are not taken."""
 

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from blueprint.dns_records import check_authority
 from blueprint.host_names import check_domain, check_owner
-from blueprint.sizes import DATABASE_SIZES, DROPLET_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES
 
 
 class Region(StrEnum):
@@ -40,6 +40,22 @@ def _cidr(value: str) -> str:
         return str(ipaddress.ip_network(value))
     except ValueError as error:
         raise ValueError(f"is not a CIDR: {error}; use an address and a prefix, such as 203.0.113.0/24") from None
+
+
+def _private_network(value: str) -> str:
+    network = ipaddress.ip_network(value)
+    if not any(network.version == 4 and network.subnet_of(private) for private in _PRIVATE) or not (
+        _LARGEST_NETWORK <= network.prefixlen <= _SMALLEST_NETWORK
+    ):
+        raise ValueError(
+            "cannot be a private network of DigitalOcean: use 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, and a "
+            "prefix from 16 to 28, such as 10.20.0.0/20"
+        )
+    return value
+
+
+_PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))  # RFC 1918
+_LARGEST_NETWORK, _SMALLEST_NETWORK = 16, 28  # prefixes (API reference of `POST /v2/vpcs`)
 
 
 def _without_ipv6(value: str) -> str:
@@ -91,7 +107,10 @@ class _Quantity:
 
     pattern: ClassVar[str]
     why: ClassVar[str]
-    text: str
+
+    def __init__(self, text: str) -> None:
+        """Keep the text; the number is made of it before."""
+        self.text = text
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -138,9 +157,7 @@ class Size(_Quantity, int):
     def __new__(cls, text: str) -> Self:
         """Parse a size; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        size = super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
-        size.text = written
-        return size
+        return super().__new__(cls, int(written[:-1]) * 1024 ** (1 + "KMGT".index(written[-1])))
 
 
 class Duration(_Quantity, int):
@@ -156,9 +173,7 @@ class Duration(_Quantity, int):
     def __new__(cls, text: str) -> Self:
         """Parse a duration; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        duration = super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
-        duration.text = written
-        return duration
+        return super().__new__(cls, int(written[:-1]) * cls._SECONDS[written[-1]])
 
 
 class Rate(_Quantity, float):
@@ -170,9 +185,7 @@ class Rate(_Quantity, float):
     def __new__(cls, text: str) -> Self:
         """Parse a rate; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        rate = super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
-        rate.text = written
-        return rate
+        return super().__new__(cls, int(written[:-3]) / (60 if written.endswith("m") else 1))
 
 
 def _public_key(value: str) -> str:
@@ -230,9 +243,11 @@ Domain = Annotated[str, AfterValidator(check_domain)]
 RecordName = Annotated[str, AfterValidator(check_owner)]
 Authority = Annotated[str, AfterValidator(check_authority)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
+PrivateNetwork = Annotated[Cidr, AfterValidator(_private_network)]
 TrustedSource = Annotated[Cidr, AfterValidator(_without_ipv6)]
 RegistryRegion = Annotated[str, OneOf(REGISTRY_REGIONS, "region of container registries")]
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
+AppSize = Annotated[str, OneOf(tuple(APP_SIZES), "App Platform size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
 AgeRecipient = Annotated[
@@ -276,6 +291,7 @@ BucketName = Annotated[
         "with a letter or digit at both ends",
     ),
 ]
+EmailAddress = Annotated[str, Written(r"[^@\s]+@[^@\s]+\.[^@\s]+", "is not an e-mail address, such as ops@example.org")]
 UrlPath = Annotated[str, Written(r"/\S*", "is not a path: it begins with / and has no space, such as /health")]
 AbsolutePath = Annotated[
     str,

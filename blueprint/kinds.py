@@ -17,7 +17,7 @@ from blueprint.sizes import (
     REGISTRY_TIERS,
     UNITS,
     VALKEY_SIZES,
-    Size,
+    MachineSize,
 )
 
 Inputs = Mapping[str, Any]
@@ -47,7 +47,7 @@ def droplet(inputs: Inputs) -> float:
 
 def database(inputs: Inputs) -> float:
     """Return the price of a cluster: every node, standby ones too, costs the same."""
-    tables: dict[Any, dict[str, Size]] = {"pg": DATABASE_SIZES, "valkey": VALKEY_SIZES}
+    tables: dict[Any, dict[str, MachineSize]] = {"pg": DATABASE_SIZES, "valkey": VALKEY_SIZES}
     sizes = _of(tables, inputs.get("engine", "pg"), "database engine")
     nodes = _number(inputs.get("nodeCount", 1), "number of nodes")
     return round(_node(sizes, inputs) * nodes, 2)
@@ -185,7 +185,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def _node(sizes: Mapping[str, Size], inputs: Inputs) -> float:
+def _node(sizes: Mapping[str, MachineSize], inputs: Inputs) -> float:
     size = _of(sizes, inputs.get("size"), "database size")
     stored = inputs.get("storageSizeMib")
     included = size.disk * _MIB_A_GIB

@@ -287,15 +287,11 @@ def variables_of(use: str) -> dict[str, str]:
 
 def known(groups: Iterable[str]) -> list[str]:
     """Return every path that may be referred to in an environment of these groups, such as `buckets.assets`."""
-    found = ["edge.url", "edge.host"]
-    for group in groups:
+    found: list[str] = []
+    for group in ("edge", *groups):
         kind, _, name = group.partition(".")
         below = f"{kind}.*." if name else f"{kind}."
-        found += [
-            reference.path.replace("*", name)
-            for reference in REFERENCES
-            if reference.path.startswith(below) and ("*" in reference.path) == bool(name)
-        ]
+        found += [reference.path.replace("*", name) for reference in REFERENCES if reference.path.startswith(below)]
     return found
 
 
@@ -306,8 +302,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
-def problem_of(text: str, paths: Iterable[str]) -> str | None:
-    """Return what is wrong with the references of a text: the first one to nothing, and what to write instead."""
+def problem_of(text: str, paths: Iterable[str], *, secret: bool = True) -> str | None:
+    """Return what is wrong with the references of a text: the first one to nothing, and what to write instead.
+
+    Args:
+        text: of the stack file.
+        paths: what may be referred to.
+        secret: whether the text may have secret values.
+    """
     paths = list(paths)
-    unknown = next((found for found in references(text) if found.text not in paths), None)
-    return None if unknown is None else f"${{{unknown.text}}} refers to nothing; {nearest(unknown.text, paths)}"
+    for reference in references(text):
+        if reference.text not in paths:
+            return f"${{{reference.text}}} refers to nothing; {nearest(reference.text, paths)}"
+        row = find(reference.text)
+        if not secret and row is not None and row[0].secret:
+            return f"${{{reference.text}}} is secret, and everybody would read it here; remove it"
+    return None

@@ -15,7 +15,7 @@ PRICES_READ: str = TABLES["read"]
 
 
 @dataclass(frozen=True)
-class Size:
+class MachineSize:
     """A size. `memory` in MiB, `disk` in GiB, `monthly` in US dollars."""
 
     vcpus: int
@@ -24,8 +24,8 @@ class Size:
     monthly: float
 
 
-def _sizes(table: str) -> dict[str, Size]:
-    return {slug: Size(**row) for slug, row in TABLES[table]["rows"].items()}
+def _sizes(table: str) -> dict[str, MachineSize]:
+    return {slug: MachineSize(**row) for slug, row in TABLES[table]["rows"].items()}
 
 
 def _numbers(table: str, key: str = "monthly") -> dict[str, float]:

@@ -25,7 +25,7 @@ from blueprint.machine import (
 from components.cloud_init import build_cloud_config
 from components.component import AnclaComponent
 from components.converge import Converge, ConvergeArgs, DropletLogin, FirstContact
-from components.host_plan import plan_digests
+from components.host_plan import machine_digest
 
 USER = "deploy"
 SSH_PORT = 22
@@ -122,8 +122,8 @@ def check_bootstrap(name: str, args: AppDropletArgs) -> None:
     """
     machine = args.machine or build_machine(name, args, _SOME_KEY)
     try:
-        plan_digests(args.image, machine, None)
-    except RuntimeError as error:
+        machine_digest(args.image, machine)
+    except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 
 
@@ -234,7 +234,7 @@ class AppDroplet(AnclaComponent):
             return (args.machine or build_machine(self.name, args, line)).model_dump(mode="json")
 
         def digest(machine: dict[str, Any]) -> str:
-            return plan_digests(args.image, MachineSettings.model_validate(machine), None).machine
+            return machine_digest(args.image, MachineSettings.model_validate(machine))
 
         machine = _public(self.deploy_key).apply(build)
         return ConvergeArgs(login=self.login, machine=machine, plan=machine.apply(digest))

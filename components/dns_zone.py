@@ -11,7 +11,18 @@ from typing import Literal
 import pulumi
 import pulumi_digitalocean as digitalocean
 
-from blueprint.dns_records import NOBODY, NULL, TTL, UNKNOWN, Claim, RecordType, canonical, conflicts, relative
+from blueprint.dns_records import (
+    NOBODY,
+    NULL,
+    SHORTEST_TTL,
+    TTL,
+    UNKNOWN,
+    Claim,
+    RecordType,
+    canonical,
+    conflicts,
+    relative,
+)
 from blueprint.settings.edge import DnsRecordSettings, identity_of
 from components.component import AnclaComponent
 
@@ -64,6 +75,8 @@ class DnsZoneArgs:
     """Records of other types, and more than one of a name and type."""
     authorities: Sequence[str] = ()
     """Authorities that may issue certificates (CAA records), such as `letsencrypt.org`; none: all may."""
+    ttl: int = TTL
+    """Seconds, at least 30, of the records of `names`, `names_ipv6`, `cnames` and `authorities`."""
     create: bool = True
     """False: the zone is in the account already. Records are added to it; the zone itself is left alone."""
     protected: bool = False
@@ -122,7 +135,7 @@ def build_records(args: DnsZoneArgs) -> list[Record]:
     """
     maps = {"A": args.names, "AAAA": args.names_ipv6, "CNAME": args.cnames}
     records = [
-        Record(type=kind, name=relative(name, args.domain), value=_sent(kind, value, None))
+        Record(type=kind, name=relative(name, args.domain), value=_sent(kind, value, None), ttl=args.ttl)
         for kind, names in maps.items()
         for name, value in names.items()
     ]
@@ -132,6 +145,7 @@ def build_records(args: DnsZoneArgs) -> list[Record]:
             name="@",
             value=_sent("CAA", authority, "issue"),
             identity=f"issue {authority}",
+            ttl=args.ttl,
             flags=_CAA_FLAGS,
             tag="issue",
         )
@@ -142,7 +156,12 @@ def build_records(args: DnsZoneArgs) -> list[Record]:
         Claim(type=item.type, name=item.name, identity=item.identity, ttl=item.ttl, origin=f"{item.name} {item.type}")
         for item in records
     ]
-    if problems := list(conflicts([], claims)):
+    problems = [
+        f"{item.name} {item.type}: ttl: {item.ttl} is below {SHORTEST_TTL}"
+        for item in records
+        if item.ttl < SHORTEST_TTL
+    ]
+    if problems := problems + list(conflicts([], claims)):
         raise ValueError("; ".join(problems))
     return records
 
@@ -152,7 +171,8 @@ def _given(record: DnsRecordArgs, domain: str) -> Record:
     identity = UNKNOWN
     if isinstance(record.value, str):
         # The checks of a stack file; a value that is known only at `up` is checked by DigitalOcean.
-        checked = DnsRecordSettings(type=record.type, name=record.name, value=record.value, **details)
+        form = {name: value for name, value in details.items() if name != "ttl"}
+        checked = DnsRecordSettings(type=record.type, name=record.name, value=record.value, **form)
         identity = identity_of(checked)
     return Record(
         type=record.type,

@@ -12,6 +12,7 @@ from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings.backup import BackupDestination
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
 from components.component import AnclaComponent
@@ -21,7 +22,7 @@ from components.dns_zone import DnsRecordArgs, DnsZone, DnsZoneArgs
 from components.exports import BackupPlace, Built, build_exports, build_machine_outputs, build_machine_secrets
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
-from components.lifecycle import Kind, lifecycle_of
+from components.lifecycle import DISPOSABLE, PRODUCTION, Kind
 from components.managed_database import ManagedDatabase, ManagedDatabaseArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
@@ -61,12 +62,18 @@ class Environment(AnclaComponent):
         provider = pulumi.ResourceOptions(providers=[pinned_provider(name, args.account)])
         super().__init__("ancla:index:Environment", name, pulumi.ResourceOptions.merge(opts, provider))
         settings = args.settings
-        self._name, self._settings = name, settings
-        self._lifecycle = lifecycle_of(settings.environment)
+        if not isinstance(settings.topology, DropletTopology):
+            # `load_program` refuses the other kinds before.
+            raise TypeError(f"topology.kind: {settings.topology.kind} is not built yet")
+        self._name, self._settings, self._topology = name, settings, settings.topology
+        self._lifecycle = DISPOSABLE if settings.is_disposable else PRODUCTION
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
             settings, hostname=name, user=USER, port=SSH_PORT, deploy_key=self._credentials.deploy_public
         )
+        # Here, so that the droplet finds the answer about its machine: a preview asks `host` once.
+        self._timers = backup_timer_settings(settings)
+        self._plan = plan_digests(self._topology.image, self._machine, self._timers).ops
         self._backup_urns: list[pulumi.Output[str]] = []
         self._network = self._build_network()
         droplet = self._droplet()
@@ -87,7 +94,7 @@ class Environment(AnclaComponent):
             MonitoringArgs(
                 name=name,
                 settings=settings.monitoring,
-                domain=settings.domain,
+                domain=settings.edge.canonical,
                 tag=self._network.tag,
                 slack_webhook=self._credentials.slack_webhook,
             ),
@@ -105,7 +112,7 @@ class Environment(AnclaComponent):
                 name=self._name,
                 region=settings.region.value,
                 ssh_sources=settings.access.ssh_sources,
-                ip_range=settings.network.ip_range,
+                ip_range=self._topology.ip_range,
             ),
             self._child(),
         )
@@ -117,11 +124,9 @@ class Environment(AnclaComponent):
             AppDropletArgs(
                 name=self._name,
                 region=settings.region.value,
-                size=settings.droplet.size,
-                image=settings.droplet.image,
-                backups=settings.droplet.backups,
-                monitoring=settings.droplet.monitoring,
-                reserved_ip=settings.droplet.reserved_ip,
+                size=self._topology.size,
+                image=self._topology.image,
+                backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
                 deploy_key=self._credentials.deploy_key,
@@ -247,14 +252,13 @@ class Environment(AnclaComponent):
         )
 
     def _finish(self, droplet: AppDroplet, built: Built) -> None:
-        settings, database = self._settings, built.database
-        timers = backup_timer_settings(settings)
+        database = built.database
         OpsInstall(
             f"{self._name}-ops",
             OpsInstallArgs(
                 login=droplet.login,
-                plan=plan_digests(settings.droplet.image, self._machine, timers).ops,
-                timers=timers,
+                plan=self._plan,
+                timers=self._timers,
                 outputs=build_machine_outputs(built),
                 secrets=build_machine_secrets(built),
             ),
@@ -282,20 +286,24 @@ class Environment(AnclaComponent):
 
     def _zone(self, droplet: AppDroplet, assets: AssetBucketWithCDN | None) -> DnsZone | None:
         settings = self._settings
-        if not settings.dns.manage:
+        if not settings.edge.dns.manage:
             return None
         cdn = settings.assets.cdn if settings.assets else None
         cnames: dict[str, pulumi.Input[str]] = {}
-        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.domain}"):
+        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.edge.domain}"):
             cnames[cdn.domain] = assets.cdn_endpoint
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
-                domain=settings.domain,
-                names=dict.fromkeys(settings.dns.hosts, droplet.address),
+                domain=settings.edge.domain,
+                names=dict.fromkeys(settings.edge.names, droplet.address),
                 cnames=cnames,
-                authorities=settings.dns.caa,
-                records=[DnsRecordArgs(**record.model_dump()) for record in settings.dns.records],
+                authorities=settings.edge.authorities,
+                records=[
+                    DnsRecordArgs(**record.model_dump(exclude={"ttl"}), ttl=int(record.ttl or settings.edge.dns.ttl))
+                    for record in settings.edge.dns.records.values()
+                ],
+                ttl=int(settings.edge.dns.ttl),
                 protected=self._lifecycle.protects(Kind.ZONE),
             ),
             self._child(),
@@ -312,7 +320,7 @@ class Environment(AnclaComponent):
             ProjectArgs(
                 name=self._name,
                 environment=self._settings.environment,
-                description=f"{self._settings.domain}, made by Ancla",
+                description=f"{self._settings.edge.canonical}, made by Ancla",
                 resources=urns,
             ),
             self._child(),

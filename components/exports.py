@@ -55,7 +55,7 @@ def build_outputs(built: Built) -> Values:
         "schema_version": SCHEMA_VERSION,
         "environment": settings.environment,
         "project": settings.project,
-        "domain": settings.domain,
+        "domain": settings.edge.canonical,
         "region": str(settings.region),
         "account": built.account,
         "droplets": [

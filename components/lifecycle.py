@@ -1,4 +1,4 @@
-"""Protection of resources per environment: one table, from which the components' arguments are taken.
+"""Protection of resources, in production and where data may go. The components' arguments are taken from here.
 
 - `protect`: the engine refuses to delete it until a person unprotects it. For what holds data, or a name that others
   rely on.
@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,14 +42,3 @@ PRODUCTION = Lifecycle(
     force_destroy=False,
 )
 DISPOSABLE = Lifecycle(protect=_ALWAYS_PROTECTED, force_destroy=True)
-
-TABLE: Mapping[str, Lifecycle] = {
-    "prod": PRODUCTION,
-    "staging": DISPOSABLE,
-    "development": DISPOSABLE,
-}
-
-
-def lifecycle_of(environment: str) -> Lifecycle:
-    """Return the row of an environment; one that is not in the table is treated as production."""
-    return TABLE.get(environment, PRODUCTION)

@@ -21,7 +21,7 @@ from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.sizes import PRICES_READ
 from policy.offer import OfferError, account, compare
 from policy.preview import Preview, PreviewError, Resource, parse_preview
-from policy.rules import RULES, Violation, check
+from policy.rules import RULES, Violation, check, other_costs
 
 VIOLATED, UNUSABLE = 1, 2
 _API = "https://api.digitalocean.com"
@@ -103,7 +103,9 @@ def prices() -> None:
 def _with_stack_file(preview: Preview, path: Path | None) -> Preview:
     if path is None:
         return preview
-    settings = load_stack_file(path).model_dump(mode="json", by_alias=True, include={"exemptions", "budget"})
+    settings = load_stack_file(path).model_dump(
+        mode="json", by_alias=True, include={"exemptions", "budget", "costs", "disposable"}
+    )
     return dataclasses.replace(preview, config={**preview.config, **settings})
 
 
@@ -129,10 +131,12 @@ def _print_costs(preview: Preview) -> None:
         table.add_row(change, resource.kind, resource.name, _shown(price))
     for resource in _going(preview):
         table.add_row("delete", resource.kind, resource.name, "")
+    for name, cost in other_costs(preview).items():
+        table.add_row("", "billed by others", name, _shown(cost))
     table.add_section()
     budget = preview.config.get("budget")
     limit = f" of {float(budget):.2f}" if budget else ""
-    table.add_row("", "", f"{len(rows)} resources, list prices of {PRICES_READ}", f"{_total(rows):.2f}{limit}")
+    table.add_row("", "", f"{len(rows)} resources, list prices of {PRICES_READ}", f"{_total(preview, rows):.2f}{limit}")
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
 
 
@@ -140,8 +144,8 @@ def _shown(price: float | None) -> str:
     return "?" if price is None else f"{price:.2f}" if price else ""
 
 
-def _total(rows: list[tuple[Resource, float | None]]) -> float:
-    return round(sum(price or 0 for _, price in rows), 2)
+def _total(preview: Preview, rows: list[tuple[Resource, float | None]]) -> float:
+    return round(sum(price or 0 for _, price in rows) + sum(other_costs(preview).values()), 2)
 
 
 def _document(preview: Preview, violations: list[Violation]) -> dict[str, object]:
@@ -152,7 +156,7 @@ def _document(preview: Preview, violations: list[Violation]) -> dict[str, object
             for item, price in rows
         ],
         "deleted": [{"type": item.type, "name": item.name, "urn": item.urn} for item in _going(preview)],
-        "monthly": _total(rows),
+        "monthly": _total(preview, rows),
         "prices_read": PRICES_READ,
         "violations": [dataclasses.asdict(violation) for violation in violations],
     }

@@ -67,10 +67,10 @@ def opened(preview: Preview) -> Iterator[tuple[Resource, str, range, list[str]]]
 
 
 def named_ports(preview: Preview) -> frozenset[int]:
-    """Return the ports that the stack file opens with a reason: `ancla:access.ports`, each with `port` and `why`."""
-    access = preview.config.get("access")
-    given = access.get("ports") if isinstance(access, Mapping) else None
-    rows = mappings(list(given.values()) if isinstance(given, Mapping) else given)
+    """Return the ports that the stack file opens with a reason: `ancla:edge.ports`, each with `port` and `why`."""
+    edge = preview.config.get("edge")
+    given = edge.get("ports") if isinstance(edge, Mapping) else None
+    rows = mappings(list(given.values()) if isinstance(given, Mapping) else None)
     return frozenset(int(row["port"]) for row in rows if row.get("why") and str(row.get("port")).isdigit())
 
 

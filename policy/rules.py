@@ -53,7 +53,7 @@ def ssh_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def ports_not_open(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """No port but 80, 443 and those that `ancla:access.ports` names with a reason is open to the world."""
+    """No port but 80, 443 and those that `ancla:edge.ports` names with a reason is open to the world."""
     allowed = WEB_PORTS | named_ports(preview)
     for holder, protocol, ports, sources in opened(preview):
         others = set(ports) - allowed - ({SSH_PORT} if protocol == "tcp" else set())  # SSH has a rule of its own
@@ -105,7 +105,7 @@ def data_backed_up(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
         return
     for droplet in preview.of_kind("Droplet"):
         if not droplet.inputs.get("backups"):
-            yield droplet, "has no image backup; set ancla:droplet.backups to weekly or daily"
+            yield droplet, "has no image backup; set ancla:topology.backups to weekly or daily"
     backup = preview.config.get("backup")
     destinations = mappings(backup.get("destinations")) if isinstance(backup, dict) else []
     buckets = {bucket.name for bucket in preview.of_kind("SpacesBucket")}
@@ -193,12 +193,12 @@ def priced(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
 
 
 def within_budget(preview: Preview) -> Iterator[tuple[Resource | str, str]]:
-    """The monthly estimate is within `ancla:budget`, where there is one."""
+    """The monthly estimate, with the bills of others in `ancla:costs`, is within `ancla:budget`, where there is one."""
     budget = preview.config.get("budget")
     if budget in (None, ""):
         return
     prices = resource_prices((item.type, item.inputs) for item in preview.resources)
-    total = round(sum(price.monthly or 0 for price in prices), 2)
+    total = round(sum(price.monthly or 0 for price in prices) + sum(other_costs(preview).values()), 2)
     if total > float(budget):
         yield "environment", f"costs {total:.2f} US dollars a month, and ancla:budget is {budget}"
 
@@ -270,8 +270,17 @@ def _is_known(resource: Resource) -> bool:
     return resource.type.startswith("digitalocean:") and resource.kind in KINDS
 
 
+def other_costs(preview: Preview) -> Mapping[str, float]:
+    """Return what others bill, by name: `ancla:costs`."""
+    costs = preview.config.get("costs")
+    return {name: float(cost) for name, cost in costs.items()} if isinstance(costs, Mapping) else {}
+
+
 def _is_production(preview: Preview) -> bool:
-    return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
+    disposable = preview.config.get("disposable")  # the engine's text, a stack file's value, or nothing
+    if disposable in (None, ""):
+        return preview.config.get("environment") not in DISPOSABLE_ENVIRONMENTS
+    return disposable not in (True, "true")
 
 
 def _statements(policy: Any) -> list[Mapping[str, Any]]:

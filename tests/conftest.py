@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -27,6 +28,8 @@ LONGEST = (
 """What takes longest begins first, so that no worker is left alone with it at the end."""
 MOST_FLAKY = 2
 """A run in which more tests than that passed only at their second try is red."""
+DRAWN = 3
+"""Of the tests marked `long`, one in so many is drawn; the others are marked `all`, which `make test` leaves out."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,6 +67,17 @@ def _rank(item: pytest.Item) -> tuple[int, int]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
+    for item in _not_drawn([item for item in items if item.get_closest_marker("long")]):
+        item.add_marker(pytest.mark.all)
+
+
+def _not_drawn(long: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Draw by the seed among the long tests of each folder, so that its share of a run is about the same each time."""
+    draw = random.Random(f"long {os.environ['ANCLA_SEED']}")
+    for _, folder in itertools.groupby(sorted(long, key=lambda item: item.nodeid), lambda item: item.path.parent):
+        candidates = list(folder)
+        drawn = set(draw.sample(range(len(candidates)), -(-len(candidates) // DRAWN)))
+        yield from (item for number, item in enumerate(candidates) if number not in drawn)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:

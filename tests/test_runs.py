@@ -45,21 +45,7 @@ def test_the_last_of_a_group_comes_last_and_the_longest_groups_first(tmp_path: P
     (tmp_path / "test_a.py").write_text("def test_a(): pass\n")
     (tmp_path / "hosts/test_b.py").write_text("import pytest\n@pytest.mark.last\ndef test_b(): pass\n")
     (tmp_path / "hosts/test_c.py").write_text("def test_c(): pass\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "/dev/null",
-        "--collect-only",
-        "-q",
-        "--rootdir",
-        tmp_path,
-        tmp_path,
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    names = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
-    assert names == ["test_c", "test_b", "test_a"]
+    assert _collected(tmp_path) == ["test_c", "test_b", "test_a"]
 
 
 def test_a_folder_that_shares_what_is_slow_stays_on_one_worker(tmp_path: Path) -> None:
@@ -74,3 +60,26 @@ def test_a_folder_that_shares_what_is_slow_stays_on_one_worker(tmp_path: Path) -
     assert len(ran) == 12, done.stdout
     assert len({worker for worker, folder in ran if folder}) == 1
     assert {worker for worker, _ in ran} == {"gw0", "gw1"}
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_a_third_of_the_long_tests_is_drawn_by_the_seed(
+    tmp_path: Path, seed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    for folder, count in (("a", 4), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        text = "".join(f"@pytest.mark.long\ndef test_{folder}{number}(): pass\n" for number in range(count))
+        (tmp_path / folder / f"test_{folder}.py").write_text(f"import pytest\n{text}def test_{folder}(): pass\n")
+    monkeypatch.setenv("ANCLA_SEED", seed)
+    drawn = _collected(tmp_path, "-m", "not all")
+    assert drawn == _collected(tmp_path, "-m", "not all")
+    assert len(drawn) == 2 + 2 + 1
+    assert {"test_a", "test_b"} < set(drawn)
+    assert len(_collected(tmp_path)) == 4 + 3 + 2
+
+
+def _collected(folder: Path, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--collect-only", "-q", *options, "--rootdir", folder]
+    done = subprocess.run([*command, folder], cwd=folder, capture_output=True, text=True, check=False)
+    return [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]

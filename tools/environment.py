@@ -23,7 +23,6 @@ from rich.markup import escape
 
 from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS
 from blueprint.settings.services import ServiceSettings, parse_image
 from tools.judged import is_remembered, remember
 from tools.workspace import (
@@ -201,7 +200,7 @@ def recover(context: typer.Context) -> None:
 def destroy(context: typer.Context) -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = _workspace(context, start=True)
-    if load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml").environment in DISPOSABLE_ENVIRONMENTS:
+    if load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml").is_disposable:
         # Its backups are protected from an `up` that renames their bucket, and not from this.
         work.pulumi("pulumi state unprotect", "state", "unprotect", "--all", "--yes")
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.

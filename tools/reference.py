@@ -55,7 +55,7 @@ def _printed(module: str) -> str:
 
 def _stack_file(schema: Schema) -> str:
     definitions: dict[str, Schema] = schema["$defs"]
-    lines = ["# The keys of a stack file", "", "Each stands under `ancla:`, as in `ancla:domain: example.org`.", ""]
+    lines = ["# The keys of a stack file", "", "Each stands under `ancla:`, as in `ancla:region: nyc3`.", ""]
     lines += _table(schema)
     for name in sorted(definitions):
         if "properties" in definitions[name]:

@@ -193,6 +193,8 @@ plugins() { # the official ones where they are or can be had; the sandbox's stan
 
 # --- Docker ---------------------------------------------------------------------------------------------------------
 
+docker_networks=/var/lib/docker/network/files/local-kv.db
+
 docker_daemon() { # as root on a machine whose Docker does not run: start it, and remember that it is ours to stop
   ! docker info >/dev/null 2>&1 || return 0
   [ "$(id -u)" = 0 ] || fail "Docker does not answer: start it, or add yourself to the docker group, and run this again."
@@ -200,23 +202,39 @@ docker_daemon() { # as root on a machine whose Docker does not run: start it, an
   if [ -d /run/systemd/system ]; then
     systemctl start docker
   else
-    rm -f /var/run/docker.pid
-    setsid dockerd >"$ANCLA_CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
-    echo $! >"$ANCLA_CACHE/dockerd.pid"
+    start_dockerd
   fi
-  local tries=0
+  local tries=0 mended=
   until docker info >/dev/null 2>&1; do
     tries=$((tries + 1))
     [ $tries -le 60 ] || fail "Docker did not start; see $ANCLA_CACHE/dockerd.log"
+    if [ -z "$mended" ] && grep -qs 'libnetwork.*reservePools' "$ANCLA_CACHE/dockerd.log"; then mended=yes && forget_networks; fi
     sleep 0.5
   done
 }
 
+start_dockerd() {
+  rm -f /var/run/docker.pid
+  setsid dockerd >"$ANCLA_CACHE/dockerd.log" 2>&1 </dev/null 9>&- &
+  echo $! >"$ANCLA_CACHE/dockerd.pid"
+}
+
+forget_networks() { # Docker that was killed while it made a network panics at every start (libnetwork, reservePools): its record of it is half written
+  [ -e "$docker_networks" ] || return 0
+  say "Docker was killed while it made a network; its record of networks is set aside as $docker_networks.broken, and they are made again"
+  mv "$docker_networks" "$docker_networks.broken"
+  start_dockerd
+}
+
 stop_docker_daemon() { # only the one that docker_daemon started, and only when nothing runs in it
-  local pid
+  local pid running
   [ -e "$ANCLA_CACHE/dockerd.pid" ] || return 0
   pid=$(cat "$ANCLA_CACHE/dockerd.pid")
-  if [ -n "$(docker ps -q 2>/dev/null)" ]; then
+  if ! running=$(docker ps -q 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
+    say "Docker stays: it does not say whether something runs in it"
+    return 0
+  fi
+  if [ -n "$running" ]; then
     say "Docker stays: containers of somebody else are running in it"
     return 0
   fi

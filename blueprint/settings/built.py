@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.alias_generators import to_camel
 
 from blueprint.settings.environment import EnvironmentSettings
 
@@ -31,6 +30,8 @@ class Row:
     path: str
     verdict: Verdict
     means: Callable[[Any], bool] | None = None
+    what: str | None = None
+    """What is not built, where it is not the value itself."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def refused(path: str, means: Callable[[Any], bool] | None = None) -> Row:
     return Row(path, Verdict.REFUSED, means)
 
 
-def without_effect(path: str, means: Callable[[Any], bool] | None = None) -> Row:
+def without_effect(path: str, means: Callable[[Any], bool] | None = None, *, what: str | None = None) -> Row:
     """Return a row of what the environment only lacks."""
-    return Row(path, Verdict.NO_EFFECT, means)
+    return Row(path, Verdict.NO_EFFECT, means, what)
 
 
 def is_one_of(*values: object) -> Callable[[Any], bool]:
@@ -60,8 +61,26 @@ def is_one_of(*values: object) -> Callable[[Any], bool]:
     return lambda value: value in values
 
 
+def is_given(value: object) -> bool:
+    """Return True if a key that may be left out has a value."""
+    return value is not None
+
+
 ROWS: tuple[Row, ...] = (
-    refused("topology.kind", is_one_of("load-balanced", "cluster", "app-platform")),
+    refused("topology.kind", is_one_of("droplets", "kubernetes", "app-platform")),
+    refused("topology.balancer", is_given),
+    refused("topology.volumes", bool),
+    refused("topology.growDisk", bool),
+    refused("topology.ipv6", bool),
+    without_effect("topology.swap", is_given),
+    without_effect("topology.snapshots", is_given),
+    without_effect("edge.names", lambda names: len(names) > 1, what="the redirect to the first name"),
+    without_effect("edge.tls"),
+    without_effect("edge.hsts"),
+    without_effect("edge.headers"),
+    without_effect("edge.bodyLimit"),
+    refused("edge.proxy", is_one_of("cloudflare")),
+    refused("edge.ports", bool),
     refused("database.kind", is_one_of("self-hosted-postgresql", "sqlite")),
     refused("database.readReplicas", bool),
     refused("database.extensions", bool),
@@ -91,7 +110,7 @@ ROWS: tuple[Row, ...] = (
 def not_built(settings: EnvironmentSettings) -> list[Found]:
     """List what the stack file asks for that Ancla parses but does not build yet, in the order of the file's groups."""
     return [
-        Found(path, _shown(value), row.verdict)
+        Found(path, row.what or _shown(value), row.verdict)
         for pattern, path, value in written(settings)
         if (row := _row_of(pattern, value)) is not None
     ]
@@ -113,7 +132,7 @@ def written(value: object, pattern: str = "", path: str = "") -> Iterator[tuple[
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             if name in value.model_fields_set and (path or name != "secrets"):
-                key = to_camel(name)
+                key = type(value).model_fields[name].alias or name
                 yield from written(getattr(value, name), _below(pattern, key), _below(path, key))
     elif isinstance(value, Mapping):
         for name, one in value.items():

@@ -1,6 +1,6 @@
 """Everything a stack file may say: one frozen model, the same for the engine, `ops`, the editor and CI.
 
-Keys are camelCase in the stack file (`ancla:droplet: {size: …}`) and snake_case here; each group has a module beside
+Keys are camelCase in the stack file (`ancla:topology: {size: …}`) and snake_case here; each group has a module beside
 this one. Everything the five plans name parses; keys that are not implemented yet are refused by name (see
 `blueprint.settings.built`).
 
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from blueprint.dns_records import TTL, UNKNOWN, Claim, conflicts, describe, is_outside, relative
-from blueprint.fields import Domain, Region, Slug
+from blueprint.dns_records import UNKNOWN, Claim, conflicts, describe, is_outside, relative
+from blueprint.fields import Region, Slug
 from blueprint.model import Settings
 from blueprint.references import known, nearest, problem_of
 from blueprint.settings.access import AccessSettings
@@ -23,14 +24,14 @@ from blueprint.settings.alerts import MonitoringSettings
 from blueprint.settings.backup import BackupSettings
 from blueprint.settings.buckets import AssetsSettings
 from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
-from blueprint.settings.edge import DnsSettings, identity_of
+from blueprint.settings.edge import EdgeSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
 from blueprint.settings.services import ReleaseSettings, ServiceSettings, service_conflicts
-from blueprint.settings.topology import DropletSettings, DropletTopology, NetworkSettings, Topology
+from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
-"""Environments whose data may go; every other one is treated as production."""
+"""Environments whose data may go where `disposable` is not written; every other one is treated as production."""
 
 
 class Exemption(Settings):
@@ -50,12 +51,23 @@ def stem_of(project: object, environment: object) -> str:
 class EnvironmentSettings(Settings):
     """Everything a stack file may say."""
 
-    environment: Slug
-    project: Slug
-    domain: Domain
-    region: Region
-    topology: Topology = DropletTopology()
-    droplet: DropletSettings
+    environment: Slug = Field(
+        description="Name of the environment and of its stack. It cannot change: another name is another stack."
+    )
+    project: Slug = Field(
+        description="Name of the project, in the names of all that is made. It cannot change: everything would be made "
+        "again."
+    )
+    region: Region = Field(
+        description="Slug of the DigitalOcean region. It cannot change: data would stay behind in the old one."
+    )
+    disposable: bool | None = Field(
+        default=None,
+        description="Its data may go: nothing but the backups is protected, and `destroy` takes the buckets' objects "
+        "along; default: true for `staging` and `development`. A change protects or unprotects in place.",
+    )
+    topology: Topology
+    edge: EdgeSettings = Field(description="By which names the environment is reached, and how strictly.")
     services: dict[Slug, ServiceSettings] = Field(
         min_length=1, description="What of the team's runs, by name; a change is applied by the next `ops deploy`."
     )
@@ -67,14 +79,16 @@ class EnvironmentSettings(Settings):
     cache: CacheSettings | None = None
     assets: AssetsSettings | None = None
     registry: RegistrySettings
-    network: NetworkSettings = NetworkSettings()
-    dns: DnsSettings = DnsSettings()
     access: AccessSettings = AccessSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     backup: BackupSettings = BackupSettings()
     extras: tuple[str, ...] = Field(default=(), description="services switched on by name, such as pgadmin or grafana")
     account: str | None = Field(default=None, description="UUID of the DigitalOcean account this stack belongs to")
     budget: int | None = Field(default=None, ge=1, description="US dollars a month; `ops cost` fails above it")
+    costs: dict[Slug, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="US dollars a month that others bill, by name, such as `sendgrid: 20`; they count in `budget`.",
+    )
     exemptions: tuple[Exemption, ...] = Field(
         default=(), description="policy rules this environment may break, and why"
     )
@@ -84,6 +98,11 @@ class EnvironmentSettings(Settings):
     def stem(self) -> str:
         """The stem of the names that people see, and the environment's tag."""
         return stem_of(self.project, self.environment)
+
+    @property
+    def is_disposable(self) -> bool:
+        """Return True if its data may go: as written, or by the environment's name."""
+        return self.environment in DISPOSABLE_ENVIRONMENTS if self.disposable is None else self.disposable
 
     @property
     def maintenance(self) -> MaintenanceSettings:
@@ -125,10 +144,14 @@ def usable(settings: EnvironmentSettings) -> list[str]:
 
 
 def unknown_names(settings: EnvironmentSettings) -> Iterator[str]:
-    """Yield a line for each thing that a service uses, or refers to, and that the environment does not have."""
+    """Yield a line for each thing that is used or referred to and that the environment does not have."""
     there = usable(settings)
     reached = {f"services.{name}" for name, service in settings.services.items() if service.port is not None}
-    paths = known(group for group in there if not group.startswith("services.") or group in reached)
+    groups = [group for group in there if not group.startswith("services.") or group in reached]
+    paths = known(groups)
+    policy = settings.edge.headers.content_security_policy or ""
+    if (why := problem_of(policy, paths, secret=False)) is not None:
+        yield f"edge.headers.contentSecurityPolicy: {why}"
     for name, service in settings.services.items():
         for use in service.uses:
             if use not in there:
@@ -140,17 +163,17 @@ def unknown_names(settings: EnvironmentSettings) -> Iterator[str]:
 
 def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
     """Yield a line for each record that cannot be beside another one, those that Ancla makes included."""
-    domain, dns = settings.domain, settings.dns
+    edge, domain, dns = settings.edge, settings.edge.domain, settings.edge.dns
     own = [
         Claim(
             type="A",
-            name=host,
+            name=relative(name, domain),
             identity=UNKNOWN,
-            ttl=TTL,
-            origin="made by Ancla, leads to the app",
-            remedy=f'leave "{host}" out of dns.hosts to make it yours',
+            ttl=dns.ttl,
+            origin=f"edge.names[{index}]: {name} leads to the app",
+            remedy=f"remove {name} from edge.names to make the record yours" if index else "it is the app's address",
         )
-        for host in dict.fromkeys(dns.hosts)
+        for index, name in enumerate(edge.names)
     ]
     cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
     if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
@@ -159,7 +182,7 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
                 type="CNAME",
                 name=relative(cdn, domain),
                 identity=UNKNOWN,
-                ttl=TTL,
+                ttl=dns.ttl,
                 origin="assets.cdn.domain",
                 remedy="give assets.cdn.domain another name",
             )
@@ -169,17 +192,19 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
             type="CAA",
             name="@",
             identity=f"issue {authority}",
-            ttl=TTL,
-            origin=f"dns.caa[{index}]",
+            ttl=dns.ttl,
+            origin=f"edge.dns.caa[{index}]",
             remedy="remove one",
         )
-        for index, authority in enumerate(dns.caa)
+        for index, authority in enumerate(edge.authorities)
     ]
     wanted: list[Claim] = []
-    for index, record in enumerate(dns.records):
-        origin = f"dns.records[{index}]"
+    for label, record in dns.records.items():
+        origin = f"edge.dns.records.{label}"
         if is_outside(record.name, domain):
             yield f"{origin}.name: {describe(record.name)} is not in {domain}; write one that is, or leave the dot out"
         name = relative(record.name, domain)
-        wanted.append(Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl, origin=origin))
+        wanted.append(
+            Claim(type=record.type, name=name, identity=identity_of(record), ttl=record.ttl or dns.ttl, origin=origin)
+        )
     yield from conflicts(own, wanted)

@@ -44,6 +44,16 @@ COMMANDS = lazy_group(
         "Check the droplet, services, database, backups and public address. Exits 3 if something is down.",
     ),
     Lazy(
+        "converge",
+        "ops.cli.drift:converge_command",
+        "Converge droplets to the last `pulumi up`, whatever was edited by hand; or only compare (`--check`).",
+    ),
+    Lazy(
+        "drift",
+        "ops.cli.drift:drift_command",
+        "List cloud resources that somebody changed or deleted since the last `pulumi up`. Exits 3 if there are any.",
+    ),
+    Lazy(
         "cost",
         "ops.cli.settings:cost_command",
         "Estimate a stack file's monthly cost by resource, in US dollars. Exits 3 above its budget or without a price.",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from ops.cli.backrest_output import print_info
 from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place, print_plan
+from ops.cli.drill_output import print_plans
+from ops.cli.drill_session import Session
 from ops.cli.options import (
     DryRunOption,
     JsonOption,
@@ -28,10 +28,8 @@ from ops.core.console import Progress
 from ops.core.errors import OpsError, VerdictError
 from ops.core.formatting import size
 from ops.drill.evidence.catalogue import Language
-from ops.drill.evidence.chain import keep
-from ops.drill.evidence.document import EVIDENCE
-from ops.drill.kinds import pgbackrest
-from ops.drill.kinds.pgbackrest_evidence import BackrestEvidence, BackrestPlan
+from ops.drill.evidence.document import EVIDENCE, Document
+from ops.drill.kinds.pgbackrest import BackrestDrill
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import alert_on_error
 from ops.pgbackrest import driver, info
@@ -253,8 +251,8 @@ def backrest_drill(
     arguments += [f"--spool={spool}"] if spool else []
     arguments += ["--may-be-empty"] if may_be_empty else []
 
-    def job() -> pgbackrest.BackrestDrill:
-        return pgbackrest.BackrestDrill(
+    def job() -> BackrestDrill:
+        return BackrestDrill(
             pgbackrest=driver.find(config),
             stanza=chosen.stanza,
             environment=chosen.stack.outputs.environment if chosen.stack else None,
@@ -269,39 +267,22 @@ def backrest_drill(
         )
 
     if dry_run:
-        planned = (
-            pgbackrest.plan(job())
-            if chosen.here
-            else _on_droplet(chosen, BackrestPlan, [*arguments, "--dry-run"], config)
-        )
-        if as_json:
-            console.print_json(planned.model_dump(mode="json"))
-        else:
-            print_plan(planned.model_dump())
+        there = None if chosen.here else _on_droplet(chosen, _RemotePlan, [*arguments, "--dry-run"], config)
+        print_plans(job().plan() if there is None else there.root, as_json=as_json)
         return
     if not report_only:
         ready(evidence)
+    session = Session(evidence=None if report_only else evidence, signer=signer, language=lang, as_json=as_json)
     with alert_on_error(
         chosen.stack, f"backrest/{chosen.stanza}", f"stanza {chosen.stanza} is not proved", "drill-red"
     ):
-        if chosen.here:
-            result = pgbackrest.run(job(), console.step)
-        else:
-            # the document is kept and signed here, in one chain
-            result = _on_droplet(chosen, BackrestEvidence, [*arguments, "--report-only"], config)
-        if report_only:
-            note(backup=result.backup)
-            console.print_json(result.model_dump(mode="json"))
-        else:
-            file = keep(result, evidence, signer, lang)
-            note(backup=result.backup, evidence=file.name)
-            if as_json:
-                console.print_json(json.loads(file.read_bytes()))
+        with session.kept():
+            if chosen.here:
+                session.hold(job())
             else:
-                print_drill(result)
-                print_place(file, signed=signer is not None)
-        if result.verdict == "red":
-            raise VerdictError(f"drill of {result.backup} of {result.stanza} is red: {result.summary()}")
+                # the document is kept and signed here, in one chain
+                session.add(_on_droplet(chosen, Document, [*arguments, "--report-only"], config))
+        session.judge()
 
 
 def _target(here: bool, stack: str | None, outputs: Path | None, stanza: str | None) -> Target:
@@ -312,6 +293,7 @@ def _budget(chosen: Target) -> float:
     return chosen.stack.outputs.backup.max_age_hours if chosen.stack else DEFAULT_AGE
 
 
+_RemotePlan = RootModel[dict[str, int | float | str | None]]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ops.backup.drill_history import DrillHistory
 from ops.cli.backup_options import BackupArgument, NameOption, SpoolOption, StoreOption, identities_of, one_name
 from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place, print_plan
+from ops.cli.drill_output import caught, print_plans
+from ops.cli.drill_session import Session
 from ops.cli.options import (
     DryRunOption,
     IdentityOption,
@@ -31,15 +27,15 @@ from ops.cli.options import (
 )
 from ops.core import console
 from ops.core.console import Progress
-from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError, VerdictError
-from ops.core.signing import Signer
-from ops.drill import runner as drilling
-from ops.drill.evidence import chain, report
+from ops.core.errors import BackupNotFoundError, OpsError, StackError, StoreUnreachableError
+from ops.drill.context import Plan
 from ops.drill.evidence.catalogue import Language
-from ops.drill.evidence.document import EVIDENCE, Choice, Evidence
+from ops.drill.evidence.details import Choice
+from ops.drill.evidence.document import EVIDENCE
 from ops.drill.history import read_history
-from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
-from ops.drill.runner import DrillJob, DrillPlan
+from ops.drill.kinds import backup as of_backup
+from ops.drill.kinds.backup import BackupDrill
+from ops.drill.negative_controls import Damage
 from ops.drill.selection import Pick, choose
 from ops.monitoring.audit import audited, note
 from ops.monitoring.recorder import drill_not_run, drilled, record_controls
@@ -133,7 +129,7 @@ def drill_command(
         identities = identities_of(identity)
         if not dry_run:
             ready(evidence)
-    base = DrillJob(
+    base = BackupDrill(
         environment=loaded.outputs.environment,
         project=loaded.outputs.project,
         name="",
@@ -147,10 +143,19 @@ def drill_command(
         spool=spool,
         keep_hours=keep_hours,
     )
-    session = _Session(stack=loaded, controls=controls, allow_partial=allow_partial)
+    session = _Sets(
+        stack=loaded,
+        evidence=evidence,
+        signer=signer,
+        language=lang,
+        as_json=as_json,
+        controls=controls,
+        allow_partial=allow_partial,
+    )
+    note(stack=loaded.name)
     wanted = _holding(place, names, backup)
-    plans: list[DrillPlan] = []
-    try:
+    plans: list[Plan] = []
+    with session.kept():
         for number, chosen in enumerate(wanted):
             session.left = wanted[number:]
             assertions = tuple(settings.assertions) if chosen == _asserted(loaded) else ()
@@ -167,82 +172,32 @@ def drill_command(
                     continue
                 session.note(f"{chosen}: {job.backup}, {job.choice.way}" + _seed(job.choice))
             if dry_run:
-                plans.append(drilling.plan(job))
+                plans.append(job.plan())
             else:
                 session.drill(job)
-        session.left = []
-    finally:  # after an interrupt too: keep the results so far, and red stays red
-        if session.made:
-            session.keep(evidence, signer, lang, as_json=as_json)
+        session.left = ()
     if dry_run:
-        _print_plans(plans, as_json=as_json)
+        print_plans(plans, as_json=as_json)
     else:
         session.judge()
 
 
-def _print_plans(plans: list[DrillPlan], *, as_json: bool) -> None:
-    if as_json:
-        console.print_json([asdict(planned) for planned in plans])
-        return
-    print_plan(*map(asdict, plans))
-
-
 @dataclass(kw_only=True)
-class _Session:
-    """All drills of one run. A backup set that cannot be drilled does not stop the drills of the others."""
+class _Sets(Session):
+    """The drills of a stack's backup sets. One that cannot be drilled does not stop the drills of the others."""
 
     stack: LoadedStack
     controls: bool
-    allow_partial: bool = False
-    made: list[Evidence] = field(default_factory=list[Evidence])
-    log: list[str] = field(default_factory=list[str])
-    failures: list[str] = field(default_factory=list[str])
-    left: list[str] = field(default_factory=list[str])
-    """The backup set being drilled, then those still to be drilled."""
 
-    def keep(self, evidence: Path, signer: Signer | None, language: Language, *, as_json: bool) -> None:
-        """Write the evidence, and print the results if every set was drilled.
-
-        Raises:
-            OpsError: the evidence folder cannot be written.
-        """
-        if self.left:
-            rest = f"; not drilled: {', '.join(self.left[1:])}" if self.left[1:] else ""
-            self.note(f"interrupted at {self.left[0]}{rest}")
-        note(stack=self.stack.name, backups=[made.backup for made in self.made if made.damage is None])
-        links, html = chain.append(
-            evidence,
-            self.made,
-            log="".join(f"{line}\n" for line in self.log),
-            render=partial(report.render, language=language, signer=signer.public if signer else None),
-            signer=signer,
-        )
-        documents = [json.loads(link.stored.content) for link in links]
-        if self.left:
-            console.step(f"evidence so far: {html}")
-        elif as_json:
-            console.print_json(documents[0] if len(documents) == 1 else documents)
-        else:
-            _print(self.made, html, signed=signer is not None)
-
-    def note(self, text: str) -> None:
-        """Report a step, and add it to the log."""
-        console.step(text)
-        self.log.append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {text}")
-
-    def drill(self, job: DrillJob) -> None:
+    def drill(self, job: BackupDrill) -> None:
         """Drill one backup, followed by the negative controls if requested."""
         try:
-            complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
-            present = catalog.digests_of(job.store, job.name, complete)
-            result = drilling.run(job, self.note, meter=console.progress)
-            result = result.model_copy(update={"present": present})
-            self._add(result)
+            result = self.hold(job)
             drilled(self.stack, job.name, result, allow_partial=self.allow_partial)
             if self.controls and result.backup is not None:
-                made = drilling.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
+                made = of_backup.controls(replace(job, backup=result.backup), self.note, meter=console.progress)
                 for control in made:
-                    self._add(control)
+                    self.add(control)
                 record_controls(self.stack, job.name, [str(control.damage) for control in made if not caught(control)])
         except OpsError as error:
             self.failed(job.name, error)
@@ -258,41 +213,6 @@ class _Session:
             raise error
         self.note(f"{name}: no drill: {error}")
         self.failures.append(f"{name}: {error}")
-
-    def _add(self, result: Evidence) -> None:
-        for check in result.checks:
-            self.log.append(f"  {check.status} {check.name}: {'; '.join([check.answer, *check.problems])}")
-        self.made.append(result)
-
-    def judge(self) -> None:
-        """Raise an error if a drill failed.
-
-        Raises:
-            VerdictError: a drill is red or in part, or a negative control was not detected.
-            OpsError: a drill could not be run.
-        """
-        drills = [r for r in self.made if r.damage is None]
-        red = [r for r in drills if r.verdict == "red"]
-        in_part = [r for r in drills if r.verdict == "in part"]
-        unseen = [r for r in self.made if r.damage is not None and not caught(r)]
-        if unseen:
-            what = ", ".join(f"{r.damage} of {r.backup}" for r in unseen)
-            raise VerdictError(f"damage was NOT detected, so drills prove nothing: {what}")
-        if red:
-            texts = [f"drill of {r.backup or r.name} is red: {r.summary()}" for r in red]
-            raise VerdictError(" — ".join([*texts, *self.failures]))
-        if self.failures:
-            raise OpsError("; ".join(self.failures))
-        if in_part and not self.allow_partial:
-            texts = [
-                f"drill of {r.backup} restored in part, without {', '.join(s.what for s in r.skipped)}" for r in in_part
-            ]
-            raise VerdictError(" — ".join(texts))
-        controls = [r for r in self.made if r.damage is not None]
-        if controls and not self.controls:
-            raise VerdictError(
-                f"negative control {controls[0].damage} of {controls[0].backup}: {controls[0].summary()}"
-            )
 
 
 @contextmanager
@@ -330,11 +250,6 @@ def canary_command(
         console.out.print(f"{database}: {at:%Y-%m-%d %H:%M:%S} UTC in {TABLE}")
 
 
-def caught(control: Evidence) -> bool:
-    """Return True if a negative control failed the check that must detect its damage."""
-    return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
-
-
 def _holding(store: Store, names: list[str], backup: str) -> list[str]:
     """Return the backup sets to drill: all of `names`, or the one that has the given backup."""
     if backup == catalog.LATEST:
@@ -362,14 +277,14 @@ def _asserted(stack: LoadedStack) -> str | None:
 
 
 def _picked(
-    job: DrillJob,
+    job: BackupDrill,
     pick: Pick,
     history: DrillHistory,
     seed: int | None,
     *,
     recipients: Sequence[str],
     report: Callable[[str], None],
-) -> DrillJob:
+) -> BackupDrill:
     complete = [entry.id for entry in catalog.entries(job.store, job.name) if entry.complete]
     digests = catalog.digests_of(job.store, job.name, complete)
     verified = {backup: at for (backup, digest), at in history.verified.items() if digests.get(backup) == digest}
@@ -393,17 +308,3 @@ def _hours(text: str) -> float:
     if hours > MOST_HOURS:
         raise typer.BadParameter(f"{text}: give at most {MOST_HOURS // 24}d", param_hint="--keep-failed")
     return hours
-
-
-def _print(made: list[Evidence], html: Path, *, signed: bool) -> None:
-    for result in (r for r in made if r.damage is None):
-        print_drill(result)
-    damaged = [r for r in made if r.damage is not None]
-    if damaged:
-        table = Table("", "negative control", "must turn red", title_justify="left", title="Damaged on purpose")
-        for result in damaged:
-            kind = Damage(result.damage)
-            word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
-            table.add_row(word, escape(f"{result.name}: {EXPLAINED[kind]}"), CAUGHT_BY[kind])
-        console.out.print(table)
-    print_place(html, signed=signed)

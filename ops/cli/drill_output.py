@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -10,7 +10,9 @@ from rich.table import Table
 
 from ops.core import console
 from ops.core.formatting import duration, size
+from ops.drill.context import Plan
 from ops.drill.evidence.document import Document, Status
+from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 
 VERDICT_COLOURS: dict[str, str] = {"green": "green", "in part": "yellow", "red": "red"}
 _COLOURS = {Status.PASSED: "green", Status.FAILED: "red", Status.SKIPPED: "dim"}
@@ -37,14 +39,39 @@ def print_drill(result: Document) -> None:
     console.out.print(escape(result.figures))
 
 
-def print_plan(*plans: Mapping[str, object]) -> None:
-    """Print what drills would do, a line for each fact."""
-    for name, value in (fact for plan in plans for fact in plan.items()):
+def caught(control: Document) -> bool:
+    """Return True if a negative control failed the check that must detect its damage."""
+    return CAUGHT_BY[Damage(control.damage)] in {check.name for check in control.red}
+
+
+def print_drills(made: Sequence[Document], page: Path, *, signed: bool) -> None:
+    """Print the drills of one run, their negative controls, and where the evidence is."""
+    for result in (each for each in made if each.damage is None):
+        print_drill(result)
+    table = Table("", "negative control", "must turn red", title_justify="left", title="Damaged on purpose")
+    for result in (each for each in made if each.damage is not None):
+        kind = Damage(result.damage)
+        word = "[green]caught[/green]" if caught(result) else "[bold red]NOT SEEN[/bold red]"
+        table.add_row(word, escape(f"{result.name}: {EXPLAINED[kind]}"), CAUGHT_BY[kind])
+    if table.rows:
+        console.out.print(table)
+    print_place(page, signed=signed)
+
+
+def print_plans(plans: Plan | Sequence[Plan], *, as_json: bool) -> None:
+    """Print what drills of any kind would do, a line for each fact; a size or duration has its unit in its name."""
+    several = [plans] if isinstance(plans, Mapping) else plans
+    if as_json:
+        console.print_json(dict(plans) if isinstance(plans, Mapping) else [dict(plan) for plan in several])
+        return
+    for name, value in (fact for plan in several for fact in plan.items()):
         if value is None:
             continue
-        shown = size(value) if name.endswith(("_bytes", "size")) and isinstance(value, int) else value
-        if name.endswith("_seconds") and isinstance(value, int):
-            shown = duration(value)
+        shown = value
+        if isinstance(value, int | float):
+            shown = (
+                size(int(value)) if name.endswith("_bytes") else duration(value) if name.endswith("_seconds") else value
+            )
         label = name.removesuffix("_seconds").removesuffix("_bytes").replace("_", " ")
         console.out.print(f"{label}: [bold]{escape(str(shown))}[/bold]")
     console.out.print("nothing was made")

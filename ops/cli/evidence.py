@@ -15,8 +15,8 @@ from ops.cli.options import JsonOption, OutputsOption, StackOption
 from ops.core import console
 from ops.core.errors import KeyProblemError, OpsError, VerdictError
 from ops.core.formatting import duration
-from ops.drill.evidence.document import EVIDENCE
-from ops.drill.evidence.store import Facts, documents, read
+from ops.drill.evidence.document import EVIDENCE, Document
+from ops.drill.evidence.store import documents, read
 from ops.drill.evidence.verification import Verification, verify
 from ops.monitoring.recorder import evidence_checked
 from ops.stack.outputs import LoadedStack, load_stack
@@ -69,7 +69,7 @@ def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -
     """List the drills, oldest first. Signatures are not checked; run `evidence verify` for that."""
     if not place.exists():
         raise OpsError(f"{place}: no such folder or document")
-    rows = sorted(_facts(place), key=lambda row: (row.started_at, row.sequence))
+    rows = sorted(_documents(place), key=lambda row: (row.started_at, row.sequence))
     if not rows:
         raise OpsError(f"{place}: no evidence; run `ops drill`")
     if as_json:
@@ -94,12 +94,12 @@ def list_command(place: PlaceArgument = EVIDENCE, as_json: JsonOption = False) -
     console.out.print(table)
 
 
-def _facts(place: Path) -> list[Facts]:
+def _documents(place: Path) -> list[Document]:
     """Read the documents of a folder, or one document. Unreadable ones are left out; `verify` reports them."""
     if place.is_dir():
-        return [link.facts for link in documents(place)]
+        return [link.document for link in documents(place)]
     try:
-        return [read(place).facts]
+        return [read(place).document]
     except (OSError, ValidationError):
         return []
 

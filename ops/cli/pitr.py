@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -11,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ops.cli.drill_options import EvidenceOption, LangOption, ready, signer_of
-from ops.cli.drill_output import print_drill, print_place, print_plan
+from ops.cli.drill_output import print_plans
+from ops.cli.drill_session import Session
 from ops.cli.options import (
     DryRunOption,
     JsonOption,
@@ -23,9 +23,8 @@ from ops.cli.options import (
 from ops.core import console
 from ops.core.errors import OpsError, VerdictError
 from ops.drill.evidence.catalogue import Language
-from ops.drill.evidence.chain import keep
 from ops.drill.evidence.document import EVIDENCE
-from ops.drill.kinds import provider_fork
+from ops.drill.kinds.provider_fork import DESTROY_SECONDS, ForkDrill
 from ops.managed_postgres import forks, provider
 from ops.managed_postgres.forks import Patience
 from ops.managed_postgres.provider import Cluster
@@ -95,7 +94,7 @@ def pitr_drill(
     """Fork the cluster from a restore point, read every row, and destroy the fork. Costs money. Exits 3 if red."""
     point_in_time(at, provider.LATEST, provider.OLDEST)
     loaded, cloud = load_stack(stack, outputs), cloud_from_environment()
-    job = provider_fork.ForkDrill(
+    job = ForkDrill(
         stack=loaded,
         cloud=cloud,
         at=at,
@@ -107,22 +106,16 @@ def pitr_drill(
         pause=_pause(cloud),
     )
     if dry_run:
-        _print_plan(provider_fork.plan(job, datetime.now(UTC)), as_json=as_json)
+        print_plans(job.plan(), as_json=as_json)
         return
     signer = signer_of(loaded, signing_key)
     ready(evidence)
     note(stack=loaded.name)
+    session = Session(evidence=evidence, signer=signer, language=lang, as_json=as_json)
     with alert_on_error(loaded, "pitr", "the provider's backups are not proved", "drill-red"):
-        result = provider_fork.run(job, console.step)
-        file = keep(result, evidence, signer, lang)
-        note(fork=result.fork_name, as_of=provider.written(result.data_of or result.asked_for), evidence=file.name)
-        if as_json:
-            console.print_json(json.loads(file.read_bytes()))
-        else:
-            print_drill(result)
-            print_place(file, signed=signer is not None)
-        if result.verdict == "red":
-            raise VerdictError(f"drill of the provider's backup of {result.cluster_name} is red: {result.summary()}")
+        with session.kept():
+            session.hold(job)
+        session.judge()
 
 
 @pitr_app.command("sweep")
@@ -149,7 +142,7 @@ def pitr_sweep(
         cloud,
         live,
         timedelta(hours=older_than),
-        None if dry_run else Patience(seconds=provider_fork.DESTROY_SECONDS, pause=_pause(cloud)),
+        None if dry_run else Patience(seconds=DESTROY_SECONDS, pause=_pause(cloud)),
     )
     note(stack=loaded.name, destroyed=[cluster.name for cluster in result.destroyed])
     done = "would be destroyed" if dry_run else "destroyed"
@@ -173,21 +166,3 @@ def pitr_sweep(
 
 def _pause(cloud: Cloud) -> float:
     return 10.0 if cloud.is_real else 0.5
-
-
-def _print_plan(planned: provider_fork.Plan, *, as_json: bool) -> None:
-    facts = {
-        "cluster": planned.live.name,
-        "restore_points": len(planned.points),
-        "as_of": provider.written(planned.moment),
-        "fork": planned.name,
-        "plan": planned.live.size,
-        "reached_from_droplets": planned.droplets,
-        "cost_at_most_usd": planned.cost.total,
-        "hours_at_most": planned.cost.hours,
-        "prices_read": planned.cost.prices_read,
-    }
-    if as_json:
-        console.print_json(facts)
-        return
-    print_plan(facts)

@@ -12,6 +12,7 @@ from datetime import UTC
 from pathlib import Path
 
 from ops.backup.drill_history import DrillHistory
+from ops.drill.evidence.details import BackupDetail
 from ops.drill.evidence.document import Status
 from ops.drill.evidence.store import documents
 
@@ -33,26 +34,27 @@ def read_history(folder: Path, store: str, signers: Sequence[str] = ()) -> dict[
         signers: keys (OpenSSH lines) whose evidence is trusted; none: every one is.
     """
     found: dict[str, DrillHistory] = {}
-    trusted = (link.facts for link in documents(folder) if link.facts.damage is None and link.is_trusted(signers))
-    for drill in sorted(trusted, key=lambda facts: facts.finished_at):
-        if drill.store is None:
+    trusted = (link.document for link in documents(folder) if link.document.damage is None and link.is_trusted(signers))
+    for drill in sorted(trusted, key=lambda document: document.finished_at):
+        detail = drill.detail
+        if not isinstance(detail, BackupDetail):
             continue  # a drill of somebody else's backup
         of_set = found.setdefault(drill.name, DrillHistory())
-        if drill.store == store:
-            for backup, digest in drill.present.items():
+        if detail.store == store:
+            for backup, digest in detail.present.items():
                 of_set.seen.setdefault(backup, set()).add(digest)
-        if drill.backup is None or drill.manifest_digest is None:
+        if drill.backup is None or detail.manifest_digest is None:
             continue
-        key, at = (drill.backup, drill.manifest_digest), drill.finished_at.astimezone(UTC)
+        key, at = (drill.backup, detail.manifest_digest), drill.finished_at.astimezone(UTC)
         status = {check.name: check.status for check in drill.checks}
         wrong = ", ".join(sorted(name for name in status.keys() - BUDGETS if status[name] is Status.FAILED))
-        if drill.store == store:
-            of_set.seen.setdefault(drill.backup, set()).add(drill.manifest_digest)
-        if wrong and drill.store == store:
+        if detail.store == store:
+            of_set.seen.setdefault(drill.backup, set()).add(detail.manifest_digest)
+        if wrong and detail.store == store:
             of_set.verified.pop(key, None)
             of_set.failed[key] = f"the drill of {at:%Y-%m-%d %H:%M} UTC was red: {wrong}"
         if status.get(EQUAL) is Status.PASSED and not wrong:
             of_set.verified[key] = at
-            if drill.store == store:
+            if detail.store == store:
                 of_set.failed.pop(key, None)
     return found

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from ops.drill.evidence.document import Choice
+from ops.drill.evidence.details import Choice
 from ops.repository.catalog import LATEST
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.core.errors import BusyError, OpsError, StoreError
-from ops.drill.evidence.document import Evidence
+from ops.drill.evidence.document import Document
 from ops.monitoring.alerts import Watch, unattended, watching
 from ops.monitoring.state import DrillState, SetState
 from ops.monitoring.units import BACKUP_UNIT
@@ -43,7 +43,7 @@ def backup_run(stack: LoadedStack, name: str | None, made: Sequence[dict[str, An
         ping(address)
 
 
-def drilled(stack: LoadedStack, name: str, evidence: Evidence, *, allow_partial: bool = False) -> None:
+def drilled(stack: LoadedStack, name: str, evidence: Document, *, allow_partial: bool = False) -> None:
     """Record a drill's verdict. A negative control, which has to be red, says nothing about the backup."""
     if evidence.damage is not None:
         return

@@ -9,12 +9,11 @@ import re
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, PlainValidator, SerializeAsAny, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import AwareDatetime, Field, PlainValidator, SerializeAsAny
 
-from ops.core.models import Record
+from ops.core.models import Record, parse_kind
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex")]
 
@@ -397,18 +396,7 @@ def parse_record(value: object) -> KindRecord:
     Raises:
         ValueError: this Ancla does not know the kind, or a field is invalid.
     """
-    if isinstance(value, KindRecord):
-        return value
-    document = cast("dict[str, object]", value) if isinstance(value, dict) else {}
-    known = RECORDS.get(str(document.get("kind")))
-    if known is None:
-        raise PydanticCustomError("kind", "unknown kind of backup; known: {known}", {"known": ", ".join(RECORDS)})
-    try:
-        return known.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PydanticCustomError("record", "{where}: {what}", {"where": where, "what": first["msg"]}) from None
+    return parse_kind(value, RECORDS, KindRecord, "backup")
 
 
 AnyRecord = Annotated[SerializeAsAny[KindRecord], PlainValidator(parse_record)]

@@ -74,11 +74,14 @@ def estimate(manifest: Manifest, evidence: Path | None, *, stored: int, dumped: 
 
 def _drills(folder: Path, manifest: Manifest) -> Iterable[_Drill]:
     """Read the evidence of this set's drills; anything else is skipped, as this is only an estimate."""
-    expected = (manifest.environment, manifest.project, manifest.name, manifest.source.kind, None)
+    expected = (manifest.environment, manifest.project, manifest.name, None, manifest.source.kind)
     for path in folder.glob("*.json"):
         try:
             document: Any = json.loads(path.read_bytes())
-            found = tuple(document[key] for key in ("environment", "project", "name", "kind", "damage"))
+            found = (
+                *(document[key] for key in ("environment", "project", "name", "damage")),
+                document["detail"]["source"],
+            )
             drill = _Drill(
                 backup=str(document["backup"]),
                 at=datetime.fromisoformat(document["finished_at"]),

@@ -24,8 +24,8 @@ from ops.stack.ssh import SshTarget
 MACHINE_OUTPUTS = Path("/etc/ancla/outputs.json")
 """Where `host/` places the reduced outputs on a droplet."""
 
-CONVERGE_AGAIN = "`pulumi up --target-replace '**-converge-command' --target-replace '**-ops-command'`"
-"""Applies `host/` to a droplet again; a plain `pulumi up` sees no change in the inputs of that command."""
+CONVERGE_AGAIN = "`ops converge`"
+"""Takes `host/` to a droplet again; a plain `pulumi up` sees no change in the inputs of that command."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,17 @@ import re
 
 from sandbox.api.context import Body, Call, invalid, not_built, operation
 from sandbox.api.database_backups import backups_body
-from sandbox.api.databases import CLUSTER, available_version, cluster_body, parse_rules, save
+from sandbox.api.databases import (
+    CLUSTER,
+    available_version,
+    cluster_body,
+    must_be_online,
+    note_event,
+    parse_rules,
+    save,
+)
 from sandbox.api.postgres_config import check_config
+from sandbox.api.vpcs import free_private_ip, free_public_ip
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -72,8 +81,14 @@ def update_maintenance(call: Call) -> None:
 
 @operation("databases_install_update")
 def install_update(call: Call) -> None:
-    """Start the pending maintenance: there is never any."""
-    CLUSTER.find(call)
+    """Install an update: the cluster moves to other addresses behind the same names, and its connections end."""
+    database = CLUSTER.find(call)
+    must_be_online(database)
+    vpc = call.store.get("vpc", database["vpc_uuid"]) or {}
+    moved = {"public_ip": free_public_ip(call.cloud), "private_ip": free_private_ip(call.store, vpc)}
+    call.cloud.touch("zones")
+    save(call, {**database, **moved})
+    note_event(call, database, "cluster_maintenance_perform")
 
 
 @operation("databases_update_major_version")

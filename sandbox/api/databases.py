@@ -240,7 +240,7 @@ def create_cluster(call: Call) -> Body:
     }
     cloud.touch("zones")
     save(call, database)
-    _note_event(call, database, "cluster_create")
+    note_event(call, database, "cluster_create")
     return {"database": cluster_body(cloud, database)}
 
 
@@ -272,14 +272,20 @@ def destroy_cluster(call: Call) -> None:
     call.cloud.touch("zones")
 
 
-def _note_event(call: Call, database: Record, kind: str) -> None:
+def note_event(call: Call, database: Record, kind: str) -> None:
+    """Keep what happened to a cluster for its list of events."""
     ident = random_text(8).lower()
     event = {"id": ident, "cluster_name": database["name"], "event_type": kind, "create_time": now()}
     call.store.prune("database_event", _EVENTS_KEPT)
     call.store.put("database_event", ident, event, parent=database["id"])
 
 
-def _must_be_online(database: Record) -> None:
+def must_be_online(database: Record) -> None:
+    """Refuse what has to wait until a cluster is online.
+
+    Raises:
+        ApiError: 412.
+    """
     if database["status"] != "online":
         raise ApiError(412, f"cluster is not ready: {database['status']}")
 
@@ -288,9 +294,9 @@ def _must_be_online(database: Record) -> None:
 def resize_cluster(call: Call) -> None:
     """Change size, nodes or storage; the cluster is `resizing` meanwhile."""
     database = CLUSTER.find(call)
-    _must_be_online(database)
+    must_be_online(database)
     save(call, {**database, **_shape(call, database), "status": "resizing"})
-    _note_event(call, database, "cluster_update")
+    note_event(call, database, "cluster_update")
 
 
 # --- the part behind -------------------------------------------------------------------------------------------------

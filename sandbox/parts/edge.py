@@ -57,6 +57,7 @@ server {{
         auth_request_set $spaces_date $upstream_http_x_spaces_date;
         auth_request_set $spaces_sha256 $upstream_http_x_spaces_sha256;
         auth_request_set $spaces_error $upstream_http_x_spaces_error;
+        error_page 401 = @unmet;
         error_page 403 = @refused;
         proxy_pass http://$spaces_upstream;
         proxy_set_header Host $http_host;
@@ -66,6 +67,10 @@ server {{
         proxy_set_header Authorization $spaces_authorization;
         proxy_set_header X-Amz-Date $spaces_date;
         proxy_set_header X-Amz-Content-Sha256 $spaces_sha256;
+    }}
+    location @unmet {{
+        default_type application/xml;
+        return 412 $spaces_error;
     }}
     location @refused {{
         default_type application/xml;

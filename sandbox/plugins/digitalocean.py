@@ -18,7 +18,7 @@ from sandbox.plugins.fields import Field, coerce, differs, integer, number, orde
 from sandbox.plugins.provider import DEFAULTS, Asked, Checked, Difference, Found, Provider, Servicer
 from sandbox.plugins.resource import Change, Cloud, Function, Resource
 from sandbox.plugins.resources import functions, resources
-from sandbox.plugins.rest import Rest, RestError
+from sandbox.plugins.rest import Rest
 from sandbox.plugins.values import UNKNOWN, Secret, Values, contains_unknown, reveal
 
 VERSION: Final = "4.84.1"
@@ -157,7 +157,7 @@ class DigitalOcean(Provider):
             return made.id, _state(row, made.id, known)
         try:
             now = row.read(cloud, made.id, known)
-        except (ProviderError, RestError) as error:
+        except ProviderError as error:
             raise IncompleteError(str(error), made.id, _state(row, made.id, known)) from None
         if now is None:
             raise ProviderError(f"{asked.token} {made.id}: gone right after it was made")

@@ -1,10 +1,17 @@
 """What a plugin says when it cannot do what was asked.
 
 ProviderError
-└── IncompleteError
+├── IncompleteError
+├── sandbox.plugins.rest.RestError
+└── sandbox.plugins.spaces.RefusedError
+    └── NotFoundError
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
 
 from sandbox.plugins.values import Values
 
@@ -20,3 +27,12 @@ class IncompleteError(ProviderError):
         super().__init__(message)
         self.id = id_
         self.known = known
+
+
+@contextmanager
+def unfinished(id_: str, **known: Any) -> Generator[None]:
+    """Let the state remember a resource that was made, and what is `known` beyond its inputs, should the rest fail."""
+    try:
+        yield
+    except ProviderError as error:
+        raise IncompleteError(str(error), id_, known) from None

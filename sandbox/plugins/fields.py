@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from sandbox.plugins.values import UNKNOWN, Values, contains_unknown
 
@@ -104,24 +104,9 @@ def set_of(element: Field, **how: Unpack[How]) -> Field:
     return Field(kind="set", element=element, **how)
 
 
-def record(fields: Mapping[str, Field], **how: Unpack[How]) -> Field:
-    """Describe an object with named fields."""
-    return Field(kind="object", fields=fields, **how)
-
-
 def mapping(**how: Unpack[How]) -> Field:
     """Describe a map of texts."""
     return Field(kind="map", element=Field(), **how)
-
-
-def tags(**how: Unpack[How]) -> Field:
-    """Describe the tags of a resource: a set in which case does not count."""
-    return set_of(string(check=_tag), **{"fold_case": True, **how})
-
-
-def _tag(value: str) -> str | None:
-    fine = 0 < len(value) <= 255 and all(c.isascii() and (c.isalnum() or c in ":-_") for c in value)
-    return None if fine else "a tag has letters, digits, colons, dashes and underscores, at most 255"
 
 
 def one_of(*choices: str) -> Callable[[Any], str | None]:
@@ -230,8 +215,14 @@ def _items_differ(old: Any, new: Any, like: Field, inputs: Values) -> bool:
     return differs(old, new, like.item, inputs)
 
 
-def ordered(items: list[Any], like: Field) -> list[Any]:
-    """Put a set in the official order, which is that of its items' checksums as text; doubles are dropped."""
+_PLAIN: Final = set_of(string())
+
+
+def ordered(items: list[Any], like: Field = _PLAIN) -> list[Any]:
+    """Put a set in the official order, which is that of its items' checksums as text; doubles are dropped.
+
+    By default it is one of texts or of numbers.
+    """
     keyed: dict[str, Any] = {}
     for item in items:
         text = item.lower() if like.fold_case else _serialized(item, like.item)

@@ -17,7 +17,6 @@ from google.rpc import status_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.rest import RestError
 from sandbox.plugins.values import Values, decode, encode
 
 DEFAULTS: Final = "__defaults"
@@ -284,7 +283,7 @@ def _told(context: grpc.ServicerContext) -> Generator[None]:
             id=error.id, properties=encode(error.known), reasons=[str(error)], inputs=encode({})
         )
         _abort_with(context, str(error), detail)
-    except (ProviderError, RestError) as error:
+    except ProviderError as error:
         context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
 

@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sandbox.plugins.errors import ProviderError
 from sandbox.plugins.fields import Field
 from sandbox.plugins.rest import Rest
+from sandbox.plugins.schema import Says, how, properties
 from sandbox.plugins.spaces import Spaces
 from sandbox.plugins.values import Values
 
@@ -70,7 +72,7 @@ def _passed_through(_: Cloud, id_: str) -> tuple[str, Values]:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One type of resource: what it is made of, and its calls.
+    """One type of resource: what the SDK does not say of its properties (and of all `others`), and its calls.
 
     `read` gets the id and what is known, and returns what the API says now, or None when it is gone; it is not called
     after `create` when `created_is_read`. `check` names (property, reason) of inputs that do not fit together;
@@ -78,7 +80,7 @@ class Resource:
     """
 
     name: str
-    fields: Mapping[str, Field]
+    properties: Mapping[str, Says]
     create: Callable[[Cloud, Values], Made]
     read: Callable[[Cloud, str, Values], Values | None]
     delete: Callable[[Cloud, str, Values], object]
@@ -87,6 +89,12 @@ class Resource:
     check: Callable[[Values], list[tuple[str, str]]] | None = None
     replaced_by: Callable[[Values, Values], set[str]] | None = None
     created_is_read: bool = False
+    others: Says = field(default_factory=how)
+
+    @cached_property
+    def fields(self) -> Mapping[str, Field]:
+        """All its properties, by name."""
+        return properties(self.name, how(inner=self.properties, others=self.others))
 
     @property
     def token(self) -> str:

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from sandbox.plugins.errors import ProviderError
 
-class RestError(Exception):
+
+class RestError(ProviderError):
     """A call was refused or never answered; the message names the call, the status and what the API said."""
 
     def __init__(self, message: str, status: int = 0, said: str = "") -> None:
@@ -79,10 +81,11 @@ class Rest:
             if error.status != 404:
                 raise
 
-    def find(self, path: str, **query: Any) -> dict[str, Any] | None:
-        """Read, with None for what is not there."""
+    def find(self, path: str, word: str = "") -> dict[str, Any] | None:
+        """Read, with None for what is not there; with a `word`, what the answer wraps in it."""
         try:
-            return self.get(path, **query)
+            answer = self.get(path)
+            return answer[word] if word else answer
         except RestError as error:
             if error.status == 404:
                 return None

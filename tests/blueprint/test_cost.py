@@ -105,25 +105,65 @@ def test_a_reserved_ip_without_a_droplet_costs():
 
 def test_an_estimate_counts_balancer_cache_and_replicas():
     changed = settings("prod").model_dump(by_alias=True)
-    changed["topology"] = {"kind": "load-balanced", "droplets": 2}
+    changed["topology"] |= {"kind": "droplets", "count": 2, "balancer": {"nodes": 2}, "volumes": {"data": "40G"}}
     changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
     changed["database"]["readReplicas"] = 1
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert [line.resource for line in report.lines if line.monthly in (12, 15, 30)] == [
+    assert [line.resource for line in report.lines if line.monthly in (4, 24, 15, 30)] == [
+        "volume nextgentech-prod-1-data",
+        "volume nextgentech-prod-2-data",
         "load balancer nextgentech-prod",
         "read replica nextgentech-prod-1",
         "cache nextgentech-prod",
     ]
-    assert report.total == 2 * 28.8 + 12 + 60 + 30 + 15 + 5 + 20
+    assert report.total == 2 * (28.8 + 4) + 2 * 12 + 60 + 30 + 15 + 5 + 20
+
+
+@pytest.mark.parametrize(
+    ("topology", "expected"),
+    [
+        (
+            {"kind": "app-platform", "size": "apps-s-1vcpu-1gb"},
+            [("app nextgentech-prod", "apps-s-1vcpu-1gb, 2 services", 2 * 12)],
+        ),
+        (
+            {"kind": "app-platform", "size": "apps-d-1vcpu-1gb", "scale": {"max": 3, "cpu": 70}},
+            [("app nextgentech-prod", "apps-d-1vcpu-1gb, 2 services; up to 3 instances, 204.00", 2 * 34)],
+        ),
+        (
+            {
+                "kind": "kubernetes",
+                "highAvailability": True,
+                "pool": {"size": "s-4vcpu-8gb", "min": 3, "max": 6},
+                "balancer": {"nodes": 2},
+            },
+            [
+                (
+                    "cluster nextgentech-prod",
+                    "s-4vcpu-8gb, 3 nodes, high availability; up to 6 nodes, 328.00",
+                    40 + 3 * 48,
+                ),
+                ("load balancer nextgentech-prod", "2 nodes", 24),
+            ],
+        ),
+    ],
+)
+def test_an_estimate_counts_what_grows_at_its_smallest(
+    topology: dict[str, Any], expected: list[tuple[str, str, float]]
+):
+    changed = {**settings("prod").model_dump(by_alias=True), "topology": topology}
+    lines = estimate(EnvironmentSettings.model_validate(changed)).lines
+
+    assert [(line.resource, line.detail, line.monthly) for line in lines[: len(expected)]] == expected
 
 
 def test_an_estimate_names_what_it_cannot_price():
     changed = settings("prod").model_dump(by_alias=True)
-    changed["topology"] = {"kind": "app-platform", "instanceSize": "apps-new"}
+    changed["cache"] = {"kind": "managed-valkey"}
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert report.unpriced == ("app nextgentech-prod",)
+    assert report.unpriced == ("cache nextgentech-prod",)
 
 
 def test_staging_is_within_the_plans_budget_of_50_to_80():
@@ -143,6 +183,13 @@ def test_prod_names_every_resource_that_costs():
         "registry nextgentech": 20,
     }
     assert report.total == 113.8
+
+
+def test_an_estimate_counts_what_others_bill():
+    report = estimate(settings("prod", costs={"sendgrid": 20.0, "domain": 2.5}))
+
+    assert report.total == 113.8 + 22.5
+    assert [line.resource for line in report.lines[-2:]] == ["sendgrid", "domain"]
 
 
 @pytest.mark.parametrize(("budget", "over"), [(None, False), (113, True), (114, False)])

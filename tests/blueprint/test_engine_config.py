@@ -121,13 +121,29 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("topology", {"kind": "load-balanced", "droplets": 2}, "topology.kind: load-balanced"),
         (
             "topology",
-            {"kind": "cluster", "nodeSize": "s-2vcpu-4gb", "minNodes": 1, "maxNodes": 3},
-            "topology.kind: cluster",
+            {"kind": "droplets", "size": "s-2vcpu-4gb", "count": 2, "balancer": {}},
+            "topology.kind: droplets",
         ),
-        ("topology", {"kind": "app-platform"}, "topology.kind: app-platform"),
+        (
+            "topology",
+            {"kind": "kubernetes", "pool": {"size": "s-2vcpu-4gb", "min": 1, "max": 3}},
+            "topology.kind: kubernetes",
+        ),
+        ("topology", {"kind": "app-platform", "size": "apps-s-1vcpu-1gb"}, "topology.kind: app-platform"),
+        (
+            "topology",
+            {"kind": "droplet", "size": "s-2vcpu-4gb", "volumes": {"data": "30G"}},
+            "topology.volumes: {data: 30G}",
+        ),
+        ("topology", {"kind": "droplet", "size": "s-2vcpu-4gb", "balancer": {}}, "topology.balancer: {}"),
+        (
+            "edge",
+            {"names": ["example.org"], "ports": {"tunnel": {"port": 51820, "protocol": "udp", "why": "WireGuard"}}},
+            "edge.ports: {tunnel: {port: 51820, protocol: udp, why: WireGuard}}",
+        ),
+        ("edge", {"names": ["example.org"], "proxy": "cloudflare"}, "edge.proxy: cloudflare"),
         ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
         ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
         ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
@@ -140,9 +156,8 @@ def test_what_is_not_built_yet_parses_and_is_refused_by_name(name: str, value: A
     with pytest.raises(SettingsError) as caught:
         load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
 
-    assert len(caught.value.problems) == 1
-    assert f"ancla:{expected}" in str(caught.value)
-    assert "not built yet" in str(caught.value)
+    assert caught.value.problems[0].startswith(f"ancla:{expected}: ")
+    assert all(problem.endswith("not built yet") for problem in caught.value.problems)
 
 
 def test_a_destination_outside_spaces_needs_its_key_pair():
@@ -155,9 +170,9 @@ def test_a_destination_outside_spaces_needs_its_key_pair():
 
 
 def test_a_value_encrypted_outside_secrets_is_refused_before_it_is_used():
-    pulumi.runtime.set_all_config(engine("staging", domain="canary-value"), ["ancla:domain"])
+    pulumi.runtime.set_all_config(engine("staging", region="canary-value"), ["ancla:region"])
 
-    with pytest.raises(SettingsError, match="ancla:domain: has an encrypted value") as caught:
+    with pytest.raises(SettingsError, match="ancla:region: has an encrypted value") as caught:
         load_program(environ={})
 
     assert "canary-value" not in str(caught.value)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from blueprint.schema import FOLDER, build_schemas, render
+from blueprint.settings.environment import EnvironmentSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMAS = build_schemas()
@@ -25,6 +28,33 @@ def test_the_committed_schema_is_fresh(name: str):
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_every_schema_is_a_schema(name: str):
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+GROUPS = ("topology", "edge")
+
+
+def models_of(value: Any) -> Iterator[type[BaseModel]]:
+    """The models that a value of this type is made of, from the outside in."""
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        yield value
+        for field in value.model_fields.values():
+            yield from models_of(field.annotation)
+    for argument in get_args(value):
+        yield from models_of(argument)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_key_says_what_it_is(group: str):
+    field = EnvironmentSettings.model_fields[group]
+    mute = {
+        f"{model.__name__}.{name}"
+        for model in models_of(field.annotation)
+        for name, key in model.model_fields.items()
+        if not key.description
+    }
+
+    assert field.description
+    assert not mute
 
 
 def stack_file(stack: str) -> dict[str, Any]:
@@ -43,8 +73,8 @@ def test_stack_files_fit_the_schema_editors_use(stack: str):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("ancla:droplet", "size"), "s-2vcpu-4g"),
-        (("ancla:droplet", "sizee"), "s-2vcpu-4gb"),
+        (("ancla:topology", "size"), "s-2vcpu-4g"),
+        (("ancla:topology", "sizee"), "s-2vcpu-4gb"),
         (("ancla:region",), "mars"),
         (("ancla:regionn",), "nyc3"),
         (("ancla:database", "nodes"), 9),

@@ -12,6 +12,7 @@ from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.topology import DropletTopology
 from blueprint.stack_file import OPAQUE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +45,9 @@ def test_committed_stack_files_validate_without_engine_and_passphrase(stack: str
 def test_plan_000_in_production():
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml", environ={})
 
-    assert settings.domain == "nextgentech.mx"
-    assert (settings.droplet.size, settings.droplet.backups) == ("s-2vcpu-4gb", "weekly")
+    assert (settings.edge.canonical, settings.edge.domain) == ("nextgentech.mx", "nextgentech.mx")
+    assert isinstance(settings.topology, DropletTopology)
+    assert (settings.topology.size, settings.topology.backups) == ("s-2vcpu-4gb", "weekly")
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
     assert settings.database.pool is not None
@@ -71,19 +73,19 @@ def test_stack_files_name_the_schema_for_editors():
         (
             "size: s-2vcpu-4gb",
             "size: s-2vcpu-4g",
-            ['ancla:droplet.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
+            ['ancla:topology.size: "s-2vcpu-4g" is not', "allowed:", "did you mean s-2vcpu-4gb?"],
         ),
         (
             "image: ubuntu-24-04-x64",
             "imagee: ubuntu-24-04-x64",
-            ["ancla:droplet.imagee: unknown key; did you mean image?", "reservedIp"],
+            ["ancla:topology.imagee: unknown key; did you mean image?", "growDisk"],
         ),
         ("ancla:budget: 120", "ancla:budgett: 120", ["ancla:budgett: unknown key; did you mean budget?"]),
         ("region: nyc3", "region: nyc1", ['ancla:region: found "nyc1"', "nyc3"]),
         (
-            "ancla:domain: nextgentech.mx",
-            "ancla:domain: nextgentech,mx",
-            ['ancla:domain: "nextgentech,mx" is not a domain name'],
+            "names: [nextgentech.mx,",
+            'names: ["nextgentech,mx",',
+            ['ancla:edge.names[0]: "nextgentech,mx" is not a domain name'],
         ),
         ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
         ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
@@ -97,7 +99,62 @@ def test_stack_files_name_the_schema_for_editors():
         ("    nodes: 2", "    nodes: 9", ["ancla:database.nodes: found 9; it must be less than or equal to 3"]),
         ("    nodes: 2", "    nodes: two", ['ancla:database.nodes: found "two" (text); it must be a whole number']),
         ("size: db-s-1vcpu-2gb", "size: db-s-1vcpu-1gb", ["ancla:database: nodes: 2 needs a size of 2 GB or more"]),
-        ("    size: s-2vcpu-4gb\n", "", ["ancla:droplet.size: is missing, and it is required"]),
+        ("    size: s-2vcpu-4gb\n", "", ["ancla:topology.size: is missing, and it is required"]),
+        ("    kind: droplet\n", "", ["ancla:topology.kind: is missing; allowed: app-platform, droplet, droplets"]),
+        ("kind: droplet", "kind: droplett", ['found "droplett"; did you mean droplet?', "kubernetes"]),
+        (
+            "    backups: weekly",
+            "    backups: hourly",
+            ['ancla:topology.backups: found "hourly"', "none, weekly, daily"],
+        ),
+        ("swap: 2G", "swap: 2", ["ancla:topology.swap: 2 is not a size", "512M or 20G"]),
+        ("    backups: weekly", "    volumes: { data: 512M }", ["ancla:topology.volumes.data:", "from 1G to 16T"]),
+        ("    backups: weekly", "    volumes: { d: 5G }", ["ancla:topology.volumes.d:", "is not a short name"]),
+        (
+            "    backups: weekly",
+            "    balancer: { nods: 2 }",
+            ["topology.balancer.nods: unknown key; did you mean nodes?"],
+        ),
+        ("    backups: weekly", "    ipRange: 10.0.0.0/8", ["ancla:topology.ipRange:", "a prefix from 16 to 28"]),
+        (
+            ", www.nextgentech.mx]",
+            ", www.example.org]",
+            ["ancla:edge: names[1]: www.example.org is not in the zone nextgentech.mx"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            ", nextgentech.mx]",
+            ["ancla:edge: names[1]: nextgentech.mx is there twice; remove one"],
+        ),
+        (
+            ", www.nextgentech.mx]",
+            "]\n    zone: example.org",
+            ["ancla:edge: names[0]: nextgentech.mx is not in", "set edge.zone"],
+        ),
+        ("names: [nextgentech.mx, www.nextgentech.mx]", "names: []", ["ancla:edge.names", "at least 1 item"]),
+        ("maxAge: 180d", "preload: true", ["ancla:edge.hsts: preload: browsers' list takes only subdomains"]),
+        ("maxAge: 180d", "maxAge: 15552000", ["ancla:edge.hsts.maxAge: 15552000 is not a duration", "180d"]),
+        ("email: ops@nextgentech.mx }", "email: ops }", ['ancla:edge.tls.email: "ops" is not an e-mail address']),
+        ("issuer: letsencrypt", "issuer: letsencript", ["ancla:edge.tls.issuer:", "did you mean letsencrypt?"]),
+        ("    dns:\n", "    dns:\n      ttl: 5s\n", ['ancla:edge.dns.ttl: "5s" is too short', "30s"]),
+        ("    dns:\n", "    dns:\n      manage: false\n", ["ancla:edge.dns: records: nobody would make them"]),
+        (
+            "spf: { type: TXT,",
+            "spf: { typ: A, type: TXT,",
+            ["edge.dns.records.spf.typ: unknown key; did you mean type?"],
+        ),
+        ("    dns:\n", "    bodyLimit: 20\n    dns:\n", ["ancla:edge.bodyLimit: 20 is not a size"]),
+        (
+            "    dns:\n",
+            "    ports: { web: { port: 80, why: x } }\n    dns:\n",
+            ["ancla:edge.ports.web: port: 80 is open already"],
+        ),
+        (
+            "    dns:\n",
+            "    headers: { permissions: { camera: [me] } }\n    dns:\n",
+            ['ancla:edge.headers.permissions.camera[0]: "me" is not an origin'],
+        ),
+        ("    backups: weekly", "    ipRange: 8.8.0.0/20", ["ancla:topology.ipRange:", "use 10.0.0.0/8"]),
         ("port: 3001", "port: 3000", ["ancla:services.api.port: 3000 is web's too"]),
         (
             "NODE_ENV: production",
@@ -107,8 +164,8 @@ def test_stack_files_name_the_schema_for_editors():
         ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",
-            "ancla:network: hello\n  ancla:backup:",
-            ['ancla:network: found "hello" (text); it must be a mapping'],
+            "ancla:cache: hello\n  ancla:backup:",
+            ['ancla:cache: found "hello" (text); it must be a mapping'],
         ),
         ("cdn: { ttl: 3600 }", "cdn: { ttl: 3601 }", ["ancla:assets.cdn.ttl: found 3601", "60, 600, 3600"]),
         (
@@ -170,7 +227,7 @@ def test_several_mistakes_are_a_line_each(tmp_path: Path):
     with pytest.raises(SettingsError) as caught:
         load_stack_file(path, environ={})
 
-    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:droplet.size"]
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["ancla:region", "ancla:topology.size"]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +329,7 @@ def test_variables_of_a_settings_own_name_are_not_read(monkeypatch: pytest.Monke
 
     settings = load_stack_file(ROOT / "Pulumi.prod.yaml")
 
-    assert (settings.region.value, settings.domain) == ("nyc3", "nextgentech.mx")
+    assert (settings.region.value, settings.edge.canonical) == ("nyc3", "nextgentech.mx")
 
 
 def filtered(tmp_path: Path, tables: str) -> Path:

@@ -92,6 +92,14 @@ def bad_references() -> Iterator[Wrong]:
             ),
         )
 
+    for text, told in (
+        ("${buckets.asets.origin}", "refers to nothing; did you mean buckets.assets.origin?"),
+        ("${database.password}", "${database.password} is secret, and everybody would read it here"),
+        ("img-src $x", "has a $ by itself"),
+    ):
+        path = ("edge", "headers", "contentSecurityPolicy")
+        yield Wrong(f"header {text}", path, text, ("ancla:edge.headers.contentSecurityPolicy: ", told))
+
 
 def circles() -> Iterator[Wrong]:
     for size in range(1, 6):

@@ -35,7 +35,8 @@ Build = Callable[..., Recording]
 
 
 def records(build: Build, *wanted: dict[str, Any], **changes: Any) -> dict[str, Registered]:
-    recording = build("prod", {"dns": {"records": list(wanted), **changes}})
+    labelled = {f"record-{number}": record for number, record in enumerate(wanted)}
+    recording = build("prod", {"edge": {"dns": {"records": labelled}, **changes}})
     found = {item.name.partition("-dns-")[2]: item for item in recording.of_type("DnsRecord")}
     assert len(found) == len(recording.of_type("DnsRecord")), "two records, one name"
     return found
@@ -59,7 +60,7 @@ def test_the_first_of_three_goes_alone(build: Build):
     assert after.items() <= before.items()
 
 
-def test_the_order_of_records_names_nothing(build: Build):
+def test_the_order_of_records_and_their_labels_name_nothing(build: Build):
     mixed = random.Random(1).sample(MANY, len(MANY))
 
     assert inputs(records(build, *MANY)) == inputs(records(build, *mixed))
@@ -132,10 +133,49 @@ def test_values_are_sent_in_one_form(build: Build):
     assert {("docs", "2001:db8::9"), ("help", "pages.example.org.")} <= sent
 
 
+def test_the_zone_may_be_above_the_names(build: Build):
+    found = records(build, names=["app.nextgentech.mx", "www.app.nextgentech.mx"], zone="nextgentech.mx")
+
+    assert {item.inputs["name"] for key, item in found.items() if key.startswith("host-")} == {"app", "www.app"}
+
+
+def test_every_record_has_the_ttl_of_the_zone_or_its_own(build: Build):
+    recording = build(
+        "prod",
+        {"edge": {"dns": {"ttl": "5m", "records": {"spf": SPF, "docs": {**MANY[3], "ttl": "1m"}}}}},
+    )
+    ttls = {item.name.partition("-dns-")[2]: item.inputs["ttl"] for item in recording.of_type("DnsRecord")}
+
+    assert ttls.pop("host-docs") == 60
+    assert set(ttls.values()) == {300}
+
+
+@pytest.mark.parametrize(
+    ("changes", "authorities"),
+    [
+        ({}, ["letsencrypt.org."]),
+        ({"tls": {"issuer": "managed"}}, ["letsencrypt.org."]),
+        ({"tls": {"issuer": "custom"}}, []),
+        ({"tls": {"issuer": "custom"}, "dns": {"caa": ["sectigo.com"]}}, ["sectigo.com."]),
+        ({"dns": {"caa": []}}, []),
+    ],
+)
+def test_who_may_issue_certificates_follows_from_who_is_asked(
+    build: Build, changes: dict[str, Any], authorities: list[str]
+):
+    recording = build("prod", {"edge": changes})
+
+    assert [
+        item.inputs["value"] for item in recording.of_type("DnsRecord") if item.inputs["type"] == "CAA"
+    ] == authorities
+
+
 def test_a_host_of_the_app_can_be_ones_own(build: Build):
     made, own = (
         records(build)["host-www"],
-        records(build, {"type": "CNAME", "name": "www", "value": "shop.example.org"}, hosts=["@", "api"])["host-www"],
+        records(build, {"type": "CNAME", "name": "www", "value": "shop.example.org"}, names=["nextgentech.mx"])[
+            "host-www"
+        ],
     )
 
     assert (made.inputs["type"], own.inputs["type"]) == ("A", "CNAME")

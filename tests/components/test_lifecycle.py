@@ -6,9 +6,8 @@ import ast
 
 import pytest
 
-from blueprint.settings.environment import DISPOSABLE_ENVIRONMENTS
 from components.host_plan import ROOT
-from components.lifecycle import DISPOSABLE, PRODUCTION, TABLE, lifecycle_of
+from tests.components.conftest import record
 from tests.components.kit import Recording
 
 KEPT = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp", "ContainerRegistries")
@@ -32,13 +31,15 @@ def test_buckets_go_with_their_objects_in_staging_only(prod: Recording, staging:
     assert {item.inputs["forceDestroy"] for item in staging.of_type("SpacesBucket")} == {True}
 
 
-@pytest.mark.parametrize("environment", ["production", "live", "demo"])
-def test_an_environment_that_is_not_in_the_table_is_treated_as_production(environment: str):
-    assert lifecycle_of(environment) is PRODUCTION
+@pytest.mark.parametrize(
+    ("environment", "disposable", "protected"),
+    [("live", None, True), ("staging", False, True), ("demo", True, False), ("development", None, False)],
+)
+def test_what_is_not_disposable_is_treated_as_production(environment: str, disposable: bool | None, protected: bool):
+    recording = record("staging", {"environment": environment, "disposable": disposable})
 
-
-def test_policy_and_table_agree_on_what_is_disposable():
-    assert {name for name, row in TABLE.items() if row is DISPOSABLE} == DISPOSABLE_ENVIRONMENTS
+    assert {bool(item.options.protect) for item in recording.of_type("DatabaseCluster")} == {protected}
+    assert {item.inputs["forceDestroy"] for item in recording.of_type("SpacesBucket")} == {not protected}
 
 
 def test_no_component_has_protection_of_its_own():

@@ -253,6 +253,8 @@ def test_the_bootstrap_can_be_left_out():
     assert not [item for item in recording.of_type("Command") if "-m host" in item.inputs["create"]]
     assert public_line(KEY) in config["users"][0]["ssh_authorized_keys"]
     registered = recording.outputs[recording.one("AppDroplet").urn]
+    assert not recording.of_type("ReservedIp")
+    assert registered["address"] == "198.51.100.10"
     assert registered["host_key"] == config["ssh_keys"]["ed25519_public"], "the key of the first boot stays"
 
 

@@ -65,13 +65,6 @@ def test_the_reserved_ip_has_one_owner(prod: Recording):
     assert prod.one("ReservedIpAssignment").inputs == {"ipAddress": "203.0.113.5", "dropletId": 4711}
 
 
-def test_a_machine_without_reserved_ip_has_its_own_address(build: Callable[..., Recording]):
-    recording = build("staging", {"droplet": {"reservedIp": False}})
-
-    assert not recording.of_type("ReservedIp")
-    assert recording.result["droplets"][0]["address"] == "198.51.100.10"
-
-
 @pytest.mark.parametrize(
     ("backups", "policy"),
     [
@@ -81,7 +74,7 @@ def test_a_machine_without_reserved_ip_has_its_own_address(build: Callable[..., 
     ],
 )
 def test_image_backups_name_their_plan(build: Callable[..., Recording], backups: str, policy: dict[str, object] | None):
-    droplet = build("staging", {"droplet": {"backups": backups}}).one("Droplet", "app-droplet")
+    droplet = build("staging", {"topology": {"backups": backups}}).one("Droplet", "app-droplet")
 
     assert droplet.inputs.get("backupPolicy") == policy
     assert droplet.inputs["backups"] is (policy is not None)
@@ -297,9 +290,10 @@ def test_record_names_are_relative_and_their_targets_absolute(build: Callable[..
         {"type": "TXT", "name": "@", "value": "a"},
         {"type": "TXT", "name": "@", "value": "b"},
     ]
+    labelled = {f"record-{number}": record for number, record in enumerate(records)}
     made = {
         item.name.partition("-dns-")[2]: item.inputs
-        for item in build("prod", {"dns": {"records": records}}).of_type("DnsRecord")
+        for item in build("prod", {"edge": {"dns": {"records": labelled}}}).of_type("DnsRecord")
     }
 
     assert made["mx-apex-mail.example.org"]["value"] == "mail.example.org."
@@ -309,11 +303,11 @@ def test_record_names_are_relative_and_their_targets_absolute(build: Callable[..
     authorities = {item["tag"]: item["value"] for item in made.values() if item["type"] == "CAA"}
     assert authorities == {"issue": "letsencrypt.org.", "iodef": "mailto:ops@example.org"}, "an address is no name"
     assert sorted(item["value"] for item in made.values() if item["type"] == "TXT") == ["a", "b"]
-    assert [made[key]["name"] for key in ("host-apex", "host-www", "host-api")] == ["@", "www", "api"]
+    assert [made[key]["name"] for key in ("host-apex", "host-www")] == ["@", "www"]
 
 
 def test_without_management_there_is_no_zone(build: Callable[..., Recording]):
-    recording = build("staging", {"dns": {"manage": False}})
+    recording = build("staging", {"edge": {"dns": {"manage": False}}})
 
     assert not recording.of_type("Domain")
     assert not recording.of_type("DnsRecord")

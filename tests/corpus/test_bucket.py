@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from blueprint.outputs import BucketOutput
-from ops.drill.runner import DrillJob, run
+from ops.drill.kinds.backup import BackupDrill
+from ops.drill.runner import run
 from ops.repository.stores.s3 import S3Store
 from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import named
@@ -63,7 +64,7 @@ def on_the_wire(raw, name):
 
 def drill(folder, spool):
     spool.mkdir()
-    job = DrillJob(
+    job = BackupDrill(
         environment="staging", project="test", name="thing", store=folder, max_age_hours=26, rto_minutes=15, spool=spool
     )
     return run(job, silent)

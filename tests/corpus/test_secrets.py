@@ -23,7 +23,8 @@ from dotenv import dotenv_values
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ops.core.errors import RestoreError, SourceError
-from ops.drill.runner import DrillJob, run
+from ops.drill.kinds.backup import BackupDrill
+from ops.drill.runner import run
 from ops.repository.records import notes
 from ops.repository.stores.folder import FolderStore
 from ops.sources import secrets
@@ -63,7 +64,7 @@ def through(tmp_path):
         SecretFiles(paths=paths).plan()
         made = backup(SecretFiles(paths=paths), store, recipients=recipients)
         (tmp_path / "spool").mkdir()
-        job = DrillJob(
+        job = BackupDrill(
             environment="staging",
             project="test",
             name="thing",

@@ -18,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ops.core.errors import SourceError
-from ops.drill.runner import DrillJob, run
+from ops.drill.context import NO_ROWS
+from ops.drill.kinds.backup import BackupDrill
+from ops.drill.runner import run
 from ops.repository.records import shown_name
 from ops.repository.stores.folder import FolderStore
 from ops.sources.sqlite import FILE, SqliteFile
@@ -93,7 +95,7 @@ def named(path, record):
 def drill(store, tmp_path):
     (tmp_path / "spool").mkdir(exist_ok=True)
     return run(
-        DrillJob(
+        BackupDrill(
             environment="staging",
             project="test",
             name="thing",
@@ -113,9 +115,7 @@ def through(path, tmp_path):
     made = backup(SqliteFile(path=path), store)
     assert state(path) == before, "the live files were touched"
     evidence = drill(store, tmp_path)
-    red = (
-        "" if made.source.rows else "rows: the backup contains no rows"
-    )  # a drill's own rule: an empty copy proves nothing
+    red = "" if made.source.rows else f"rows: {NO_ROWS}"  # a drill's own rule: an empty copy proves nothing
     assert evidence.summary() == red
     back = tmp_path / "back.db"
     report = restore(store, SqliteFile(path=back))

@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.kits.process import run_to_end
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TOKEN = "sandbox_v1_" + "0" * 32
@@ -135,19 +137,8 @@ class BareCloud:
     def pulumi(self, *arguments: str, stack: bool = True, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the engine to its end; its output is in the error when it fails."""
         chosen = ("--stack", self.stack) if stack else ()
-        done = subprocess.run(
-            ["pulumi", *arguments, *chosen, "--non-interactive"],
-            cwd=self.project,
-            env=self.environment,
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=300,
-        )
-        assert not check or done.returncode == 0, (
-            f"pulumi {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
+        command = ("pulumi", *arguments, *chosen, "--non-interactive")
+        return run_to_end(*command, check=check, cwd=self.project, env=self.environment, timeout=300)
 
     def up(self) -> None:
         self.pulumi("up", "--yes", "--skip-preview")
@@ -158,17 +149,8 @@ class BareCloud:
         self.pulumi("destroy", "--yes", "--skip-preview")
 
     def ops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "ops", *arguments],
-            cwd=self.project,
-            env=self.environment,
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, f"ops {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        command = (sys.executable, "-m", "ops", *arguments)
+        return run_to_end(*command, cwd=self.project, env=self.environment, timeout=300)
 
     def get(self, path: str) -> Any:
         return self._client.get(path).raise_for_status().json()

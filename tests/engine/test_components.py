@@ -56,6 +56,7 @@ def change(cloud: BareCloud, before: str, after: str) -> None:
     program.write_text(text.replace(before, after))
 
 
+@pytest.mark.long
 def test_the_example_is_made_changed_and_destroyed(example: BareCloud) -> None:
     example.pulumi("preview")
     example.up()
@@ -85,6 +86,7 @@ def test_the_example_is_made_changed_and_destroyed(example: BareCloud) -> None:
     assert example.leaks() == ["tag own"], "a tag that is only named on a droplet is nobody's resource"
 
 
+@pytest.mark.long
 def test_what_is_there_already_is_used_and_left_alone(example: BareCloud) -> None:
     cluster = {
         "name": "mine",

@@ -10,22 +10,24 @@ from tests.engine.kit import MUTATING, BareCloud
 
 pytestmark = [pytest.mark.engine, pytest.mark.all]
 
-SPF = '{ type: TXT, name: "@", value: "v=spf1 -all" }'
-CHECK = '{ type: TXT, name: "@", value: "site-check=abc" }'
-ADDRESS = "{ type: A, name: docs, value: 203.0.113.9 }"
-ALIAS = "{ type: CNAME, name: docs, value: pages.example.org }"
+SPF = 'spf: { type: TXT, name: "@", value: "v=spf1 -all" }'
+CHECK = 'check: { type: TXT, name: "@", value: "site-check=abc" }'
+ADDRESS = "docs: { type: A, name: docs, value: 203.0.113.9 }"
+ALIAS = "docs: { type: CNAME, name: docs, value: pages.example.org }"
 NOWHERE = (
-    '{ type: MX, name: "@", value: ".", priority: 0 }, '
-    '{ type: CAA, name: "@", value: ";", flags: 0, tag: issuewild }, '
-    '{ type: SRV, name: _imap._tcp, value: ".", priority: 0, weight: 0, port: 0 }'
+    'mail: { type: MX, name: "@", value: ".", priority: 0 }, '
+    'nobody: { type: CAA, name: "@", value: ";", flags: 0, tag: issuewild }, '
+    'imap: { type: SRV, name: _imap._tcp, value: ".", priority: 0, weight: 0, port: 0 }'
 )
 
 
 def calls_of(cloud: BareCloud, text: str, *records: str) -> list[tuple[str, str]]:
     """Bring the zone to these records; return the calls that changed it."""
     before = len(cloud.journal())
-    dns = f"config:\n  ancla:dns: {{ records: [{', '.join(records)}] }}\n"
-    (cloud.project / "Pulumi.staging.yaml").write_text(text.replace("config:\n", dns, 1))
+    names = "    names: [staging.nextgentech.mx]\n"
+    assert names in text
+    dns = f"{names}    dns: {{ records: {{ {', '.join(records)} }} }}\n"
+    (cloud.project / "Pulumi.staging.yaml").write_text(text.replace(names, dns, 1))
     cloud.up()
     cloud.pulumi("preview", "--expect-no-changes")
     calls = [call for call in cloud.journal()[before:] if call["method"] in MUTATING]
@@ -60,6 +62,6 @@ def test_records_come_and_go_alone_and_an_address_becomes_a_name(cloud: BareClou
     cloud.pulumi("refresh", "--yes")
     cloud.pulumi("preview", "--expect-no-changes")
 
-    back = calls_of(cloud, text, CHECK, ADDRESS, ADDRESS.replace("113.9", "113.10"), NOWHERE)
+    back = calls_of(cloud, text, CHECK, ADDRESS, ADDRESS.replace("113.9", "113.10").replace("docs:", "more:"), NOWHERE)
     assert ("A", "docs", "203.0.113.10") in zone(cloud)
     assert [method for method, _ in back if method == "DELETE"] == ["DELETE"]

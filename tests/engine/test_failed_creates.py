@@ -11,6 +11,7 @@ from tests.engine.kit import BareCloud
 pytestmark = pytest.mark.engine
 
 
+@pytest.mark.long
 def test_a_database_that_is_not_found_right_after_it_was_made_is_adopted(cloud: BareCloud) -> None:
     cloud.switch(unseen_seconds=3600)
     failed = cloud.pulumi("up", "--yes", "--skip-preview", check=False)

@@ -37,6 +37,7 @@ def recovers(cloud: BareCloud, point: Point) -> None:
     assert cloud.leaks() == [], "what the killed engine made was adopted, so destroying the stack destroys it"
 
 
+@pytest.mark.long
 def test_a_sample_of_kills_is_recovered_from(every_point: list[Point], tmp_path: Path) -> None:
     seed = int(os.environ["ANCLA_SEED"])
     chosen = random.Random(seed).sample(every_point, SAMPLES)

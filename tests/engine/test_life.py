@@ -9,7 +9,7 @@ from tests.engine.kit import BareCloud
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.parametrize("cloud", ["staging", "prod"], indirect=True)
+@pytest.mark.parametrize("cloud", ["staging", pytest.param("prod", marks=pytest.mark.long)], indirect=True)
 def test_a_stack_is_built_stays_unchanged_and_leaves_nothing_behind(cloud: BareCloud) -> None:
     cloud.up()
     assert cloud.leaks(), "a running stack is seen by the leak report, so an empty one means something"

@@ -22,6 +22,7 @@ from sandbox.parts.containers import ContainerParts
 from sandbox.parts.instance import Instance
 from sandbox.parts.network import VPC_POOL
 from tests.kits.ports import free_ports
+from tests.kits.process import run_to_end
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,15 +64,8 @@ class Bare:
 
     def shell(self, script: str) -> str:
         """Run a script as root on the droplet, past its firewalls and its sshd."""
-        done = subprocess.run(
-            ["docker", "exec", "-i", self.parts.droplets.container(self.spec.id), "bash", "-eu"],
-            input=script,
-            text=True,
-            check=False,
-            capture_output=True,
-        )
-        assert done.returncode == 0, f"{script!r} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        container = self.parts.droplets.container(self.spec.id)
+        return run_to_end("docker", "exec", "-i", container, "bash", "-eu", input=script).stdout
 
     def ssh(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Log in from outside."""

@@ -19,6 +19,7 @@ import httpx
 
 from blueprint.outputs import EnvironmentOutputs
 from tests.kits.ports import free_ports
+from tests.kits.process import run_to_end
 from tests.leftovers import owned
 from tools.environment import ROOT, Workspace, workspace
 
@@ -129,15 +130,8 @@ class Staging:
 
     def on_droplet(self, script: str, check: bool = True) -> str:
         """Run a script as root on the droplet, past its firewalls and its sshd."""
-        done = subprocess.run(
-            ["docker", "exec", "-i", self.container("droplet"), "bash", "-eu"],
-            input=script,
-            text=True,
-            check=False,
-            capture_output=True,
-        )
-        assert not check or done.returncode == 0, f"{script!r} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        container = self.container("droplet")
+        return run_to_end("docker", "exec", "-i", container, "bash", "-eu", input=script, check=check).stdout
 
 
 @contextlib.contextmanager

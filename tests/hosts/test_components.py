@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.staging import Staging
+from tests.kits.process import run_to_end
 from tools.environment import ROOT
 
 pytestmark = [pytest.mark.hosts, pytest.mark.containers, pytest.mark.engine, pytest.mark.all]
@@ -28,16 +29,7 @@ def pulumi(staging: Staging, folder: Path) -> Iterator[Callable[..., str]]:
     del environment["ANCLA_ROOT"]
 
     def run(*arguments: str) -> str:
-        done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive"],
-            cwd=folder,
-            env=environment,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"pulumi {arguments} exits {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return run_to_end("pulumi", *arguments, "--non-interactive", cwd=folder, env=environment).stdout
 
     run("stack", "init", "dev")
     run("config", "set", "domain", "components.example.org")

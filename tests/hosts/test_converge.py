@@ -72,6 +72,7 @@ def test_a_second_converge_changes_nothing_and_the_check_says_so(bare: Bare):
     assert "0 would change something" in progress
 
 
+@pytest.mark.long
 def test_an_nginx_edited_by_hand_runs_with_our_file_again(bare: Bare):
     bare.shell("sed -i 's/server_tokens off/server_tokens on/' /etc/nginx/nginx.conf && systemctl reload nginx")
     until_header(bare, versioned=True)
@@ -110,6 +111,7 @@ def test_fail2ban_edited_by_hand_runs_with_our_file_again(bare: Bare):
     bare.shell(tries.format(5))
 
 
+@pytest.mark.long
 def test_rules_for_containers_edited_by_hand_are_loaded_again(bare: Bare):
     bare.shell("sed -i 's/^-A DOCKER-USER -j DROP/-A DOCKER-USER -j RETURN/' /etc/ufw/after.rules && ufw reload")
     assert "-A DOCKER-USER -j RETURN" in bare.shell("iptables -S DOCKER-USER").splitlines()
@@ -120,6 +122,7 @@ def test_rules_for_containers_edited_by_hand_are_loaded_again(bare: Bare):
     assert bare.converge()[0]["changed"] == 0
 
 
+@pytest.mark.long
 def test_a_rule_made_by_hand_goes(bare: Bare):
     bare.shell("ufw allow 8080/tcp")
     checked, progress = bare.converge("--check", fails=4)
@@ -144,6 +147,7 @@ def test_sshd_listens_by_itself_where_its_socket_did(bare: Bare):
     assert bare.converge()[0]["changed"] == 0
 
 
+@pytest.mark.long
 def test_a_concern_that_is_switched_off_stops_and_keeps_its_data(bare: Bare):
     bare.shell("mkdir -p /var/lib/docker/volumes/kept/_data && touch /var/lib/docker/volumes/kept/_data/row")
     off = {"nginx": None, "docker": None, "fail2ban": None}
@@ -162,6 +166,7 @@ def test_a_concern_that_is_switched_off_stops_and_keeps_its_data(bare: Bare):
     bare.shell("docker info >/dev/null; rm -r /var/lib/docker/volumes/kept")
 
 
+@pytest.mark.long
 def test_a_change_that_locks_out_is_put_back_and_named(bare: Bare):
     """UFW lets another port in than the one that sshd listens at."""
     before = bare.shell("ufw status")
@@ -193,6 +198,7 @@ def test_a_failing_step_shows_no_key(bare: Bare):
     assert bare.converge()[0]["changed"] == 0
 
 
+@pytest.mark.long
 def test_after_a_reboot_everything_runs_and_nothing_is_to_be_done(bare: Bare):
     container = bare.parts.droplets.container(bare.spec.id)
     subprocess.run(["docker", "restart", "--time", "20", container], check=True, capture_output=True)

@@ -118,6 +118,7 @@ def no_host_firewall(staging: Staging) -> Iterator[None]:
         staging.on_droplet("ufw --force enable >/dev/null; iptables-restore < /run/doors.v4")
 
 
+@pytest.mark.long
 def test_exactly_22_80_and_443_answer(staging: Staging, published: None) -> None:
     meant = {22, 80, 443}
     for patience in (1.0, 3.0, 6.0):  # a scan is believed when it sees what is open: a busy machine answers late
@@ -127,12 +128,14 @@ def test_exactly_22_80_and_443_answer(staging: Staging, published: None) -> None
     assert seen == meant
 
 
+@pytest.mark.long
 def test_the_cloud_firewall_alone_keeps_a_published_port_closed(
     staging: Staging, published: None, no_host_firewall: None
 ) -> None:
     assert open_ports(staging, 9998, 10000, PATIENCE) == set()
 
 
+@pytest.mark.long
 def test_the_host_alone_keeps_a_published_port_closed(
     staging: Staging, published: None, no_cloud_firewall: None
 ) -> None:
@@ -145,6 +148,7 @@ def test_without_both_layers_the_scan_sees_it(
     assert open_ports(staging, 9998, 10000, PATIENCE) == {9999}
 
 
+@pytest.mark.long
 def test_the_database_answers_the_droplet_and_not_a_stranger(staging: Staging) -> None:
     database = staging.outputs.database
     assert database is not None

@@ -52,6 +52,7 @@ def test_ops_on_the_machine_sees_its_environment(staging: Staging) -> None:
     assert [probe for probe in probes if probe["state"] == "down"] == []
 
 
+@pytest.mark.long
 def test_the_machine_cannot_read_the_backup_it_made(staging: Staging, made: dict[str, object], sealed: bytes) -> None:
     """Every private key that lies on the machine is tried on it, whatever it is for."""
     found = [staging.on_droplet(f"base64 '{path}'") for path in staging.on_droplet(IDENTITIES).splitlines()]

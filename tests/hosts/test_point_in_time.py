@@ -19,6 +19,7 @@ def clusters(staging: Staging) -> list[str]:
     return [cluster["id"] for cluster in staging.api("GET", "/v2/databases")["databases"]]
 
 
+@pytest.mark.long
 def test_the_stacks_cluster_is_forked_read_and_the_fork_is_gone(staging: Staging, tmp_path: Path) -> None:
     live = staging.outputs.database
     assert live is not None

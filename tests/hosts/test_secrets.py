@@ -71,6 +71,7 @@ def test_no_state_file_holds_them(staging: Staging) -> None:
         assert leaks(path.read_bytes()) == [], path
 
 
+@pytest.mark.long
 def test_no_output_of_the_engine_or_of_ops_holds_them(staging: Staging) -> None:
     staging.pulumi("preview", "--diff")
     staging.pulumi("up", "--yes", "--diff")
@@ -108,6 +109,7 @@ def test_no_log_on_the_droplet_holds_them(staging: Staging) -> None:
     assert leaks(logs.stdout + logs.stderr) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "broken", "mended"),
     [

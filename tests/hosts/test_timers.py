@@ -96,6 +96,7 @@ def test_the_timers_are_there_and_systemd_finds_nothing_wrong(staging: Staging) 
     assert [line for line in said.splitlines() if "ancla" in line] == []
 
 
+@pytest.mark.long
 def test_a_timer_makes_a_backup_and_a_missed_one_is_told_until_it_is_made(
     staging: Staging, listener: Callable[[], list[Any]]
 ) -> None:

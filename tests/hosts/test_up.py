@@ -57,6 +57,7 @@ def test_a_second_up_changes_nothing(staging: Staging) -> None:
     assert "unchanged" in done.stdout
 
 
+@pytest.mark.long
 def test_preview_and_refresh_expect_no_changes(staging: Staging) -> None:
     staging.pulumi("preview", "--expect-no-changes")
     staging.pulumi("refresh", "--yes", "--expect-no-changes")
@@ -70,6 +71,7 @@ def test_preview_lists_resources_with_their_monthly_cost_and_the_policy(staging:
         assert word.lower() in done.stdout.lower(), f"{word} in\n{done.stdout}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "operations"), [("-converge-", 10), ("-ops-", 6)])
 def test_a_second_bootstrap_reports_no_change(staging: Staging, name: str, operations: int) -> None:
     def command() -> dict[str, Any]:

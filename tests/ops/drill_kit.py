@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,19 @@ from ops.core.formatting import size
 from ops.core.messages import say
 from ops.core.signing import Signer
 from ops.drill import checks
-from ops.drill.evidence.document import Choice, Evidence, Phase
-from ops.drill.kinds import pgbackrest_evidence as backrest
-from ops.drill.kinds import provider_fork_evidence as pitr
-from ops.drill.runner import DrillJob, run
+from ops.drill.evidence.details import (
+    BackupDetail,
+    Choice,
+    ForkDetail,
+    ForkedDatabase,
+    PgbackrestDetail,
+    Recovered,
+    RecoveredDatabase,
+)
+from ops.drill.evidence.document import Detail, Document, Phase
+from ops.drill.kinds import pgbackrest, provider_fork
+from ops.drill.kinds.backup import BackupDrill
+from ops.drill.runner import run
 from ops.repository.age import make_identity, read_identities, recipient_of
 from ops.stack.init import make_key
 from tests.kits.messages import silent
@@ -55,8 +65,8 @@ def backup(source, identity, folder):
     return make(source, identity, folder)
 
 
-def job(store, identity: Path | None, **more) -> DrillJob:
-    return DrillJob(
+def job(store, identity: Path | None, **more) -> BackupDrill:
+    return BackupDrill(
         **{
             "environment": "staging",
             "project": "test",
@@ -75,21 +85,22 @@ def drill(store, identity: Path | None, **more):
     return run(job(store, identity, **more), silent)
 
 
-def document(**more) -> Evidence:
+def _document(facts: dict[str, Any], detail: type[Detail], more: dict[str, Any]) -> Document:
+    """Build a document; what `more` gives goes into the detail where that has such a field."""
+    of_kind = facts.pop("detail") | {name: more.pop(name) for name in more.keys() & detail.model_fields.keys()}
+    made = detail(**of_kind)
+    return Document(**{"proves": made.proves, **facts, **more, "detail": made})
+
+
+def document(**more) -> Document:
     """A drill's document, with no drill."""
     moment = more.pop("started_at", datetime(2026, 11, 23, 4, 0, tzinfo=UTC))
     facts = {
         "verdict": "green",
-        "damage": None,
         "environment": "staging",
         "project": "test",
         "name": "shop",
-        "kind": "postgresql",
         "backup": "20261123T030000Z-0a1b2c",
-        "choice": Choice(way="latest"),
-        "store": "s3://backups",
-        "manifest_digest": "d" * 64,
-        "snapshot_at": moment - timedelta(hours=1),
         "started_at": moment,
         "finished_at": moment + timedelta(seconds=14),
         "rto_seconds": 12.5,
@@ -97,7 +108,6 @@ def document(**more) -> Evidence:
         "rpo_seconds": 3600.0,
         "rpo_budget_seconds": 26 * 3600,
         "profile": "fast-scratch",
-        "objects": 12,
         "stored_bytes": 123456,
         "rows": 4552,
         "checks": [
@@ -107,76 +117,88 @@ def document(**more) -> Evidence:
         ],
         "phases": [Phase(name="fetch", begin=0.1, seconds=2.0), Phase(name="load", begin=2.1, seconds=10.4)],
         "runner": "ci",
+        "detail": {
+            "source": "postgresql",
+            "choice": Choice(way="latest"),
+            "store": "s3://backups",
+            "manifest_digest": "d" * 64,
+            "snapshot_at": moment - timedelta(hours=1),
+            "objects": 12,
+        },
     }
-    return Evidence(**{**facts, **more})
+    return _document(facts, BackupDetail, more)
 
 
-def backrest_document(**more) -> backrest.BackrestEvidence:
+def backrest_document(**more) -> Document:
     """A drill's document of pgBackRest's backup, with no drill."""
     moment = datetime(2026, 11, 1, 3, tzinfo=UTC)
-    ask = backrest.QUESTIONS
+    ask = pgbackrest.QUESTIONS
     facts = {
         "verdict": "green",
         "environment": "staging",
-        "stanza": "main",
-        "repository": 1,
+        "name": "main",
         "backup": "20261101-030000F",
-        "backup_type": "full",
-        "backup_stopped_at": moment,
-        "wal_start": None,
-        "wal_stop": None,
-        "system": "7",
-        "server_version": "15",
-        "asked_for": moment,
         "started_at": moment,
         "finished_at": moment + timedelta(minutes=2),
         "rto_seconds": 9.5,
         "rto_budget_seconds": 60,
-        "size": 23213834,
-        "stored": 3075962,
-        "recovered": backrest.Recovered(
-            system="7", timeline=2, parent_timeline=1, ended="before 2026-11-01 03:00:00+00", last_transaction=moment
-        ),
-        "databases": [backrest.RecoveredDatabase(database="shop", rows=1234, tables=[])],
+        "rows": 1234,
+        "stored_bytes": 3075962,
         "tools": {"pgbackrest": "2.45", "postgres": "15.20"},
         "checks": ask.in_full(
             [
                 ask.passed("restore", say("{backup}, {size}", backup="20261101-030000F", size=size(23213834))),
-                ask.passed("time", say("{seconds:.0f} s, budget {budget} s", seconds=10.0, budget=60)),
+                ask.passed("time", say("{seconds:.1f} s, budget {budget} min", seconds=9.5, budget=1)),
                 ask.passed("rows", say("{count} rows", count=1234)),
             ]
         ),
         "phases": [Phase(name="restore", begin=0, seconds=6), Phase(name="replay", begin=6, seconds=3)],
+        "detail": {
+            "repository": 1,
+            "backup_type": "full",
+            "backup_stopped_at": moment,
+            "system": "7",
+            "server_version": "15",
+            "asked_for": moment,
+            "size": 23213834,
+            "recovered": Recovered(
+                system="7", timeline=2, parent_timeline=1, ended="before 2026-11-01", last_transaction=moment
+            ),
+            "databases": [RecoveredDatabase(database="shop", rows=1234, tables=[])],
+        },
     }
-    return backrest.BackrestEvidence(**{**facts, **more})
+    return _document(facts, PgbackrestDetail, more)
 
 
-def fork_document(**more) -> pitr.ForkEvidence:
+def fork_document(**more) -> Document:
     """A drill's document of the provider's backup, with no drill."""
     moment = datetime(2026, 11, 1, 3, tzinfo=UTC)
-    ask = pitr.QUESTIONS
+    ask = provider_fork.QUESTIONS
     facts = {
         "verdict": "green",
         "environment": "staging",
         "project": "test",
-        "cluster": "c",
-        "cluster_name": "shop-db",
-        "region": "nyc3",
-        "server_version": "15.4",
-        "fork_name": "drill-c-261101030000",
-        "asked_for": moment,
-        "first_restore_point": moment - timedelta(days=7),
-        "newest_restore_point": moment,
-        "newest_budget_hours": 26,
+        "name": "shop-db",
+        "backup": "drill-c-261101030000",
         "started_at": moment,
         "finished_at": moment + timedelta(minutes=9),
-        "fork_seconds": 4.5,
         "rto_seconds": 500.0,
-        "cost_at_most": 0.25,
-        "cost_limit": 1.0,
-        "prices_read": "2026-11-01",
-        "databases": [pitr.ForkedDatabase(database="shop", rows=1234, tables=[])],
+        "rows": 1234,
         "checks": ask.in_full([ask.passed("rows", say("{count} rows", count=1234))]),
         "phases": [Phase(name="fork", begin=0, seconds=1), Phase(name="wait", begin=1, seconds=400)],
+        "detail": {
+            "cluster": "c",
+            "region": "nyc3",
+            "server_version": "15.4",
+            "asked_for": moment,
+            "first_restore_point": moment - timedelta(days=7),
+            "newest_restore_point": moment,
+            "newest_budget_hours": 26,
+            "fork_seconds": 4.5,
+            "cost_at_most": 0.25,
+            "cost_limit": 1.0,
+            "prices_read": "2026-11-01",
+            "databases": [ForkedDatabase(database="shop", rows=1234, tables=[])],
+        },
     }
-    return pitr.ForkEvidence(**{**facts, **more})
+    return _document(facts, ForkDetail, more)

@@ -26,7 +26,7 @@ CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.chmod", "os.rmdi
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["boto3", "ops.restore.restore", "ops.restore.swap", "ops.targets.kinds", "ops.drill.runner"]
+    ["boto3", "ops.restore.restore", "ops.restore.swap", "ops.targets.kinds", "ops.drill.kinds.backup"]
 )
 
 

@@ -10,10 +10,10 @@ import ops
 from ops.drill import checks
 from ops.drill.evidence import catalogue
 from ops.drill.evidence.document import Status
-from ops.drill.kinds import pgbackrest_evidence, provider_fork_evidence
+from ops.drill.kinds import pgbackrest, provider_fork
 from ops.drill.negative_controls import EXPLAINED
 from ops.drill.selection import Pick
-from tests.ops.drill_kit import backrest_document, fork_document
+from tests.ops.drill_kit import backrest_document, document, fork_document
 
 OPS = Path(ops.__file__).parent
 TEMPLATES = Path(catalogue.__file__).parent / "templates"
@@ -38,9 +38,10 @@ def phases() -> set[str]:
     for path in (OPS / "drill").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Attribute(attr="phase" | "note_phase"), args=[ast.Constant(value=name), *_]):
-                    found.add(name)
-                case ast.Call(func=ast.Name(id="Phase"), keywords=[ast.keyword(value=ast.Constant(value=name)), *_]):
+                case ast.Call(
+                    func=ast.Attribute(attr="phase" | "uninterrupted" | "note_phase"),
+                    args=[ast.Constant(value=name), *_],
+                ):
                     found.add(name)
     return found
 
@@ -51,28 +52,23 @@ def literals() -> set[str]:
     found = set(re.findall(r'"([^"{}]+)"\|t\b', template)) | set(re.findall(r"'([^'{}]+)'\|t\b", template))
     for group in re.findall(r"\(([^()]*)\)\|t\b", template):
         found |= set(re.findall(r'"([^"]+)"', group))
-    for group in re.findall(r"\.get\([^)]*\)\|t\b", template):
-        found |= set(re.findall(r'"([^"]+)"', group)) - {"secrets", "bucket"}
-    for group in re.findall(r"\{(\"secrets[^}]*)\}", template):
-        found |= set(re.findall(r': "([^"]+)"', group))
-    found |= set(re.findall(r'goal(?:_and_trend)?\((?:section, "\w+", )?"([^"]+)"', template))
+    found |= set(re.findall(r'goal\(section, "\w+", "([^"]+)"', template))
     return found | set(re.findall(r'"((?:measured|computed), [^"]+)"', template))
 
 
 def texts() -> set[str]:
     """Everything of ours that a page can show."""
-    others = [backrest_document(tools={}), fork_document()]
+    kinds = [document(), backrest_document(), fork_document()]
     names = {"scratch server", "source server", "machine"}
     return set().union(
         codes(),
         phases(),
         literals(),
         checks.QUESTIONS.values(),
-        pgbackrest_evidence.QUESTIONS.values(),
-        provider_fork_evidence.QUESTIONS.values(),
+        pgbackrest.QUESTIONS.values(),
+        provider_fork.QUESTIONS.values(),
         EXPLAINED.values(),
-        *(other.facts for other in others),
-        (other.proves for other in others),
+        *(each.detail.facts(each) for each in kinds),
         map(str, Status),
         map(str, Pick),
         ("green", "in part", "red", "named", *names),

@@ -432,9 +432,10 @@ def ops(server, tmp_path, monkeypatch):
 
 
 def rows(report, table="public.entry"):
-    return next(t["rows"] for d in report["databases"] for t in d["tables"] if t["table"] == table)
+    return next(t["rows"] for d in report["detail"]["databases"] for t in d["tables"] if t["table"] == table)
 
 
+@pytest.mark.long
 def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, ops, tmp_path):  # noqa: PLR0915  # one history
     key = make_key()
     (tmp_path / "runner").write_text(key.get_secret_value())
@@ -472,28 +473,28 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert made["label"] in ops("drill", "--at", between, "--dry-run").stdout
     then = ops("drill", "--at", between, "--json", "--signing-key", "runner")
     report = json.loads(then.stdout)
-    assert (then.code, report["verdict"], report["backup_type"]) == (0, "green", "full"), then.error
+    assert (then.code, report["verdict"], report["detail"]["backup_type"]) == (0, "green", "full"), then.error
     assert (rows(report), rows(report, "public.wide")) == (1, 1000)
-    assert "before 20" in report["recovered"]["ended"]
-    assert report["recovered"]["parent_timeline"] == 1
+    assert "before 20" in report["detail"]["recovered"]["ended"]
+    assert report["detail"]["recovered"]["parent_timeline"] == 1
     asked = {check["name"]: check["status"] for check in report["checks"]}
     assert asked.pop("time") == "skipped"  # no budget is given here
     assert asked.pop("amcheck") in {"passed", "skipped"}
     assert set(asked.values()) == {"passed"}
     latest = ops("drill", "--json", "--signing-key", "runner")  # the control: the second row is there, and is seen
     report = json.loads(latest.stdout)
-    assert (latest.code, rows(report), report["backup_type"]) == (0, 2, "incr")
-    assert report["recovered"]["system"] == report["system"]
+    assert (latest.code, rows(report), report["detail"]["backup_type"]) == (0, 2, "incr")
+    assert report["detail"]["recovered"]["system"] == report["detail"]["system"]
     assert len(list(Path("drills").glob("backrest-drill-main-*.json"))) == 2
     assert report["previous"]
     found = verify_evidence(Path("drills"), [public_line(key)])
     assert (found.documents, found.problems) == (2, [])
     logged = audit.read(audit.log_path()).entries[-1]
-    assert (logged["verb"], logged["backup"]) == ("backrest drill", report["backup"])
+    assert (logged["verb"], logged["backups"]) == ("backrest drill", [report["backup"]])
     assert (Path("drills") / logged["evidence"]).exists()
     assert live_files(server) == before  # live was not touched
     assert server.sql("SELECT timeline_id FROM pg_control_checkpoint()") == 1
-    assert not list(Path(tempfile.gettempdir()).glob("ancla-backrest-*"))
+    assert not list(Path(tempfile.gettempdir()).glob("ancla-drill-*"))
     archived = json.loads(ops("info", "--json").stdout)["archive"][0]["max"]
     assert archived.startswith("00000001")  # nor did a copy archive its own timeline
 
@@ -506,7 +507,7 @@ def test_backups_are_made_listed_drilled_to_a_moment_and_damage_is_seen(server, 
     assert (seen.code, "invalid" in seen.error) == (3, True)
     red = ops("drill", "--json")
     assert (red.code, json.loads(red.stdout)["verdict"], "restore" in red.error) == (3, "red", True)
-    assert not list(Path(tempfile.gettempdir()).glob("ancla-backrest-*"))
+    assert not list(Path(tempfile.gettempdir()).glob("ancla-drill-*"))
 
 
 def test_a_second_backup_a_wrong_name_and_a_wrong_file_are_one_line(server, ops, tmp_path):

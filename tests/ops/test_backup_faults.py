@@ -283,6 +283,7 @@ def kill_and_go_on(moments, killed_at, cluster, source, s3, own_runtime):  # noq
     assert at_work, "it was never killed at work"
 
 
+@pytest.mark.long
 def test_a_kill_at_some_moment_leaves_nothing_after_the_next_run(killed_at, cluster, source, s3, own_runtime):
     print(f"ANCLA_SEED={SEED}")
     moments = [0.1, *random.Random(SEED).sample([0.3, 0.6, 1, 1.5, 2, 3], 2)]

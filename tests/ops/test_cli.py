@@ -90,6 +90,7 @@ def test_the_whole_way_from_a_desk_over_the_machine(ops, outputs, tmp_path, app)
         assert "PRIVATE KEY" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_database_that_was_emptied_pushes_no_backup_out_until_a_person_says_so(
     ops, outputs, tmp_path, app, monkeypatch
 ):
@@ -214,6 +215,7 @@ def test_what_is_not_there_is_one_line(ops, outputs, tmp_path):
     refused(ops("restore", "--outputs", file, "--into", "shop"), "no complete backup")
 
 
+@pytest.mark.long
 def test_what_does_not_answer_is_one_line(ops, outputs, tmp_path):
     nowhere = json.loads(json.dumps(outputs))
     nowhere["backup"]["destinations"][0]["endpoint"] = "http://127.0.0.1:9"
@@ -262,7 +264,7 @@ def test_a_wrong_stack_file_is_told_line_by_line(ops, tmp_path):
     assert done.returncode == 1
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2
-    assert any("ancla:droplet.size" in line and "s-2vcpu-5gb" in line for line in lines)
+    assert any("ancla:topology.size" in line and "s-2vcpu-5gb" in line for line in lines)
     assert any("ancla:region" in line for line in lines)
     refused(ops("cost", "Pulumi.bad.yaml"), "Pulumi.bad.yaml: ancla:", "and 1 more")
     refused(ops("settings", "env-example", "none.yaml"), "none.yaml")

@@ -18,8 +18,8 @@ import pytest
 from ops.core.errors import KeyProblemError, RestoreRefusedError
 from ops.drill import workdir
 from ops.drill.evidence.document import Status
+from ops.drill.kinds.backup import controls
 from ops.drill.negative_controls import CAUGHT_BY, Damage
-from ops.drill.runner import controls
 from ops.drill.selection import Pick, choose
 from ops.repository.age import make_identity, read_identities
 from ops.sources.postgres import scratch as postgres
@@ -51,7 +51,7 @@ def test_a_sound_backup_is_green_and_every_question_was_asked(backup, folder, id
     assert set(status(evidence).values()) == {Status.PASSED}
     assert set(status(evidence)) >= {"origin", "key", "integrity", "assertions"}
     assert evidence.rows == 4552
-    assert all(table.equal for table in evidence.tables)
+    assert all(table.equal for table in evidence.detail.tables)
     assert [phase.name for phase in evidence.phases] == [
         "manifest", "fetch", "decrypt, decompress", "start scratch target", "load", "index", "check"
     ]  # fmt: skip
@@ -65,7 +65,7 @@ def test_every_negative_control_is_caught_by_the_check_that_is_there_for_it(back
     for result in results:
         assert CAUGHT_BY[Damage(result.damage)] in {check.name for check in result.red}, result.damage
         assert result.verdict == "red"
-        assert result.store == folder.name
+        assert result.detail.store == folder.name
     assert drill(folder, identity).verdict == "green", "the original was touched"
 
 

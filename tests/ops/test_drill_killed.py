@@ -54,6 +54,7 @@ def kill_drill_at(chosen, root, identity, spool):
     assert deadly
 
 
+@pytest.mark.long
 def test_a_drill_killed_at_some_step_leaves_no_server_and_nothing_a_sweep_does_not_remove(
     backup, folder, identity, spool
 ):

@@ -15,18 +15,18 @@ from typer.testing import CliRunner
 import ops.cli.backrest
 import ops.cli.pitr
 import ops.drill.kinds.pgbackrest
-import ops.drill.kinds.pgbackrest_evidence
 import ops.drill.kinds.provider_fork
-import ops.drill.kinds.provider_fork_evidence
+import ops.drill.runner
 from blueprint.outputs import OutputSecrets
 from ops.cli.app import app
 from ops.core.formatting import duration, size
 from ops.core.messages import Message, say
 from ops.drill import checks
+from ops.drill.context import NO_ROWS
 from ops.drill.evidence.catalogue import Language, catalogue, translate
-from ops.drill.evidence.chain import keep
+from ops.drill.evidence.chain import append
 from ops.drill.evidence.document import Phase, SkippedObject, TableComparison
-from ops.drill.evidence.report import render, render_other
+from ops.drill.evidence.report import render
 from ops.drill.evidence.trend import LENGTH, trend
 from ops.drill.negative_controls import CAUGHT_BY, Damage
 from ops.pgbackrest.target import Target
@@ -233,64 +233,66 @@ def test_the_spanish_page_says_its_language():
 
 def in_both(evidence):
     """Texts that stand in the Spanish page as in the English one; times and amounts aside."""
-    english, other = (
-        read(render_other(evidence, language=language, signer=RUNNER.public)).text for language in Language
-    )
+    english, other = (read(render([evidence], language=language, signer=RUNNER.public)).text for language in Language)
     assert "What is wrong" in english if evidence.red else "What is wrong" not in english
     same = {left for left, right in zip(english, other, strict=True) if left == right}
     return {
-        text for text in same if re.search(r"[a-z]", re.sub(r"\d[\d.]* (ms|s|min|h)\b|[KMG]iB|SHA256:\S+", "", text))
+        text
+        for text in same
+        if re.search(r"[a-z]", re.sub(r"\d[\d.]* (ms|s|min|h)\b|[KMG]iB|SHA256:\S+|.*UTC · .*", "", text))
     }
 
 
 NAMES = {
-    "pgbackrest": {"shop", "pgbackrest", "postgres", "ops evidence verify"},
-    "provider-restore-point": {"shop", "shop-db, nyc3", "drill-c-261101030000", "ops evidence verify"},
+    "backup": {"shop", "ci", "postgresql", "s3://backups", "d" * 64, "ops evidence verify"},
+    "pgbackrest": {"shop", "main", "pgbackrest", "postgres", "ops evidence verify"},
+    "provider-restore-point": {"shop", "shop-db", "shop-db, nyc3", "drill-c-261101030000", "ops evidence verify"},
 }
 
 
-BARE = {"rto_seconds": None, "databases": [], "phases": [], "server_version": "15"}
+BARE = {"rto_seconds": None, "phases": [], "rows": 0}
 
 
 @pytest.mark.parametrize(
     ("made", "questions", "bare"),
     [
+        (document, checks.QUESTIONS, BARE | {"manifest_digest": None, "snapshot_at": None, "rpo_seconds": None}),
         (
             backrest_document,
-            ops.drill.kinds.pgbackrest_evidence.QUESTIONS,
-            BARE | {"recovered": None, "asked_for": None},
+            ops.drill.kinds.pgbackrest.QUESTIONS,
+            BARE | {"recovered": None, "asked_for": None, "databases": []},
         ),
         (
             fork_document,
-            ops.drill.kinds.provider_fork_evidence.QUESTIONS,
-            BARE | {"server_version": None, "fork_seconds": None},
+            ops.drill.kinds.provider_fork.QUESTIONS,
+            BARE | {"server_version": None, "fork_seconds": None, "databases": []},
         ),
     ],
 )
-def test_the_page_of_another_drill_leaves_nothing_in_english(made, questions, bare):
+def test_the_page_of_every_kind_leaves_nothing_in_english(made, questions, bare):
     green = made()
-    names = NAMES[green.kind]
+    names = NAMES[green.detail.kind]
     assert in_both(green) == names
-    empty = questions.failed("rows", checks.NO_ROWS, [checks.NO_ROWS])
+    empty = questions.failed("rows", NO_ROWS, [NO_ROWS])
     assert in_both(made(verdict="red", checks=questions.in_full([empty]), **bare)) <= names
     unknown = in_both(made(proves="a text of tomorrow")) - names
     assert [text[-18:] for text in unknown] == ["a text of tomorrow"], "or nothing would be found"
 
 
 def test_the_language_is_the_pages_and_not_the_documents(tmp_path):
-    for made in (backrest_document, fork_document):
+    for made in (document, backrest_document, fork_document):
         folders = [tmp_path / f"{made.__name__}-{language}" for language in Language]
         for folder in folders:
             folder.mkdir()
-        left, right = map(keep, (made(), made()), folders, (RUNNER, RUNNER), Language)
-        documents = [file.read_text() for file in (left, right)]
+        kept = [append(at, [made()], signer=RUNNER, language=each) for at, each in zip(folders, Language, strict=True)]
+        documents = [links[0].path.read_text() for links, _ in kept]
+        left, right = (page.read_text() for _, page in kept)
         assert documents[0] != documents[1], "each names its page by digest"
         facts = [{**json.loads(text), "page": None, "signed": None} for text in documents]
         assert facts[0] == facts[1]
-        assert '<html lang="en">' in left.with_suffix(".html").read_text()
-        page = right.with_suffix(".html").read_text()
-        assert '<html lang="es">' in page
-        assert re.fullmatch("Simulacro de la copia de.+, verde", read(page).text[0])
+        assert '<html lang="en">' in left
+        assert '<html lang="es">' in right
+        assert re.fullmatch("Simulacro de.+, verde", read(right).text[0])
 
 
 def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkeypatch):
@@ -303,7 +305,7 @@ def test_both_commands_write_the_page_in_the_language_asked_for(tmp_path, monkey
     monkeypatch.setattr(ops.cli.backrest, "_target", lambda *_: Target(stanza="main", stack=stack))
     monkeypatch.setattr(ops.cli.pitr, "load_stack", lambda *_: stack)
     monkeypatch.setattr(ops.cli.pitr, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
-    monkeypatch.setattr(ops.drill.kinds.provider_fork, "run", lambda *_: fork_document())
+    monkeypatch.setattr(ops.drill.runner, "run", lambda *_, **__: fork_document())
     for drill in ("backrest", "pitr"):
         for language, more in (("en", ()), ("es", ("--lang", "es"))):
             folder = tmp_path / drill / language

@@ -13,7 +13,7 @@ import pytest
 from ops.core.errors import KeyProblemError, OpsError
 from ops.core.signing import Namespace, Signer, canonical, digest, seal
 from ops.drill import checks
-from ops.drill.evidence import chain, report, store
+from ops.drill.evidence import chain, store
 from ops.drill.evidence.document import Attachment
 from ops.drill.evidence.store import write, write_signed
 from ops.drill.evidence.verification import verify
@@ -28,7 +28,7 @@ HEAD = "chain-drill-staging-000006.json"
 
 def add(folder, *documents, signer=RUNNER):
     folder.mkdir(exist_ok=True)
-    made, _ = chain.append(folder, documents or [document()], log="a step\n", render=report.render, signer=signer)
+    made, _ = chain.append(folder, documents or [document()], log="a step\n", signer=signer)
     return made
 
 
@@ -55,10 +55,10 @@ def files(folder, ending=".json"):
 def test_a_sound_chain_verifies(drills):
     found = verify(drills, KEYS)
     assert found.problems == []
-    assert [link.facts.sequence for link in found.links] == [1, 2, 3, 4, 5, 6]
-    assert found.links[0].facts.previous is None
+    assert [link.document.sequence for link in found.links] == [1, 2, 3, 4, 5, 6]
+    assert found.links[0].document.previous is None
     for before, link in zip(found.links, found.links[1:], strict=False):
-        assert link.facts.previous == digest(before.path.read_bytes())
+        assert link.document.previous == digest(before.path.read_bytes())
     assert found.heads == {"drill-staging": (6, found.links[-1].sha256)}
     assert wrong(drills, head=found.links[-1].sha256) == []
 
@@ -208,7 +208,7 @@ def test_without_a_key_to_believe_or_without_evidence_nothing_is_said(drills, tm
 def test_a_chain_that_lost_its_end_goes_on_after_it_and_stays_red(drills):
     files(drills)[-1].unlink()
     (made,) = add(drills)
-    assert made.facts.sequence == 7, "no number is given twice"
+    assert made.document.sequence == 7, "no number is given twice"
     assert [what for _, what in wrong(drills)] == ["the chain is broken before it: document 6 missing"]
 
 
@@ -249,7 +249,7 @@ def test_what_a_killed_drill_leaves_is_sound(drills, monkeypatch):
     (drills / HEAD).write_bytes(head[0])  # killed before the old head went
     (drills / f"{HEAD}.sig").write_bytes(head[1])
     assert wrong(drills) == []
-    assert add(drills)[0].facts.sequence == 8
+    assert add(drills)[0].document.sequence == 8
     assert wrong(drills) == []
 
 
@@ -280,12 +280,12 @@ def test_drills_that_end_at_once_never_fork_the_chain(tmp_path):
     assert failures == []
     found = verify(folder, KEYS)
     assert found.problems == []
-    assert [link.facts.sequence for link in found.links] == list(range(1, 25))
+    assert [link.document.sequence for link in found.links] == list(range(1, 25))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(OpsError, match="the evidence cannot be written"):
-        chain.append(tmp_path / "none", [document()], log="", render=report.render, signer=None)
+        chain.append(tmp_path / "none", [document()], log="", signer=None)
 
 
 def test_retention_and_the_choice_read_what_was_proved(tmp_path):

@@ -48,6 +48,7 @@ def databases(cluster):
         return {name for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
 
 
+@pytest.mark.long
 def test_who_cannot_read_a_backup_is_told_before_anything_is_fetched(ops, encrypted, cluster):
     file, backup = encrypted
     before = databases(cluster)
@@ -80,6 +81,7 @@ def test_an_id_that_is_none_says_which_may_be_meant(ops, encrypted, outputs, tmp
     unusable(ops("restore", "--at", "yesterday", "--outputs", file), "No such option: --at")
 
 
+@pytest.mark.long
 def test_a_database_that_is_not_ours_is_refused_as_a_target(ops, encrypted, cluster):
     file, _ = encrypted
     with cluster.connect() as connection:
@@ -245,6 +247,7 @@ def test_an_interrupted_backup_says_so_and_leaves_nothing(encrypted, ops, tmp_pa
     assert [entry["id"] for entry in listed["backups"]] == [backup]
 
 
+@pytest.mark.long
 def test_an_interrupted_restore_names_what_it_leaves(encrypted, ops, tmp_path, cluster, source):
     file, _ = encrypted
     with source.endpoint.connect() as connection:  # long enough to be interrupted in
@@ -267,6 +270,7 @@ def test_an_interrupted_restore_names_what_it_leaves(encrypted, ops, tmp_path, c
     assert mark.endswith("FAILED")
 
 
+@pytest.mark.long
 def test_a_question_answered_with_ctrl_c_changes_nothing(encrypted, ops, tmp_path, cluster):
     file, _ = encrypted
     assert ops("restore", "--outputs", file, "-i", "right", "--into", "shop_new").returncode == 0

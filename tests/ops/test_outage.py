@@ -74,6 +74,7 @@ def beyond(line, bucket):
     return bucket.model_copy(update={"endpoint": line.address})
 
 
+@pytest.mark.long
 def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(  # noqa: PLR0917 - fixtures add up
     ops, outputs, tmp_path, line, beyond, clock, monkeypatch
 ):
@@ -113,6 +114,7 @@ def test_every_command_is_one_red_line_for_an_hour_and_as_before_after_it(  # no
     assert listed[0]["id"] == backup["id"]
 
 
+@pytest.mark.long
 def test_what_was_proved_before_the_hour_began_has_its_evidence(ops, outputs, tmp_path, line, beyond, clock):  # noqa: PLR0917 - fixtures add up
     outputs["backup"]["destinations"] = [beyond.model_dump()]
     outputs["database"]["databases"] += ["postgres"]

@@ -10,11 +10,11 @@ import pytest
 
 from ops.core.errors import CloudError, OpsError, StackError
 from ops.core.signing import Signer
-from ops.drill.evidence.chain import keep
+from ops.drill.evidence.chain import append
 from ops.drill.evidence.document import Status
 from ops.drill.evidence.verification import verify
 from ops.drill.kinds import provider_fork
-from ops.drill.kinds.provider_fork import run
+from ops.drill.runner import run
 from ops.managed_postgres import provider
 from ops.sources.postgres import scratch_server as postgres
 from ops.sources.postgres.canary import write_canary
@@ -34,7 +34,7 @@ def test_a_fork_that_holds_all_is_green_and_gone_and_every_way_of_being_wrong_is
     assert evidence.verdict == "green"
     assert {check.status for check in evidence.checks} == {Status.PASSED}
     assert evidence.rows == 4552
-    assert evidence.identity.live_timeline < evidence.identity.fork_timeline
+    assert evidence.detail.identity.live_timeline < evidence.detail.identity.fork_timeline
     assert "not a backup of ours" in evidence.proves
     assert names(api) == ["shop-db"]
     assert api.get("/v2/tags")["tags"] == [], "not even its tag"
@@ -89,12 +89,12 @@ def test_the_evidence_has_the_time_of_the_data_not_only_the_one_asked_for(  # no
         asked = datetime.now(UTC)
         of(backup.created_at + (asked - backup.created_at) / 2)
         good = drill(at=asked.isoformat())
-        assert (good.verdict, good.asked_for) == ("green", asked), good.summary()
-        assert backup.created_at < good.data_of < asked
-        assert "data of" in good.facts
+        assert (good.verdict, good.detail.asked_for) == ("green", asked), good.summary()
+        assert backup.created_at < good.detail.data_of < asked
+        assert "data of" in good.detail.facts(good)
         of(backup.created_at)
         rounded = drill(at=asked.isoformat())
-        assert (rounded.verdict, rounded.data_of) == ("red", backup.created_at)
+        assert (rounded.verdict, rounded.detail.data_of) == ("red", backup.created_at)
         assert "nothing in it is newer than the backup of" in problem(rounded)[0]
         assert drill().verdict == "green", "the backup itself was asked for"
         of(asked + timedelta(hours=1))
@@ -102,7 +102,7 @@ def test_the_evidence_has_the_time_of_the_data_not_only_the_one_asked_for(  # no
         with copy.on(shop).connect() as connection:
             connection.execute("DROP SCHEMA ancla CASCADE")
         silent = drill(at=asked.isoformat(), schema_may_differ=True)
-        assert (silent.verdict, silent.data_of) == ("red", None)
+        assert (silent.verdict, silent.detail.data_of) == ("red", None)
         assert "ops backup canary" in problem(silent)[0]
 
 
@@ -140,7 +140,7 @@ def test_evidence_is_signed_and_in_the_chain(job, tmp_path):
     folder.mkdir()
     for hour in range(2):
         moment = evidence.started_at + timedelta(hours=hour)
-        keep(evidence.model_copy(update={"started_at": moment}), folder, signer)
+        append(folder, [evidence.model_copy(update={"started_at": moment})], signer=signer)
     found = verify(folder, [signer.public])
     assert (found.documents, found.problems) == (2, [])
     assert found.heads.keys() == {"fork-drill-staging"}
@@ -163,7 +163,7 @@ def test_a_provider_that_gives_backups_alone_refuses_a_time_between_two_and_noth
 
 
 def test_what_may_cost_more_than_the_limit_is_refused_before_the_start(api, job):
-    planned = provider_fork.plan(job, datetime.now(UTC))
+    planned = job.planned(datetime.now(UTC))
     assert planned.cost.total == pytest.approx(2 * 15 / 672, abs=0.001)
     with pytest.raises(OpsError, match=r"may cost 0\.04 US dollars \(2 h\), more than --max-cost 0\.04; nothing was"):
         run(replace(job, max_cost=0.044), print)
@@ -175,7 +175,7 @@ def test_what_may_cost_more_than_the_limit_is_refused_before_the_start(api, job)
 def test_a_plan_without_a_price_is_refused(job, monkeypatch):
     monkeypatch.delitem(provider_fork.fork_cost.__globals__["DATABASE_SIZES"], "db-s-1vcpu-1gb")
     with pytest.raises(OpsError, match="no fork without a price"):
-        provider_fork.plan(job, datetime.now(UTC))
+        job.planned(datetime.now(UTC))
 
 
 def test_the_time_must_be_one_that_can_be_restored(api, job):
@@ -183,14 +183,14 @@ def test_the_time_must_be_one_that_can_be_restored(api, job):
     (point,) = provider.restore_points(job.cloud, live_of(job))
     between = (point.created_at + timedelta(microseconds=1)).isoformat()
     for at, moment in (("latest", point.created_at), ("oldest", point.created_at), (between, None)):
-        assert provider_fork.plan(replace(job, at=at), now).moment == (moment or datetime.fromisoformat(between))
+        assert replace(job, at=at).planned(now).moment == (moment or datetime.fromisoformat(between))
     for at, told in (
         ("yesterday", "neither latest, oldest, nor a time"),
         ("2020-01-01T00:00:00Z", "outside of what can be restored"),
         ("2120-01-01", "outside of what can be restored"),
     ):
         with pytest.raises(OpsError, match=told):
-            provider_fork.plan(replace(job, at=at), now)
+            replace(job, at=at).planned(now)
     with pytest.raises(OpsError, match="lists no restore point"):
         provider.choose([], "latest", now)
 

@@ -14,7 +14,7 @@ import pytest
 from ops.core.errors import CloudError, RestoreRefusedError
 from ops.drill.evidence.document import Status
 from ops.drill.kinds import provider_fork
-from ops.drill.kinds.provider_fork import run
+from ops.drill.runner import run
 from ops.managed_postgres import forks
 from ops.managed_postgres.forks import TAG
 from tests.ops.pitr_kit import QUICK, api, as_users, audit, begun, cloud, done, fault, job, live_of, names, ops, outputs
@@ -188,6 +188,7 @@ def test_a_fork_is_known_by_its_name_and_its_host_fits_into_a_dns_label(api, job
         assert forks.why_not_ours(replace(fork, name=wrong), live) is not None
 
 
+@pytest.mark.long
 def test_list_and_dry_run_make_nothing(api, ops):
     code, stdout, stderr = done(ops("list", "--json"))
     assert code == 0, stderr

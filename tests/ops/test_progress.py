@@ -64,6 +64,7 @@ def test_as_json_every_line_is_one_and_the_last_of_a_stretch_is_all_of_it(verb, 
     assert all(line["done"] > 0 and line["rate"] > 0 for line in last.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", sampled("restore"))
 def test_on_a_terminal_there_is_a_bar_and_none_where_lines_are_asked_for(verb, encrypted, tmp_path):
     words = [tmp_path / word if word == "right" else word for word in VERBS[verb]]

@@ -198,6 +198,7 @@ def test_a_backup_that_was_rewritten_since_its_drill_holds_retention_and_is_name
     assert prune(folder, history=again, accepted={ids[0]}).keys() == {ids[1], ids[2]}
 
 
+@pytest.mark.long
 def test_backups_that_are_dated_into_the_past_do_not_make_us_delete_the_honest_ones(folder, signers):
     """Half a year of honest ones; beside each that the policy keeps, one dated an hour later, and seven new ones."""
     policy = RetentionSettings(keep_last=7, daily=7, weekly=4, monthly=6, minimum_count=3, minimum_age_hours=0)

@@ -83,6 +83,7 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
     return tmp_path / "outputs.json", told
 
 
+@pytest.mark.long
 def test_every_kind_from_a_desk_and_back(ops, desk, tmp_path):
     outputs, told = desk
     made = ops("backup", "create", "--outputs", outputs, "--json")

@@ -10,6 +10,7 @@ import pytest
 
 from ops.core.errors import CloudError, StackError
 from ops.stack.cloud import Cloud
+from ops.stack.deployment import SECRET_SIGNATURE
 from ops.stack.recovery import failed_creates, file_backend, recover
 from ops.stack.recovery.cloud_lookup import BUCKET, FINDERS, REPEATABLE, AmbiguousError, find
 from ops.stack.recovery.recover import Action, Found, apply_steps, plan_steps
@@ -17,7 +18,7 @@ from ops.stack.recovery.recover import Action, Found, apply_steps, plan_steps
 STACK = "urn:pulumi:staging::ancla::"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 DROPLET = "digitalocean:index/droplet:Droplet"
-SECRET = {recover.SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:xyz"}
+SECRET = {SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "v1:xyz"}
 
 
 def pending(token, kind="creating", name="it", **inputs):
@@ -91,7 +92,7 @@ def test_the_old_half_of_a_replacement_makes_room():
 
 
 def test_secret_inputs_are_compared_in_clear_and_stay_encrypted_in_the_state():
-    clear = {recover.SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"nyc3"'}
+    clear = {SECRET_SIGNATURE: "1b47061264138c4ac30d75fd1eb44270", "plaintext": '"nyc3"'}
     seen = []
     state = deployment(pending(DROPLET, region=SECRET))
     plan_steps(

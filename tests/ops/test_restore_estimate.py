@@ -19,12 +19,12 @@ def drilled(tmp_path):
         "environment": made.environment,
         "project": made.project,
         "name": made.name,
-        "kind": made.source.kind,
         "damage": None,
         "backup": made.id,
         "finished_at": BEGUN,
         "rto_seconds": 60.0,
         "stored_bytes": 1 << 20,
+        "detail": {"source": made.source.kind},
     }
 
     def leave(file, **more):
@@ -66,7 +66,7 @@ def test_this_backups_own_drill_counts_before_a_later_one_of_another_and_that_be
     [
         {"name": "another"},
         {"environment": "prod-2"},
-        {"kind": "bucket"},
+        {"detail": {"source": "bucket"}},
         {"damage": "flip"},
         {"rto_seconds": None},
         {"stored_bytes": 0},

@@ -171,6 +171,7 @@ def steps_of(begin, cluster):
     return steps
 
 
+@pytest.mark.long
 def test_killed_at_some_steps_the_target_is_marked_and_the_next_one_is_clean(  # noqa: PLR0917 - fixtures add up
     begin, cluster, admin, app, spool, arguments, identity
 ):

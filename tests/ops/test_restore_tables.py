@@ -163,6 +163,7 @@ def test_a_part_is_not_taken_for_whole(job, admin, app):
         plan(job(target=target))
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_will_restore_and_what_it_has(ops, outputs, tmp_path):
     file = write(tmp_path, outputs)
     assert ops("backup", "create", "--outputs", file).returncode == 0

@@ -211,6 +211,7 @@ def fail_from(points, work, line, far):
     work.do(far(patient=False))
 
 
+@pytest.mark.long
 def test_what_lasts_is_red_at_some_calls_and_the_next_run_is_clean(work, line, far):
     print(f"ANCLA_SEED={SEED}")
     fail_from([0, *random.Random(SEED).sample(range(1, work.CALLS), 2)], work, line, far)
@@ -269,6 +270,7 @@ def fill_with_faults(points, pictures, line, far, bucket, key):  # noqa: PLR0917
     assert MARK not in {item.key for item in S3Store(elsewhere(bucket, 0), key).list("")}
 
 
+@pytest.mark.long
 def test_a_bucket_that_fails_for_good_is_red_and_stays_marked(pictures, line, far, bucket, key):
     points = [0, *random.Random(SEED).sample(range(2, 30), 2)]
     fill_with_faults(points, pictures, line, far, bucket, key)

@@ -18,14 +18,15 @@ from ops.cli.app import app as ops_app
 from ops.cli.app import main
 from ops.core.errors import OpsError
 from ops.core.signing import Signer
-from ops.drill.evidence.chain import append, heads, keep
+from ops.drill import runner
+from ops.drill.evidence.chain import append, heads
 from ops.drill.evidence.document import Phase
 from ops.drill.evidence.store import documents
 from ops.drill.evidence.verification import verify
-from ops.drill.kinds.pgbackrest_evidence import PROVES, QUESTIONS, BackrestEvidence, RecoveredDatabase
+from ops.drill.kinds.pgbackrest import QUESTIONS
 from ops.pgbackrest.target import Target
 from ops.stack.init import make_key
-from tests.ops.drill_kit import document, fork_document
+from tests.ops.drill_kit import backrest_document, document, fork_document
 from tests.ops.test_watch import make_stack
 
 KEY = make_key()
@@ -35,25 +36,14 @@ START = datetime(2026, 11, 1, 3, tzinfo=UTC)
 
 
 def evidence(day=0, stanza="main"):
-    return BackrestEvidence(
-        verdict="green",
-        environment="staging",
-        stanza=stanza,
-        repository=1,
-        backup="20261101-030000F",
-        backup_type="full",
-        backup_stopped_at=START,
-        wal_start=None,
-        wal_stop=None,
-        system="7",
-        server_version="15",
-        asked_for=None,
-        started_at=START + timedelta(days=day),
-        finished_at=START + timedelta(days=day, minutes=2),
-        size=1,
-        checks=[QUESTIONS.passed("rows", "ñ 7 rows")],
-        phases=[],
-    )
+    began = START + timedelta(days=day)
+    checks = [QUESTIONS.passed("rows", "ñ 7 rows")]
+    return backrest_document(name=stanza, started_at=began, finished_at=began, checks=checks, databases=[])
+
+
+def keep(made, folder, signer):
+    (link,), _ = append(folder, [made], signer=signer)
+    return link.path
 
 
 def files(folder, series):
@@ -101,13 +91,12 @@ def test_the_page_says_what_was_proved_what_is_wrong_and_how_long_it_took(tmp_pa
             "rto_budget_seconds": 60,
             "checks": [QUESTIONS.failed("amcheck", "3 complaints", ["index <b>orders_pkey</b>"])],
             "phases": [Phase(name="restore", begin=0, seconds=60), Phase(name="recover", begin=60, seconds=30)],
-            "databases": [RecoveredDatabase(database="shop", rows=1234, tables=[])],
         }
     )
     page = keep(wrong, tmp_path, RUNNER).with_suffix(".html").read_text()
     text = html.unescape(" ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()))
     assert "red Drill of pgBackRest's backup: main" in text
-    for said in (PROVES, "Does pg_amcheck find heap", "3 complaints", "90 s", "budget 60 s", "1 234", "recover"):
+    for said in (wrong.proves, "Does pg_amcheck find heap", "3 complaints", "90 s", "budget 60 s", "1 234", "recover"):
         assert said in text, said
     assert "index &lt;b&gt;orders_pkey&lt;/b&gt;" in page
     assert RUNNER.public.split()[1][:8] in page or "SHA256:" in page
@@ -174,10 +163,10 @@ def test_ops_evidence_list_lists_drills_of_every_kind_and_one_document(drills, t
     rows, _ = listed(drills)
     assert rows == [(number, "main", "20261101-030000F", "green") for number in (1, 2, 3)]
     assert listed(files(drills, "backrest-drill-main")[0])[0] == rows[:1]
-    append(drills, [document(started_at=START)], render=lambda *_: "", signer=None)
+    append(drills, [document(started_at=START)], signer=None)
     keep(fork_document(started_at=START - timedelta(days=9)), drills, None)
     names = [name for _, name, _, _ in listed(drills)[0]]
-    assert (names[0], sorted(names[1:3]), names[3:]) == (fork_document().cluster_name, ["main", "shop"], ["main"] * 2)
+    assert (names[0], sorted(names[1:3]), names[3:]) == (fork_document().name, ["main", "shop"], ["main"] * 2)
     (tmp_path / "other.json").write_text("{}")
     for place, why in {tmp_path / "none": "no such folder", tmp_path / "other.json": "no evidence; run"}.items():
         assert why in str(listed(place)[1].exception)
@@ -189,7 +178,7 @@ def test_a_drill_on_the_droplet_leaves_its_evidence_to_the_workstation(tmp_path,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANCLA_AUDIT", str(tmp_path / "audit.jsonl"))
     monkeypatch.setattr(backrest.driver, "find", lambda *_: None)
-    monkeypatch.setattr(backrest.pgbackrest, "run", lambda *_: made)
+    monkeypatch.setattr(runner, "run", lambda *_, **__: made)
     done = CliRunner().invoke(ops_app, ["backrest", "drill", "--here", "--stanza", "main", "--report-only", "--json"])
     assert done.exit_code == 0, done.exception
     assert not (tmp_path / "drills").exists()

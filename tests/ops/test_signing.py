@@ -15,7 +15,9 @@ from ops.backup.override import Override, is_overridden, write_override
 from ops.backup.verification_log import Seen, VerificationLog, read_log, write_log
 from ops.core.errors import ManifestError
 from ops.core.signing import Namespace, Signed, Signer, digest, seal
-from ops.drill.evidence import chain, report, store
+from ops.drill.evidence import chain, details, store
+from ops.drill.evidence.details import BackupDetail
+from ops.drill.evidence.document import DETAILS, Document
 from ops.drill.evidence.store import read_stored
 from ops.drill.evidence.verification import verify
 from ops.drill.history import read_history
@@ -65,7 +67,7 @@ def test_jq_and_sha256sum_find_the_digest_that_evidence_names(tmp_path, folder):
 def test_openssh_checks_evidence_and_its_head_and_refuses_a_changed_byte(tmp_path):
     drills = tmp_path / "drills"
     drills.mkdir()
-    (link,), _ = chain.append(drills, [document()], render=report.render, signer=OURS)
+    (link,), _ = chain.append(drills, [document()], signer=OURS)
     (head,) = drills.glob("chain-*.json")
     for path in (link.path, head):
         stored = read_stored(path)
@@ -159,13 +161,18 @@ def test_a_verification_log_and_an_override_outlive_a_new_field_both_ways(folder
 
 def test_evidence_outlives_a_new_field_both_ways(tmp_path, monkeypatch):
     checks = [document().checks[0].model_copy(update={"name": "content"})]
-    chain.append(tmp_path, [document(backup="a", checks=checks)], render=report.render, signer=RUNNER)
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "Facts", with_field(store.Facts))
+    chain.append(tmp_path, [document(backup="a", checks=checks)], signer=RUNNER)
+    with monkeypatch.context() as patch:  # fields more in the document and in the part of its kind
+        patch.setitem(DETAILS, "backup", BackupDetail)
+        detail = with_field(BackupDetail)
+        patch.setattr(details, "Document", with_field(Document))
+        (link,) = store.documents(tmp_path)
+        assert (link.document.later, link.document.detail.later) == ("new", "new")
         assert verify(tmp_path, [RUNNER.public]).problems == []
-        assert read_history(tmp_path, "s3://backups", [RUNNER.public])["shop"].verified
-    newer = with_field(type(document()))(**document(backup="b", checks=checks).model_dump())
-    chain.append(tmp_path, [newer], render=report.render, signer=RUNNER)
+        of_kind = detail(**document().detail.model_dump())
+        newer = with_field(Document)(**document(backup="b", checks=checks).model_dump() | {"detail": of_kind})
+        (link,), _ = chain.append(tmp_path, [newer], signer=RUNNER)
+        assert link.stored.content.count(b'"later":"new"') == 2
     assert verify(tmp_path, [RUNNER.public]).problems == []
     verified = read_history(tmp_path, "s3://backups", [RUNNER.public])["shop"].verified
     assert {backup for backup, _ in verified} == {"a", "b"}
@@ -173,7 +180,7 @@ def test_evidence_outlives_a_new_field_both_ways(tmp_path, monkeypatch):
 
 
 def test_evidence_of_another_version_that_cannot_be_read_is_not_called_forged(tmp_path):
-    (link,), _ = chain.append(tmp_path, [document()], render=report.render, signer=RUNNER)
+    (link,), _ = chain.append(tmp_path, [document()], signer=RUNNER)
     strange = {**json.loads(link.stored.content), "checks": "none"}
     store.write_signed(link.path, seal(json.dumps(strange).encode(), RUNNER, Namespace.EVIDENCE))
     problem = next(p.what for p in verify(tmp_path, [RUNNER.public]).problems if p.file == link.path.name)

@@ -11,8 +11,9 @@ import pytest
 from blueprint.outputs import BucketOutput
 from ops.drill.evidence import report as page
 from ops.drill.evidence.document import Status
+from ops.drill.kinds.backup import BackupDrill, controls
 from ops.drill.negative_controls import CAUGHT_BY, Damage, possible
-from ops.drill.runner import DrillJob, controls, run
+from ops.drill.runner import run
 from ops.repository import catalog, incremental
 from ops.repository.stores.folder import FolderStore
 from ops.repository.stores.s3 import S3Store
@@ -60,7 +61,7 @@ def drilled(request, tmp_path):
 
 def job(store, identities, spool, **more):
     (spool / "spool").mkdir(exist_ok=True)
-    return DrillJob(
+    return BackupDrill(
         environment="staging",
         project="test",
         name="thing",
@@ -104,7 +105,7 @@ def test_the_wrong_key_and_a_kept_scratch_that_never_holds_secrets(drilled, tmp_
     late = run(job(store, identities, tmp_path, rpo_minutes=0, keep_hours=1), silent)
     assert late.verdict == "red"
     left = b"".join(path.read_bytes() for path in (tmp_path / "spool").rglob("*") if path.is_file())
-    assert (b"c4n4ry" in left) == (evidence.kind == "sqlite")
+    assert (b"c4n4ry" in left) == (late.detail.source == "sqlite")
 
 
 def test_an_incremental_backup_is_drilled_with_what_it_depends_on(request, tmp_path, monkeypatch):

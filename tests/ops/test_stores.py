@@ -159,7 +159,7 @@ def exercise(store):
     return [(item.key, item.size) for item in store.list("")]
 
 
-@pytest.mark.parametrize("fault", ["503", "429", "reset", "lost", "cut", "hang"])
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "lost", "cut", pytest.param("hang", marks=pytest.mark.long)])
 def test_each_request_in_turn_may_fail_once_and_is_made_again(bucket, key, s3_endpoint, fault):
     """One request more for each fault: one part again, and not the whole."""
     failed = set()

@@ -32,6 +32,7 @@ def filtered(ops, outputs, cluster, tmp_path):
     return build
 
 
+@pytest.mark.long
 def test_from_the_stack_file_to_the_manifest_and_back_into_a_database(ops, filtered):
     file = filtered(shop={"include": ["public.*"], "exclude": ["public.events_*"]}, own={"exclude": ["audit.log"]})
     assert ops("backup", "create", "--outputs", file).returncode == 0

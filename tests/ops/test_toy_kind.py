@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from ops.core.errors import RestoreRefusedError
-from ops.drill.runner import controls
+from ops.drill.kinds.backup import controls
 from ops.repository.records import KindRecord
 from ops.restore.restore import RestoreJob, run
 from ops.sources.base import Difference, Dump, Examination, ScratchFacts, ScratchTarget, Skipped, SourcePlan, TargetPlan

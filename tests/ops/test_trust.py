@@ -15,6 +15,7 @@ from ops.backup.create import BackupJob, create
 from ops.backup.verify import VerifyJob, verify
 from ops.core.signing import Signer
 from ops.drill import runner as drilling
+from ops.drill.kinds.backup import BackupDrill
 from ops.repository import catalog
 from ops.repository.catalog import Expected, find, put_manifest
 from ops.repository.stores.folder import FolderStore
@@ -171,7 +172,7 @@ def test_a_newer_backup_that_somebody_else_put_there_does_not_make_a_drill_green
     def red(**more):
         facts = {"environment": "staging", "project": "test", "name": "leads", "store": store, "spool": tmp_path}
         facts |= {"max_age_hours": 26, "rto_minutes": 15, "signer": OURS.public, "backup": old}
-        return {check.name for check in drilling.run(drilling.DrillJob(**facts | more), silent).red}
+        return {check.name for check in drilling.run(BackupDrill(**facts | more), silent).red}
 
     assert red() == {"age", "rpo"}
     forged = put("forged", None)
@@ -198,14 +199,14 @@ def test_a_drill_of_a_backup_that_was_rewritten_since_an_earlier_one_is_red(ops,
         assert "rewritten: an earlier drill saw manifest" in done.stderr
     assert [verdict for *_, verdict in drill_of(tmp_path / "drills")] == ["green", "red", "red"]
     latest = json.loads(max((tmp_path / "drills").glob("drill-*.json")).read_bytes())
-    assert latest["present"] == {backup: find(store, "leads").digest}
+    assert latest["detail"]["present"] == {backup: find(store, "leads").digest}
 
 
 def test_a_drill_does_not_fetch_what_somebody_else_put_there(bucket, tmp_path):
     store, put = bucket
     put("they", THEIRS)
     facts = {"environment": "staging", "project": "test", "name": "leads", "store": store, "spool": tmp_path}
-    job = drilling.DrillJob(**facts, max_age_hours=26, rto_minutes=15, signer=OURS.public)
+    job = BackupDrill(**facts, max_age_hours=26, rto_minutes=15, signer=OURS.public)
     evidence = drilling.run(job, silent)
     assert [check.name for check in evidence.red] == ["origin"]
     assert [phase.name for phase in evidence.phases] == ["manifest"]

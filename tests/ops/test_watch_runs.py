@@ -13,7 +13,7 @@ from ops.cli import drill as drills
 from ops.cli.app import app
 from ops.cli.watch import watch_failed
 from ops.core.errors import BusyError, CloudError, KeyProblemError, OpsError, StoreUnreachableError, ToolError
-from ops.drill import checks
+from ops.drill import checks, runner
 from ops.monitoring.alerts import watching
 from ops.monitoring.recorder import drilled
 from ops.monitoring.state import CopyState, home_of
@@ -50,8 +50,8 @@ def drill(stack, monkeypatch):
                 raise ended
             return ended
 
-        monkeypatch.setattr(drills.drilling, "run", end)
-        monkeypatch.setattr(drills.drilling, "controls", lambda *_, **__: list(controls))
+        monkeypatch.setattr(runner, "run", end)
+        monkeypatch.setattr(drills.of_backup, "controls", lambda *_, **__: list(controls))
         return CliRunner().invoke(app, ["drill", *arguments])
 
     return run
@@ -102,12 +102,12 @@ def test_damage_that_was_not_seen_is_told_until_it_is(stack, drill):
 
 
 def test_drills_of_the_providers_and_of_pgbackrests_backups_are_told(stack, monkeypatch):
-    def fails(*_):
+    def fails(*_, **__):
         raise CloudError("503")
 
     monkeypatch.setattr(pitr, "load_stack", lambda *_: stack)
     monkeypatch.setattr(pitr, "cloud_from_environment", lambda: SimpleNamespace(is_real=False))
-    monkeypatch.setattr(pitr.provider_fork, "run", fails)
+    monkeypatch.setattr(runner, "run", fails)
     monkeypatch.setattr(backrest, "_target", lambda *_: Target(stanza="main", stack=stack))
     monkeypatch.setattr(backrest.driver, "find", fails)
     for kind in ("pitr", "backrest"):

@@ -57,5 +57,5 @@ def test_a_secrets_file_that_is_of_another_ancla_says_what_writes_it_anew(tmp_pa
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps(make_outputs().model_dump(mode="json") | {"secrets": {"file": "secrets.json"}}))
     (tmp_path / "secrets.json").write_text('{"backup_keys": 7}')
-    with pytest.raises(StackError, match=r"secrets.json: backup_keys: .* --target-replace '\*\*-converge-command'"):
+    with pytest.raises(StackError, match=r"secrets.json: backup_keys: .* `ops converge`"):
         load_stack(None, file)

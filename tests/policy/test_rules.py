@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import date
@@ -38,7 +39,7 @@ def ssh_from(*sources: str, ports: str = "22", protocol: str = "tcp") -> Change:
 def named_port(port: int, why: str) -> Change:
     def change(draft: Draft) -> None:
         ssh_from("0.0.0.0/0", ports=str(port), protocol="udp")(draft)
-        draft.configure("access", {"ports": {"tunnel": {"port": port, "protocol": "udp", "why": why}}})
+        draft.configure("edge", {"ports": {"tunnel": {"port": port, "protocol": "udp", "why": why}}})
 
     return change
 
@@ -323,6 +324,30 @@ def test_where_data_may_go_it_needs_no_protection_and_no_backup(environment: str
     draft.inputs("Droplet")["backups"] = False
 
     assert check(draft.parse()) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "disposable", "kept"),
+    [("live", "true", False), ("live", True, False), ("staging", "false", True), ("staging", False, True)],
+)
+def test_the_stack_file_may_say_whether_data_may_go(environment: str, disposable: object, kept: bool):
+    draft = Draft()
+    draft.configure("environment", environment)
+    unprotect("DatabaseCluster")(draft)
+    preview = draft.parse()
+    # The engine gives text, a stack file the value.
+    preview = dataclasses.replace(preview, config={**preview.config, "disposable": disposable})
+
+    assert ("data-protected" in {item.rule for item in check(preview)}) is kept
+
+
+def test_the_bills_of_others_count_towards_the_budget():
+    draft = Draft()
+    draft.configure("budget", "1000")
+    assert "within-budget" not in {item.rule for item in check(draft.parse())}
+    draft.configure("costs", {"sendgrid": 990})
+
+    assert "within-budget" in {item.rule for item in check(draft.parse())}
 
 
 def test_an_environment_of_another_name_is_production():

@@ -212,6 +212,29 @@ def test_a_resize_is_seen_and_ends_online(sandbox: Sandbox):
     assert sandbox.get(path)["database"]["storage_size_mib"] == 61440
 
 
+def test_an_update_moves_a_cluster_behind_its_names(sandbox: Sandbox):
+    cluster = sandbox.cluster()
+    path = f"/v2/databases/{cluster['id']}"
+    before = sandbox.parts.clusters[cluster["id"]]
+    sandbox.put(f"{path}/install_update", {})
+    after = sandbox.parts.clusters[cluster["id"]]
+    assert (after.host, after.private_host) == (before.host, before.private_host)
+    assert {after.public_ip, after.private_ip}.isdisjoint({before.public_ip, before.private_ip})
+    zone = {record.name: record.data for record in sandbox.parts.zones["db.ondigitalocean.com"] if record.type == "A"}
+    assert zone == {f"{after.host}.": after.public_ip, f"{after.private_host}.": after.private_ip}
+    assert sandbox.get(path)["database"]["connection"] == cluster["connection"]
+    assert "cluster_maintenance_perform" in [event["event_type"] for event in sandbox.get(f"{path}/events")["events"]]
+
+
+def test_an_update_waits_until_a_cluster_is_online(sandbox: Sandbox):
+    gate = sandbox.parts.gate["databases.apply"] = threading.Event()
+    made = sandbox.post("/v2/databases", CLUSTER)["database"]
+    status, _ = sandbox.refused("PUT", f"/v2/databases/{made['id']}/install_update", {})[:2]
+    assert status == 412
+    gate.set()
+    sandbox.until(lambda: sandbox.get(f"/v2/databases/{made['id']}")["database"]["status"] == "online")
+
+
 def test_windows_config_and_autoscale_are_kept(sandbox: Sandbox):
     cluster = sandbox.cluster()
     path = f"/v2/databases/{cluster['id']}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.plugins.fields import (
+    Field,
     boolean,
     coerce,
     differs,
@@ -12,25 +13,24 @@ from sandbox.plugins.fields import (
     list_of,
     number,
     ordered,
-    record,
     set_of,
     string,
-    tags,
 )
-from sandbox.plugins.resources.common import go_time, in_32_bits, shortest_in_32_bits, unique_id
+from sandbox.plugins.resources.common import TAGS, go_time, in_32_bits, shortest_in_32_bits, unique_id
 from sandbox.plugins.values import UNKNOWN, Secret, contains_secret, decode, encode, reveal
 
 WORLD = ["0.0.0.0/0", "::/0"]
-RULE = record(
-    {
+RULE = Field(
+    kind="object",
+    fields={
         "protocol": string(required=True),
         "portRange": string(),
         "sourceAddresses": set_of(string()),
         "sourceDropletIds": set_of(integer()),
         "sourceLoadBalancerUids": set_of(string()),
         "sourceKubernetesIds": set_of(string()),
-        "sourceTags": tags(),
-    }
+        "sourceTags": TAGS,
+    },
 )
 
 
@@ -95,9 +95,14 @@ def test_another_type_is_refused_without_repeating_a_text(value: object, like: o
         (["a", "b"], ["b", "a"], set_of(string()), False),
         (["a", "b"], ["b", "a"], list_of(string()), True),
         (["a", "b"], ["a", "a"], set_of(string()), True),
-        (["Web"], ["web"], tags(), False),
-        ({"a": 1, "b": 2}, {"a": 1}, record({"a": integer(), "b": integer(output_only=True)}), False),
-        ({"a": 1}, {"a": 2}, record({"a": integer()}), True),
+        (["Web"], ["web"], TAGS, False),
+        (
+            {"a": 1, "b": 2},
+            {"a": 1},
+            Field(kind="object", fields={"a": integer(), "b": integer(output_only=True)}),
+            False,
+        ),
+        ({"a": 1}, {"a": 2}, Field(kind="object", fields={"a": integer()}), True),
     ],
 )
 def test_what_differs(old: object, new: object, like: object, expected: bool) -> None:
@@ -106,7 +111,7 @@ def test_what_differs(old: object, new: object, like: object, expected: bool) ->
 
 def test_sets_come_in_the_official_order() -> None:
     """The orders that the official plugin's own bodies had."""
-    assert ordered(["zeta", "alpha", "ancla-web"], tags()) == ["ancla-web", "alpha", "zeta"]
+    assert ordered(["zeta", "alpha", "ancla-web"], TAGS) == ["ancla-web", "alpha", "zeta"]
     assert ordered(["us_east", "eu_west"], set_of(string())) == ["eu_west", "us_east"]
     rules = [{"protocol": "tcp", "portRange": port, "sourceAddresses": WORLD} for port in ("22", "80", "443")]
     icmp = {"protocol": "icmp", "sourceAddresses": ["0.0.0.0/0"]}

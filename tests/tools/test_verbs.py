@@ -215,6 +215,34 @@ def test_looking_and_checking_install_nothing_else_and_start_nothing(mode: str):
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
+DOCKER = """
+docker_networks=networks; say() { echo "$@"; }; sleep() { command sleep 0.05; }
+rm() { :; }; systemctl() { start_dockerd; }
+setsid() { if [ -e networks ]; then echo 'panic: libnetwork.(*controller).reservePools'; else touch up; fi; }
+docker() { [ -e up ]; }
+"""
+
+
+def test_docker_whose_record_of_networks_is_broken_starts_without_it(tmp_path: Path):
+    (tmp_path / "networks").write_text("half written")
+    done = bash(f"cd {tmp_path}; {DOCKER} docker_daemon", ANCLA_CACHE=str(tmp_path))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "set aside as networks.broken" in done.stdout
+    assert (tmp_path / "networks.broken").read_text() == "half written"
+
+
+@pytest.mark.parametrize(("answer", "stays"), [("return 1", True), ("echo 1f0a", True), (":", False)])
+def test_docker_is_stopped_only_where_it_says_that_nothing_runs(tmp_path: Path, answer: str, stays: bool):
+    script = f"""
+    docker() {{ {answer}; }}; say() {{ :; }}; sleep 60 & echo $! >{tmp_path}/dockerd.pid
+    cat() {{ case $1 in /proc/*) echo dockerd;; *) command cat "$@";; esac; }}
+    stop_docker_daemon; kill -0 $! 2>/dev/null && echo stays; kill $! 2>/dev/null"""
+    done = bash(script, ANCLA_CACHE=str(tmp_path))
+
+    assert ("stays" in done.stdout) == stays, done.stdout + done.stderr
+
+
 def steps_of(workflow: dict[str, Any]) -> list[str]:
     return [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
 
@@ -240,6 +268,12 @@ def test_the_workflow_that_builds_asks_the_policy_first():
     assert "| tools/run --python python -m policy" in judged
     assert " up " in up
     assert workflow["jobs"]["up"]["defaults"]["run"]["shell"] == "bash", "a preview that fails ends the pipe"
+
+
+def test_the_workflow_that_looks_for_drift_changes_nothing():
+    steps = steps_of(read_workflow("drift.yml"))
+
+    assert [step.partition(" python -m ")[2] for step in steps] == ["ops converge --check", "ops drift"]
 
 
 def test_no_action_is_taken_by_a_name_that_can_move():

@@ -5,7 +5,8 @@
     drill-staging-000001-….json ◀─previous─ drill-staging-000002-….json
                                                             … ◀─ chain-drill-staging-000002.json (the head)
 
-A series holds the drills of an environment's own backups, those of its provider's, or those of a pgBackRest stanza.
+A series holds the drills of an environment's own backups, those of its provider's, or those of a pgBackRest stanza; all
+are documents of one type, kept by `append`.
 The head is a small signed file that says how far the series goes: without it, the newest documents could be removed
 unnoticed. Who can put an older head back as well can still do that; the newest document's digest, kept elsewhere (a CI
 log, a mail), settles it: `ops evidence verify --head`.
@@ -14,15 +15,14 @@ log, a mail), settles it: `ops evidence verify --head`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ops.core.signing import SIGNATURE_SUFFIX, Namespace, Signed, Signer, canonical, digest, seal
-from ops.drill.evidence.document import Attachment, Document, OtherDocument
-from ops.drill.evidence.report import Language, render_other
+from ops.drill.evidence.document import Attachment, Document
+from ops.drill.evidence.report import Language, render
 from ops.drill.evidence.store import Link, documents, locked, read, read_stored, write, write_signed
 
 _HEAD = re.compile(r"chain-(.+)-(\d{6})\.json")
@@ -36,28 +36,25 @@ class Head(BaseModel):
     sha256: str
 
 
-DocumentT = TypeVar("DocumentT", bound=Document)
-Render = Callable[[Sequence[DocumentT], Sequence[DocumentT]], str]
-"""Makes the page of new documents; the second argument is what the series held before."""
-
-
 def append(
     folder: Path,
-    new: Sequence[DocumentT],
+    new: Sequence[Document],
     *,
-    render: Render[DocumentT],
     signer: Signer | None,
+    language: Language = Language.EN,
     log: str | None = None,
 ) -> tuple[list[Link], Path]:
     """Put documents of one series at its end, with their page and log; returns them and the page.
 
     Two drills that end at the same time wait for each other: the chain never forks. Each document is stored after its
     page, log and signature, and the head after it, so a run that is killed leaves nothing that does not verify.
+    `language` is the page's; the documents are always in English.
 
     Raises:
         OpsError: the folder cannot be written.
     """
     series = new[0].chain
+    public = signer.public if signer else None
     with locked(folder):
         earlier = documents(folder, series)
         sequence, previous = _tail(folder, series, earlier)
@@ -65,7 +62,8 @@ def append(
             item.model_copy(update={"series": series, "sequence": sequence + n}) for n, item in enumerate(new, 1)
         ]
         base = _stem(numbered[0])
-        page = write(folder / f"{base}.html", render(numbered, _parsed(type(new[0]), earlier)).encode())
+        shown = render(numbered, [link.document for link in earlier], language=language, signer=public)
+        page = write(folder / f"{base}.html", shown.encode())
         kept = {"page": attached(page)}
         if log is not None:
             kept["log"] = attached(write(folder / f"{base}.log", log.encode()))
@@ -73,28 +71,11 @@ def append(
         for item in numbered:
             document = item.model_copy(update={**kept, "previous": previous})
             signed = seal(document.to_bytes(), signer, Namespace.EVIDENCE)
-            made.append(read(write_signed(folder / f"{_stem(item)}{item.label}.json", signed)))
+            name = f"{_stem(item)}{item.detail.label(item)}.json"
+            made.append(read(write_signed(folder / name, signed)))
             previous = made[-1].sha256
-        _write_head(folder, Head(series=series, sequence=made[-1].facts.sequence, sha256=made[-1].sha256), signer)
+        _write_head(folder, Head(series=series, sequence=made[-1].document.sequence, sha256=made[-1].sha256), signer)
     return made, page
-
-
-def keep(evidence: OtherDocument[Any], folder: Path, signer: Signer | None, language: Language = Language.EN) -> Path:
-    """Write a drill of somebody else's backup at the end of its series, with its page; returns its file.
-
-    `language` is the page's; the document is always in English.
-
-    Raises:
-        OpsError: the folder cannot be written.
-    """
-    public = signer.public if signer else None
-    made, _ = append(
-        folder,
-        [evidence],
-        render=lambda new, _: render_other(new[0], language=language, signer=public),
-        signer=signer,
-    )
-    return made[0].path
 
 
 def heads(folder: Path) -> dict[str, Path]:
@@ -145,17 +126,6 @@ def _stem(document: Document) -> str:
     return f"{document.series}-{document.sequence:06d}-{document.started_at:%Y%m%dT%H%M%SZ}"
 
 
-def _parsed(model: type[DocumentT], earlier: Sequence[Link]) -> list[DocumentT]:
-    """Return the earlier documents for the page; one of another version is left out of its trend."""
-    found: list[DocumentT] = []
-    for link in earlier:
-        try:
-            found.append(model.model_validate_json(link.stored.content))
-        except ValidationError:
-            continue
-    return found
-
-
 def _tail(folder: Path, series: str, earlier: Sequence[Link]) -> tuple[int, str | None]:
     """Return number and digest of the newest document: a lost one leaves a gap, which is noticed, and no fork."""
     ends: list[tuple[int, str | None]] = [(0, None)]
@@ -163,5 +133,5 @@ def _tail(folder: Path, series: str, earlier: Sequence[Link]) -> tuple[int, str 
     if path is not None and (read_it := read_head(path)) is not None:
         ends.append((read_it[0].sequence, read_it[0].sha256))
     if earlier:
-        ends.append((earlier[-1].facts.sequence, earlier[-1].sha256))
+        ends.append((earlier[-1].document.sequence, earlier[-1].sha256))
     return max(ends, key=lambda end: end[0])

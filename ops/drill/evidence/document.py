@@ -1,7 +1,8 @@
 """What a drill leaves behind: facts that a person or an auditor can compare with the next drill, as one JSON document.
 
-The document is canonical: its keys sorted, no space, UTF-8. `ops.drill.evidence.chain` gives it its place, and its
-signature over the file's bytes, in a file beside it.
+Every kind of drill leaves the same document; what only one kind has is its `detail`. It is canonical: its keys sorted,
+no space, UTF-8. `ops.drill.evidence.chain` gives it its place, and its signature over the file's bytes, in a file
+beside it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny
 
 from ops.core.formatting import duration
 from ops.core.messages import Message, say
+from ops.core.models import parse_kind
 from ops.core.signing import canonical
 from ops.repository.records import TableFingerprint
 
@@ -162,11 +164,95 @@ class SkippedObject(Facts):
     mend: str = ""
 
 
+class TableComparison(Facts):
+    """One table in the backup's snapshot and in the restored copy; None where it is absent."""
+
+    table: str
+    expected_rows: int | None
+    found_rows: int | None
+    method: str
+    equal: bool
+
+
+DETAILS: dict[str, type[Detail]] = {}
+"""Every class of a detail by its kind; defining a class registers it."""
+
+
+class Detail(Facts):
+    """Base of what only one kind of drill has: its own fields, and how a person is shown the drill.
+
+    A kind has its class in `ops.drill.evidence.details`. `measured` says from when to when its recovery time counts.
+    """
+
+    kind: Any  # each class narrows it to its own name
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: object) -> None:
+        """Register the kind."""
+        del more
+        DETAILS[str(cls.model_fields["kind"].default)] = cls
+
+    @property
+    def proves(self) -> str:
+        """What a green drill proves."""
+        raise NotImplementedError
+
+    @property
+    def measured(self) -> str:
+        """From when to when the recovery time was measured."""
+        return say("measured, until the last table was read")
+
+    @property
+    def unit(self) -> str:
+        """The unit of the document's `rows`."""
+        return say("rows")
+
+    @property
+    def data_at(self) -> datetime | None:
+        """The time that the restored data is of."""
+        raise NotImplementedError
+
+    @property
+    def read(self) -> list[DatabaseFacts]:
+        """The databases of the copy, each read to its last row."""
+        return []
+
+    @property
+    def compared(self) -> list[TableComparison]:
+        """The tables that were compared with those of the backup's snapshot."""
+        return []
+
+    def series(self, document: Document) -> str:
+        """Return the name of the series that its documents belong to."""
+        raise NotImplementedError
+
+    def label(self, document: Document) -> str:
+        """Return what the name of a document's file ends with, in addition to its place in the series."""
+        del document
+        return ""
+
+    def title(self, document: Document) -> str:
+        """Return whose backup it was, in a few words."""
+        raise NotImplementedError
+
+    def facts(self, document: Document) -> dict[str, str]:
+        """Return what a person asks about the backup and the copy, by its name."""
+        raise NotImplementedError
+
+
+def _parse_detail(value: object) -> Detail:
+    return parse_kind(value, DETAILS, Detail, "drill")
+
+
 class Document(Facts):
-    """Base of what a drill leaves. Each kind has its own fields beside these.
+    """A drill, of any kind. Times are UTC.
 
     `sequence` counts the documents of a `series` from 1, `previous` is the SHA-256 of the one before; the chain gives
-    all three.
+    all three. `name` is of the backup set, stanza or cluster; `backup` of its backup, or of the provider's fork.
+    `damage` is that of a negative control. `rto_seconds` was measured, until the last question about the copy.
+    `rpo_seconds` is what would be lost if the source were gone when the drill began: computed from the newest backup's
+    snapshot, or measured by the canary row in the copy; None where the kind does not ask. `profile` is the environment
+    of the times. `rows` were restored and read.
     """
 
     series: str = ""
@@ -174,31 +260,54 @@ class Document(Facts):
     previous: str | None = None
     log: Attachment | None = None
     page: Attachment | None = None
+    environment: str | None
+    project: str | None = None
+    name: str
+    backup: str | None
+    damage: str | None = None
+    verdict: Verdict
+    proves: str = ""
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    rto_seconds: float | None = None
+    rto_budget_seconds: int | None = None
+    rpo_seconds: float | None = None
+    rpo_basis: Literal["computed", "measured"] = "computed"
+    rpo_budget_seconds: int | None = None
+    profile: str = ""
+    rows: int = 0
+    stored_bytes: int = 0
+    checks: list[Check]
+    phases: list[Phase] = Field(default_factory=list)
     skipped: list[SkippedObject] = Field(default_factory=list)
-    if TYPE_CHECKING:
-        verdict: Verdict
-        started_at: datetime
-        checks: list[Check]
+    not_compared: list[str] = Field(default_factory=list)
+    tools: dict[str, str] = Field(default_factory=dict)
+    runner: str = ""
+    detail: Annotated[SerializeAsAny[Detail], PlainValidator(_parse_detail)]
 
     @property
     def chain(self) -> str:
         """The name of the series that it belongs to."""
-        raise NotImplementedError
+        return self.detail.series(self)
 
     @property
     def subject(self) -> str:
         """The backup that was drilled, for a title."""
-        raise NotImplementedError
+        return f"{self.backup or 'no backup'} of {self.name}"
 
     @property
     def figures(self) -> str:
         """Times and amounts in one line."""
-        raise NotImplementedError
-
-    @property
-    def label(self) -> str:
-        """What the name of its file ends with."""
-        return ""
+        objectives = [("RTO", self.rto_seconds, "measured", self.rto_budget_seconds)]
+        if self.rpo_budget_seconds is not None:
+            objectives.append(("RPO", self.rpo_seconds, self.rpo_basis, self.rpo_budget_seconds))
+        texts = [
+            f"{name} {duration(seconds)}"
+            + (f" {basis}" if seconds is not None else "")
+            + (f" (budget {duration(budget)})" if budget is not None else "")
+            for name, seconds, basis, budget in objectives
+        ]
+        return ", ".join([*texts, f"{self.rows} {self.detail.unit}"]) + f"; proves {self.proves}"
 
     @property
     def red(self) -> list[Check]:
@@ -212,119 +321,3 @@ class Document(Facts):
     def to_bytes(self) -> bytes:
         """Return the file's bytes."""
         return canonical(self.model_dump(mode="json"))
-
-
-DatabaseT = TypeVar("DatabaseT", bound=DatabaseFacts)
-
-
-class OtherDocument(Document, Generic[DatabaseT]):
-    """Base of what a drill of somebody else's backup leaves: the provider's, pgBackRest's."""
-
-    if TYPE_CHECKING:
-        proves: str
-        verdict: Verdict
-        rto_seconds: float | None
-        databases: list[DatabaseT]
-        phases: list[Phase]
-
-    @property
-    def rows(self) -> int:
-        """Rows of all databases."""
-        return sum(database.rows for database in self.databases)
-
-    @property
-    def title(self) -> str:
-        """Whose backup it was, in a few words."""
-        raise NotImplementedError
-
-    @property
-    def budget(self) -> int | None:
-        """Seconds that the recovery may take; None where no limit is set."""
-        return None
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What a person asks about the backup and the copy, by its name."""
-        raise NotImplementedError
-
-
-class TableComparison(Facts):
-    """One table in the backup's snapshot and in the restored copy; None where it is absent."""
-
-    table: str
-    expected_rows: int | None
-    found_rows: int | None
-    method: str
-    equal: bool
-
-
-class Choice(Facts):
-    """How the backup was chosen: `named`, or by a way of `ops.drill.selection`; `seed` repeats a random choice."""
-
-    way: str
-    seed: int | None = None
-
-
-class Evidence(Document):
-    """A drill of one backup. Times are UTC.
-
-    `rto_seconds` was measured, from the first byte fetched to the last question about the copy. `rpo_seconds` is what
-    would be lost if the source were gone when the drill began: computed from the newest backup's snapshot, or measured
-    by the canary row in the copy. `present` are the complete backups of the set in the store, by id, with their
-    manifests' digests: what vanishes later is missed by it.
-    """
-
-    verdict: Verdict
-    damage: str | None
-    environment: str
-    project: str
-    name: str
-    kind: str | None
-    backup: str | None
-    choice: Choice
-    store: str
-    manifest_digest: str | None = None
-    manifest_signer: str | None = None
-    snapshot_at: datetime | None = None
-    started_at: datetime
-    finished_at: datetime
-    rto_seconds: float | None = None
-    rto_budget_seconds: int
-    rpo_seconds: float | None = None
-    rpo_basis: Literal["computed", "measured"] = "computed"
-    rpo_budget_seconds: int
-    profile: str
-    objects: int = 0
-    stored_bytes: int = 0
-    rows: int = 0
-    checks: list[Check]
-    phases: list[Phase]
-    tables: list[TableComparison] = Field(default_factory=list)
-    not_compared: list[str] = Field(default_factory=list)
-    tools: dict[str, str] = Field(default_factory=dict)
-    runner: str = ""
-    present: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def chain(self) -> str:
-        """The name of the environment's series."""
-        return f"drill-{self.environment}"
-
-    @property
-    def label(self) -> str:
-        """The set, and the damage of a negative control."""
-        return f"-{self.name}" + (f"-control-{self.damage}" if self.damage else "")
-
-    @property
-    def subject(self) -> str:
-        """The backup and its set."""
-        return f"{self.backup or 'no backup'} ({self.name})"
-
-    @property
-    def figures(self) -> str:
-        """Both objectives with their budgets."""
-        measured = " measured" if self.rto_seconds is not None else ""
-        return (
-            f"RTO {duration(self.rto_seconds)}{measured} (budget {duration(self.rto_budget_seconds)}), "
-            f"RPO {duration(self.rpo_seconds)} {self.rpo_basis} (budget {duration(self.rpo_budget_seconds)})"
-        )

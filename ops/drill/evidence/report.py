@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ops.core.formatting import count, duration, size
+from ops.core.formatting import count, duration
 from ops.core.messages import say
 from ops.drill.checks import key_name
 from ops.drill.evidence.catalogue import Language, translate
-from ops.drill.evidence.document import Evidence, OtherDocument
+from ops.drill.evidence.document import Document
 from ops.drill.evidence.trend import HEIGHT, WIDTH, Trend, trend
 from ops.drill.negative_controls import CAUGHT_BY, EXPLAINED, Damage
 
-TEMPLATE, OTHER = "report.html.j2", "other.html.j2"
+TEMPLATE = "report.html.j2"
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
@@ -40,7 +40,7 @@ class Bar:
 class Section:
     """One source's drill as the page shows it."""
 
-    evidence: Evidence
+    evidence: Document
     bars: list[Bar]
     ticks: list[tuple[float, str]]
     rto_share: float | None
@@ -60,8 +60,8 @@ class Control:
 
 
 def render(
-    new: Sequence[Evidence],
-    earlier: Sequence[Evidence] = (),
+    new: Sequence[Document],
+    earlier: Sequence[Document] = (),
     *,
     language: Language = Language.EN,
     signer: str | None = None,
@@ -78,11 +78,23 @@ def render(
     controls = [_control(item) for item in new if item.damage is not None]
     right = all(item.verdict != "red" for item in drills) and all(control.caught for control in controls)
     in_part = any(item.verdict == "in part" for item in drills)
-    return _page(
-        TEMPLATE,
-        language,
+    local = partial(translate, language)
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "duration": lambda value: local(duration(cast("float | None", value))),
+        "count": count,
+        "t": local,
+    }
+    return templates.get_template(TEMPLATE).render(
+        language=language.value,
         verdict=("in part" if in_part else "green") if right else "red",
-        started_at=new[0].started_at,
+        title=(drills or new)[0].detail.title((drills or new)[0]),
         first=new[0],
         last=new[-1],
         sections=[_section(item, [*earlier, *new]) for item in drills],
@@ -92,45 +104,11 @@ def render(
     )
 
 
-def render_other(evidence: OtherDocument[Any], *, language: Language = Language.EN, signer: str | None = None) -> str:
-    """Return the page of a drill of somebody else's backup; see `render`."""
-    total = _total(evidence)
-    return _page(
-        OTHER,
-        language,
-        verdict=evidence.verdict,
-        started_at=evidence.started_at,
-        evidence=evidence,
-        share=share(evidence.rto_seconds, evidence.budget),
-        bars=bars(evidence, total),
-        ticks=ticks(total),
-        signer=key_name(signer) if signer else None,
-    )
-
-
-def _page(template: str, language: Language, **values: Any) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    local = partial(translate, language)
-    templates.filters |= {
-        "duration": lambda seconds: local(duration(cast("float | None", seconds))),
-        "size": lambda value: local(size(cast("int", value))),
-        "count": count,
-        "t": local,
-    }
-    return templates.get_template(template).render(language=language.value, **values)
-
-
-def _total(evidence: Evidence | OtherDocument[Any]) -> float:
+def _total(evidence: Document) -> float:
     return max((phase.begin + phase.seconds for phase in evidence.phases), default=1.0) or 1.0
 
 
-def bars(evidence: Evidence | OtherDocument[Any], total: float) -> list[Bar]:
+def bars(evidence: Document, total: float) -> list[Bar]:
     """Lay the phases out, one line each, in the order they happened."""
     return [
         Bar(
@@ -155,7 +133,7 @@ def share(value: float | None, budget: int | None) -> float | None:
     return None if value is None or budget is None else round(min(max(value, 0) / max(budget, 1) * 100, 100), 1)
 
 
-def _section(evidence: Evidence, documents: Sequence[Evidence]) -> Section:
+def _section(evidence: Document, documents: Sequence[Document]) -> Section:
     total = _total(evidence)
     trends = [trend(documents, evidence.name, goal) for goal in ("rto", "rpo")]
     return Section(
@@ -168,7 +146,7 @@ def _section(evidence: Evidence, documents: Sequence[Evidence]) -> Section:
     )
 
 
-def _control(evidence: Evidence) -> Control:
+def _control(evidence: Document) -> Control:
     kind = Damage(evidence.damage)
     check = next((check for check in evidence.red if check.name == CAUGHT_BY[kind]), None)
     return Control(

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from ops.core import files
 from ops.core.errors import OpsError
 from ops.core.files import atomic_write, runtime_folder
 from ops.core.signing import SIGNATURE_LIMIT, SIGNATURE_SUFFIX, Namespace, Signed, digest
-from ops.drill.evidence.document import Attachment, Status
+from ops.drill.evidence.details import parse_document
+from ops.drill.evidence.document import Document
 
 FILE = re.compile(r"(?P<series>.+)-(?P<sequence>\d{6})-\d{8}T\d{6}Z(?:-.*)?\.json")
 """What the file of a document is called."""
@@ -23,48 +24,12 @@ LIMIT = 256 << 20
 """Bytes. A larger document is not ours."""
 
 
-class Answered(BaseModel):
-    """A check of a drill, as far as it is read again."""
-
-    name: str
-    status: Status
-
-
-class Facts(BaseModel):
-    """What is read again of a drill's document, of whatever kind: our own backup, pgBackRest's, the provider's.
-
-    The rest of the document is left to its pages, and to its signature.
-    """
-
-    series: str
-    sequence: int
-    previous: str | None
-    log: Attachment | None = None
-    page: Attachment | None = None
-    kind: str | None = None
-    environment: str | None
-    project: str | None = None
-    name: str = Field(validation_alias=AliasChoices("name", "stanza", "cluster_name"))
-    backup: str | None = Field(validation_alias=AliasChoices("backup", "fork_name"))
-    store: str | None = None
-    manifest_digest: str | None = None
-    present: dict[str, str] = Field(default_factory=dict)
-    verdict: str
-    damage: str | None = None
-    started_at: AwareDatetime
-    finished_at: AwareDatetime
-    rto_seconds: float | None = None
-    rpo_seconds: float | None = None
-    stored_bytes: int = 0
-    checks: list[Answered]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Link:
     """A document as it lies in its file, with the signature beside it."""
 
     path: Path
-    facts: Facts
+    document: Document
     stored: Signed
 
     @property
@@ -89,9 +54,9 @@ def documents(folder: Path, series: str | None = None) -> list[Link]:
                 link = read(path)
             except (OSError, ValidationError):
                 continue
-            if series in (None, link.facts.series):
+            if series in (None, link.document.series):
                 found.append(link)
-    return sorted(found, key=lambda link: (link.facts.series, link.facts.sequence, link.path.name))
+    return sorted(found, key=lambda link: (link.document.series, link.document.sequence, link.path.name))
 
 
 def read(path: Path) -> Link:
@@ -102,7 +67,7 @@ def read(path: Path) -> Link:
         ValidationError: it is no document of a drill.
     """
     stored = read_stored(path)
-    return Link(path=path, facts=Facts.model_validate_json(stored.content), stored=stored)
+    return Link(path=path, document=parse_document(stored.content), stored=stored)
 
 
 def read_stored(path: Path) -> Signed:

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from ops.core.errors import KeyProblemError, OpsError
 from ops.core.signing import Namespace, digest
 from ops.drill.evidence.chain import heads, read_head
+from ops.drill.evidence.details import parse_document
 from ops.drill.evidence.document import Attachment
-from ops.drill.evidence.store import FILE, Facts, Link, read_stored
+from ops.drill.evidence.store import FILE, Link, read_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def _check_document(found: Verification, path: Path, keys: Sequence[str]) -> Non
         return
     wrong = stored.problem(keys, Namespace.EVIDENCE)
     try:
-        link = Link(path=path, facts=Facts.model_validate_json(stored.content), stored=stored)
+        link = Link(path=path, document=parse_document(stored.content), stored=stored)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         field_name = ".".join(map(str, first["loc"]))
@@ -91,16 +92,16 @@ def _check_document(found: Verification, path: Path, keys: Sequence[str]) -> Non
         return
     match = FILE.fullmatch(path.name)
     if not wrong and (match is None or (match["series"], int(match["sequence"])) != _place(link)):
-        wrong = f"renamed: it is document {link.facts.sequence} of {link.facts.series}"
+        wrong = f"renamed: it is document {link.document.sequence} of {link.document.series}"
     if wrong:
         found.problems.append(Problem(file=path.name, what=wrong))
     found.links.append(link)
-    for attachment in (link.facts.log, link.facts.page):
+    for attachment in (link.document.log, link.document.page):
         _check_attachment(found, link, attachment)
 
 
 def _place(link: Link) -> tuple[str, int]:
-    return link.facts.series, link.facts.sequence
+    return link.document.series, link.document.sequence
 
 
 def _check_attachment(found: Verification, link: Link, attachment: Attachment | None) -> None:
@@ -116,19 +117,19 @@ def _check_attachment(found: Verification, link: Link, attachment: Attachment | 
 
 def _check_chains(found: Verification, folder: Path, keys: Sequence[str]) -> None:
     known = heads(folder)
-    for series in sorted({link.facts.series for link in found.links} | known.keys()):
-        chain = [link for link in found.links if link.facts.series == series]
-        chain.sort(key=lambda link: (link.facts.sequence, link.path.name))
+    for series in sorted({link.document.series for link in found.links} | known.keys()):
+        chain = [link for link in found.links if link.document.series == series]
+        chain.sort(key=lambda link: (link.document.sequence, link.path.name))
         found.problems += _broken_links(chain)
         found.problems += _wrong_head(known.get(series), series, chain, keys)
         if chain:
-            found.heads[series] = (chain[-1].facts.sequence, chain[-1].sha256)
+            found.heads[series] = (chain[-1].document.sequence, chain[-1].sha256)
 
 
 def _broken_links(chain: Sequence[Link]) -> Iterable[Problem]:
     sequence, previous = 0, None
     for link in chain:
-        here = link.facts
+        here = link.document
         if here.sequence == sequence:
             yield Problem(file=link.path.name, what=f"a second document {sequence}: the chain forks here")
             continue
@@ -152,7 +153,7 @@ def _wrong_head(path: Path | None, series: str, chain: Sequence[Link], keys: Seq
     if wrong := stored.problem(keys, Namespace.EVIDENCE):
         yield Problem(file=name, what=wrong)
         return
-    at = [link for link in chain if link.facts.sequence == head.sequence]
+    at = [link for link in chain if link.document.sequence == head.sequence]
     if not at:
         yield Problem(file=name, what=f"the chain goes to document {head.sequence}, which is missing")
     elif all(link.sha256 != head.sha256 for link in at):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import ClassVar
 
 import psycopg
@@ -18,33 +18,41 @@ import psycopg
 from ops.core.errors import BackupNotFoundError, OpsError, SourceError, SpoolError, ToolError
 from ops.core.formatting import duration, size
 from ops.core.messages import Message, say
-from ops.drill.context import Asked
-from ops.drill.evidence.document import Phase, Questions
-from ops.drill.kinds.pgbackrest_evidence import (
-    QUESTIONS,
-    BackrestEvidence,
-    BackrestPlan,
-    Recovered,
-    RecoveredDatabase,
-    answered,
-)
+from ops.drill.context import Drill, Findings, Plan
+from ops.drill.evidence.details import PgbackrestDetail, Recovered, RecoveredDatabase
+from ops.drill.evidence.document import Questions
 from ops.drill.scratch.pgbackrest import Place, exact_tool, running, scratch_place
 from ops.pgbackrest import info
-from ops.pgbackrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, Report, as_account, as_error
+from ops.pgbackrest.driver import NOT_OF_THE_BACKUP, Pgbackrest, as_account, as_error
 from ops.pgbackrest.info import Backup, Server, Stanza
 from ops.repository.freshness import Freshness
 from ops.sources.postgres.identity import identity
 from ops.sources.postgres.source import PostgresDatabase
 from ops.sources.postgres.tools import Connection, Endpoint, find_tool, one_line
 
+QUESTIONS = Questions(
+    backup="Is there a valid backup within the age budget?",
+    restore="Did pgBackRest restore every file with its checksum?",
+    recovery="Did the server replay its WAL to the requested end, and open?",
+    identity="Is it the stanza's server, on a new timeline?",
+    moment="Does it contain nothing later than the requested time?",
+    databases="Is every database readable to its last row?",
+    rows="Does it contain any rows?",
+    amcheck="Does pg_amcheck find heap and B-tree indexes in order?",
+    time="Was it restored within the recovery time objective (RTO)?",
+    clean="Is the scratch server stopped and its folder removed?",
+)
 OLDEST_MAJOR = 13
 HEADROOM = 1.2
 """Free space asked for, as a share of the server's size: WAL is replayed beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackrestDrill:
+class BackrestDrill(Drill):
     """The drill's arguments. `at` None is the end of the archived WAL; `user` is the server's superuser."""
+
+    questions: ClassVar[Questions] = QUESTIONS
+    always: ClassVar[Collection[str]] = QUESTIONS.keys() - {"moment", "amcheck", "time"}
 
     pgbackrest: Pgbackrest
     stanza: str
@@ -53,21 +61,63 @@ class BackrestDrill:
     repository: int | None = None
     user: str = "postgres"
     max_age_hours: float
-    rto_minutes: int | None = None
     wait_minutes: int = 60
-    may_be_empty: bool = False
-    spool: Path | None = None
 
+    def plan(self) -> Plan:
+        """Choose the backup and look for the programs; nothing is restored.
 
-@dataclass(kw_only=True)
-class _Found(Asked):
-    """What a drill has found so far."""
+        Raises:
+            BackupNotFoundError: nothing to drill, or nothing as old as that.
+            ToolError: the programs of that major version are not here.
+            OpsError: pgBackRest could not be asked; see `ops.pgbackrest.driver`.
+        """
+        stanza, backup, server = _chosen(self, datetime.now(UTC))
+        return {
+            "stanza": stanza.name,
+            "repository": backup.database.repository,
+            "backup": backup.label,
+            "backup_type": backup.type,
+            "backup_stopped_at": f"{backup.stopped_at:%Y-%m-%dT%H:%M:%SZ}",
+            "asked_for": self.at and self.at.isoformat(),
+            "server_version": server.version,
+            "size_bytes": backup.info.size,
+            "scratch_bytes": int(backup.info.size * HEADROOM),
+        }
 
-    questions: ClassVar[Questions] = QUESTIONS
-    databases: list[RecoveredDatabase] = field(default_factory=list[RecoveredDatabase])
-    tools: dict[str, str] = field(default_factory=dict[str, str])
-    recovered: Recovered | None = None
-    rto: float | None = None
+    def run(self, found: Findings) -> None:
+        """Restore into a scratch server, recover, and read everything.
+
+        Raises:
+            BackupNotFoundError: nothing to drill, or nothing as old as that.
+            ToolError: the programs of that major version are not here.
+            SpoolError: not enough free space for the restore.
+            OpsError: pgBackRest could not be asked, or did not begin; see `ops.pgbackrest.driver`.
+        """
+        stanza, backup, server = _chosen(self, found.started)
+        detail = PgbackrestDetail(
+            repository=backup.database.repository,
+            backup_type=backup.type,
+            backup_stopped_at=backup.stopped_at,
+            wal_start=backup.archive.start if backup.archive else None,
+            wal_stop=backup.archive.stop if backup.archive else None,
+            system=str(server.system),
+            server_version=server.version,
+            asked_for=self.at,
+            size=backup.info.size,
+        )
+        found.about(detail, name=stanza.name, backup=backup.label, environment=self.environment)
+        found.stored_bytes = backup.info.repository.size or 0
+        postgres = exact_tool("postgres", server.version)
+        found.tools = {"pgbackrest": self.pgbackrest.version(), "postgres": postgres.version}
+        looked = info.freshness(stanza, self.max_age_hours, found.started)
+        found.answer("backup", _age(looked[0]), [_age(item) for item in looked if not item.fresh])
+        place = scratch_place(self.pgbackrest, found.folder)
+        _need_space(place, backup)
+        begun = time.monotonic()
+        if _restore(self, backup, place, found):
+            _recover(self, place, found, detail)
+        if detail.recovered is not None:
+            found.recovered(begun)
 
 
 def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: datetime) -> Backup:
@@ -91,86 +141,16 @@ def choose(stanza: Stanza, at: datetime | None, repository: int | None, now: dat
     return fitting[-1]
 
 
-def plan(job: BackrestDrill) -> BackrestPlan:
-    """Choose the backup and look for the programs; nothing is restored.
-
-    Raises:
-        BackupNotFoundError: nothing to drill, or nothing as old as that.
-        ToolError: the programs of that major version are not here.
-        OpsError: pgBackRest could not be asked; see `ops.pgbackrest.driver`.
-    """
+def _chosen(job: BackrestDrill, now: datetime) -> tuple[Stanza, Backup, Server]:
     stanza = info.read(job.pgbackrest, job.stanza)
-    backup = choose(stanza, job.at, job.repository, datetime.now(UTC))
-    server = _known_server(stanza, backup)
+    backup = choose(stanza, job.at, job.repository, now)
+    server = stanza.server(backup)
+    if server is None:
+        raise BackupNotFoundError(f"stanza {stanza.name}: {backup.label} is of no server that the repository knows")
+    if int(server.version.partition(".")[0]) < OLDEST_MAJOR:
+        raise ToolError(f"{backup.label} is of PostgreSQL {server.version}; drills know {OLDEST_MAJOR} and later")
     exact_tool("postgres", server.version)
-    return BackrestPlan(
-        stanza=stanza.name,
-        repository=backup.database.repository,
-        backup=backup.label,
-        backup_type=backup.type,
-        backup_stopped_at=backup.stopped_at,
-        asked_for=job.at,
-        server_version=server.version,
-        size=backup.info.size,
-        scratch_bytes=int(backup.info.size * HEADROOM),
-    )
-
-
-def run(job: BackrestDrill, report: Report) -> BackrestEvidence:
-    """Drill, and return the evidence; a red verdict is a result, not an exception.
-
-    Raises:
-        BackupNotFoundError: nothing to drill, or nothing as old as that.
-        ToolError: the programs of that major version are not here.
-        SpoolError: not enough free space for the restore.
-        OpsError: pgBackRest could not be asked, or did not begin; see `ops.pgbackrest.driver`.
-    """
-    started, found = datetime.now(UTC), _Found()
-    stanza = info.read(job.pgbackrest, job.stanza)
-    backup = choose(stanza, job.at, job.repository, started)
-    server = _known_server(stanza, backup)
-    found.tools = {"pgbackrest": job.pgbackrest.version(), "postgres": exact_tool("postgres", server.version).version}
-    looked = info.freshness(stanza, job.max_age_hours, started)
-    found.add("backup", _age(looked[0]), [_age(item) for item in looked if not item.fresh])
-    with scratch_place(job.pgbackrest, job.spool) as place:
-        _need_space(place, backup)
-        begun = time.monotonic()
-        if _restore(job, backup, place, found, report):
-            _recover(job, server, place, found, report)
-        if found.recovered is not None:
-            found.rto = round(time.monotonic() - begun, 3)
-            _time(job, found)
-        folder = place.folder
-    if folder.exists():
-        found.add("clean", say("folder not removed"), [say("{folder} was not removed; remove it", folder=str(folder))])
-    else:
-        found.add("clean", say("server stopped, folder removed"))
-    checks = QUESTIONS.in_full(found.checks)
-    return BackrestEvidence(
-        verdict="green" if all(map(answered, checks)) else "red",
-        environment=job.environment,
-        stanza=stanza.name,
-        repository=backup.database.repository,
-        backup=backup.label,
-        backup_type=backup.type,
-        backup_stopped_at=backup.stopped_at,
-        wal_start=backup.archive.start if backup.archive else None,
-        wal_stop=backup.archive.stop if backup.archive else None,
-        system=str(server.system),
-        server_version=server.version,
-        asked_for=job.at,
-        started_at=started,
-        finished_at=datetime.now(UTC),
-        rto_seconds=found.rto,
-        rto_budget_seconds=job.rto_minutes * 60 if job.rto_minutes else None,
-        size=backup.info.size,
-        stored=backup.info.repository.size,
-        recovered=found.recovered,
-        databases=found.databases,
-        tools=found.tools,
-        checks=checks,
-        phases=found.phases,
-    )
+    return stanza, backup, server
 
 
 def _age(found: Freshness) -> Message:
@@ -191,25 +171,16 @@ def _exact(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
-def _known_server(stanza: Stanza, backup: Backup) -> Server:
-    server = stanza.server(backup)
-    if server is None:
-        raise BackupNotFoundError(f"stanza {stanza.name}: {backup.label} is of no server that the repository knows")
-    if int(server.version.partition(".")[0]) < OLDEST_MAJOR:
-        raise ToolError(f"{backup.label} is of PostgreSQL {server.version}; drills know {OLDEST_MAJOR} and later")
-    return server
-
-
 def _need_space(place: Place, backup: Backup) -> None:
     free, need = shutil.disk_usage(place.folder).free, int(backup.info.size * HEADROOM)
     if free < need:
         raise SpoolError(
-            f"{place.folder.parent}: {free >> 20} MiB free, the restore needs {need >> 20} MiB; give --spool"
+            f"{place.folder.parent.parent}: {free >> 20} MiB free, the restore needs {need >> 20} MiB; give --spool"
         )
 
 
-def _restore(job: BackrestDrill, backup: Backup, place: Place, found: _Found, report: Report) -> bool:
-    report(f"restoring {backup.label} into {place.data}")
+def _restore(job: BackrestDrill, backup: Backup, place: Place, found: Findings) -> bool:
+    found.report(f"restoring {backup.label} into {place.data}")
     options = [
         f"--repo={backup.database.repository}",
         f"--set={backup.label}",
@@ -220,52 +191,52 @@ def _restore(job: BackrestDrill, backup: Backup, place: Place, found: _Found, re
     if job.at is not None:
         options += ["--type=time", f"--target={job.at:%Y-%m-%d %H:%M:%S.%f}+00", "--target-action=promote"]
     with found.phase("restore"):
-        done = job.pgbackrest.run("restore", *options, stanza=job.stanza, report=report, check=False)
+        done = job.pgbackrest.run("restore", *options, stanza=job.stanza, report=found.report, check=False)
     if done.returncode in NOT_OF_THE_BACKUP:
         raise as_error(done, "restore", job.stanza)
     if done.returncode:
-        found.add("restore", say("pgBackRest restore failed"), [str(as_error(done, "restore", job.stanza))])
+        found.answer("restore", say("pgBackRest restore failed"), [str(as_error(done, "restore", job.stanza))])
         return False
-    found.add("restore", say("{backup}, {size}", backup=backup.label, size=size(backup.info.size)))
+    found.answer("restore", say("{backup}, {size}", backup=backup.label, size=size(backup.info.size)))
     return True
 
 
-def _recover(job: BackrestDrill, server: Server, place: Place, found: _Found, report: Report) -> None:
-    report("replaying WAL" + (f" until {job.at:%Y-%m-%d %H:%M:%S.%f} UTC" if job.at else " to the end of the archive"))
+def _recover(job: BackrestDrill, place: Place, found: Findings, detail: PgbackrestDetail) -> None:
+    until = f"until {job.at:%Y-%m-%d %H:%M:%S.%f} UTC" if job.at else "to the end of the archive"
+    found.report(f"replaying WAL {until}")
     begun, open_since = time.monotonic(), None
     try:
-        with running(job.pgbackrest, place, server.version, job.user, job.wait_minutes * 60) as endpoint:
+        with running(job.pgbackrest, place, detail.server_version, job.user, job.wait_minutes * 60) as endpoint:
             open_since = time.monotonic()
-            found.phases.append(
-                Phase(name="replay", begin=round(begun - found.began, 3), seconds=round(open_since - begun, 3))
-            )
+            found.note_phase("replay", begun, open_since)
             with found.phase("check"):
-                report("reading all of it")
-                _look(job, server, place, endpoint, found)
+                found.report("reading all of it")
+                _look(job, place, endpoint, found, detail)
     except (SourceError, psycopg.Error) as error:
         if open_since is None:
-            found.add("recovery", say("recovery failed"), [one_line(error)])
+            found.answer("recovery", say("recovery failed"), [one_line(error)])
         else:
-            found.add("databases", say("not every database could be read"), [one_line(error)])
+            found.answer("databases", say("not every database could be read"), [one_line(error)])
 
 
-def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, found: _Found) -> None:
+def _look(job: BackrestDrill, place: Place, endpoint: Endpoint, found: Findings, detail: PgbackrestDetail) -> None:
     with endpoint.connect() as connection:
-        recovered = found.recovered = _recovered(connection, place)
+        recovered = detail.recovered = _recovered(connection, place)
         databases = [str(row[0]) for row in connection.execute(_DATABASES).fetchall()]
     ended, last = recovered.ended, recovered.last_transaction
     if last is None:
-        found.add("recovery", say("recovery ended: {reason}", reason=ended))
+        found.answer("recovery", say("recovery ended: {reason}", reason=ended))
     else:
-        found.add("recovery", say("recovery ended: {reason}; last transaction {time}", reason=ended, time=_exact(last)))
+        answer = say("recovery ended: {reason}; last transaction {time}", reason=ended, time=_exact(last))
+        found.answer("recovery", answer)
     problems: list[str] = []
-    if recovered.system != str(server.system):
+    if recovered.system != detail.system:
         problems.append(
-            say("it is system {found}, the stanza's is {stanza}", found=recovered.system, stanza=str(server.system))
+            say("it is system {found}, the stanza's is {stanza}", found=recovered.system, stanza=detail.system)
         )
     if recovered.parent_timeline is None:
         problems.append(say("timeline {timeline} has no parent: nothing was recovered", timeline=recovered.timeline))
-    found.add(
+    found.answer(
         "identity",
         say(
             "system {system}, timeline {timeline} from {parent}",
@@ -283,7 +254,7 @@ def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, 
         except SourceError as error:
             unreadable.append(f"{name}: {error}")
             continue
-        found.databases.append(
+        detail.databases.append(
             RecoveredDatabase(
                 database=name,
                 rows=record.rows,
@@ -292,18 +263,18 @@ def _look(job: BackrestDrill, server: Server, place: Place, endpoint: Endpoint, 
                 not_compared=list(record.not_compared),
             )
         )
-    tables, rows = (sum(len(d.tables) for d in found.databases), sum(d.rows for d in found.databases))
-    found.add(
+    tables, found.rows = (sum(len(d.tables) for d in detail.databases), sum(d.rows for d in detail.databases))
+    found.answer(
         "databases",
         say(
             "{databases} databases, {tables} tables, each read to its last row",
-            databases=len(found.databases),
+            databases=len(detail.databases),
             tables=tables,
         ),
         unreadable,
     )
-    found.add_rows(rows, may_be_empty=job.may_be_empty)
-    _amcheck(job, server, endpoint, found)
+    found.answer_rows(found.rows)
+    _amcheck(job, detail.server_version, endpoint, found)
 
 
 _DATABASES = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
@@ -326,18 +297,18 @@ def _recovered(connection: Connection, place: Place) -> Recovered:
     )
 
 
-def _moment(job: BackrestDrill, recovered: Recovered, found: _Found) -> None:
+def _moment(job: BackrestDrill, recovered: Recovered, found: Findings) -> None:
     if job.at is None:
         found.skip("moment", say("the latest was asked for"))
         return
     last = recovered.last_transaction
     late = [say("it contains a transaction of {time}", time=_exact(last))] if last and last > job.at else None
-    found.add("moment", say("nothing after {time}", time=_exact(job.at)), late)
+    found.answer("moment", say("nothing after {time}", time=_exact(job.at)), late)
 
 
-def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Found) -> None:
+def _amcheck(job: BackrestDrill, version: str, endpoint: Endpoint, found: Findings) -> None:
     try:
-        tool = find_tool("pg_amcheck", at_least=server.version.partition(".")[0])
+        tool = find_tool("pg_amcheck", at_least=version.partition(".")[0])
     except ToolError as error:
         found.skip("amcheck", str(error))
         return
@@ -358,16 +329,8 @@ def _amcheck(job: BackrestDrill, server: Server, endpoint: Endpoint, found: _Fou
         job.pgbackrest,
     )
     said = [" ".join(line.split()) for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    found.add(
+    found.answer(
         "amcheck",
         say("pg_amcheck {version}, every heap and index", version=tool.version),
         (said[:5] or [say("exit {code}", code=done.returncode)]) if done.returncode else None,
     )
-
-
-def _time(job: BackrestDrill, found: _Found) -> None:
-    if job.rto_minutes is None or found.rto is None:
-        found.skip("time", say("no budget was given"))
-        return
-    answer = say("{seconds:.0f} s, budget {budget} s", seconds=found.rto, budget=job.rto_minutes * 60)
-    found.add("time", answer, [answer] if found.rto > job.rto_minutes * 60 else None)

@@ -7,9 +7,9 @@ id alone; what a killed drill leaves is found by the sweep.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -18,10 +18,9 @@ import psycopg
 from ops.core.errors import CloudError, OpsError, SourceError, SshError
 from ops.core.formatting import utc
 from ops.core.messages import say
-from ops.core.signals import defer_interrupts
-from ops.drill.context import Asked
-from ops.drill.evidence.document import Questions, Status
-from ops.drill.kinds.provider_fork_evidence import QUESTIONS, ForkedDatabase, ForkEvidence, IdentityFacts
+from ops.drill.context import Drill, Findings, Plan
+from ops.drill.evidence.details import ForkDetail, ForkedDatabase, IdentityFacts
+from ops.drill.evidence.document import Questions
 from ops.managed_postgres import forks, provider
 from ops.managed_postgres.connect import fork_server
 from ops.managed_postgres.cost import ForkCost, fork_cost
@@ -35,7 +34,18 @@ from ops.stack.cloud import Cloud, NoAnswerError
 from ops.stack.outputs import LoadedStack
 from ops.targets import servers
 
-Report = Callable[[str], None]
+QUESTIONS = Questions(
+    points="Does the provider list restore points, the newest within the age budget?",
+    online="Did the provider make a cluster from it in time?",
+    closed="Can only the stack's own droplets reach it?",
+    identity="Is it this cluster's data, recovered into another server?",
+    moment="Is its data of the time asked for?",
+    databases="Is every database of the stack in it, readable to the last row?",
+    schema="Are its tables, columns, constraints and indexes those of the live databases?",
+    rows="Does it contain any rows?",
+    integrity="Are all constraints validated and all indexes valid, as in the live databases?",
+    clean="Is the fork destroyed?",
+)
 Servers = AbstractContextManager[tuple[Endpoint, Endpoint]]
 DESTROY_SECONDS = 600
 """How long to go on asking that a fork be destroyed, when the API does not answer."""
@@ -44,24 +54,7 @@ TOLERANCE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForkDrill:
-    """What to fork, and the limits. `pause` is the seconds between two looks at the API."""
-
-    stack: LoadedStack
-    cloud: Cloud
-    at: str = provider.LATEST
-    max_cost: float
-    cluster_limit: int = forks.CLUSTER_LIMIT
-    wait_minutes: int
-    may_be_empty: bool = False
-    schema_may_differ: bool = False
-    pause: float = 5.0
-    open_live: Callable[[LoadedStack], Servers] = servers.database_server
-    open_fork: Callable[[Cloud, LoadedStack, Cluster], Servers] = fork_server
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class ForkPlan:
     """What a drill would do."""
 
     live: Cluster
@@ -72,135 +65,169 @@ class Plan:
     cost: ForkCost
 
 
-@dataclass(kw_only=True)
-class _Found(Asked):
-    """What a drill has found so far."""
+@dataclass(frozen=True, kw_only=True)
+class ForkDrill(Drill):
+    """What to fork, and the limits. `pause` is the seconds between two looks at the API."""
 
     questions: ClassVar[Questions] = QUESTIONS
-    databases: list[ForkedDatabase] = field(default_factory=list)
-    identity: IdentityFacts | None = None
-    data_of: datetime | None = None
-    fork: str | None = None
-    version: str | None = None
-    fork_seconds: float | None = None
-    rto_seconds: float | None = None
+    always: ClassVar[Collection[str]] = QUESTIONS.keys()
+
+    stack: LoadedStack
+    cloud: Cloud
+    at: str = provider.LATEST
+    max_cost: float
+    cluster_limit: int = forks.CLUSTER_LIMIT
+    wait_minutes: int
+    schema_may_differ: bool = False
+    pause: float = 5.0
+    open_live: Callable[[LoadedStack], Servers] = servers.database_server
+    open_fork: Callable[[Cloud, LoadedStack, Cluster], Servers] = fork_server
+
+    def plan(self) -> Plan:
+        """Look and refuse, as `planned`; nothing is made."""
+        planned = self.planned(datetime.now(UTC))
+        return {
+            "cluster": planned.live.name,
+            "restore_points": len(planned.points),
+            "as_of": provider.written(planned.moment),
+            "fork": planned.name,
+            "plan": planned.live.size,
+            "reached_from_droplets": ", ".join(planned.droplets),
+            "cost_at_most_usd": planned.cost.total,
+            "hours_at_most": planned.cost.hours,
+            "prices_read": planned.cost.prices_read,
+        }
+
+    def planned(self, now: datetime) -> ForkPlan:
+        """Look and refuse; nothing is made.
+
+        Raises:
+            StackError: no managed database, no droplet, or a token of another account.
+            ToolError: PostgreSQL's programs are missing here, or older than the server.
+            OpsError: no restore point, a time that cannot be restored, too high a cost, or no room for a cluster.
+            CloudError: the API refuses, or does not answer.
+        """
+        droplets = [droplet.id for droplet in self.stack.outputs.droplets]
+        live = provider.live_cluster(self.cloud, self.stack)
+        if not droplets:
+            raise OpsError(f"{self.stack.name}: the stack has no droplet to reach a fork from")
+        find_tool("pg_restore", at_least=live.version)  # found out now, not beside a fork that costs money
+        points = provider.restore_points(self.cloud, live)
+        forks.refuse_full(self.cloud, self.cluster_limit)
+        return ForkPlan(
+            live=live,
+            points=points,
+            moment=provider.choose(points, self.at, now),
+            name=forks.fork_name(live, now),
+            droplets=droplets,
+            cost=fork_cost(live, self.wait_minutes, self.max_cost),
+        )
+
+    def run(self, found: Findings) -> None:
+        """Fork, look at everything, and destroy the fork.
+
+        Raises:
+            OpsError: as `planned`; or the API refused the fork.
+            CloudError: the fork may be left; the message names it.
+        """
+        planned, outputs = self.planned(found.started), self.stack.outputs
+        detail = ForkDetail(
+            cluster=planned.live.id,
+            region=planned.live.region,
+            asked_for=planned.moment,
+            first_restore_point=planned.points[0].created_at,
+            newest_restore_point=planned.points[-1].created_at,
+            newest_budget_hours=outputs.backup.max_age_hours,
+            cost_at_most=planned.cost.total,
+            cost_limit=self.max_cost,
+            prices_read=planned.cost.prices_read,
+        )
+        found.about(
+            detail,
+            name=planned.live.name,
+            backup=planned.name,
+            environment=outputs.environment,
+            project=outputs.project,
+        )
+        _check_points(self, planned, found)
+        found.report(
+            f"forking {planned.live.name} as of {provider.written(planned.moment)} into {planned.name}: "
+            f"at most {planned.cost.total:.2f} US dollars"
+        )
+        begun, refused = time.monotonic(), False
+        try:
+            with found.uninterrupted("fork", "the fork that was asked for has to be known"):
+                try:
+                    detail.fork = forks.create_fork(
+                        self.cloud, planned.live, planned.name, planned.moment, planned.droplets
+                    )
+                except NoAnswerError:
+                    raise
+                except CloudError:
+                    refused = True
+                    raise
+            with found.phase("wait"):
+                patience = Patience(seconds=self.wait_minutes * 60, pause=self.pause)
+                fork, seen = forks.wait_online(self.cloud, detail.fork, patience, found.report)
+            if fork is None:
+                found.answer("online", say("the fork did not come online"), [seen])
+            else:
+                seconds = detail.fork_seconds = round(time.monotonic() - begun, 3)
+                found.answer(
+                    "online", say("{seconds:.0f} s, at most {minutes} min", seconds=seconds, minutes=self.wait_minutes)
+                )
+                _look(self, planned, fork, found, detail)
+                if detail.databases:
+                    found.recovered(begun)
+        finally:
+            if not refused:
+                with found.uninterrupted("destroy", "the fork is destroyed"):
+                    found.report(f"destroying {planned.name}")
+                    patience = Patience(seconds=DESTROY_SECONDS, pause=self.pause)
+                    gone = forks.destroy_fork(self.cloud, planned.live, planned.name, detail.fork, patience)
+                    found.answer("clean", say("fork destroyed") if gone else say("no fork was made"))
+                    forks.forget_tag(self.cloud)
 
 
-def plan(job: ForkDrill, now: datetime) -> Plan:
-    """Look and refuse; nothing is made.
-
-    Raises:
-        StackError: no managed database, no droplet, or a token of another account.
-        ToolError: PostgreSQL's programs are missing here, or older than the server.
-        OpsError: no restore point, a time that cannot be restored, a cost above the limit, or no room for a cluster.
-        CloudError: the API refuses, or does not answer.
-    """
-    droplets = [droplet.id for droplet in job.stack.outputs.droplets]
-    live = provider.live_cluster(job.cloud, job.stack)
-    if not droplets:
-        raise OpsError(f"{job.stack.name}: the stack has no droplet to reach a fork from")
-    find_tool("pg_restore", at_least=live.version)  # found out now, not beside a fork that costs money
-    points = provider.restore_points(job.cloud, live)
-    forks.refuse_full(job.cloud, job.cluster_limit)
-    return Plan(
-        live=live,
-        points=points,
-        moment=provider.choose(points, job.at, now),
-        name=forks.fork_name(live, now),
-        droplets=droplets,
-        cost=fork_cost(live, job.wait_minutes, job.max_cost),
-    )
-
-
-def run(job: ForkDrill, report: Report) -> ForkEvidence:
-    """Drill, and return the evidence; a red verdict is a result, not an exception.
-
-    Raises:
-        OpsError: as `plan`; or the API refused the fork.
-        CloudError: the fork may be left; the message names it.
-    """
-    started = datetime.now(UTC)
-    planned = plan(job, started)
-    found = _Found()
-    _check_points(job, planned, found, started)
-    report(
-        f"forking {planned.live.name} as of {provider.written(planned.moment)} into {planned.name}: "
-        f"at most {planned.cost.total:.2f} US dollars"
-    )
-    begun, refused = time.monotonic(), False
-    try:
-        with defer_interrupts(report, "the fork that was asked for has to be known"), found.phase("fork"):
-            try:
-                found.fork = forks.create_fork(job.cloud, planned.live, planned.name, planned.moment, planned.droplets)
-            except NoAnswerError:
-                raise
-            except CloudError:
-                refused = True
-                raise
-        with found.phase("wait"):
-            patience = Patience(seconds=job.wait_minutes * 60, pause=job.pause)
-            fork, seen = forks.wait_online(job.cloud, found.fork, patience, report)
-        if fork is None:
-            found.add("online", say("the fork did not come online"), [seen])
-        else:
-            found.fork_seconds = round(time.monotonic() - begun, 3)
-            found.add(
-                "online",
-                say("{seconds:.0f} s, at most {minutes} min", seconds=found.fork_seconds, minutes=job.wait_minutes),
-            )
-            _look(job, planned, fork, found, report)
-            if found.databases:
-                found.rto_seconds = round(time.monotonic() - begun, 3)
-    finally:
-        if not refused:
-            with defer_interrupts(report, "the fork is destroyed"), found.phase("destroy"):
-                report(f"destroying {planned.name}")
-                patience = Patience(seconds=DESTROY_SECONDS, pause=job.pause)
-                gone = forks.destroy_fork(job.cloud, planned.live, planned.name, found.fork, patience)
-                found.add("clean", say("fork destroyed") if gone else say("no fork was made"))
-                forks.forget_tag(job.cloud)
-    return _evidence(job, planned, found, started)
-
-
-def _check_points(job: ForkDrill, planned: Plan, found: _Found, now: datetime) -> None:
+def _check_points(job: ForkDrill, planned: ForkPlan, found: Findings) -> None:
     newest = planned.points[-1].created_at
     budget = job.stack.outputs.backup.max_age_hours
-    hours = (now - newest).total_seconds() / 3600
+    hours = (found.started - newest).total_seconds() / 3600
     answer = say(
         "{count} restore points, the newest {hours:.1f} h old, budget {budget} h",
         count=len(planned.points),
         hours=hours,
         budget=budget,
     )
-    found.add("points", answer, [answer] if hours > budget else None)
+    found.answer("points", answer, [answer] if hours > budget else None)
 
 
-def _look(job: ForkDrill, planned: Plan, fork: Cluster, found: _Found, report: Report) -> None:
+def _look(job: ForkDrill, planned: ForkPlan, fork: Cluster, found: Findings, detail: ForkDetail) -> None:
     """Ask the fork everything. That it cannot be asked is an answer too, unless it is live that does not answer."""
     strangers = forks.close_to(job.cloud, fork.id, planned.droplets)
-    found.add("closed", say("only droplet {droplets}", droplets=", ".join(planned.droplets)), strangers)
+    found.answer("closed", say("only droplet {droplets}", droplets=", ".join(planned.droplets)), strangers)
     with ExitStack() as opened:
         live = opened.enter_context(job.open_live(job.stack))
         try:
             with found.phase("reach"):
-                report("reaching the fork over the droplet")
+                found.report("reaching the fork over the droplet")
                 copy = opened.enter_context(job.open_fork(job.cloud, job.stack, fork))
             with found.phase("check"):
-                report("reading all of it")
-                if _check_identity(live[0], copy[0], found):
-                    _check_databases(job, live, copy, found)
-                    _check_moment(planned, copy[0], found)
+                found.report("reading all of it")
+                if _check_identity(live[0], copy[0], found, detail):
+                    _check_databases(job, live, copy, found, detail)
+                    _check_moment(planned, copy[0], found, detail)
         except (CloudError, SourceError, SshError, psycopg.Error) as error:
-            found.add("databases", say("not every database could be read"), [one_line(error)])
+            found.answer("databases", say("not every database could be read"), [one_line(error)])
 
 
-def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
+def _check_identity(live: Endpoint, copy: Endpoint, found: Findings, detail: ForkDetail) -> bool:
     """See that it is a copy of live, and not live itself."""
     with live.connect() as ours, marked(ours) as is_live, copy.connect() as theirs:
         source, fork, same = identity(ours), identity(theirs), is_live(theirs)
         version = theirs.info.server_version
-    found.version = f"{version // 10000}.{version % 10000}"
-    found.identity = IdentityFacts(
+    detail.server_version = f"{version // 10000}.{version % 10000}"
+    detail.identity = IdentityFacts(
         system=source.system, live_timeline=source.timeline, fork_system=fork.system, fork_timeline=fork.timeline
     )
     problems: list[str] = []
@@ -212,7 +239,7 @@ def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
         )
     elif fork.timeline == 1:
         problems.append(say("it is on timeline 1: it was not recovered from a backup"))
-    found.add(
+    found.answer(
         "identity",
         say(
             "system {system}, timeline {timeline}, live on timeline {live}",
@@ -225,24 +252,24 @@ def _check_identity(live: Endpoint, copy: Endpoint, found: _Found) -> bool:
     return not problems
 
 
-def _check_moment(planned: Plan, copy: Endpoint, found: _Found) -> None:
+def _check_moment(planned: ForkPlan, copy: Endpoint, found: Findings, detail: ForkDetail) -> None:
     """Ask the data of which time it is: the provider may have rounded the time that was asked for to a backup's.
 
     The times of backups are the provider's own, and a backup takes a while: only a time between two is compared.
     """
     with copy.connect() as connection:
-        seen = [newest_commit(connection), *(database.canary for database in found.databases)]
-    found.data_of = max((moment for moment in seen if moment), default=None)
+        seen = [newest_commit(connection), *(database.canary for database in detail.databases)]
+    detail.data_of = max((moment for moment in seen if moment), default=None)
     asked, backups = planned.moment, [point.created_at for point in planned.points]
     answer = say("it does not tell: no commit was replayed since its server started, and it has no canary")
-    if found.data_of is not None:
+    if detail.data_of is not None:
         answer = say(
-            "the newest commit in it is of {found}, asked for {asked}", found=utc(found.data_of), asked=utc(asked)
+            "the newest commit in it is of {found}, asked for {asked}", found=utc(detail.data_of), asked=utc(asked)
         )
     problems: list[str] = []
     if asked not in backups:
         before = max(moment for moment in backups if moment < asked)
-        if found.data_of is None or found.data_of <= before:
+        if detail.data_of is None or detail.data_of <= before:
             problems.append(
                 say(
                     "nothing in it is newer than the backup of {backup}, which the provider may have given instead: "
@@ -250,13 +277,17 @@ def _check_moment(planned: Plan, copy: Endpoint, found: _Found) -> None:
                     backup=utc(before),
                 )
             )
-        elif found.data_of > asked + TOLERANCE:
+        elif detail.data_of > asked + TOLERANCE:
             problems.append(answer)
-    found.add("moment", answer, problems)
+    found.answer("moment", answer, problems)
 
 
 def _check_databases(
-    job: ForkDrill, live: tuple[Endpoint, Endpoint], copy: tuple[Endpoint, Endpoint], found: _Found
+    job: ForkDrill,
+    live: tuple[Endpoint, Endpoint],
+    copy: tuple[Endpoint, Endpoint],
+    found: Findings,
+    detail: ForkDetail,
 ) -> None:
     """Read every database to its last row, and compare its schema with the live one."""
     assert job.stack.outputs.database is not None  # noqa: S101  # `live_cluster` refused such a stack
@@ -268,31 +299,31 @@ def _check_databases(
         except SourceError as error:
             absent.append(f"{name}: {error}")
             continue
-        found.databases.append(facts)
+        detail.databases.append(facts)
         unsound += [f"{name}: {problem}" for problem in bad]
-    tables = sum(len(database.tables) for database in found.databases)
-    rows = sum(database.rows for database in found.databases)
-    found.add(
+    tables = sum(len(database.tables) for database in detail.databases)
+    found.rows = sum(database.rows for database in detail.databases)
+    found.answer(
         "databases",
         say(
             "{databases} databases, {tables} tables, each read to its last row",
-            databases=len(found.databases),
+            databases=len(detail.databases),
             tables=tables,
         ),
         absent,
     )
-    if not found.databases:
+    if not detail.databases:
         return
-    changed = [f"{each.database}: {problem}" for each in found.databases for problem in each.schema_differences]
+    changed = [f"{each.database}: {problem}" for each in detail.databases for problem in each.schema_differences]
     accepted = job.schema_may_differ and changed
     if accepted:
         answer = say("{count} differences (allowed by --schema-may-differ)", count=len(changed))
     else:
         answer = say("{count} differences", count=len(changed)) if changed else say("no differences")
-    found.add("schema", answer, [] if accepted else changed)
-    found.add_rows(rows, may_be_empty=job.may_be_empty)
+    found.answer("schema", answer, [] if accepted else changed)
+    found.answer_rows(found.rows)
     valid = say("all constraints and indexes are valid")
-    found.add(
+    found.answer(
         "integrity", say("{count} invalid constraints or indexes", count=len(unsound)) if unsound else valid, unsound
     )
 
@@ -317,34 +348,3 @@ def _read(
         canary=canary,
     )
     return facts, [problem for problem in record.unsound if problem not in known]
-
-
-def _evidence(job: ForkDrill, planned: Plan, found: _Found, started: datetime) -> ForkEvidence:
-    asked = QUESTIONS.in_full(found.checks)
-    return ForkEvidence(
-        verdict="green" if all(check.status is Status.PASSED for check in asked) else "red",
-        environment=job.stack.outputs.environment,
-        project=job.stack.outputs.project,
-        cluster=planned.live.id,
-        cluster_name=planned.live.name,
-        region=planned.live.region,
-        server_version=found.version,
-        fork=found.fork,
-        fork_name=planned.name,
-        asked_for=planned.moment,
-        data_of=found.data_of,
-        first_restore_point=planned.points[0].created_at,
-        newest_restore_point=planned.points[-1].created_at,
-        newest_budget_hours=job.stack.outputs.backup.max_age_hours,
-        started_at=started,
-        finished_at=datetime.now(UTC),
-        fork_seconds=found.fork_seconds,
-        rto_seconds=found.rto_seconds,
-        cost_at_most=planned.cost.total,
-        cost_limit=job.max_cost,
-        prices_read=planned.cost.prices_read,
-        identity=found.identity,
-        databases=found.databases,
-        checks=asked,
-        phases=found.phases,
-    )

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -101,22 +100,17 @@ class Place:
         return (telling or lines or ["no message"])[-1]
 
 
-@contextmanager
-def scratch_place(pgbackrest: Pgbackrest, parent: Path | None) -> Generator[Place]:
-    """Make a place; it is removed with the block, whatever happened.
+def scratch_place(pgbackrest: Pgbackrest, parent: Path) -> Place:
+    """Make a place in a drill's own folder, with which it is removed.
 
     Raises:
         ToolError: the path is too long for a socket, or the folder is not usable.
     """
+    place = Place(folder=parent / "copy")
+    if len(str(place.folder)) > SOCKET_LENGTH:
+        raise ToolError(f"{place.folder}: too long a path for a socket; give --spool a short one, such as /tmp")
     try:
-        made = tempfile.TemporaryDirectory(prefix="ancla-backrest-", dir=parent, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise ToolError(f"{parent}: cannot be used for the restore: {error.strerror}; give --spool") from None
-    with made as name:
-        place = Place(folder=Path(name))
-        if len(name) > SOCKET_LENGTH:
-            raise ToolError(f"{name}: too long a path for a socket; give --spool a short one, such as /tmp")
-        for path in (place.data, place.tablespaces):
+        for path in (place.folder, place.data, place.tablespaces):
             path.mkdir(mode=0o700)
         for file, text in {"postgresql.conf": "", "pg_ident.conf": "", "pg_hba.conf": "local all all trust\n"}.items():
             (place.folder / file).write_text(text)  # who may enter the folder may read the data in it
@@ -124,7 +118,9 @@ def scratch_place(pgbackrest: Pgbackrest, parent: Path | None) -> Generator[Plac
         if pgbackrest.account is not None:
             for path in (place.folder, *place.folder.iterdir()):
                 os.chown(path, pgbackrest.account.pw_uid, pgbackrest.account.pw_gid)
-        yield place
+    except OSError as error:
+        raise ToolError(f"{parent}: cannot be used for the restore: {error.strerror}; give --spool") from None
+    return place
 
 
 def exact_tool(name: str, version: str) -> Tool:

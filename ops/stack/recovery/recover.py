@@ -26,13 +26,13 @@ from typing import Any
 
 from ops.core.errors import CloudError, StackError
 from ops.stack.cloud import Cloud
+from ops.stack.deployment import plain
 from ops.stack.outputs import pulumi, pulumi_json
 from ops.stack.recovery import cloud_lookup, failed_creates
 from ops.stack.recovery.cloud_lookup import BUCKET, FINDERS, REPEATABLE, SPACES_KEY, Values
 from ops.stack.recovery.file_backend import Lock, file_backend
 from ops.stack.spaces import bucket_is_ours
 
-SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105  # the engine's mark of a secret value, not a secret
 SETTLE_SECONDS = 1800
 """How long a droplet or a cluster may take to become ready; the same as the provider's own limit."""
 
@@ -147,18 +147,6 @@ def apply_steps(deployment: dict[str, Any], steps: list[Step], now: datetime) ->
         resources.append(resource)
     result["pending_operations"] = []
     return result
-
-
-def plain(value: Any) -> Any:
-    """Return a value of an export made with --show-secrets with its secrets unwrapped."""
-    if isinstance(value, dict):
-        if SECRET_SIGNATURE in value:
-            text = value.get("plaintext")
-            return plain(json.loads(text)) if isinstance(text, str) else None
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
 
 
 def make_plan(stack: str, cloud: Cloud, *, dry_run: bool = False) -> RecoverPlan:

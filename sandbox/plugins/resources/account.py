@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from sandbox.plugins.fields import filled, integer, string
-from sandbox.plugins.resource import Change, Cloud, Function, Resource
-from sandbox.plugins.resources.common import Endpoint, name, shown, unique_id
+from sandbox.plugins.fields import filled
+from sandbox.plugins.resource import Change, Cloud, Function
+from sandbox.plugins.resources.common import Endpoint, name, sent, shown, unique_id
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
-
-
-def _key_state(key: Values) -> Values:
-    return {"name": key["name"], "publicKey": key["public_key"], "fingerprint": key["fingerprint"]}
 
 
 def _update_key(cloud: Cloud, change: Change) -> None:
     cloud.rest.put(f"/v2/account/keys/{change.id}", {"name": change.new["name"]})
 
 
-_KEYS = Endpoint(
-    "/v2/account/keys", "ssh_key", _key_state, lambda new: {"name": new["name"], "public_key": new["publicKey"]}
-)
-SSH_KEY = Resource(
-    name="SshKey",
-    fields={
-        "name": name(),
-        "publicKey": string(
-            required=True, replace=True, check=filled, same=lambda old, new, _: old.strip() == new.strip()
-        ),
-        "fingerprint": string(output_only=True),
-    },
-    create=_KEYS.create,
-    read=_KEYS.read,
+SSH_KEY = Endpoint("/v2/account/keys", "ssh_key", lambda new: sent(new, "name", "publicKey")).resource(
+    "SshKey",
+    {"name": name(), "publicKey": how(replace=True, check=filled, same=lambda old, new, _: old.strip() == new.strip())},
     update=_update_key,
-    delete=_KEYS.delete,
 )
 
 
@@ -49,18 +34,8 @@ def _tag_state(tag: Values) -> Values:
     return {"name": tag["name"], "totalResourceCount": tag["resources"]["count"], **counts}
 
 
-_TAGS = Endpoint("/v2/tags", "tag", _tag_state, lambda new: {"name": new["name"]}, id="name")
-TAG = Resource(
-    name="Tag",
-    fields={
-        "name": name(replace=True),
-        "totalResourceCount": integer(output_only=True),
-        **{key: integer(output_only=True) for key in _COUNTS},
-    },
-    create=_TAGS.create,
-    read=_TAGS.read,
-    delete=_TAGS.delete,
-)
+_TAGS = Endpoint("/v2/tags", "tag", lambda new: sent(new, "name"), _tag_state, id="name")
+TAG = _TAGS.resource("Tag", {"name": name(replace=True)}, update=None)
 
 
 def _get_account(cloud: Cloud, _: Values) -> Values:

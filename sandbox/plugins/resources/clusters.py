@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.fields import (
-    between,
-    boolean,
-    filled,
-    integer,
-    list_of,
-    one_of,
-    record,
-    string,
-    tags,
-)
+from sandbox.plugins.errors import ProviderError, unfinished
+from sandbox.plugins.fields import between, filled, one_of, string
 from sandbox.plugins.resource import Change, Cloud, Function, Made, Resource
-from sandbox.plugins.resources.common import name, region, set_tags, shown, tag_list, unless_empty
-from sandbox.plugins.rest import RestError
+from sandbox.plugins.resources.common import camelled, name, region, set_tags, tag_list, tags, unless_empty
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import UNKNOWN, Values
 
 CREATE_TIMEOUT = 1800.0
@@ -89,10 +79,8 @@ def _create_cluster(cloud: Cloud, new: Values) -> Made:
     made = cloud.rest.post("/v2/databases", body)["database"]
     known = connections(made, {}) | login(made)
     _wait_online(cloud, made["id"])
-    try:
+    with unfinished(made["id"], **known):
         _finish_cluster(cloud, made["id"], new)
-    except (ProviderError, RestError) as error:
-        raise IncompleteError(str(error), made["id"], new | known) from None
     return Made(made["id"], known)
 
 
@@ -123,29 +111,25 @@ def _wait_online(cloud: Cloud, id_: str) -> None:
 
     def online() -> bool:
         nonlocal seen
-        answer = cloud.rest.find(f"/v2/databases/{id_}")
+        cluster = cloud.rest.find(f"/v2/databases/{id_}", "database")
         # A new one may not be shown yet; one that was shown and is not any more will not come back.
-        if answer is None and seen:
+        if cluster is None and seen:
             raise ProviderError(f"database cluster {id_}: it was removed before it was online")
-        seen = answer is not None
-        return answer is not None and answer["database"]["status"] == "online"
+        seen = cluster is not None
+        return cluster is not None and cluster["status"] == "online"
 
     cloud.wait(f"database cluster {id_}: online", CREATE_TIMEOUT, online)
 
 
 def _read_cluster(cloud: Cloud, id_: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/databases/{id_}")
-    if answer is None:
+    cluster = cloud.rest.find(f"/v2/databases/{id_}", "database")
+    if cluster is None:
         return None
-    cluster = answer["database"]
     told: Values = {
-        **shown(cluster, "name", "engine", "version", "size", "region"),
+        **camelled(cluster),
         "nodeCount": cluster["num_nodes"],
         "storageSizeMib": str(cluster.get("storage_size_mib") or 0),
-        "tags": cluster.get("tags") or [],
         "clusterUrn": f"do:dbaas:{id_}",
-        "privateNetworkUuid": cluster.get("private_network_uuid"),
-        "projectId": cluster.get("project_id"),
         "metricsEndpoints": [
             f"https://{point['host']}:{point['port']}/metrics" for point in cluster.get("metrics_endpoints") or []
         ],
@@ -166,16 +150,8 @@ def _read_cluster(cloud: Cloud, id_: str, known: Values) -> Values | None:
             "thresholdPercent": scale.get("threshold_percent"),
             "incrementGib": scale.get("increment_gib"),
         }
-    ui = cluster.get("ui_connection")
-    if ui:
-        told |= {
-            "uiHost": ui["host"],
-            "uiPort": ui["port"],
-            "uiUri": ui["uri"],
-            "uiDatabase": ui.get("database"),
-            "uiUser": ui["user"],
-            "uiPassword": ui["password"],
-        }
+    if ui := cluster.get("ui_connection"):
+        told |= {f"ui{key.title()}": ui.get(key) for key in ("host", "port", "uri", "database", "user", "password")}
     return told | connections(cluster, known) | login(cluster)
 
 
@@ -226,61 +202,33 @@ def _check_cluster(new: Values) -> list[tuple[str, str]]:
     return wrong
 
 
-CONNECTION = {
-    "host": string(output_only=True),
-    "privateHost": string(output_only=True),
-    "port": integer(output_only=True),
-    "uri": string(output_only=True, secret=True),
-    "privateUri": string(output_only=True, secret=True),
-    "password": string(output_only=True, secret=True),
-}
+CONNECTION: Final = dict.fromkeys(("uri", "privateUri", "password"), how(secret=True))
 
 _DAY = one_of("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 CLUSTER = Resource(
     name="DatabaseCluster",
-    fields={
+    properties={
         "name": name(replace=True),
-        "engine": string(
-            required=True, replace=True, check=filled, same=lambda old, new, _: old in _CACHES and new in _CACHES
+        "engine": how(replace=True, check=filled, same=lambda old, new, _: old in _CACHES and new in _CACHES),
+        "version": how(same=_same_version),
+        "size": how(check=filled),
+        "region": region(check=filled),
+        "nodeCount": how(check=filled),
+        "maintenanceWindows": how(
+            inner={"day": how(check=lambda value: _DAY(value.lower())), "hour": how(same=_same_hour)}
         ),
-        "version": string(same=_same_version),
-        "size": string(required=True, check=filled),
-        "region": region(required=True, check=filled),
-        "nodeCount": integer(required=True, check=filled),
-        "maintenanceWindows": list_of(
-            record(
-                {
-                    "day": string(required=True, check=lambda value: _DAY(value.lower())),
-                    "hour": string(required=True, same=_same_hour),
-                }
-            )
-        ),
-        "evictionPolicy": string(check=filled),
-        "sqlMode": string(),
-        "privateNetworkUuid": string(computed=True, replace=True, check=filled),
-        "projectId": string(computed=True, replace=True, check=filled),
+        "evictionPolicy": how(check=filled),
+        "privateNetworkUuid": how(computed=True, replace=True, check=filled),
+        "projectId": how(computed=True, replace=True, check=filled),
         "tags": tags(),
-        "backupRestore": record({"databaseName": string(required=True), "backupCreatedAt": string()}),
-        "storageSizeMib": string(computed=True),
-        "storageAutoscale": record(
-            {
-                "enabled": boolean(required=True),
-                "thresholdPercent": integer(check=between(15, 95)),
-                "incrementGib": integer(check=between(10, 2**31)),
-            }
+        "storageSizeMib": how(computed=True),
+        "storageAutoscale": how(
+            inner={"thresholdPercent": how(check=between(15, 95)), "incrementGib": how(check=between(10, 2**31))}
         ),
         **CONNECTION,
-        "database": string(output_only=True),
-        "user": string(output_only=True),
-        "uiHost": string(output_only=True),
-        "uiPort": integer(output_only=True),
-        "uiUri": string(output_only=True, secret=True),
-        "uiDatabase": string(output_only=True),
-        "uiUser": string(output_only=True),
-        "uiPassword": string(output_only=True, secret=True),
-        "clusterUrn": string(output_only=True),
-        "metricsEndpoints": list_of(string(), output_only=True),
+        "uiUri": how(secret=True),
+        "uiPassword": how(secret=True),
     },
     create=_create_cluster,
     read=_read_cluster,

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack
 from urllib.parse import quote
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import Field, How, filled, integer, list_of, one_of, ordered, record, snake, string, tags
-from sandbox.plugins.resource import Change, Cloud, Made
+from sandbox.plugins.fields import Field, filled, one_of, ordered, set_of, snake, string
+from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import Says, how
 from sandbox.plugins.values import Values
 
 T = TypeVar("T")
 ACTION_TIMEOUT = 3600.0
 
 
-def name(**how: Unpack[How]) -> Field:
+def name(**more: Unpack[Says]) -> Says:
     """Describe a name that is made up when it is not given."""
-    return string(**{"autoname": True, "check": filled, **how})
+    return {"autoname": True, "check": filled, **more}
 
 
-def region(**how: Unpack[How]) -> Field:
+def region(**more: Unpack[Says]) -> Says:
     """Describe a region; the API knows it in lower case only."""
-    return string(**{"stored": str.lower, **how})
+    return {"stored": str.lower, **more}
+
+
+def tags(**more: Unpack[Says]) -> Says:
+    """Describe the tags of a resource: a set in which case does not count."""
+    return {"unordered": True, "fold_case": True, "item": how(check=_tag), **more}
+
+
+def _tag(value: str) -> str | None:
+    fine = 0 < len(value) <= 255 and all(c.isascii() and (c.isalnum() or c in ":-_") for c in value)
+    return None if fine else "a tag has letters, digits, colons, dashes and underscores, at most 255"
 
 
 def segment(value: Any) -> str:
@@ -44,6 +56,15 @@ def snaked(*keys: str) -> dict[str, str]:
 def shown(answer: Values, *keys: str) -> Values:
     """Return these properties out of an answer of the API."""
     return {key: answer[wire] for key, wire in snaked(*keys).items()}
+
+
+def camelled(answer: Any) -> Any:
+    """Return an answer of the API with the properties' names; what is no property of a resource is not kept of it."""
+    if isinstance(answer, list):
+        return [camelled(item) for item in answer]
+    if not isinstance(answer, dict):
+        return answer
+    return {re.sub("_(.)", lambda at: at[1].upper(), key): camelled(value) for key, value in answer.items()}
 
 
 def sent(new: Values, *keys: str) -> Values:
@@ -67,14 +88,15 @@ def two_parts(what: str, needs: str, id_: str, *, numbered: bool = False) -> tup
 class Endpoint:
     """Where a plain resource lives: POST to `path`, and GET, PUT and DELETE below it by the id.
 
-    `path` may name properties: `/v2/domains/{domain}/records`. `word` is what an answer wraps the resource in, `state`
-    turns that into properties, `body` turns properties into what is sent, and `id` is the field that names it.
+    `path` may name properties: `/v2/domains/{domain}/records`. `word` is what an answer wraps the resource in, `body`
+    turns properties into what is sent, `state` turns what is answered into properties, and `id` is the field that names
+    it.
     """
 
     path: str
     word: str
-    state: Callable[[Values], Values]
     body: Callable[[Values], Values] = dict
+    state: Callable[[Values], Values] = camelled
     id: str = "id"
 
     def at(self, known: Values, id_: str = "") -> str:
@@ -82,12 +104,17 @@ class Endpoint:
         path = self.path.format_map({key: segment(value) for key, value in known.items()})
         return f"{path}/{segment(id_)}" if id_ else path
 
+    def resource(self, name: str, properties: Mapping[str, Says], **members: Any) -> Resource:
+        """Return the resource that lives here, with the calls below unless `members` has another one."""
+        calls: Values = {"create": self.create, "read": self.read, "update": self.update, "delete": self.delete}
+        return Resource(name=name, properties=properties, **(calls | members))
+
     def create(self, cloud: Cloud, new: Values) -> Made:  # noqa: D102 - the four calls of a `Resource`
         return Made(str(cloud.rest.post(self.at(new), self.body(new))[self.word][self.id]))
 
     def read(self, cloud: Cloud, id_: str, known: Values) -> Values | None:  # noqa: D102
-        answer = cloud.rest.find(self.at(known, id_))
-        return None if answer is None else self.state(answer[self.word])
+        answer = cloud.rest.find(self.at(known, id_), self.word)
+        return None if answer is None else self.state(answer)
 
     def update(self, cloud: Cloud, change: Change) -> None:  # noqa: D102
         cloud.rest.put(self.at(change.new, change.id), self.body(change.new))
@@ -165,7 +192,7 @@ def retried(cloud: Cloud, seconds: float, what: str, call: Callable[[], T], *, a
     return answer[0]
 
 
-TAGS = tags()
+TAGS: Final[Field] = set_of(string(), fold_case=True)
 
 
 def tag_list(values: Values) -> list[str]:
@@ -188,12 +215,9 @@ def _folded(old: Any, new: Any, _: Values) -> bool:
     return str(old).lower() == str(new).lower()
 
 
-NOTIFICATIONS: dict[str, Field] = {
-    "slacks": list_of(
-        record({"channel": string(required=True, same=_folded), "url": string(required=True, same=_folded)}),
-        wire="slack",
-    ),
-    "emails": list_of(string(), wire="email"),
+NOTIFICATIONS: Final[dict[str, Says]] = {
+    "slacks": how(wire="slack", inner={"channel": how(same=_folded), "url": how(same=_folded)}),
+    "emails": how(wire="email"),
 }
 
 
@@ -208,10 +232,9 @@ def notification_state(value: Values) -> Values:
     return {"slacks": value.get("slack") or [], "emails": value.get("email") or []}
 
 
-BACKUP_POLICY = record(
-    {
-        "plan": string(check=one_of("daily", "weekly")),
-        "weekday": string(check=one_of("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
-        "hour": integer(),
+BACKUP_POLICY: Final = how(
+    inner={
+        "plan": how(check=one_of("daily", "weekly")),
+        "weekday": how(check=one_of("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
     }
 )

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.fields import boolean, filled, integer, number, ordered, set_of, string, tags
+from sandbox.plugins.errors import ProviderError, unfinished
+from sandbox.plugins.fields import filled, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     BACKUP_POLICY,
@@ -17,12 +17,12 @@ from sandbox.plugins.resources.common import (
     set_tags,
     shown,
     tag_list,
+    tags,
     unless_empty,
 )
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
-
-_STRINGS = set_of(string(check=filled))
 
 
 def _digest(text: str) -> str:
@@ -44,7 +44,7 @@ def _create(cloud: Cloud, new: Values) -> Made:
         "region": new.get("region", ""),
         "size": new["size"],
         "image": _number_or_text(new["image"]),
-        "ssh_keys": [_number_or_text(key) for key in ordered(new.get("sshKeys") or [], _STRINGS)],
+        "ssh_keys": [_number_or_text(key) for key in ordered(new.get("sshKeys") or [])],
         "backups": bool(new.get("backups")),
         "ipv6": bool(new.get("ipv6")),
         "private_networking": bool(new.get("privateNetworking")),
@@ -55,7 +55,7 @@ def _create(cloud: Cloud, new: Values) -> Made:
         body["ssh_keys"] = None
     body |= unless_empty(
         user_data=new.get("userData"),
-        volumes=[{"id": volume} for volume in ordered(new.get("volumeIds") or [], _STRINGS) if volume],
+        volumes=[{"id": volume} for volume in ordered(new.get("volumeIds") or []) if volume],
         vpc_uuid=new.get("vpcUuid"),
     )
     if new.get("dropletAgent") is not None:
@@ -65,13 +65,8 @@ def _create(cloud: Cloud, new: Values) -> Made:
     if new.get("publicNetworking") is False:
         body["public_networking"] = False
     id_ = str(cloud.rest.post("/v2/droplets", body)["droplet"]["id"])
-    known: Values = {key: value for key, value in new.items() if key != "userData"}
-    if new.get("userData"):
-        known["userData"] = _digest(new["userData"])
-    try:
+    with unfinished(id_):
         return Made(id_, _wait(cloud, id_, "status", "active"))
-    except (ProviderError, RestError) as error:
-        raise IncompleteError(str(error), id_, known) from None
 
 
 def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, action: Values | None = None) -> Values:
@@ -83,10 +78,10 @@ def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, action: Values | Non
     seen: Values = {}
 
     def done() -> bool:
-        answer = cloud.rest.find(f"/v2/droplets/{id_}")
-        if answer is None:
+        droplet = cloud.rest.find(f"/v2/droplets/{id_}", "droplet")
+        if droplet is None:
             raise ProviderError(f"droplet {id_}: not found, it was removed meanwhile")
-        seen.update(_state(answer["droplet"]))
+        seen.update(_state(droplet))
         if not seen["locked"] and seen.get(key) == wanted:
             return True
         if action and cloud.rest.get(f"/v2/actions/{action['id']}")["action"]["status"] == "errored":
@@ -98,8 +93,8 @@ def _wait(cloud: Cloud, id_: str, key: str, wanted: Any, *, action: Values | Non
 
 
 def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/droplets/{id_}")
-    return None if answer is None else _state(answer["droplet"])
+    droplet = cloud.rest.find(f"/v2/droplets/{id_}", "droplet")
+    return None if droplet is None else _state(droplet)
 
 
 def _address(droplet: Values, version: str, kind: str) -> str:
@@ -234,12 +229,12 @@ def _delete(cloud: Cloud, id_: str, known: Values) -> None:
 
 
 def _find(cloud: Cloud, id_: str) -> tuple[str, Values]:
-    answer = cloud.rest.find(f"/v2/droplets/{id_}")
-    if answer is None:
+    droplet = cloud.rest.find(f"/v2/droplets/{id_}", "droplet")
+    if droplet is None:
         raise ProviderError(
             f"droplet {id_}: not found; import needs the number that `doctl compute droplet list` shows"
         )
-    image = answer["droplet"]["image"]
+    image = droplet["image"]
     return id_, {"image": image.get("slug") or str(image["id"]), "resizeDisk": True}
 
 
@@ -251,37 +246,27 @@ def _check(new: Values) -> list[tuple[str, str]]:
 
 DROPLET = Resource(
     name="Droplet",
-    fields={
-        "image": string(required=True, replace=True, check=filled),
+    properties={
+        "image": how(replace=True, check=filled),
         "name": name(),
         "region": region(computed=True, replace=True, check=filled),
-        "size": string(required=True, check=filled, stored=str.lower),
-        "gracefulShutdown": boolean(default=False),
-        "resizeDisk": boolean(default=True),
-        "backups": boolean(default=False),
+        "size": how(check=filled, stored=str.lower),
+        "gracefulShutdown": how(default=False),
+        "resizeDisk": how(default=True),
+        "backups": how(default=False),
         "backupPolicy": BACKUP_POLICY,
-        "ipv6": boolean(default=False),
-        "ipv6Address": string(computed=True),
-        "privateNetworking": boolean(computed=True),
-        "publicNetworking": boolean(computed=True, replace=True),
-        "sshKeys": set_of(string(check=filled), replace=True),
-        "userData": string(replace=True, check=filled, stored=_digest),
-        "volumeIds": set_of(string(), computed=True),
-        "monitoring": boolean(default=False, replace=True),
-        "dropletAgent": boolean(replace=True),
+        "ipv6": how(default=False),
+        "ipv6Address": how(computed=True),
+        "privateNetworking": how(computed=True),
+        "publicNetworking": how(computed=True, replace=True),
+        "sshKeys": how(unordered=True, replace=True, item=how(check=filled)),
+        "userData": how(replace=True, check=filled, stored=_digest),
+        "volumeIds": how(unordered=True, computed=True),
+        "monitoring": how(default=False, replace=True),
+        "dropletAgent": how(replace=True),
         "tags": tags(),
-        "vpcUuid": string(computed=True, replace=True, check=filled),
-        "createdAt": string(output_only=True),
-        "dropletUrn": string(output_only=True),
-        "disk": integer(output_only=True),
-        "vcpus": integer(output_only=True),
-        "memory": integer(output_only=True),
-        "priceHourly": number(output_only=True),
-        "priceMonthly": number(output_only=True),
-        "status": string(output_only=True),
-        "locked": boolean(output_only=True),
-        "ipv4Address": string(output_only=True),
-        "ipv4AddressPrivate": string(output_only=True),
+        "gpuPartitionMode": how(left_out=True),
+        "vpcUuid": how(computed=True, replace=True, check=filled),
     },
     create=_create,
     read=_read,

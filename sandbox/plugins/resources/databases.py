@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sandbox.plugins.fields import filled, integer, list_of, one_of, ordered, record, set_of, string, tags
+from sandbox.plugins.fields import filled, one_of, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.clusters import CONNECTION, CREATE_TIMEOUT, connections, login, size_in_mib
 from sandbox.plugins.resources.common import (
+    camelled,
     name,
     retried,
     segment,
     sent,
     shown,
     tag_list,
+    tags,
     two_parts,
     unique_id,
     unless_empty,
 )
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 
@@ -43,7 +46,7 @@ def _create_db(cloud: Cloud, new: Values) -> Made:
 
 DB = Resource(
     name="DatabaseDb",
-    fields={"name": name(replace=True), "clusterId": string(required=True, replace=True, check=filled)},
+    properties={"name": name(replace=True), "clusterId": how(replace=True, check=filled)},
     create=_create_db,
     read=lambda cloud, _, known: None if cloud.rest.find(_inside(known, "dbs")) is None else {},
     delete=lambda cloud, _, known: cloud.rest.delete(_inside(known, "dbs")),
@@ -87,8 +90,8 @@ def _create_user(cloud: Cloud, new: Values) -> Made:
 
 
 def _read_user(cloud: Cloud, _: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(_inside(known, "users"))
-    return None if answer is None else _user_state(answer["user"])
+    user = cloud.rest.find(_inside(known, "users"), "user")
+    return None if user is None else _user_state(user)
 
 
 def _update_user(cloud: Cloud, change: Change) -> None:
@@ -111,40 +114,30 @@ _OPENSEARCH = ("deny", "admin", "read", "write", "readwrite")
 
 USER = Resource(
     name="DatabaseUser",
-    fields={
+    properties={
         "name": name(replace=True),
-        "clusterId": string(required=True, replace=True, check=filled),
-        "mysqlAuthPlugin": string(
+        "clusterId": how(replace=True, check=filled),
+        "mysqlAuthPlugin": how(
             check=one_of("mysql_native_password", "caching_sha2_password"),
             same=lambda old, new, _: old == "caching_sha2_password" and new == "",
         ),
-        "settings": list_of(
-            record(
-                {
-                    "acls": list_of(
-                        record(
-                            {
-                                "id": string(output_only=True),
-                                "topic": string(required=True, check=filled),
-                                "permission": string(required=True, check=one_of(*_KAFKA)),
-                            }
-                        )
-                    ),
-                    "opensearchAcls": list_of(
-                        record(
-                            {
-                                "index": string(required=True, check=filled),
-                                "permission": string(required=True, check=one_of(*_OPENSEARCH)),
-                            }
-                        )
-                    ),
-                }
-            )
+        "settings": how(
+            inner={
+                "acls": how(
+                    inner={
+                        "id": how(output_only=True),
+                        "topic": how(check=filled),
+                        "permission": how(check=one_of(*_KAFKA)),
+                    }
+                ),
+                "opensearchAcls": how(
+                    inner={"index": how(check=filled), "permission": how(check=one_of(*_OPENSEARCH))}
+                ),
+            }
         ),
-        "role": string(output_only=True),
-        "password": string(output_only=True, secret=True),
-        "accessCert": string(output_only=True, secret=True),
-        "accessKey": string(output_only=True, secret=True),
+        "password": how(secret=True),
+        "accessCert": how(secret=True),
+        "accessKey": how(secret=True),
     },
     create=_create_user,
     read=_read_user,
@@ -168,15 +161,12 @@ def _create_pool(cloud: Cloud, new: Values) -> Made:
 
 def _read_pool(cloud: Cloud, id_: str, known: Values) -> Values | None:
     cluster, _, own = id_.partition("/")
-    answer = cloud.rest.find(_inside({"clusterId": cluster, "name": own}, "pools"))
-    if answer is None:
+    pool = cloud.rest.find(_inside({"clusterId": cluster, "name": own}, "pools"), "pool")
+    if pool is None:
         return None
-    pool = answer["pool"]
     told = {
+        **camelled(pool),
         "clusterId": cluster,
-        "name": pool["name"],
-        "user": pool.get("user") or "",
-        **shown(pool, "mode", "size"),
         "dbName": pool["db"],
     }
     return told | connections(pool, known)
@@ -188,31 +178,19 @@ def _three_to_63(value: str) -> str | None:
 
 POOL = Resource(
     name="DatabaseConnectionPool",
-    fields={
-        "clusterId": string(required=True, replace=True, check=filled),
-        "name": string(autoname=True, replace=True, check=_three_to_63),
-        "user": string(replace=True, check=filled),
-        "mode": string(required=True, replace=True, check=one_of("session", "transaction", "statement")),
-        "size": integer(required=True, replace=True, check=filled),
-        "dbName": string(required=True, replace=True, check=filled),
+    properties={
+        "clusterId": how(replace=True, check=filled),
+        "name": how(autoname=True, replace=True, check=_three_to_63),
+        "user": how(replace=True, check=filled),
+        "mode": how(replace=True, check=one_of("session", "transaction", "statement")),
+        "size": how(replace=True, check=filled),
+        "dbName": how(replace=True, check=filled),
         **CONNECTION,
     },
     create=_create_pool,
     read=_read_pool,
     delete=lambda cloud, _, known: cloud.rest.delete(_inside(known, "pools")),
     find=_two_part_id("connection pool", "/"),
-)
-
-_RULES = set_of(
-    record(
-        {
-            "type": string(required=True, check=one_of("ip_addr", "droplet", "k8s", "tag", "app")),
-            "value": string(required=True, check=filled),
-            "uuid": string(output_only=True),
-            "createdAt": string(output_only=True),
-        }
-    ),
-    required=True,
 )
 
 
@@ -226,7 +204,7 @@ def _put_rules(cloud: Cloud, cluster: str, rules: list[Values], known: list[Valu
             **shown(rule, "type", "value"),
             "created_at": "0001-01-01T00:00:00Z",
         }
-        for rule in ordered(rules, _RULES)
+        for rule in ordered(rules, FIREWALL.fields["rules"])
     ]
     cloud.rest.put(f"/v2/databases/{cluster}/firewall", {"rules": body})
 
@@ -240,13 +218,23 @@ def _read_rules(cloud: Cloud, _: str, known: Values) -> Values | None:
     answer = cloud.rest.find(f"/v2/databases/{known['clusterId']}/firewall")
     if answer is None:
         return None
-    keys = {"uuid": "uuid", "type": "type", "value": "value", "createdAt": "created_at"}
-    return {"rules": [{key: rule[wire] for key, wire in keys.items()} for rule in answer.get("rules") or []]}
+    return {"rules": [shown(rule, "uuid", "type", "value", "createdAt") for rule in answer.get("rules") or []]}
 
 
 FIREWALL = Resource(
     name="DatabaseFirewall",
-    fields={"clusterId": string(required=True, replace=True, check=filled), "rules": _RULES},
+    properties={
+        "clusterId": how(replace=True, check=filled),
+        "rules": how(
+            unordered=True,
+            inner={
+                "type": how(check=one_of("ip_addr", "droplet", "k8s", "tag", "app")),
+                "value": how(check=filled),
+                "uuid": how(output_only=True),
+                "createdAt": how(output_only=True),
+            },
+        ),
+    },
     create=_create_rules,
     read=_read_rules,
     update=lambda cloud, change: _put_rules(
@@ -280,22 +268,19 @@ def _create_replica(cloud: Cloud, new: Values) -> Made:
 
 def _replica_online(cloud: Cloud, known: Values) -> None:
     def online() -> bool:
-        answer = cloud.rest.find(_inside(known, "replicas"))
-        return answer is not None and answer["replica"]["status"] == "online"
+        replica = cloud.rest.find(_inside(known, "replicas"), "replica")
+        return replica is not None and replica["status"] == "online"
 
     cloud.wait(f"replica {known['name']}: online", CREATE_TIMEOUT, online)
 
 
 def _read_replica(cloud: Cloud, _: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(_inside(known, "replicas"))
-    if answer is None:
+    replica = cloud.rest.find(_inside(known, "replicas"), "replica")
+    if replica is None:
         return None
-    replica = answer["replica"]
     told = {
-        **shown(replica, "size", "region"),
-        "tags": replica.get("tags") or [],
+        **camelled(replica),
         "uuid": replica["id"],
-        "privateNetworkUuid": replica.get("private_network_uuid"),
         "storageSizeMib": str(replica.get("storage_size_mib") or 0),
     }
     return told | connections(replica, known) | login(replica)
@@ -310,18 +295,14 @@ def _update_replica(cloud: Cloud, change: Change) -> None:
 
 REPLICA = Resource(
     name="DatabaseReplica",
-    fields={
+    properties={
         "name": name(replace=True),
-        "clusterId": string(required=True, replace=True, check=filled),
-        "region": string(replace=True),
-        "size": string(),
-        "privateNetworkUuid": string(computed=True, replace=True, check=filled),
+        "clusterId": how(replace=True, check=filled),
+        "region": how(replace=True),
+        "privateNetworkUuid": how(computed=True, replace=True, check=filled),
         "tags": tags(replace=True),
-        "storageSizeMib": string(computed=True),
+        "storageSizeMib": how(computed=True),
         **CONNECTION,
-        "database": string(output_only=True),
-        "user": string(output_only=True),
-        "uuid": string(output_only=True),
     },
     create=_create_replica,
     read=_read_replica,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
-from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.fields import between, filled, integer, one_of, ordered, set_of, string
+from sandbox.plugins.errors import ProviderError, unfinished
+from sandbox.plugins.fields import between, filled, one_of, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import Endpoint, name, retried, segment, shown, two_parts, unless_empty
+from sandbox.plugins.resources.common import Endpoint, camelled, name, retried, segment, shown, two_parts, unless_empty
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import UNKNOWN, Values
 
 
@@ -17,21 +18,13 @@ def _domain_body(new: Values) -> Values:
 
 
 def _domain_state(domain: Values) -> Values:
-    return {"name": domain["name"], "domainUrn": f"do:domain:{domain['name']}", "ttl": domain["ttl"]}
+    return {**camelled(domain), "domainUrn": f"do:domain:{domain['name']}"}
 
 
-_DOMAINS = Endpoint("/v2/domains", "domain", _domain_state, _domain_body, id="name")
-DOMAIN = Resource(
-    name="Domain",
-    fields={
-        "name": string(required=True, replace=True, check=filled),
-        "ipAddress": string(replace=True, check=filled),
-        "domainUrn": string(output_only=True),
-        "ttl": integer(output_only=True),
-    },
-    create=_DOMAINS.create,
-    read=_DOMAINS.read,
-    delete=_DOMAINS.delete,
+DOMAIN = Endpoint("/v2/domains", "domain", _domain_body, _domain_state, id="name").resource(
+    "Domain",
+    {"name": how(replace=True, check=filled), "ipAddress": how(replace=True, check=filled)},
+    update=None,
 )
 
 _TYPES = ("A", "AAAA", "CAA", "CNAME", "MX", "NS", "TXT", "SRV", "SOA")
@@ -60,10 +53,9 @@ def _read_record(cloud: Cloud, id_: str, known: Values) -> Values | None:
     domain = known.get("domain")
     if not domain:
         raise ProviderError(f"record {id_}: its domain is not known; import needs <domain>,<record id>")
-    answer = cloud.rest.find(f"/v2/domains/{segment(domain)}/records/{id_}")
-    if answer is None:
+    record = cloud.rest.find(f"/v2/domains/{segment(domain)}/records/{id_}", "domain_record")
+    if record is None:
         return None
-    record = answer["domain_record"]
     data = record["data"]
     # The API gives host names without the last dot that it wants to be given.
     if record["type"] in ("CNAME", "MX", "NS", "SRV", "CAA") and data != "@" and record.get("tag") != "iodef":
@@ -124,18 +116,17 @@ def _check_record(new: Values) -> list[tuple[str, str]]:
 
 DNS_RECORD = Resource(
     name="DnsRecord",
-    fields={
-        "type": string(required=True, replace=True, check=one_of(*_TYPES)),
-        "domain": string(required=True, replace=True, check=filled),
+    properties={
+        "type": how(replace=True, check=one_of(*_TYPES)),
+        "domain": how(replace=True, check=filled),
         "name": name(same=_same_name),
-        "value": string(required=True, same=_same_value),
-        "port": integer(check=between(0, 65535)),
-        "priority": integer(check=between(0, 65535)),
-        "weight": integer(check=between(0, 65535)),
-        "ttl": integer(computed=True, check=between(1, 2**31 - 1)),
-        "flags": integer(check=between(0, 255)),
-        "tag": string(check=one_of("issue", "issuewild", "iodef")),
-        "fqdn": string(output_only=True),
+        "value": how(same=_same_value),
+        "port": how(check=between(0, 65535)),
+        "priority": how(check=between(0, 65535)),
+        "weight": how(check=between(0, 65535)),
+        "ttl": how(computed=True, check=between(1, 2**31 - 1)),
+        "flags": how(check=between(0, 255)),
+        "tag": how(check=one_of("issue", "issuewild", "iodef")),
     },
     create=_create_record,
     read=_read_record,
@@ -150,9 +141,6 @@ def _digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-_NAMES = set_of(string(check=filled))
-
-
 def certificate_by_name(cloud: Cloud, wanted: str) -> Values | None:
     """Look a certificate up by its name: its id changes when it is renewed."""
     found = cloud.rest.get("/v2/certificates", name=wanted)["certificates"]
@@ -162,7 +150,7 @@ def certificate_by_name(cloud: Cloud, wanted: str) -> Values | None:
 def _create_certificate(cloud: Cloud, new: Values) -> Made:
     body = unless_empty(
         name=new["name"],
-        dns_names=ordered(new.get("domains") or [], _NAMES),
+        dns_names=ordered(new.get("domains") or []),
         private_key=new.get("privateKey"),
         leaf_certificate=new.get("leafCertificate"),
         certificate_chain=new.get("certificateChain"),
@@ -178,10 +166,8 @@ def _create_certificate(cloud: Cloud, new: Values) -> Made:
         state["pending"] = now == "pending"
         return not state["pending"]
 
-    try:
+    with unfinished(made["name"], name=made["name"], uuid=made["id"]):
         cloud.wait(f"certificate {made['name']}: verified", 600, verified)
-    except (ProviderError, RestError) as error:
-        raise IncompleteError(str(error), made["name"], {"name": made["name"], "uuid": made["id"]}) from None
     return Made(made["name"], {"uuid": made["id"]})
 
 
@@ -190,9 +176,8 @@ def _read_certificate(cloud: Cloud, id_: str, _: Values) -> Values | None:
     if found is None:
         return None
     return {
-        "name": found["name"],
+        **camelled(found),
         "uuid": found["id"],
-        **shown(found, "type", "state", "notAfter", "sha1Fingerprint"),
         "domains": [domain for domain in found.get("dns_names") or [] if domain],
     }
 
@@ -224,23 +209,20 @@ def _check_certificate(new: Values) -> list[tuple[str, str]]:
 
 CERTIFICATE = Resource(
     name="Certificate",
-    fields={
+    properties={
         "name": name(replace=True),
-        "type": string(default="custom", replace=True, check=one_of("custom", "lets_encrypt")),
-        "privateKey": string(replace=True, secret=True, check=filled, stored=_digest),
-        "leafCertificate": string(replace=True, check=filled, stored=_digest),
-        "certificateChain": string(replace=True, check=filled, stored=_digest),
+        "type": how(default="custom", replace=True, check=one_of("custom", "lets_encrypt")),
+        "privateKey": how(replace=True, secret=True, check=filled, stored=_digest),
+        "leafCertificate": how(replace=True, check=filled, stored=_digest),
+        "certificateChain": how(replace=True, check=filled, stored=_digest),
         # A custom certificate says its domains itself.
-        "domains": set_of(
-            string(check=filled),
+        "domains": how(
+            unordered=True,
             replace=True,
             computed=True,
             same=lambda _old, _new, inputs: inputs.get("type") == "custom",
+            item=how(check=filled),
         ),
-        "uuid": string(output_only=True),
-        "state": string(output_only=True),
-        "notAfter": string(output_only=True),
-        "sha1Fingerprint": string(output_only=True),
     },
     create=_create_certificate,
     read=_read_certificate,

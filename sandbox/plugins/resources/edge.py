@@ -5,46 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import between, filled, integer, list_of, record, string
+from sandbox.plugins.fields import between, filled
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import Endpoint, go_time, retried, segment, shown, unless_empty
+from sandbox.plugins.resources.common import Endpoint, camelled, go_time, retried, segment, shown, unless_empty
 from sandbox.plugins.resources.domains import certificate_by_name
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 
-def _grants(new: Values) -> list[Values]:
-    return [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in new.get("grants") or []]
-
-
-def _key_state(key: Values) -> Values:
-    return {
-        **shown(key, "name", "accessKey", "createdAt"),
-        "grants": [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in key.get("grants") or []],
-    }
+def _key_body(new: Values) -> Values:
+    grants = [{"bucket": grant["bucket"], "permission": grant["permission"]} for grant in new.get("grants") or []]
+    return {"name": new["name"], "grants": grants}
 
 
 def _create_key(cloud: Cloud, new: Values) -> Made:
     """The secret is told once, here."""
-    key = cloud.rest.post("/v2/spaces/keys", {"name": new["name"], "grants": _grants(new)})["key"]
-    return Made(key["access_key"], _key_state(key) | {"secretKey": key["secret_key"]})
+    key = cloud.rest.post("/v2/spaces/keys", _key_body(new))["key"]
+    return Made(key["access_key"], camelled(key))
 
 
-_KEYS = Endpoint(
-    "/v2/spaces/keys", "key", _key_state, lambda new: {"name": new["name"], "grants": _grants(new)}, id="access_key"
-)
-SPACES_KEY = Resource(
-    name="SpacesKey",
-    fields={
-        "name": string(autoname=True),
-        "grants": list_of(record({"bucket": string(required=True), "permission": string(required=True)})),
-        "accessKey": string(output_only=True),
-        "secretKey": string(output_only=True, secret=True),
-        "createdAt": string(output_only=True),
-    },
+SPACES_KEY = Endpoint("/v2/spaces/keys", "key", _key_body, id="access_key").resource(
+    "SpacesKey",
+    {"name": how(autoname=True), "secretKey": how(secret=True)},
     create=_create_key,
-    read=_KEYS.read,
-    update=_KEYS.update,
-    delete=_KEYS.delete,
     created_is_read=True,
 )
 
@@ -76,10 +59,9 @@ def _create_cdn(cloud: Cloud, new: Values) -> Made:
 
 def _read_cdn(cloud: Cloud, id_: str, _: Values) -> Values | None:
     """Read. The official provider waits half a minute for a CDN that is gone, then fails; here it is gone at once."""
-    answer = cloud.rest.find(f"/v2/cdn/endpoints/{id_}")
-    if answer is None:
+    cdn = cloud.rest.find(f"/v2/cdn/endpoints/{id_}", "endpoint")
+    if cdn is None:
         return None
-    cdn = answer["endpoint"]
     told: Values = {
         **shown(cdn, "origin", "ttl", "endpoint"),
         "createdAt": go_time(cdn["created_at"]),
@@ -106,14 +88,11 @@ def _update_cdn(cloud: Cloud, change: Change) -> None:
 
 CDN = Resource(
     name="Cdn",
-    fields={
-        "origin": string(required=True, replace=True, check=filled),
-        "ttl": integer(computed=True, check=between(0, 2**31)),
-        "certificateId": string(computed=True),
-        "certificateName": string(computed=True),
-        "customDomain": string(),
-        "endpoint": string(output_only=True),
-        "createdAt": string(output_only=True),
+    properties={
+        "origin": how(replace=True, check=filled),
+        "ttl": how(computed=True, check=between(0, 2**31)),
+        "certificateId": how(computed=True),
+        "certificateName": how(computed=True),
     },
     create=_create_cdn,
     read=_read_cdn,

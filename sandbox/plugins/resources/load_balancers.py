@@ -6,25 +6,17 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.plugins.errors import IncompleteError, ProviderError
+from sandbox.plugins.errors import ProviderError, unfinished
 from sandbox.plugins.fields import (
-    Field,
     between,
-    boolean,
     filled,
-    integer,
-    list_of,
-    mapping,
     one_of,
     ordered,
-    record,
-    set_of,
-    string,
 )
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import name, region, segment, snaked, unless_empty
 from sandbox.plugins.resources.edge import certificate_id
-from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import Says, how
 from sandbox.plugins.values import UNKNOWN, Values
 
 _CREATE_SECONDS = 600
@@ -90,7 +82,7 @@ def _body(cloud: Cloud, new: Values) -> Values:
         forwarding_rules=[_rule_body(cloud, rule) for rule in rules],
         domains=[_domain_body(cloud, domain) for domain in new.get("domains") or []],
         glb_settings=_global_body(new["glbSettings"]) if new.get("glbSettings") else None,
-        target_load_balancer_ids=ordered(new.get("targetLoadBalancerIds") or [], set_of(string())),
+        target_load_balancer_ids=ordered(new.get("targetLoadBalancerIds") or []),
     )
     # Once it is known, an object is sent even if nothing is in it.
     for key, wire, names in _OBJECTS:
@@ -98,7 +90,7 @@ def _body(cloud: Cloud, new: Values) -> Values:
             body[wire] = _wire(new[key], names)
     if new.get("dropletTag"):
         return body | {"tag": new["dropletTag"]}
-    return body | unless_empty(droplet_ids=ordered(new.get("dropletIds") or [], set_of(integer())))
+    return body | unless_empty(droplet_ids=ordered(new.get("dropletIds") or []))
 
 
 def _create(cloud: Cloud, new: Values) -> Made:
@@ -111,10 +103,8 @@ def _create(cloud: Cloud, new: Values) -> Made:
             raise ProviderError(f"{what}: {status}")
         return status == "active"
 
-    try:
+    with unfinished(ident):
         cloud.wait(f"{what}: active", _CREATE_SECONDS, active)
-    except (ProviderError, RestError) as error:
-        raise IncompleteError(str(error), ident, {}) from None
     return Made(ident)
 
 
@@ -132,10 +122,9 @@ def _rule_state(cloud: Cloud, rule: Values) -> Values:
 
 
 def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/load_balancers/{segment(id_)}")
-    if answer is None:
+    found = cloud.rest.find(f"/v2/load_balancers/{segment(id_)}", "load_balancer")
+    if found is None:
         return None
-    found = answer["load_balancer"]
     state = _state(found, _READ)
     state |= {
         "loadBalancerUrn": f"do:loadbalancer:{found['id']}",
@@ -196,100 +185,92 @@ def _cookie_name(value: Any) -> str | None:
     return None if 2 <= len(value) <= 40 else "expected 2 to 40 characters"
 
 
-def _seconds(default: int) -> Field:
-    return integer(default=default, check=between(3, 300))
+def _seconds(default: int) -> Says:
+    return how(default=default, check=between(3, 300))
 
 
-def _threshold(default: int) -> Field:
-    return integer(default=default, check=between(2, 10))
+def _threshold(default: int) -> Says:
+    return how(default=default, check=between(2, 10))
 
 
 LOAD_BALANCER = Resource(
     name="LoadBalancer",
-    fields={
+    properties={
         "name": name(),
         "region": region(replace=True),
-        "size": string(check=one_of("lb-small", "lb-medium", "lb-large")),
-        "sizeUnit": integer(computed=True, check=between(1, 200)),
-        "algorithm": string(default="round_robin", check=one_of("round_robin", "least_connections")),
-        "forwardingRules": set_of(
-            record(
-                {
-                    "entryProtocol": string(
-                        required=True, check=one_of("http", "https", "http2", "http3", "tcp", "udp")
-                    ),
-                    "entryPort": integer(required=True, check=_PORT),
-                    "targetProtocol": string(required=True, check=one_of("http", "https", "http2", "tcp", "udp")),
-                    "targetPort": integer(required=True, check=_PORT),
-                    "certificateId": string(computed=True, check=filled),
-                    "certificateName": string(computed=True, check=filled),
-                    "tlsPassthrough": boolean(default=False),
-                }
-            )
+        "size": how(check=one_of("lb-small", "lb-medium", "lb-large")),
+        "sizeUnit": how(computed=True, check=between(1, 200)),
+        "algorithm": how(default="round_robin", check=one_of("round_robin", "least_connections")),
+        "forwardingRules": how(
+            unordered=True,
+            inner={
+                "entryProtocol": how(check=one_of("http", "https", "http2", "http3", "tcp", "udp")),
+                "entryPort": how(check=_PORT),
+                "targetProtocol": how(check=one_of("http", "https", "http2", "tcp", "udp")),
+                "targetPort": how(check=_PORT),
+                "certificateId": how(computed=True, check=filled),
+                "certificateName": how(computed=True, check=filled),
+                "tlsPassthrough": how(default=False),
+            },
         ),
-        "healthcheck": record(
-            {
-                "protocol": string(required=True, check=one_of("http", "https", "tcp")),
-                "port": integer(required=True, check=_PORT),
-                "path": string(check=filled),
+        "healthcheck": how(
+            computed=True,
+            inner={
+                "protocol": how(check=one_of("http", "https", "tcp")),
+                "port": how(check=_PORT),
+                "path": how(check=filled),
                 "checkIntervalSeconds": _seconds(10),
                 "responseTimeoutSeconds": _seconds(5),
                 "unhealthyThreshold": _threshold(3),
                 "healthyThreshold": _threshold(5),
             },
-            computed=True,
         ),
-        "stickySessions": record(
-            {
-                "type": string(default="none", check=one_of("cookies", "none")),
-                "cookieName": string(check=_cookie_name),
-                "cookieTtlSeconds": integer(check=between(1, 2**31)),
+        "stickySessions": how(
+            computed=True,
+            inner={
+                "type": how(default="none", check=one_of("cookies", "none")),
+                "cookieName": how(check=_cookie_name),
+                "cookieTtlSeconds": how(check=between(1, 2**31)),
             },
-            computed=True,
         ),
-        "dropletIds": set_of(integer(), computed=True),
-        "dropletTag": string(check=filled, same=lambda old, new, _: str(old).casefold() == str(new).casefold()),
-        "redirectHttpToHttps": boolean(default=False),
-        "enableProxyProtocol": boolean(default=False),
-        "enableBackendKeepalive": boolean(default=False),
-        "disableLetsEncryptDnsRecords": boolean(default=False),
-        "httpIdleTimeoutSeconds": integer(computed=True),
-        "vpcUuid": string(computed=True, replace=True, check=filled),
-        "subnetUuid": string(computed=True, replace=True, check=filled),
-        "projectId": string(computed=True),
-        "firewall": record({"allows": list_of(string()), "denies": list_of(string())}, computed=True),
-        "type": string(computed=True, replace=True, check=_in_any_case("REGIONAL", "GLOBAL", "REGIONAL_NETWORK")),
-        "domains": set_of(
-            record(
-                {
-                    "name": string(required=True, check=filled),
-                    "isManaged": boolean(default=False),
-                    "certificateId": string(computed=True),
-                    "certificateName": string(computed=True, check=filled),
-                    "verificationErrorReasons": list_of(string(), computed=True),
-                    "sslValidationErrorReasons": list_of(string(), computed=True),
-                }
-            ),
+        "dropletIds": how(unordered=True, computed=True),
+        "dropletTag": how(check=filled, same=lambda old, new, _: str(old).casefold() == str(new).casefold()),
+        "redirectHttpToHttps": how(default=False),
+        "enableProxyProtocol": how(default=False),
+        "enableBackendKeepalive": how(default=False),
+        "disableLetsEncryptDnsRecords": how(default=False),
+        "httpIdleTimeoutSeconds": how(computed=True),
+        "vpcUuid": how(computed=True, replace=True, check=filled),
+        "subnetUuid": how(computed=True, replace=True, check=filled),
+        "projectId": how(computed=True),
+        "firewall": how(computed=True),
+        "type": how(computed=True, replace=True, check=_in_any_case("REGIONAL", "GLOBAL", "REGIONAL_NETWORK")),
+        "domains": how(
+            unordered=True,
             computed=True,
-        ),
-        "glbSettings": record(
-            {
-                "targetProtocol": string(required=True, check=one_of("http", "https")),
-                "targetPort": integer(required=True, check=_port_of_the_web),
-                "regionPriorities": mapping(),
-                "failoverThreshold": integer(check=between(1, 99)),
-                "cdn": record({"isEnabled": boolean(default=False)}),
+            inner={
+                "name": how(check=filled),
+                "isManaged": how(default=False),
+                "certificateId": how(computed=True),
+                "certificateName": how(computed=True, check=filled),
+                "verificationErrorReasons": how(computed=True),
+                "sslValidationErrorReasons": how(computed=True),
             },
-            computed=True,
         ),
-        "targetLoadBalancerIds": set_of(string(), computed=True),
-        "network": string(replace=True, check=_in_any_case("EXTERNAL", "INTERNAL")),
-        "networkStack": string(replace=True, check=_in_any_case("IPV4", "DUALSTACK")),
-        "tlsCipherPolicy": string(check=_in_any_case("DEFAULT", "STRONG")),
-        "ip": string(computed=True),
-        "ipv6": string(output_only=True),
-        "loadBalancerUrn": string(output_only=True),
-        "status": string(output_only=True),
+        "glbSettings": how(
+            computed=True,
+            inner={
+                "targetProtocol": how(check=one_of("http", "https")),
+                "targetPort": how(check=_port_of_the_web),
+                "failoverThreshold": how(check=between(1, 99)),
+                "cdn": how(inner={"isEnabled": how(default=False)}),
+            },
+        ),
+        "targetLoadBalancerIds": how(unordered=True, computed=True),
+        "network": how(replace=True, check=_in_any_case("EXTERNAL", "INTERNAL")),
+        "networkStack": how(replace=True, check=_in_any_case("IPV4", "DUALSTACK")),
+        "tlsCipherPolicy": how(check=_in_any_case("DEFAULT", "STRONG")),
+        "ip": how(computed=True),
     },
     create=_create,
     read=_read,

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from sandbox.plugins.fields import (
-    Field,
-    boolean,
-    integer,
-    list_of,
-    number,
-    one_of,
-    ordered,
-    record,
-    set_of,
-    string,
-    tags,
-)
-from sandbox.plugins.resource import Cloud, Resource
+from sandbox.plugins.fields import one_of, ordered
+from sandbox.plugins.resource import Cloud
 from sandbox.plugins.resources.common import (
     NOTIFICATIONS,
     Endpoint,
+    camelled,
     in_32_bits,
     name,
     notification_body,
@@ -27,8 +16,10 @@ from sandbox.plugins.resources.common import (
     shortest_in_32_bits,
     shown,
     tag_list,
+    tags,
     two_parts,
 )
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 _PREFIX = "v1/insights"
@@ -61,7 +52,6 @@ _TYPES = tuple(
         "lbaas/high_http_request_response_time_99p",
     )
 ) + tuple(f"v1/dbaas/alerts/{kind}_alerts" for kind in ("load_15", "memory_utilization", "disk_utilization", "cpu"))
-_STRINGS = set_of(string())
 
 
 def _alert_body(new: Values) -> Values:
@@ -69,7 +59,7 @@ def _alert_body(new: Values) -> Values:
         **sent(new, "type", "description", "compare"),
         "value": shortest_in_32_bits(new["value"]),
         "window": new["window"],
-        "entities": ordered(new.get("entities") or [], _STRINGS),
+        "entities": ordered(new.get("entities") or []),
         "tags": tag_list(new),
         "alerts": notification_body(new["alerts"]),
         "enabled": bool(new.get("enabled")),
@@ -78,65 +68,45 @@ def _alert_body(new: Values) -> Values:
 
 def _alert_state(policy: Values) -> Values:
     return {
-        **shown(policy, "type", "description", "compare"),
+        **camelled(policy),
         "value": in_32_bits(policy["value"]),
-        "window": policy["window"],
-        "entities": policy.get("entities") or [],
-        "tags": policy.get("tags") or [],
         "alerts": notification_state(policy["alerts"]),
-        "enabled": policy["enabled"],
     }
 
 
-_ALERTS = Endpoint("/v2/monitoring/alerts", "policy", _alert_state, _alert_body, id="uuid")
-MONITOR_ALERT = Resource(
-    name="MonitorAlert",
-    fields={
-        "type": string(required=True, check=one_of(*_TYPES)),
-        "compare": string(required=True, check=one_of("GreaterThan", "LessThan")),
-        "description": string(required=True),
-        "enabled": boolean(default=True),
-        "value": number(required=True, check=lambda value: None if value >= 0 else "must not be negative"),
-        "window": string(required=True, check=one_of("5m", "10m", "30m", "1h")),
-        "entities": set_of(string(), check=lambda value: None if value else "must name at least one, or be left out"),
+MONITOR_ALERT = Endpoint("/v2/monitoring/alerts", "policy", _alert_body, _alert_state, id="uuid").resource(
+    "MonitorAlert",
+    {
+        "type": how(check=one_of(*_TYPES)),
+        "compare": how(check=one_of("GreaterThan", "LessThan")),
+        "enabled": how(default=True),
+        "value": how(check=lambda value: None if value >= 0 else "must not be negative"),
+        "window": how(check=one_of("5m", "10m", "30m", "1h")),
+        "entities": how(
+            unordered=True, check=lambda value: None if value else "must name at least one, or be left out"
+        ),
         "tags": tags(),
-        "alerts": record(NOTIFICATIONS, required=True),
-        "uuid": string(output_only=True),
+        "alerts": how(inner=NOTIFICATIONS),
     },
-    create=_ALERTS.create,
-    read=_ALERTS.read,
-    update=_ALERTS.update,
-    delete=_ALERTS.delete,
 )
 
 
 def _check_body(new: Values) -> Values:
     return {
         **sent(new, "name", "type", "target"),
-        "regions": ordered(new.get("regions") or [], _STRINGS) or None,
+        "regions": ordered(new.get("regions") or []) or None,
         "enabled": bool(new.get("enabled")),
     }
 
 
-def _check_state(check: Values) -> Values:
-    keys = ("name", "type", "target", "enabled")
-    return {key: check[key] for key in keys} | {"regions": check.get("regions") or []}
-
-
-_CHECKS = Endpoint("/v2/uptime/checks", "check", _check_state, _check_body)
-UPTIME_CHECK = Resource(
-    name="UptimeCheck",
-    fields={
+UPTIME_CHECK = Endpoint("/v2/uptime/checks", "check", _check_body).resource(
+    "UptimeCheck",
+    {
         "name": name(),
-        "target": string(required=True),
-        "type": string(default="https", check=one_of("ping", "http", "https")),
-        "regions": set_of(string()),
-        "enabled": boolean(default=True),
+        "type": how(default="https", check=one_of("ping", "http", "https")),
+        "regions": how(unordered=True),
+        "enabled": how(default=True),
     },
-    create=_CHECKS.create,
-    read=_CHECKS.read,
-    update=_CHECKS.update,
-    delete=_CHECKS.delete,
 )
 
 
@@ -165,26 +135,16 @@ def _find_uptime_alert(_: Cloud, id_: str) -> tuple[str, Values]:
     return alert, {"checkId": check}
 
 
-_NOTIFICATION: Field = record(NOTIFICATIONS)
-
-_UPTIME_ALERTS = Endpoint("/v2/uptime/checks/{checkId}/alerts", "alert", _uptime_alert_state, _uptime_alert_body)
-UPTIME_ALERT = Resource(
-    name="UptimeAlert",
-    fields={
+_UPTIME_ALERTS = Endpoint("/v2/uptime/checks/{checkId}/alerts", "alert", _uptime_alert_body, _uptime_alert_state)
+UPTIME_ALERT = _UPTIME_ALERTS.resource(
+    "UptimeAlert",
+    {
         "name": name(),
-        "checkId": string(required=True),
-        "type": string(required=True, check=one_of("latency", "down", "down_global", "ssl_expiry")),
-        "threshold": integer(),
-        "comparison": string(check=one_of("greater_than", "less_than")),
-        "period": string(check=one_of("2m", "3m", "5m", "10m", "15m", "30m", "1h")),
-        "notifications": list_of(
-            _NOTIFICATION, required=True, check=lambda value: None if value else "must have one entry"
-        ),
+        "type": how(check=one_of("latency", "down", "down_global", "ssl_expiry")),
+        "comparison": how(check=one_of("greater_than", "less_than")),
+        "period": how(check=one_of("2m", "3m", "5m", "10m", "15m", "30m", "1h")),
+        "notifications": how(check=lambda value: None if value else "must have one entry", inner=NOTIFICATIONS),
     },
-    create=_UPTIME_ALERTS.create,
-    read=_UPTIME_ALERTS.read,
-    update=_UPTIME_ALERTS.update,
-    delete=_UPTIME_ALERTS.delete,
     find=_find_uptime_alert,
 )
 

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 
-from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.fields import (
-    Field,
-    boolean,
-    filled,
-    integer,
-    list_of,
-    one_of,
-    ordered,
-    record,
-    set_of,
-    string,
-    tags,
-)
+from sandbox.plugins.errors import ProviderError, unfinished
+from sandbox.plugins.fields import filled, one_of, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import (
     ACTION_TIMEOUT,
     Endpoint,
+    camelled,
     go_time,
     name,
     region,
     retried,
-    shown,
     tag_list,
+    tags,
     two_parts,
     unique_id,
     unless_empty,
 )
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import Says, how
 from sandbox.plugins.values import Values
 
 
@@ -61,11 +51,8 @@ def _create_vpc(cloud: Cloud, new: Values) -> Made:
 
 def _vpc_state(vpc: Values) -> Values:
     return {
-        **shown(vpc, "name", "region"),
-        "description": vpc.get("description") or "",
-        "ipRange": vpc["ip_range"],
+        **camelled(vpc),
         "vpcUrn": vpc["urn"],
-        "default": vpc["default"],
         "createdAt": go_time(vpc["created_at"]),
     }
 
@@ -89,37 +76,35 @@ def _delete_vpc(cloud: Cloud, id_: str, _: Values) -> None:
 
 VPC = Resource(
     name="Vpc",
-    fields={
+    properties={
         "name": name(),
-        "region": string(required=True, replace=True, check=filled),
-        "description": string(),
-        "ipRange": string(computed=True, replace=True, check=_cidr),
-        "vpcUrn": string(output_only=True),
-        "default": boolean(output_only=True),
-        "createdAt": string(output_only=True),
+        "region": how(replace=True, check=filled),
+        "ipRange": how(computed=True, replace=True, check=_cidr),
     },
     create=_create_vpc,
-    read=Endpoint("/v2/vpcs", "vpc", _vpc_state).read,
+    read=Endpoint("/v2/vpcs", "vpc", state=_vpc_state).read,
     update=_update_vpc,
     delete=_delete_vpc,
 )
 
 
-def _rule(side: str) -> Field:
-    return record(
-        {
-            "protocol": string(required=True, check=one_of("tcp", "udp", "icmp")),
-            "portRange": string(check=filled),
-            f"{side}Addresses": set_of(string(check=filled)),
-            f"{side}DropletIds": set_of(integer()),
-            f"{side}LoadBalancerUids": set_of(string(check=filled)),
-            f"{side}KubernetesIds": set_of(string(check=filled)),
+def _rules(side: str) -> Says:
+    peers = how(unordered=True, item=how(check=filled))
+    return how(
+        unordered=True,
+        inner={
+            "action": how(left_out=True),
+            "protocol": how(check=one_of("tcp", "udp", "icmp")),
+            "portRange": how(check=filled),
+            f"{side}Addresses": peers,
+            f"{side}DropletIds": how(unordered=True),
+            f"{side}LoadBalancerUids": peers,
+            f"{side}KubernetesIds": peers,
             f"{side}Tags": tags(),
-        }
+        },
     )
 
 
-_INBOUND, _OUTBOUND = set_of(_rule("source")), set_of(_rule("destination"))
 _PEERS = {
     "addresses": "Addresses",
     "tags": "Tags",
@@ -129,8 +114,9 @@ _PEERS = {
 }
 
 
-def _rules_body(rules: list[Values], like: Field, side: str, peers: str) -> list[Values] | None:
+def _rules_body(new: Values, key: str, side: str, peers: str) -> list[Values] | None:
     """Write rules for the API, each set in the official order; no rules at all are null."""
+    like = FIREWALL.fields[key]
     parts = like.item.fields
     return [
         {
@@ -140,7 +126,7 @@ def _rules_body(rules: list[Values], like: Field, side: str, peers: str) -> list
                 **{wire: ordered(rule.get(side + key) or [], parts[side + key]) for wire, key in _PEERS.items()}
             ),
         }
-        for rule in ordered(rules, like)
+        for rule in ordered(new.get(key) or [], like)
     ] or None
 
 
@@ -163,24 +149,18 @@ def _rules_state(rules: list[Values] | None, side: str, peers: str) -> list[Valu
 def _firewall_body(new: Values) -> Values:
     return {
         "name": new["name"],
-        "inbound_rules": _rules_body(new.get("inboundRules") or [], _INBOUND, "source", "sources"),
-        "outbound_rules": _rules_body(new.get("outboundRules") or [], _OUTBOUND, "destination", "destinations"),
-        "droplet_ids": ordered(new.get("dropletIds") or [], set_of(integer())) or None,
+        "inbound_rules": _rules_body(new, "inboundRules", "source", "sources"),
+        "outbound_rules": _rules_body(new, "outboundRules", "destination", "destinations"),
+        "droplet_ids": ordered(new.get("dropletIds") or []) or None,
         "tags": tag_list(new),
     }
 
 
 def _firewall_state(firewall: Values) -> Values:
     return {
-        **shown(firewall, "name", "status", "createdAt"),
-        "pendingChanges": [
-            {"dropletId": change["droplet_id"], "removing": change["removing"], "status": change["status"]}
-            for change in firewall.get("pending_changes") or []
-        ],
-        "dropletIds": firewall.get("droplet_ids") or [],
+        **camelled(firewall),
         "inboundRules": _rules_state(firewall.get("inbound_rules"), "source", "sources"),
         "outboundRules": _rules_state(firewall.get("outbound_rules"), "destination", "destinations"),
-        "tags": firewall.get("tags") or [],
     }
 
 
@@ -195,25 +175,20 @@ def _check_firewall(new: Values) -> list[tuple[str, str]]:
     return wrong
 
 
-_FIREWALLS = Endpoint("/v2/firewalls", "firewall", _firewall_state, _firewall_body)
-FIREWALL = Resource(
-    name="Firewall",
-    fields={
+def _delete_firewall(cloud: Cloud, id_: str, _: Values) -> None:
+    cloud.rest.remove(f"/v2/firewalls/{id_}")
+
+
+FIREWALL = Endpoint("/v2/firewalls", "firewall", _firewall_body, _firewall_state).resource(
+    "Firewall",
+    {
         "name": name(),
-        "dropletIds": set_of(integer()),
-        "inboundRules": _INBOUND,
-        "outboundRules": _OUTBOUND,
+        "dropletIds": how(unordered=True),
+        "inboundRules": _rules("source"),
+        "outboundRules": _rules("destination"),
         "tags": tags(),
-        "status": string(output_only=True),
-        "createdAt": string(output_only=True),
-        "pendingChanges": list_of(
-            record({"dropletId": integer(), "removing": boolean(), "status": string()}), output_only=True
-        ),
     },
-    create=_FIREWALLS.create,
-    read=_FIREWALLS.read,
-    update=_FIREWALLS.update,
-    delete=lambda cloud, id_, known: cloud.rest.remove(_FIREWALLS.at(known, id_)),
+    delete=_delete_firewall,
     check=_check_firewall,
 )
 
@@ -231,12 +206,10 @@ def _ip_action(cloud: Cloud, address: str, body: Values) -> None:
     number = cloud.rest.post(f"/v2/reserved_ips/{address}/actions", body)["action"]["id"]
 
     def done() -> bool:
-        answer = cloud.rest.find(f"/v2/reserved_ips/{address}/actions/{number}")
-        if answer is None:
-            return False
-        if answer["action"]["status"] == "errored":
+        action = cloud.rest.find(f"/v2/reserved_ips/{address}/actions/{number}", "action") or {"status": "unknown"}
+        if action["status"] == "errored":
             raise ProviderError(f"reserved IP {address}: action {number} ({body['type']}) ended in an error")
-        return answer["action"]["status"] == "completed"
+        return action["status"] == "completed"
 
     cloud.wait(f"reserved IP {address}: {body['type']}", ACTION_TIMEOUT, done)
 
@@ -244,18 +217,15 @@ def _ip_action(cloud: Cloud, address: str, body: Values) -> None:
 def _create_ip(cloud: Cloud, new: Values) -> Made:
     address = cloud.rest.post("/v2/reserved_ips", {"region": new["region"]})["reserved_ip"]["ip"]
     if new.get("dropletId"):
-        try:
+        with unfinished(address, ipAddress=address):
             _assign(cloud, address, new["dropletId"])
-        except (ProviderError, RestError) as error:
-            raise IncompleteError(str(error), address, new | {"ipAddress": address}) from None
     return Made(address)
 
 
 def _read_ip(cloud: Cloud, id_: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/reserved_ips/{id_}")
-    if answer is None:
+    ip = cloud.rest.find(f"/v2/reserved_ips/{id_}", "reserved_ip")
+    if ip is None:
         return None
-    ip = answer["reserved_ip"]
     told: Values = {"ipAddress": ip["ip"], "reservedIpUrn": f"do:reservedip:{ip['ip']}", "region": ip["region"]["slug"]}
     if known.get("dropletId") and ip.get("droplet"):
         told |= {"dropletId": ip["droplet"]["id"], "region": ip["droplet"]["region"]["slug"]}
@@ -281,19 +251,13 @@ def _delete_ip(cloud: Cloud, id_: str, known: Values) -> None:
 
 
 def _find_ip(cloud: Cloud, id_: str) -> tuple[str, Values]:
-    answer = cloud.rest.find(f"/v2/reserved_ips/{id_}")
-    droplet = (answer or {}).get("reserved_ip", {}).get("droplet")
+    droplet = (cloud.rest.find(f"/v2/reserved_ips/{id_}", "reserved_ip") or {}).get("droplet")
     return id_, {"dropletId": droplet["id"]} if droplet else {}
 
 
 RESERVED_IP = Resource(
     name="ReservedIp",
-    fields={
-        "region": region(required=True, replace=True),
-        "ipAddress": string(computed=True, check=_ipv4),
-        "dropletId": integer(),
-        "reservedIpUrn": string(output_only=True),
-    },
+    properties={"region": region(replace=True), "ipAddress": how(computed=True, check=_ipv4)},
     create=_create_ip,
     read=_read_ip,
     update=_update_ip,
@@ -324,10 +288,7 @@ def _find_assignment(_: Cloud, id_: str) -> tuple[str, Values]:
 
 RESERVED_IP_ASSIGNMENT = Resource(
     name="ReservedIpAssignment",
-    fields={
-        "ipAddress": string(required=True, replace=True, check=_ipv4),
-        "dropletId": integer(required=True, replace=True, check=filled),
-    },
+    properties={"ipAddress": how(replace=True, check=_ipv4), "dropletId": how(replace=True, check=filled)},
     create=_create_assignment,
     read=_read_assignment,
     delete=_delete_assignment,

@@ -6,9 +6,10 @@ from base64 import b64decode
 from pathlib import Path
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import boolean, filled, mapping, one_of, string
+from sandbox.plugins.fields import filled, one_of
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.spaces import GONE, known_region, missing
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 _HEADERS = {
@@ -87,24 +88,15 @@ def _no_import(_: Cloud, id_: str) -> tuple[str, Values]:
 
 OBJECT = Resource(
     name="SpacesBucketObject",
-    fields={
-        "region": string(required=True, replace=True, check=known_region),
-        "bucket": string(required=True, replace=True, check=filled),
-        "key": string(required=True, replace=True, check=filled),
-        "acl": string(default="private", check=one_of("private", "public-read")),
-        "cacheControl": string(),
-        "contentDisposition": string(),
-        "contentEncoding": string(),
-        "contentLanguage": string(),
-        "contentType": string(computed=True),
-        "metadata": mapping(check=_lower_keys),
-        "source": string(),
-        "content": string(),
-        "contentBase64": string(),
-        "etag": string(computed=True),
-        "websiteRedirect": string(),
-        "forceDestroy": boolean(default=False),
-        "versionId": string(output_only=True),
+    properties={
+        "region": how(replace=True, check=known_region),
+        "bucket": how(replace=True, check=filled),
+        "key": how(replace=True, check=filled),
+        "acl": how(default="private", check=one_of("private", "public-read")),
+        "contentType": how(computed=True),
+        "metadata": how(check=_lower_keys),
+        "etag": how(computed=True),
+        "forceDestroy": how(default=False),
     },
     create=_put_object,
     read=_read_object,

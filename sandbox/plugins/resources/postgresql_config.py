@@ -2,88 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sandbox.plugins.fields import Field, between, boolean, filled, list_of, one_of, record, set_of, snake, string
+from sandbox.plugins.fields import between, filled, one_of, snake
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import in_32_bits, shortest_in_32_bits
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
-# Property and type, in the order of the official provider's schema.
-_INTEGERS: Final = [
-    "autovacuumFreezeMaxAge",
-    "autovacuumMaxWorkers",
-    "autovacuumNaptime",
-    "autovacuumVacuumThreshold",
-    "autovacuumAnalyzeThreshold",
-    "autovacuumVacuumCostDelay",
-    "autovacuumVacuumCostLimit",
-    "bgwriterDelay",
-    "bgwriterFlushAfter",
-    "bgwriterLruMaxpages",
-    "deadlockTimeout",
-    "idleInTransactionSessionTimeout",
-    "logAutovacuumMinDuration",
-    "logMinDurationStatement",
-    "maxFilesPerProcess",
-    "maxPreparedTransactions",
-    "maxPredLocksPerTransaction",
-    "maxLocksPerTransaction",
-    "maxStackDepth",
-    "maxStandbyArchiveDelay",
-    "maxStandbyStreamingDelay",
-    "maxReplicationSlots",
-    "maxLogicalReplicationWorkers",
-    "maxParallelWorkers",
-    "maxParallelWorkersPerGather",
-    "maxWorkerProcesses",
-    "pgPartmanBgwInterval",
-    "tempFileLimit",
-    "trackActivityQuerySize",
-    "maxWalSenders",
-    "walSenderTimeout",
-    "walWriterDelay",
-    "backupHour",
-    "backupMinute",
-    "workMem",
-]
-_FLOATS: Final = [
-    "autovacuumVacuumScaleFactor",
-    "autovacuumAnalyzeScaleFactor",
-    "bgwriterLruMultiplier",
-    "sharedBuffersPercentage",
-]
-_TEXTS: Final = {
-    "defaultToastCompression": one_of("lz4", "pglz"),
-    "logErrorVerbosity": one_of("TERSE", "DEFAULT", "VERBOSE"),
-    "logLinePrefix": one_of(
-        "pid=%p,user=%u,db=%d,app=%a,client=%h",
-        "%m [%p] %q[user=%u,db=%d,app=%a]",
-        "%t [%p]: [%l-1] user=%u,db=%d,app=%a,client=%h",
-    ),
-    "pgPartmanBgwRole": None,
-    "pgStatStatementsTrack": None,
-    "timezone": None,
-    "trackCommitTimestamp": one_of("off", "on"),
-    "trackFunctions": one_of("all", "pl", "none"),
-    "trackIoTiming": one_of("off", "on"),
-}
+_ZERO: Final[dict[str, Any]] = {"int": 0, "float": 0, "string": "", "bool": False}
 _WIRE: Final = {
     "pgPartmanBgwRole": "pg_partman_bgw.role",
     "pgPartmanBgwInterval": "pg_partman_bgw.interval",
     "pgStatStatementsTrack": "pg_stat_statements.track",
 }
-_BOUNCER: Final = {
-    "serverResetQueryAlways": Field(kind="bool", computed=True),
-    "ignoreStartupParameters": set_of(string(), computed=True),
-    "minPoolSize": Field(kind="int", computed=True),
-    "serverLifetime": Field(kind="int", computed=True),
-    "serverIdleTimeout": Field(kind="int", computed=True),
-    "autodbPoolSize": Field(kind="int", computed=True),
-    "autodbPoolMode": Field(computed=True),
-    "autodbMaxDbConnections": Field(kind="int", computed=True),
-    "autodbIdleTimeout": Field(kind="int", computed=True),
-}
+
+
+def _settings() -> dict[str, str]:
+    """Return every setting of PostgreSQL's own, with its kind."""
+    kinds = {key: part.kind for key, part in POSTGRESQL_CONFIG.fields.items()}
+    return {key: kind for key, kind in kinds.items() if kind in _ZERO and key != "clusterId"}
+
+
+def _bouncer() -> list[str]:
+    return list(POSTGRESQL_CONFIG.fields["pgbouncers"].item.fields)
 
 
 def _wire(key: str) -> str:
@@ -92,13 +34,14 @@ def _wire(key: str) -> str:
 
 def _body(new: Values) -> Values:
     """Say what is given and not zero: the official provider sends nothing else. `jit` counts when it is false, too."""
-    config: Values = {_wire(key): new[key] for key in (*_INTEGERS, *_TEXTS) if new.get(key)}
-    config |= {_wire(key): shortest_in_32_bits(new[key]) for key in _FLOATS if new.get(key)}
-    if new.get("jit") is not None:
-        config["jit"] = new["jit"]
+    config: Values = {
+        _wire(key): shortest_in_32_bits(new[key]) if kind == "float" else new[key]
+        for key, kind in _settings().items()
+        if new.get(key) or (key == "jit" and new.get(key) is not None)
+    }
     if new.get("pgbouncers"):
         bouncer = new["pgbouncers"][0]
-        config["pgbouncer"] = {snake(key): bouncer[key] for key in _BOUNCER if bouncer.get(key) is not None}
+        config["pgbouncer"] = {snake(key): bouncer[key] for key in _bouncer() if bouncer.get(key) is not None}
     if new.get("timescaledbs"):
         config["timescaledb"] = {"max_background_workers": new["timescaledbs"][0].get("maxBackgroundWorkers") or 0}
     return {"config": config}
@@ -110,16 +53,15 @@ def _create(cloud: Cloud, new: Values) -> Made:
 
 
 def _read(cloud: Cloud, _: str, known: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/databases/{known['clusterId']}/config")
-    if answer is None:
+    config = cloud.rest.find(f"/v2/databases/{known['clusterId']}/config", "config")
+    if config is None:
         return None
-    config = answer["config"]
-    told: Values = {key: config.get(_wire(key)) or 0 for key in _INTEGERS}
-    told |= {key: config.get(_wire(key)) or "" for key in _TEXTS}
-    told |= {key: in_32_bits(config.get(_wire(key)) or 0) for key in _FLOATS}
-    told["jit"] = bool(config.get("jit"))
+    told: Values = {}
+    for key, kind in _settings().items():
+        value = config.get(_wire(key)) or _ZERO[kind]
+        told[key] = in_32_bits(value) if kind == "float" else value
     if known.get("pgbouncers") and config.get("pgbouncer"):
-        told["pgbouncers"] = [{key: config["pgbouncer"].get(snake(key)) for key in _BOUNCER}]
+        told["pgbouncers"] = [{key: config["pgbouncer"].get(snake(key)) for key in _bouncer()}]
     if known.get("timescaledbs") and config.get("timescaledb"):
         told["timescaledbs"] = [{"maxBackgroundWorkers": config["timescaledb"].get("max_background_workers")}]
     return told
@@ -129,24 +71,34 @@ def _update(cloud: Cloud, change: Change) -> None:
     cloud.rest.patch(f"/v2/databases/{change.new['clusterId']}/config", _body(change.new))
 
 
-POSTGRESQL_CONFIG = Resource(
+_COMPUTED: Final = how(computed=True)
+_ON_OFF: Final = how(computed=True, check=one_of("off", "on"))
+POSTGRESQL_CONFIG: Final = Resource(
     name="DatabasePostgresqlConfig",
-    fields={
-        "clusterId": string(required=True, replace=True, check=filled),
-        **{key: Field(kind="int", computed=True) for key in _INTEGERS},
-        **{
-            key: Field(
-                kind="float",
-                computed=True,
-                check=between(20, 60) if key == "sharedBuffersPercentage" else None,
-            )
-            for key in _FLOATS
-        },
-        **{key: Field(computed=True, check=check) for key, check in _TEXTS.items()},
-        "jit": boolean(computed=True),
-        "pgbouncers": list_of(record(_BOUNCER), computed=True),
-        "timescaledbs": list_of(record({"maxBackgroundWorkers": Field(kind="int")}), computed=True),
+    properties={
+        "clusterId": how(replace=True, check=filled),
+        "sharedBuffersPercentage": how(computed=True, check=between(20, 60)),
+        "defaultToastCompression": how(computed=True, check=one_of("lz4", "pglz")),
+        "logErrorVerbosity": how(computed=True, check=one_of("TERSE", "DEFAULT", "VERBOSE")),
+        "logLinePrefix": how(
+            computed=True,
+            check=one_of(
+                "pid=%p,user=%u,db=%d,app=%a,client=%h",
+                "%m [%p] %q[user=%u,db=%d,app=%a]",
+                "%t [%p]: [%l-1] user=%u,db=%d,app=%a,client=%h",
+            ),
+        ),
+        "trackCommitTimestamp": _ON_OFF,
+        "trackFunctions": how(computed=True, check=one_of("all", "pl", "none")),
+        "trackIoTiming": _ON_OFF,
+        "pgbouncers": how(
+            computed=True,
+            inner={"ignoreStartupParameters": how(unordered=True, computed=True)},
+            others=_COMPUTED,
+        ),
+        "timescaledbs": how(computed=True),
     },
+    others=_COMPUTED,
     create=_create,
     read=_read,
     update=_update,

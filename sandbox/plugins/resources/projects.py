@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import boolean, filled, integer, one_of, ordered, set_of, string
+from sandbox.plugins.fields import filled, one_of, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import retried, shown
+from sandbox.plugins.resources.common import camelled, retried
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
-
-_URNS = set_of(string())
 
 
 def _assign(cloud: Cloud, project: str, urns: list[str]) -> None:
-    cloud.rest.post(f"/v2/projects/{project}/resources", {"resources": [urn for urn in ordered(urns, _URNS) if urn]})
+    cloud.rest.post(f"/v2/projects/{project}/resources", {"resources": [urn for urn in ordered(urns) if urn]})
 
 
 def _assign_to_default(cloud: Cloud, urns: list[str]) -> None:
@@ -43,16 +42,12 @@ def _create(cloud: Cloud, new: Values) -> Made:
 
 
 def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
-    answer = cloud.rest.find(f"/v2/projects/{id_}")
-    if answer is None:
+    project = cloud.rest.find(f"/v2/projects/{id_}", "project")
+    if project is None:
         return None
-    project = answer["project"]
     return {
-        "name": project["name"],
+        **camelled(project),
         "purpose": project["purpose"].removeprefix("Other: "),
-        "description": project.get("description") or "",
-        "environment": project.get("environment") or "",
-        **shown(project, "isDefault", "ownerUuid", "ownerId", "createdAt", "updatedAt"),
         "resources": _urns_in(cloud, id_),
     }
 
@@ -104,21 +99,17 @@ _ENVIRONMENT = one_of("development", "staging", "production")
 
 PROJECT = Resource(
     name="Project",
-    fields={
-        "name": string(
+    properties={
+        "name": how(
             autoname=True, check=lambda value: None if 1 <= len(value) <= 175 else "must have 1 to 175 characters"
         ),
-        "description": string(default="", check=_length),
-        "purpose": string(default="Web Application", check=_length),
-        "environment": string(
+        "description": how(default="", check=_length),
+        "purpose": how(default="Web Application", check=_length),
+        "environment": how(
             check=lambda value: _ENVIRONMENT(value.lower()), same=lambda old, new, _: old.lower() == new.lower()
         ),
-        "isDefault": boolean(default=False),
-        "resources": set_of(string(), computed=True),
-        "ownerUuid": string(output_only=True),
-        "ownerId": integer(output_only=True),
-        "createdAt": string(output_only=True),
-        "updatedAt": string(output_only=True),
+        "isDefault": how(default=False),
+        "resources": how(unordered=True, computed=True),
     },
     create=_create,
     read=_read,
@@ -155,7 +146,7 @@ def _no_import(_: Cloud, id_: str) -> tuple[str, Values]:
 
 PROJECT_RESOURCES = Resource(
     name="ProjectResources",
-    fields={"project": string(required=True, replace=True, check=filled), "resources": set_of(string(), required=True)},
+    properties={"project": how(replace=True, check=filled), "resources": how(unordered=True)},
     create=_create_members,
     read=_read_members,
     update=lambda cloud, change: _move(cloud, change.new["project"], change),

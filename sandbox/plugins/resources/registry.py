@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import between, boolean, filled, integer, one_of, string
+from sandbox.plugins.fields import between, filled, one_of
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import go_time, name, segment, shown, unless_empty
+from sandbox.plugins.resources.common import camelled, go_time, name, segment, unless_empty
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 _HOST: Final = "registry.digitalocean.com"
@@ -35,11 +36,10 @@ def _read(cloud: Cloud, id_: str, _: Values) -> Values | None:
     registry = answer.get("registry") or answer
     subscription = cloud.rest.get("/v2/registries/subscription")["subscription"]
     return {
-        **shown(registry, "name", "region"),
+        **camelled(registry),
         "endpoint": f"{_HOST}/{registry['name']}",
         "serverUrl": _HOST,
         "createdAt": go_time(registry["created_at"]),
-        "storageUsageBytes": registry.get("storage_usage_bytes") or 0,
         "subscriptionTierSlug": subscription["tier"]["slug"],
     }
 
@@ -51,14 +51,10 @@ def _update(cloud: Cloud, change: Change) -> None:
 
 REGISTRY = Resource(
     name="ContainerRegistry",
-    fields={
+    properties={
         "name": name(replace=True),
-        "subscriptionTierSlug": string(required=True, check=one_of("starter", "basic", "professional")),
-        "region": string(computed=True, replace=True, check=filled),
-        "endpoint": string(output_only=True),
-        "serverUrl": string(output_only=True),
-        "storageUsageBytes": integer(output_only=True),
-        "createdAt": string(output_only=True),
+        "subscriptionTierSlug": how(check=one_of("starter", "basic", "professional")),
+        "region": how(computed=True, replace=True, check=filled),
     },
     create=_create_at("/v2/registry"),
     read=_read,
@@ -112,12 +108,11 @@ def _forget_login(_cloud: Cloud, _id: str, _known: Values) -> None:
 
 LOGIN = Resource(
     name="ContainerRegistryDockerCredentials",
-    fields={
-        "registryName": string(required=True, replace=True, check=filled),
-        "write": boolean(default=False),
-        "expirySeconds": integer(default=_LONGEST, check=between(0, _LONGEST)),
-        "dockerCredentials": string(output_only=True, secret=True),
-        "credentialExpirationTime": string(output_only=True),
+    properties={
+        "registryName": how(replace=True, check=filled),
+        "write": how(default=False),
+        "expirySeconds": how(default=_LONGEST, check=between(0, _LONGEST)),
+        "dockerCredentials": how(secret=True),
     },
     create=_create_login,
     read=_read_login,

@@ -7,20 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sandbox.catalog import SPACES_REGIONS
-from sandbox.plugins.errors import IncompleteError, ProviderError
-from sandbox.plugins.fields import (
-    between,
-    boolean,
-    integer,
-    list_of,
-    one_of,
-    ordered,
-    record,
-    set_of,
-    string,
-)
+from sandbox.plugins.errors import ProviderError, unfinished
+from sandbox.plugins.fields import between, one_of, ordered
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
 from sandbox.plugins.resources.common import region, two_parts, unique_id
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 if TYPE_CHECKING:
@@ -61,11 +52,9 @@ def _create_bucket(cloud: Cloud, new: Values) -> Made:
     cloud.wait(
         f"Space {bucket}: there", 300, lambda: missing(lambda: s3.call("head_bucket", Bucket=bucket), *GONE) is not None
     )
-    try:
+    with unfinished(bucket):
         given = {key for key in ("corsRules", "versioning", "lifecycleRules") if new.get(key)}
         _set_up(s3, Change(id=bucket, old={}, new=new, names=frozenset({"acl", *given})))
-    except ProviderError as error:
-        raise IncompleteError(str(error), bucket, new) from None
     return Made(bucket)
 
 
@@ -189,37 +178,18 @@ def _delete_bucket(cloud: Cloud, id_: str, known: Values) -> None:
 
 BUCKET = Resource(
     name="SpacesBucket",
-    fields={
-        "name": string(autoname=True),
+    properties={
+        "name": how(autoname=True),
         "region": region(default="nyc3", replace=True, check=known_region),
-        "acl": string(default="private"),
-        "corsRules": list_of(
-            record(
-                {
-                    "allowedMethods": list_of(string(), required=True),
-                    "allowedOrigins": list_of(string(), required=True),
-                    "allowedHeaders": list_of(string()),
-                    "maxAgeSeconds": integer(),
-                }
-            )
+        "acl": how(default="private"),
+        "versioning": how(inner={"enabled": how(default=False)}),
+        "lifecycleRules": how(
+            inner={
+                "id": how(computed=True),
+                "noncurrentVersionExpiration": how(inner={"days": how(check=between(1, 2**31))}),
+            }
         ),
-        "versioning": record({"enabled": boolean(default=False)}),
-        "lifecycleRules": list_of(
-            record(
-                {
-                    "id": string(computed=True),
-                    "prefix": string(),
-                    "enabled": boolean(required=True),
-                    "abortIncompleteMultipartUploadDays": integer(),
-                    "expiration": record({"date": string(), "days": integer(), "expiredObjectDeleteMarker": boolean()}),
-                    "noncurrentVersionExpiration": record({"days": integer(check=between(1, 2**31))}),
-                }
-            )
-        ),
-        "forceDestroy": boolean(default=False),
-        "bucketUrn": string(output_only=True),
-        "bucketDomainName": string(output_only=True),
-        "endpoint": string(output_only=True),
+        "forceDestroy": how(default=False),
     },
     create=_create_bucket,
     read=_read_bucket,
@@ -228,28 +198,15 @@ BUCKET = Resource(
     find=_region_and_bucket,
 )
 
-_STRINGS = set_of(string())
-_RULES = set_of(
-    record(
-        {
-            "allowedHeaders": set_of(string()),
-            "allowedMethods": set_of(string(), required=True),
-            "allowedOrigins": set_of(string(), required=True),
-            "exposeHeaders": set_of(string()),
-            "id": string(),
-            "maxAgeSeconds": integer(),
-        }
-    ),
-    required=True,
-)
+_SETS = ("allowedHeaders", "allowedMethods", "allowedOrigins", "exposeHeaders")
 
 
 def _sorted_rule(rule: Values) -> Values:
-    return {key: ordered(value, _STRINGS) if isinstance(value, list) else value for key, value in rule.items()}
+    return {key: ordered(value) if isinstance(value, list) else value for key, value in rule.items()}
 
 
 def _put_cors_set(cloud: Cloud, new: Values) -> Made:
-    rules = [_cors_rule(_sorted_rule(rule)) for rule in ordered(new["corsRules"], _RULES)]
+    rules = [_cors_rule(_sorted_rule(rule)) for rule in ordered(new["corsRules"], CORS.fields["corsRules"])]
     _put_cors(cloud.spaces(new["region"]), new["bucket"], rules)
     return Made(new["bucket"])
 
@@ -274,10 +231,9 @@ def _read_cors(cloud: Cloud, id_: str, known: Values) -> Values | None:
 
 CORS = Resource(
     name="SpacesBucketCorsConfiguration",
-    fields={
-        "bucket": string(required=True),
-        "region": string(required=True, replace=True, check=known_region),
-        "corsRules": _RULES,
+    properties={
+        "region": how(replace=True, check=known_region),
+        "corsRules": how(unordered=True, inner=dict.fromkeys(_SETS, how(unordered=True))),
     },
     create=_put_cors_set,
     read=_read_cors,
@@ -316,12 +272,10 @@ def _read_policy(cloud: Cloud, id_: str, known: Values) -> Values | None:
 
 POLICY = Resource(
     name="SpacesBucketPolicy",
-    fields={
-        "bucket": string(required=True, replace=True),
-        "region": string(required=True, replace=True, check=known_region),
-        "policy": string(
-            required=True, check=_is_json, stored=_normal, same=lambda old, new, _: _normal(old) == _normal(new)
-        ),
+    properties={
+        "bucket": how(replace=True),
+        "region": how(replace=True, check=known_region),
+        "policy": how(check=_is_json, stored=_normal, same=lambda old, new, _: _normal(old) == _normal(new)),
     },
     create=_put_policy,
     read=_read_policy,

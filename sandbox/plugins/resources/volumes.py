@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from sandbox.plugins.errors import ProviderError
-from sandbox.plugins.fields import between, filled, integer, one_of, set_of, string, tags
+from sandbox.plugins.fields import between, filled, one_of
 from sandbox.plugins.resource import Change, Cloud, Made, Resource
-from sandbox.plugins.resources.common import Endpoint, finish_action, region, retried, set_tags, tag_list, unique_id
+from sandbox.plugins.resources.common import (
+    Endpoint,
+    camelled,
+    finish_action,
+    region,
+    retried,
+    set_tags,
+    tag_list,
+    tags,
+    unique_id,
+)
 from sandbox.plugins.rest import RestError
+from sandbox.plugins.schema import how
 from sandbox.plugins.values import Values
 
 _FILESYSTEM = one_of("ext4", "xfs")
@@ -26,22 +37,10 @@ def _body(new: Values) -> Values:
 
 
 def _state(volume: Values) -> Values:
-    told: Values = {
-        "name": volume["name"],
-        "region": volume["region"]["slug"],
-        "size": volume["size_gigabytes"],
-        "volumeUrn": f"do:volume:{volume['id']}",
-        "tags": volume.get("tags") or [],
-        "dropletIds": volume.get("droplet_ids") or [],
-    }
-    for key, wire in (
-        ("description", "description"),
-        ("filesystemType", "filesystem_type"),
-        ("filesystemLabel", "filesystem_label"),
-    ):
-        if volume.get(wire):
-            told[key] = volume[wire]
-    return told
+    # An empty text is none: the state keeps a file system that was asked for.
+    told = {key: value for key, value in camelled(volume).items() if value != ""}
+    urn = f"do:volume:{volume['id']}"
+    return {**told, "region": volume["region"]["slug"], "size": volume["size_gigabytes"], "volumeUrn": urn}
 
 
 def _update(cloud: Cloud, change: Change) -> None:
@@ -55,27 +54,21 @@ def _update(cloud: Cloud, change: Change) -> None:
         set_tags(cloud, change, "volume")
 
 
-_VOLUMES = Endpoint("/v2/volumes", "volume", _state, _body)
-VOLUME = Resource(
-    name="Volume",
-    fields={
-        "region": region(required=True, replace=True),
-        "name": string(autoname=True, replace=True, check=filled),
-        "size": integer(required=True, check=between(1, 2**31)),
-        "description": string(replace=True, check=filled),
-        "snapshotId": string(replace=True, check=filled),
-        "initialFilesystemType": string(replace=True, check=_FILESYSTEM),
-        "initialFilesystemLabel": string(replace=True, check=filled),
-        "filesystemType": string(computed=True, check=_FILESYSTEM),
+VOLUME = Endpoint("/v2/volumes", "volume", _body, _state).resource(
+    "Volume",
+    {
+        "region": region(replace=True),
+        "name": how(autoname=True, replace=True, check=filled),
+        "size": how(check=between(1, 2**31)),
+        "description": how(replace=True, check=filled),
+        "snapshotId": how(replace=True, check=filled),
+        "initialFilesystemType": how(replace=True, check=_FILESYSTEM),
+        "initialFilesystemLabel": how(replace=True, check=filled),
+        "filesystemType": how(computed=True, check=_FILESYSTEM),
         "tags": tags(),
-        "dropletIds": set_of(integer(), output_only=True),
-        "filesystemLabel": string(output_only=True),
-        "volumeUrn": string(output_only=True),
+        "dropletIds": how(unordered=True),
     },
-    create=_VOLUMES.create,
-    read=_VOLUMES.read,
     update=_update,
-    delete=_VOLUMES.delete,
 )
 
 
@@ -112,10 +105,7 @@ def _read_attachment(cloud: Cloud, _: str, known: Values) -> Values | None:
 
 ATTACHMENT = Resource(
     name="VolumeAttachment",
-    fields={
-        "dropletId": integer(required=True, replace=True, check=filled),
-        "volumeId": string(required=True, replace=True, check=filled),
-    },
+    properties={"dropletId": how(replace=True, check=filled), "volumeId": how(replace=True, check=filled)},
     create=_create_attachment,
     read=_read_attachment,
     delete=lambda cloud, _, known: _act(cloud, known, "detach"),

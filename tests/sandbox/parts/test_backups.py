@@ -84,6 +84,7 @@ def forks(parts: ContainerParts, cluster: ClusterSpec, taken: set[str]) -> Itera
         parts.databases.delete(spec.id)
 
 
+@pytest.mark.long
 def test_a_fork_has_what_was_committed_at_the_time_and_nothing_later(
     parts: ContainerParts, cluster: ClusterSpec, times: dict[str, str], forks: Any
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_fork_has_what_was_committed_at_the_time_and_nothing_later(
         assert one(session, "SELECT array_agg(row ORDER BY row) FROM two") == [1, 2], "the source is as it was"
 
 
+@pytest.mark.long
 def test_a_fork_is_the_same_server_on_a_timeline_of_its_own(
     parts: ContainerParts, cluster: ClusterSpec, times: dict[str, str], forks: Any
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_fork_is_the_same_server_on_a_timeline_of_its_own(
         assert one(session, "SELECT array_agg(row ORDER BY row) FROM two") == [1, 7]
 
 
+@pytest.mark.long
 def test_a_fork_killed_in_the_making_is_made_anew(
     parts: ContainerParts, cluster: ClusterSpec, times: dict[str, str], forks: Any
 ) -> None:

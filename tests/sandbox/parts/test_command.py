@@ -91,6 +91,7 @@ def api(run: Run, method: str, path: str, body: Any = None) -> httpx.Response:
         return client.request(method, have["DIGITALOCEAN_API_URL"] + path, json=body, headers=headers)
 
 
+@pytest.mark.long
 def test_env_is_complete_and_private(run: Run, home: Path) -> None:
     have = variables(run)
     assert have["DIGITALOCEAN_TOKEN"].startswith("sandbox_v1_")
@@ -138,6 +139,7 @@ def test_a_missing_part_is_made_again(run: Run, name: str) -> None:
     assert f"ancla-{name}-edge" in {row["name"] for row in world["containers"]}
 
 
+@pytest.mark.long
 def test_stop_keeps_data_and_start_goes_on(run: Run, name: str) -> None:
     run("stop")
     running = subprocess.run(

@@ -111,6 +111,7 @@ def test_a_backup_through_the_pool_is_refused(parts: ContainerParts, cluster: Cl
         PostgresDatabase(endpoint=replace(direct, port=25061, database="app-pool")).plan()
 
 
+@pytest.mark.long
 def test_trusted_sources_give_strangers_no_answer(
     parts: ContainerParts, cluster: ClusterSpec, connect: Connect
 ) -> None:
@@ -167,6 +168,7 @@ def test_users_passwords_and_databases_follow_the_spec(
     parts.databases.apply(cluster)
 
 
+@pytest.mark.long
 def test_rows_survive_a_kill(parts: ContainerParts, cluster: ClusterSpec, connect: Connect) -> None:
     with connect() as session:
         session.execute("CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer")

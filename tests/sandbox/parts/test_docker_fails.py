@@ -134,12 +134,14 @@ def at_rest(stand: Stand) -> bool:
     )
 
 
+@pytest.mark.long
 def test_a_start_that_fails_anywhere_is_finished_by_the_next(tmp_path: Path) -> None:
     for stand, _, place in every_call(tmp_path, lambda _: None, lambda parts: parts.reconcile(WORLD)):
         up(stand)
         assert at_rest(stand), place
 
 
+@pytest.mark.long
 def test_a_restart_that_fails_anywhere_loses_nothing(tmp_path: Path) -> None:
     def prepare(stand: Stand) -> None:
         up(stand)
@@ -151,6 +153,7 @@ def test_a_restart_that_fails_anywhere_loses_nothing(tmp_path: Path) -> None:
         assert stand.marks() == before, place
 
 
+@pytest.mark.long
 def test_a_new_version_that_fails_anywhere_replaces_containers_and_keeps_data(tmp_path: Path, image: list[str]) -> None:
     def prepare(stand: Stand) -> None:
         image[0] = "1"
@@ -321,6 +324,7 @@ def test_data_that_the_state_does_not_know_is_set_aside_and_named(tmp_path: Path
     assert stand.marks() == before
 
 
+@pytest.mark.long
 def test_networks_that_somebody_removed_are_made_again_with_the_containers_on_them(tmp_path: Path) -> None:
     """`docker network prune`, while the sandbox is stopped."""
 

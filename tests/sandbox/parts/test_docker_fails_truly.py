@@ -46,6 +46,7 @@ def _with_failure(tmp_path: Path, number: int) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+@pytest.mark.long
 def test_a_restart_that_fails_keeps_what_is_in_the_database(
     stand: ContainerParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def published(parts: ContainerParts, droplet: DropletSpec, ssh: Ssh) -> str:
     return address
 
 
+@pytest.mark.long
 def test_the_cloud_firewall_covers_published_container_ports_and_holds_through_reboots(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
 ) -> None:
@@ -120,6 +121,7 @@ def _started(parts: ContainerParts, droplet: DropletSpec) -> str:
     return parts.docker.run("inspect", "--format", "{{.State.StartedAt}}", parts.droplets.container(droplet.id))
 
 
+@pytest.mark.long
 def test_firewall_sources_ports_and_outbound_are_kept_to(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh, published: str
 ) -> None:
@@ -141,6 +143,7 @@ def test_firewall_sources_ports_and_outbound_are_kept_to(
         parts.droplets.set_firewall(droplet, None)
 
 
+@pytest.mark.long
 def test_no_mail_leaves_a_droplet_with_a_firewall_or_without(
     parts: ContainerParts, droplet: DropletSpec, ssh: Ssh
 ) -> None:

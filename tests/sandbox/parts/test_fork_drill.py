@@ -99,6 +99,7 @@ def stack(api: Sandbox, key: Key, ssh: Ssh) -> LoadedStack:
     return LoadedStack(name="staging", outputs=outputs, secrets=outputs.secrets)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_a_drill_sees_the_rows_of_its_time_and_leaves_nothing(api: Sandbox, stack: LoadedStack) -> None:
     assert stack.outputs.database is not None
     live = stack.outputs.database.id

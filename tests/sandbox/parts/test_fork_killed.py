@@ -115,6 +115,7 @@ def _killed(stand: Stand, source: tuple[str, str], moment: str) -> None:
     eventually(lambda: fork not in stand.names("container") + stand.names("volume"))
 
 
+@pytest.mark.long
 def test_a_fork_survives_a_kill_of_the_sandbox(stand: Stand, source: tuple[str, str]) -> None:
     moment = random.Random(int(os.environ["ANCLA_SEED"])).choice(MOMENTS)
     print(f"killed when the fork is {moment}")

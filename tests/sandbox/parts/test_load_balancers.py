@@ -81,6 +81,7 @@ def both(spec: LoadBalancerSpec) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_each_in_turn_and_the_sick_one_is_left_out_within_15_seconds_without_a_loss(
     parts: ContainerParts, balancer: LoadBalancerSpec, droplets: tuple[DropletSpec, ...]
 ) -> None:

@@ -278,6 +278,16 @@ def test_lifecycle_cors_and_versioning_are_kept(client: Client, web: httpx.Clien
     assert len(versions) == 2
 
 
+def test_an_etag_in_quotes_is_no_condition_of_a_put(client: Client) -> None:
+    s3 = client()
+    etag = s3.put_object(Bucket=BUCKET, Key="conditional", Body=b"1")["ETag"]
+    assert refused(lambda: s3.put_object(Bucket=BUCKET, Key="conditional", Body=b"2", IfMatch=etag)) == (
+        "PreconditionFailed"
+    )
+    s3.put_object(Bucket=BUCKET, Key="conditional", Body=b"3", IfMatch=etag.strip('"'))
+    assert s3.get_object(Bucket=BUCKET, Key="conditional")["Body"].read() == b"3"
+
+
 def test_bucket_names_are_unique_over_regions_and_making_ones_own_again_is_refused(client: Client) -> None:
     assert refused(lambda: client().create_bucket(Bucket=BUCKET)) == "BucketAlreadyExists"
     assert refused(lambda: client(region="ams3").create_bucket(Bucket=BUCKET)) == "BucketAlreadyExists"

@@ -58,6 +58,7 @@ def wires(parts: ContainerParts, tmp_path) -> Iterator[Wires]:
             networks.delete_vpc(f"range-{side}")
 
 
+@pytest.mark.long
 def test_two_sandboxes_have_the_same_range_and_members_reach_those_of_their_own(wires: Wires) -> None:
     wires.join("a", 0, 2)
     wires.join("b", 0, 3)

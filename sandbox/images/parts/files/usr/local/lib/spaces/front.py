@@ -75,6 +75,8 @@ class Front:
 
     def _check_service(self, request: Request, grants: Mapping[str, str]) -> None:
         """Refuse what Spaces refuses whoever asks, and what the switches say it refuses to limited keys."""
+        if request.method == "PUT" and request.writes_object and request.headers.get("if-match", "").startswith('"'):
+            raise Refused(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
         if self.switches.foreign(request.bucket) and not request.creates_bucket:
             raise Refused(*DENIED)
         if request.subresource == "policy" and request.method == "PUT" and self.keys.limited(request.bucket):
@@ -244,8 +246,8 @@ class Handler(BaseHTTPRequestHandler):
             resource = escape(headers.get("x-original-uri", self.path))
             inner = f"<Code>{error.code}</Code><Message>{escape(str(error))}</Message><Resource>{resource}</Resource>"
             text = f"<Error>{inner}</Error>"
-            if asked:  # nginx passes on a 403 alone: the body travels in a header
-                self._reply(403, "", {"X-Spaces-Error": text})
+            if asked:  # nginx takes 401, which stands for 412, and 403: the body travels in a header
+                self._reply(401 if error.status == 412 else 403, "", {"X-Spaces-Error": text})
             else:
                 self._reply(error.status, text)
         except Exception as error:  # noqa: BLE001 - one request must not end the front
