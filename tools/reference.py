@@ -83,8 +83,8 @@ def _references() -> Iterator[str]:
         "| `uses` | variable | value |",
         "| --- | --- | --- |",
     )
-    for use, variables in USES.items():
-        yield from (f"| `{use}` | `{variable}` | `{path}` |" for variable, path in variables.items())
+    for use, given in USES.items():
+        yield from (f"| `{use}` | `{variable}` | `{path}` |" for variable, path in given.items())
 
 
 def _table(schema: Schema) -> Iterator[str]:
