@@ -11,7 +11,7 @@ from typing import Any
 
 from blueprint.fields import Size
 from blueprint.kinds import KINDS, PriceUnknownError
-from blueprint.settings.database import ManagedPostgresql
+from blueprint.settings.database import ManagedPostgresql, ManagedValkey
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.topology import AppPlatformTopology, DropletsTopology, KubernetesTopology
 from blueprint.sizes import PRICES_READ
@@ -112,16 +112,16 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
     name = settings.stem
     yield from _runs_the_app(settings, name)
     yield from _database(settings, name)
-    if settings.cache is not None and settings.cache.kind == "managed-valkey":
-        size = settings.cache.size
-        yield "DatabaseCluster", f"cache {name}", f"Valkey, {size}", {"engine": "valkey", "size": size}
-    spaces = [settings.assets.bucket] if settings.assets else []
+    if isinstance(cache := settings.cache, ManagedValkey):
+        inputs = {"engine": "valkey", "size": cache.size, "nodeCount": cache.nodes}
+        yield "DatabaseCluster", f"cache {name}", f"Valkey, {cache.size}, {_nodes(cache.nodes)}", inputs
+    spaces = [bucket.bucket for bucket in settings.buckets.values()]
     spaces += [destination.bucket for destination in settings.backup.destinations if destination.endpoint is None]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
-    if settings.registry.create:
-        tier = settings.registry.tier
-        yield "ContainerRegistries", f"registry {settings.registry.name}", tier, {"subscriptionTierSlug": tier}
+    tier = settings.registry.tier
+    detail = f"{tier}, one subscription for every stack of the account" if settings.registry.shared else tier
+    yield "ContainerRegistries", f"registry {settings.registry.name}", detail, {"subscriptionTierSlug": tier}
 
 
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
@@ -163,9 +163,12 @@ def _database(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:
         return
     detail = f"PostgreSQL {database.version}, {database.size}, {_nodes(database.nodes)}"
     inputs = {"engine": "pg", "size": database.size, "nodeCount": database.nodes}
+    if database.storage is not None:
+        detail += f", {database.storage} of disk"
+        inputs["storageSizeMib"] = database.storage // Size("1M")
     yield "DatabaseCluster", f"database {name}", detail, inputs
-    for number in range(1, database.read_replicas + 1):
-        yield "DatabaseReplica", f"read replica {name}-{number}", database.size, {"size": database.size}
+    for replica, settled in database.replicas.items():
+        yield "DatabaseReplica", f"read replica {name}-{replica}", settled.size, {"size": settled.size}
 
 
 def _growth(kind: str, inputs: Mapping[str, Any], what: str, least: int, most: int) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from blueprint.dns_records import check_authority
 from blueprint.host_names import check_domain, check_owner
-from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, VALKEY_SIZES
 
 
 class Region(StrEnum):
@@ -81,6 +81,24 @@ class OneOf:
         if value not in self.table:
             raise ValueError(f"is not a known {self.what}; allowed: {', '.join(sorted(self.table))}")
         return value
+
+
+@dataclass(frozen=True)
+class OrNumber:
+    """Text that looks like a whole number, taken as a number too: `pulumi config set` stores it as one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_text, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        text = handler(schema)
+        if "const" in text or "enum" in text:
+            allowed = text.get("enum", [text.get("const")])
+            return {"enum": [*allowed, *(int(item) for item in allowed)]}
+        return {**text, "type": ["string", "integer"]}  # a pattern is of the text alone
+
+    def _as_text(self, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
@@ -249,6 +267,7 @@ RegistryRegion = Annotated[str, OneOf(REGISTRY_REGIONS, "region of container reg
 DropletSize = Annotated[str, OneOf(tuple(DROPLET_SIZES), "droplet size")]
 AppSize = Annotated[str, OneOf(tuple(APP_SIZES), "App Platform size")]
 DatabaseSize = Annotated[str, OneOf(tuple(DATABASE_SIZES), "database size")]
+ValkeySize = Annotated[str, OneOf(tuple(VALKEY_SIZES), "size of Managed Valkey")]
 SshPublicKey = Annotated[str, AfterValidator(_public_key)]
 AgeRecipient = Annotated[
     str,
@@ -277,8 +296,8 @@ EnvironmentVariable = Annotated[
         "and no digit first; rename it (many frameworks read __ for :)",
     ),
 ]
-PostgresMajor = Literal["13", "14", "15", "16", "17", "18"]
-ClusterMajor = Literal["14", "15", "16", "17", "18"]
+PostgresMajor = Annotated[Literal["13", "14", "15", "16", "17", "18"], OrNumber()]
+ClusterMajor = Annotated[Literal["14", "15", "16", "17", "18"], OrNumber()]
 """Majors that DigitalOcean may sell: none that ended before 2026. `ops stack init` asks which it sells today."""
 
 PostgresName = Annotated[str, AfterValidator(_postgres_name)]
@@ -297,6 +316,13 @@ AbsolutePath = Annotated[
     str,
     Written(
         r"/[^\x00]*[^/\x00]", "is not the full path of a file or folder: it begins with / and does not end with one"
+    ),
+]
+RelativePath = Annotated[
+    str,
+    Written(
+        r"(?!/)(?!(.*/)?\.\.?(/|$))[^\x00]*[^/\x00]",
+        "is not a path within a folder: leave out the / at its beginning and end, and . and .. as names",
     ),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]

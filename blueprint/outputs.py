@@ -42,8 +42,15 @@ class AccessOutput(Outputs):
     host_key: str
 
 
+class PoolOutput(Outputs):
+    """A connection pool of a cluster: clients connect to `name` as to a database, and get to `database`."""
+
+    name: str
+    database: str
+
+
 class DatabaseOutput(Outputs):
-    """A PostgreSQL cluster. `private_host` is reachable from the VPC alone; ports are 25060 and 25061 (pool)."""
+    """A PostgreSQL cluster. `private_host` is reachable from the VPC alone; ports are 25060 and 25061 (pools)."""
 
     id: str
     version: str
@@ -53,9 +60,15 @@ class DatabaseOutput(Outputs):
     user: str
     admin_user: str
     databases: list[str]
-    pool_name: str | None
+    pools: dict[str, PoolOutput]
     pool_port: int | None
     ca_certificate: str
+
+    @property
+    def app_pool(self) -> PoolOutput | None:
+        """The pool that the app connects through: the first by name that leads to its database."""
+        leading = (self.pools[name] for name in sorted(self.pools))
+        return next((pool for pool in leading if pool.database == self.databases[0]), None)
 
 
 class BucketOutput(Outputs):
@@ -68,15 +81,28 @@ class BucketOutput(Outputs):
 
 
 PUBLIC_READ = "public-read"
-"""The ACL by which everybody reads an object of the assets bucket. The bucket itself is private."""
+"""The ACL by which everybody reads an object of a public bucket. The bucket itself is private."""
 
 
-class AssetsOutput(Outputs):
-    """The public bucket and the address its objects are read from (`url`, no trailing slash)."""
+PRIVATE = "private"
+"""The ACL by which the bucket's key alone reads an object."""
+
+
+class AppBucketOutput(Outputs):
+    """A bucket of the app and the address its objects are read from (`url`, no trailing slash).
+
+    `public`: everybody may read an object that has the ACL `PUBLIC_READ`.
+    """
 
     bucket: BucketOutput
+    public: bool
     url: str
     cdn_id: str | None
+
+    @property
+    def acl(self) -> str:
+        """The ACL that an object is uploaded with."""
+        return PUBLIC_READ if self.public else PRIVATE
 
 
 class RegistryOutput(Outputs):
@@ -116,13 +142,13 @@ class BucketKey(Outputs):
 class OutputSecrets(Outputs):
     """Every secret value of the stack; a droplet has no deploy key.
 
-    `backup_keys` are in the order of `backup.destinations`.
+    `bucket_keys` are by the name of the bucket in `buckets`, `backup_keys` in the order of `backup.destinations`.
     """
 
     deploy_key: SecretStr | None = None
     database_password: SecretStr | None = None
     database_admin_password: SecretStr | None = None
-    assets_key: BucketKey | None = None
+    bucket_keys: dict[str, BucketKey] = Field(default_factory=dict)
     backup_keys: list[BucketKey] = Field(default_factory=list)
     backup_signing_key: SecretStr | None = None
     notifications: list[SecretStr] = Field(default_factory=list)
@@ -148,7 +174,7 @@ class EnvironmentOutputs(Outputs):
     droplets: list[DropletOutput]
     access: AccessOutput
     database: DatabaseOutput | None
-    assets: AssetsOutput | None
+    buckets: dict[str, AppBucketOutput]
     registry: RegistryOutput
     services: dict[str, ServiceSettings]
     backup: BackupOutput

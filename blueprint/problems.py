@@ -74,7 +74,7 @@ def _tags(key: str) -> dict[str, type[BaseModel]]:
     """Return the members of the discriminated union at a top-level key, by their `kind`."""
     for name, field in EnvironmentSettings.model_fields.items():
         if key in (name, field.alias) and field.discriminator == "kind":
-            members = [member for member in get_args(field.annotation) if isinstance(member, type)]
+            members = [member for member in get_args(field.annotation) if issubclass(member, BaseModel)]
             return {get_args(member.model_fields["kind"].annotation)[0]: member for member in members}
     return {}
 

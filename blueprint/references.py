@@ -10,13 +10,13 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator
 
 if TYPE_CHECKING:
-    from blueprint.outputs import BucketKey, DatabaseOutput, EnvironmentOutputs, OutputSecrets
+    from blueprint.outputs import AppBucketOutput, BucketKey, DatabaseOutput, EnvironmentOutputs, OutputSecrets
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container that uses the database, or refers to it."""
@@ -105,8 +105,8 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets,
         if database is None or password is None:
             return None
         port, path = database.port, database.databases[0]
-        if pool and database.pool_name is not None and database.pool_port is not None:
-            port, path = database.pool_port, database.pool_name
+        if pool and database.app_pool is not None and database.pool_port is not None:
+            port, path = database.pool_port, database.app_pool.name
         login = f"{quote(database.user, safe='')}:{quote(password, safe='')}"
         return (
             f"postgresql://{login}@{database.private_host}:{port}/{quote(path, safe='')}"
@@ -116,29 +116,23 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets,
     return build
 
 
-def _of_bucket(field: str) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
-    def build(outputs: EnvironmentOutputs, _: OutputSecrets, name: str) -> str | None:
-        bucket = outputs.assets if name == "assets" else None
-        if bucket is None:
-            return None
-        found: Any = {
-            "bucket": bucket.bucket.name,
-            "region": bucket.bucket.region,
-            "endpoint": bucket.bucket.endpoint,
-            "url": bucket.url,
-            "origin": "{0.scheme}://{0.netloc}".format(urlsplit(bucket.url)),
-        }[field]
-        return found
-
-    return build
+def _of_bucket(
+    value: Callable[[AppBucketOutput], str],
+) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
+    return lambda outputs, _, name: value(outputs.buckets[name]) if name in outputs.buckets else None
 
 
 def _of_key(value: Callable[[BucketKey], str]) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
     def build(outputs: EnvironmentOutputs, secrets: OutputSecrets, name: str) -> str | None:
-        key = secrets.assets_key if name == "assets" and outputs.assets else None
+        key = secrets.bucket_keys.get(name) if name in outputs.buckets else None
         return value(key) if key else None
 
     return build
+
+
+def _origin(bucket: AppBucketOutput) -> str:
+    url = urlsplit(bucket.url)
+    return f"{url.scheme}://{url.netloc}"
 
 
 def _service_url(outputs: EnvironmentOutputs, _: OutputSecrets, name: str) -> str | None:
@@ -214,13 +208,23 @@ REFERENCES: tuple[Reference, ...] = (
         example=CA_IN_CONTAINER,
         value=_of_database(lambda _: CA_IN_CONTAINER),
     ),
-    Reference(path="buckets.*.bucket", meaning="Name of the bucket.", example="BUCKET", value=_of_bucket("bucket")),
-    Reference(path="buckets.*.region", meaning="Region of the bucket.", example="nyc3", value=_of_bucket("region")),
+    Reference(
+        path="buckets.*.bucket",
+        meaning="Name of the bucket.",
+        example="BUCKET",
+        value=_of_bucket(lambda bucket: bucket.bucket.name),
+    ),
+    Reference(
+        path="buckets.*.region",
+        meaning="Region of the bucket.",
+        example="nyc3",
+        value=_of_bucket(lambda bucket: bucket.bucket.region),
+    ),
     Reference(
         path="buckets.*.endpoint",
         meaning="S3 endpoint of the bucket, without the bucket's name.",
         example="https://nyc3.digitaloceanspaces.com",
-        value=_of_bucket("endpoint"),
+        value=_of_bucket(lambda bucket: bucket.bucket.endpoint),
     ),
     Reference(
         path="buckets.*.key",
@@ -238,15 +242,21 @@ REFERENCES: tuple[Reference, ...] = (
     ),
     Reference(
         path="buckets.*.url",
-        meaning="Base URL of its public objects (the CDN if there is one), without a trailing slash.",
+        meaning="Base URL of its objects (the CDN if there is one), without a trailing slash.",
         example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
-        value=_of_bucket("url"),
+        value=_of_bucket(lambda bucket: bucket.url),
     ),
     Reference(
         path="buckets.*.origin",
         meaning="Scheme and host of that URL, as a content security policy names it.",
         example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
-        value=_of_bucket("origin"),
+        value=_of_bucket(_origin),
+    ),
+    Reference(
+        path="buckets.*.acl",
+        meaning="ACL to upload an object with (`x-amz-acl`): public-read, and everybody reads it, or private.",
+        example="public-read",
+        value=_of_bucket(lambda bucket: bucket.acl),
     ),
     Reference(
         path="services.*.url",
@@ -260,7 +270,7 @@ USES: Mapping[str, Mapping[str, str]] = {
     "database": {"DATABASE_URL": "database.url", "DATABASE_DIRECT_URL": "database.directUrl"},
     "buckets.*": {
         f"SPACES_*_{field.upper()}": f"buckets.*.{field}"
-        for field in ("bucket", "region", "endpoint", "key", "secret", "url")
+        for field in ("bucket", "region", "endpoint", "key", "secret", "url", "acl")
     },
     "services.*": {"SERVICE_*_URL": "services.*.url"},
 }

@@ -46,7 +46,9 @@ class AppDropletArgs:
     name: str | None = None
     """Name of the droplet and host name; default: the component's name."""
     size: pulumi.Input[str] = "s-1vcpu-1gb"
-    """Size of the droplet. A change powers it off for some minutes; the disk is never grown."""
+    """Size of the droplet. A change powers it off for some minutes; the disk grows with `grow_disk` only."""
+    grow_disk: bool = False
+    """Let a larger size grow the disk too, after which no smaller size is possible."""
     image: str = "ubuntu-24-04-x64"
     """Image: Ubuntu or Debian, where it is bootstrapped."""
     vpc_id: pulumi.Input[str] | None = None
@@ -269,7 +271,7 @@ class AppDroplet(AnclaComponent):
             size=args.size,
             image=args.image,
             # Growing the disk cannot be undone; CPU and memory can go back down.
-            resize_disk=False,
+            resize_disk=args.grow_disk,
             backups=backups,
             backup_policy=policy if backups else None,
             monitoring=args.monitoring,

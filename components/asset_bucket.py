@@ -17,6 +17,9 @@ import pulumi_digitalocean as digitalocean
 from blueprint.dns_records import TTL, relative
 from components.component import AnclaComponent
 
+CdnTtl = Literal[60, 600, 3600, 86400, 604800]
+"""Seconds that DigitalOcean's CDN can keep an object."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CorsRuleArgs:
@@ -56,8 +59,8 @@ class AssetBucketWithCDNArgs:
     """False: the bucket is there already. It gets a key, CORS and a CDN; the bucket itself is left alone."""
     cdn: bool = True
     """False: a private bucket, without a CDN."""
-    ttl: Literal[60, 600, 3600, 86400, 604800] = 3600
-    """Seconds for which the CDN keeps an object."""
+    ttl: CdnTtl = 3600
+    """Seconds for which the CDN keeps an object: 60, 600, 3600, 86400 or 604800."""
     domain: pulumi.Input[str] | None = None
     """Domain of the CDN, such as `assets.example.org`; default: the one that DigitalOcean gives."""
     certificate_name: pulumi.Input[str] | None = None

@@ -161,7 +161,7 @@ class OpsInstall(HostCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class GrantsArgs:
-    """The cluster as its administrator sees it, and the user who gets the schema of each database."""
+    """The cluster as its administrator sees it, and the user who gets the schema and extensions of each database."""
 
     login: DropletLogin
     cluster_id: pulumi.Input[str]
@@ -171,11 +171,14 @@ class GrantsArgs:
     admin_password: pulumi.Input[str] = field(repr=False)
     ca_certificate: pulumi.Input[str]
     databases: Sequence[str]
+    extensions: Sequence[str]
     app_user: pulumi.Input[str]
 
 
 class Grants(HostCommand):
     """Gives the app's user the `public` schema of its databases: from PostgreSQL 15 on, no role has it by default.
+
+    Extensions are created on the way, which the administrator alone may do.
 
     The SQL runs on the droplet, which is a trusted source of the cluster; no other source is added for it.
     """
@@ -192,6 +195,7 @@ class Grants(HostCommand):
                 "admin_password": args.admin_password,
                 "ca_certificate": args.ca_certificate,
                 "databases": list(args.databases),
+                "extensions": list(args.extensions),
                 "user": args.app_user,
             },
         }

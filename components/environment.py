@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 
-from blueprint.fields import REGISTRY_REGIONS
+from blueprint.fields import REGISTRY_REGIONS, Duration, Size
 from blueprint.machine import backup_timer_settings, machine_settings
 from blueprint.settings.backup import BackupDestination
+from blueprint.settings.buckets import BucketSettings
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.topology import DropletTopology
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
-from components.asset_bucket import AssetBucketWithCDN, AssetBucketWithCDNArgs, CorsRuleArgs, LifecycleRuleArgs
+from components.asset_bucket import (
+    AssetBucketWithCDN,
+    AssetBucketWithCDNArgs,
+    CdnTtl,
+    CorsRuleArgs,
+    LifecycleRuleArgs,
+)
 from components.component import AnclaComponent
 from components.converge import Grants, GrantsArgs, OpsInstall, OpsInstallArgs
 from components.credentials import credentials_of
@@ -23,7 +30,7 @@ from components.exports import BackupPlace, Built, build_exports, build_machine_
 from components.guard import Account, pinned_provider
 from components.host_plan import plan_digests
 from components.lifecycle import DISPOSABLE, PRODUCTION, Kind
-from components.managed_database import ManagedDatabase, ManagedDatabaseArgs
+from components.managed_database import ManagedDatabase, ManagedDatabaseArgs, PoolArgs
 from components.monitoring import Monitoring, MonitoringArgs
 from components.network import Network, NetworkArgs
 from components.project import Project, ProjectArgs
@@ -48,6 +55,10 @@ def registry_region(settings: EnvironmentSettings) -> str | None:
     return settings.registry.region or (own if own in REGISTRY_REGIONS else None)
 
 
+def _days(duration: Duration | None) -> int | None:
+    return None if duration is None else duration // Duration("1d")
+
+
 class Environment(AnclaComponent):
     """Network, registry, database, buckets, droplet, zone, monitoring, and the project that holds them.
 
@@ -66,6 +77,7 @@ class Environment(AnclaComponent):
             # `load_program` refuses the other kinds before.
             raise TypeError(f"topology.kind: {settings.topology.kind} is not built yet")
         self._name, self._settings, self._topology = name, settings, settings.topology
+        self._endpoint = args.account.endpoint
         self._lifecycle = DISPOSABLE if settings.is_disposable else PRODUCTION
         self._credentials = credentials_of(settings)
         self._machine = machine_settings(
@@ -83,12 +95,12 @@ class Environment(AnclaComponent):
             credentials=self._credentials,
             droplets=[droplet],
             database=self._database(),
-            assets=self._assets(),
+            buckets={title: self._bucket(title, bucket) for title, bucket in settings.buckets.items()},
             backups=self._backups(),
             registry=self._registry(),
         )
         self._finish(droplet, built)
-        zone = self._zone(droplet, built.assets)
+        zone = self._zone(droplet)
         Monitoring(
             f"{name}-monitoring",
             MonitoringArgs(
@@ -126,6 +138,7 @@ class Environment(AnclaComponent):
                 region=settings.region.value,
                 size=self._topology.size,
                 image=self._topology.image,
+                grow_disk=self._topology.grow_disk,
                 backups=self._topology.backups,
                 vpc_id=self._network.vpc_id,
                 tags=[self._network.tag],
@@ -151,11 +164,10 @@ class Environment(AnclaComponent):
                 version=database.version,
                 size=database.size,
                 nodes=database.nodes,
+                storage=None if database.storage is None else database.storage // Size("1G"),
                 databases=database.databases,
                 user=database.user,
-                pool_size=database.pool.size if database.pool else None,
-                pool_mode=database.pool.mode if database.pool else "transaction",
-                pool_name=database.pool_name,
+                pools={name: PoolArgs(**pool.model_dump()) for name, pool in database.pools.items()},
                 maintenance_day=settings.maintenance.day,
                 maintenance_hour=settings.maintenance.hour,
                 vpc_id=self._network.vpc_id,
@@ -167,31 +179,32 @@ class Environment(AnclaComponent):
             self._child(),
         )
 
-    def _assets(self) -> AssetBucketWithCDN | None:
-        settings, assets = self._settings, self._settings.assets
-        if assets is None:
-            return None
-        cdn = assets.cdn
+    def _extensions(self) -> tuple[str, ...]:
+        database = self._settings.database
+        return database.extensions if isinstance(database, ManagedPostgresql) else ()
+
+    def _bucket(self, name: str, bucket: BucketSettings) -> AssetBucketWithCDN:
+        cdn = bucket.cdn
         return AssetBucketWithCDN(
-            f"{self._name}-assets",
+            f"{self._name}-bucket-{name}",
             AssetBucketWithCDNArgs(
-                bucket=assets.bucket,
-                region=settings.region.value,
+                bucket=bucket.bucket,
+                region=self._settings.region.value,
                 cdn=cdn is not None,
-                ttl=cdn.ttl if cdn else 3600,
-                domain=cdn.domain if cdn else None,
-                certificate_name=cdn.certificate if cdn else None,
+                ttl=cast("CdnTtl", int(cdn.ttl)) if cdn else 3600,
                 cors=[
-                    CorsRuleArgs(origins=rule.origins, methods=rule.methods, headers=rule.headers, max_age=rule.max_age)
-                    for rule in assets.cors
+                    CorsRuleArgs(
+                        origins=rule.origins, methods=rule.methods, headers=rule.headers, max_age=int(rule.max_age)
+                    )
+                    for rule in bucket.cors
                 ],
                 lifecycle_rules=[
                     LifecycleRuleArgs(
-                        prefix=rule.prefix, expire_days=rule.expire_days, abort_uploads_days=rule.abort_uploads_days
+                        prefix=rule.prefix, expire_days=_days(rule.expire), abort_uploads_days=_days(rule.abort_uploads)
                     )
-                    for rule in assets.lifecycle
+                    for rule in bucket.lifecycle
                 ],
-                versioning=assets.versioning,
+                versioning=bucket.versioning,
                 force_destroy=self._lifecycle.force_destroy,
                 protected=self._lifecycle.protects(Kind.BUCKET),
             ),
@@ -245,7 +258,8 @@ class Environment(AnclaComponent):
                 name=settings.registry.name,
                 tier=settings.registry.tier,
                 region=registry_region(settings),
-                create=settings.registry.create,
+                shared=settings.registry.shared,
+                endpoint=self._endpoint,
                 protected=self._lifecycle.protects(Kind.REGISTRY),
             ),
             self._child(),
@@ -278,26 +292,22 @@ class Environment(AnclaComponent):
                 admin_password=database.admin_password,
                 ca_certificate=database.ca_certificate,
                 databases=database.databases,
+                extensions=self._extensions(),
                 app_user=database.user,
             ),
             # After the bootstrap, which installs psql on the droplet.
             pulumi.ResourceOptions(parent=self, depends_on=[*droplet.ready, *database.ready]),
         )
 
-    def _zone(self, droplet: AppDroplet, assets: AssetBucketWithCDN | None) -> DnsZone | None:
+    def _zone(self, droplet: AppDroplet) -> DnsZone | None:
         settings = self._settings
         if not settings.edge.dns.manage:
             return None
-        cdn = settings.assets.cdn if settings.assets else None
-        cnames: dict[str, pulumi.Input[str]] = {}
-        if cdn and cdn.domain and assets and assets.cdn_endpoint and cdn.domain.endswith(f".{settings.edge.domain}"):
-            cnames[cdn.domain] = assets.cdn_endpoint
         return DnsZone(
             f"{self._name}-dns",
             DnsZoneArgs(
                 domain=settings.edge.domain,
                 names=dict.fromkeys(settings.edge.names, droplet.address),
-                cnames=cnames,
                 authorities=settings.edge.authorities,
                 records=[
                     DnsRecordArgs(**record.model_dump(exclude={"ttl"}), ttl=int(record.ttl or settings.edge.dns.ttl))
@@ -312,7 +322,7 @@ class Environment(AnclaComponent):
     def _project(self, built: Built, zone: DnsZone | None) -> None:
         urns = [droplet.droplet_urn for droplet in built.droplets]
         urns += [built.database.urn_of_cluster] if built.database else []
-        urns += [built.assets.bucket_urn] if built.assets else []
+        urns += [bucket.bucket_urn for bucket in built.buckets.values()]
         urns += self._backup_urns
         urns += [zone.domain_urn] if zone else []
         Project(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Built:
     credentials: Credentials
     droplets: Sequence[AppDroplet]
     database: ManagedDatabase | None
-    assets: AssetBucketWithCDN | None
+    buckets: Mapping[str, AssetBucketWithCDN]
     backups: Sequence[BackupPlace]
     registry: Registry
 
@@ -70,7 +70,7 @@ def build_outputs(built: Built) -> Values:
         ],
         "access": {"user": USER, "port": SSH_PORT, "host_key": built.credentials.host_public},
         "database": _database(built),
-        "assets": _assets(built),
+        "buckets": {name: _bucket(built, name) for name in built.buckets},
         "registry": {"name": built.registry.name, "endpoint": built.registry.endpoint},
         "services": {
             name: service.model_dump(mode="json", by_alias=False) for name, service in settings.services.items()
@@ -88,11 +88,14 @@ def build_outputs(built: Built) -> Values:
 
 def build_machine_secrets(built: Built) -> Values:
     """Return `OutputSecrets` without the deploy key, which no droplet has."""
-    database, assets = built.database, built.assets
+    database = built.database
     return {
         "database_password": database.password if database else None,
         "database_admin_password": database.admin_password if database else None,
-        "assets_key": {"access_key": assets.access_key, "secret_key": assets.secret_key} if assets else None,
+        "bucket_keys": {
+            name: {"access_key": bucket.access_key, "secret_key": bucket.secret_key}
+            for name, bucket in built.buckets.items()
+        },
         "backup_keys": [{"access_key": backup.access_key, "secret_key": backup.secret_key} for backup in built.backups],
         "backup_signing_key": built.credentials.backup_signing_key,
         "notifications": list(built.credentials.notifications),
@@ -126,15 +129,22 @@ def _database(built: Built) -> Values | None:
         "user": database.user,
         "admin_user": database.admin_user,
         "databases": list(database.databases),
-        "pool_name": database.pool_name,
+        "pools": {title: dict(pool) for title, pool in database.pools.items()},
         "pool_port": database.pool_port,
         "ca_certificate": database.ca_certificate,
     }
 
 
-def _assets(built: Built) -> Values | None:
-    assets = built.assets
-    if assets is None:
-        return None
-    bucket = {"name": assets.bucket, "region": str(built.settings.region), "endpoint": assets.endpoint, "prefix": ""}
-    return {"bucket": bucket, "url": assets.url, "cdn_id": assets.cdn_id}
+def _bucket(built: Built, name: str) -> Values:
+    made = built.buckets[name]
+    return {
+        "bucket": {
+            "name": made.bucket,
+            "region": str(built.settings.region),
+            "endpoint": made.endpoint,
+            "prefix": "",
+        },
+        "public": built.settings.buckets[name].access == "public",
+        "url": made.url,
+        "cdn_id": made.cdn_id,
+    }

@@ -1,15 +1,29 @@
-"""Managed PostgreSQL: the cluster, who may reach it, its databases, the app's user and its pool."""
+"""Managed PostgreSQL: the cluster, who may reach it, its databases, the app's user and its pools."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pulumi
 import pulumi_digitalocean as digitalocean
 
 from components.component import AnclaComponent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolArgs:
+    """A PgBouncer pool, which gives many clients few server connections."""
+
+    database: str | None = None
+    """Name of the database that it leads to; default: the first."""
+    size: int = 10
+    """Server connections."""
+    mode: Literal["transaction", "session", "statement"] = "transaction"
+    """When a client gives its server connection back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +40,8 @@ class ManagedDatabaseArgs:
     """Size of each node."""
     nodes: pulumi.Input[int] = 1
     """Nodes: with two or more, a standby takes over (from 2 GB of memory on)."""
+    storage: pulumi.Input[int] | None = None
+    """GiB of the disk of each node, in steps of 10; default: what the size includes. It never shrinks."""
     vpc_id: pulumi.Input[str] | None = None
     """Network of the cluster; default: the region's default VPC."""
     tags: Sequence[pulumi.Input[str]] = ()
@@ -37,22 +53,17 @@ class ManagedDatabaseArgs:
     trusted_sources: Sequence[pulumi.Input[str]] = ()
     """Addresses and CIDRs that may connect (IPv4)."""
     databases: Sequence[str] = ("app",)
-    """Databases; the pool is of the first."""
+    """Databases."""
     user: pulumi.Input[str] = "app"
     """User of the app."""
-    pool_size: int | None = None
-    """Server connections of a PgBouncer pool; default: no pool."""
-    pool_mode: Literal["transaction", "session", "statement"] = "transaction"
-    """When a client gives its server connection back."""
-    pool_name: str | None = None
-    """Name of the pool; default: one that changes with database, mode and size, because a new pool comes before the
-    old one goes."""
+    pools: Mapping[str, PoolArgs] = field(default_factory=dict[str, PoolArgs])
+    """Pools by name."""
     maintenance_day: str = "sunday"
     """Day on which DigitalOcean may update the cluster."""
     maintenance_hour: str = "07:00"
     """Hour (UTC) from which it may."""
     cluster_id: pulumi.Input[str] | None = None
-    """A cluster that is there already: databases, user and pool are made in it; the cluster and the list of who may
+    """A cluster that is there already: databases, user and pools are made in it; the cluster and the list of who may
     connect are left alone."""
     protected: bool = False
     """Protect the cluster and its databases, and let the rest be replaced. A `protect=True` in the options protects
@@ -75,12 +86,25 @@ def known_password(password: str, user: str) -> str:
     return password
 
 
+def pool_name(title: str, pool: PoolArgs, database: str, user: str) -> str:
+    """Return the name of a pool in its cluster: it changes with whatever replaces the pool.
+
+    The new pool is made before the old one goes, and no two pools of a cluster have one name.
+    """
+    digest = hashlib.sha256(json.dumps([database, pool.mode, pool.size, user]).encode()).hexdigest()
+    return f"{title}-{digest[:6]}"
+
+
+def _mib(gib: int) -> str:
+    return str(gib * 1024)
+
+
 def _secret(password: pulumi.Output[str], user: pulumi.Output[str]) -> pulumi.Output[str]:
     return pulumi.Output.secret(pulumi.Output.all(password, user).apply(lambda both: known_password(*both)))
 
 
 class ManagedDatabase(AnclaComponent):
-    """A PostgreSQL cluster that is closed to other clients before it has any data; its databases, user and pool."""
+    """A PostgreSQL cluster that is closed to other clients before it has any data; its databases, user and pools."""
 
     cluster: digitalocean.DatabaseCluster
     """The cluster; a resource that needs its databases and users depends on `ready`."""
@@ -110,10 +134,10 @@ class ManagedDatabase(AnclaComponent):
     """Password of the administrator."""
     ca_certificate: pulumi.Output[str]
     """Certificate authority of the cluster, for `sslmode=verify-full`."""
-    pool_name: pulumi.Output[str] | None
-    """Name of the pool, by which clients connect as to a database; None without one."""
+    pools: Mapping[str, Mapping[str, pulumi.Output[str]]]
+    """Pools by name: the `name` by which clients connect as to a database, and the `database` that they get to."""
     pool_port: pulumi.Output[int] | None
-    """Port of the pool; None without one."""
+    """Port of the pools; None without one."""
 
     def __init__(self, name: str, args: ManagedDatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ancla:index:ManagedDatabase", name, opts)
@@ -139,20 +163,10 @@ class ManagedDatabase(AnclaComponent):
         inside = self._child(depends_on=[*trusted, databases[-1]], deleted_with=holder)
         user = digitalocean.DatabaseUser(f"{name}-user", name=args.user, cluster_id=self.cluster.id, opts=inside)
         self.ready = [*trusted, user, *databases]
-        self.pool_name = self.pool_port = None
-        if args.pool_size is not None:
-            pool = digitalocean.DatabaseConnectionPool(
-                f"{name}-pool",
-                name=args.pool_name or f"{args.databases[0]}-{args.pool_mode}-{args.pool_size}",
-                cluster_id=self.cluster.id,
-                mode=args.pool_mode,
-                size=args.pool_size,
-                db_name=databases[0].name,
-                user=user.name,
-                opts=inside,
-            )
-            self.pool_name, self.pool_port = pool.name, pool.port
-            self.ready = [*self.ready, pool]
+        pools = self._pools(name, args, dict(zip(args.databases, databases, strict=True)), user)
+        self.pools = {title: {"name": pool.name, "database": pool.db_name} for title, pool in pools.items()}
+        self.pool_port = next((pool.port for pool in pools.values()), None)
+        self.ready = [*self.ready, *pools.values()]
         certificate = digitalocean.get_database_ca_output(
             cluster_id=self.cluster.id, opts=pulumi.InvokeOutputOptions(parent=self)
         )
@@ -180,7 +194,7 @@ class ManagedDatabase(AnclaComponent):
                 "admin_user": self.admin_user,
                 "admin_password": self.admin_password,
                 "ca_certificate": self.ca_certificate,
-                "pool_name": self.pool_name,
+                "pools": {title: dict(pool) for title, pool in self.pools.items()},
                 "pool_port": self.pool_port,
             }
         )
@@ -199,6 +213,7 @@ class ManagedDatabase(AnclaComponent):
             region=args.region,
             size=args.size,
             node_count=args.nodes,
+            storage_size_mib=None if args.storage is None else pulumi.Output.from_input(args.storage).apply(_mib),
             private_network_uuid=args.vpc_id,
             tags=list(args.tags) or None,
             maintenance_windows=[
@@ -209,6 +224,33 @@ class ManagedDatabase(AnclaComponent):
                 protected=args.protected, custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m")
             ),
         )
+
+    def _pools(
+        self,
+        name: str,
+        args: ManagedDatabaseArgs,
+        databases: Mapping[str, digitalocean.DatabaseDb],
+        user: digitalocean.DatabaseUser,
+    ) -> dict[str, digitalocean.DatabaseConnectionPool]:
+        """Make the pools, one after the other, as the databases are."""
+        made: dict[str, digitalocean.DatabaseConnectionPool] = {}
+        for title, pool in args.pools.items():
+            database = pool.database or args.databases[0]
+            if database not in databases:
+                raise ValueError(f"{name}: the pool {title} leads to {database}, which is not one of databases")
+            made[title] = digitalocean.DatabaseConnectionPool(
+                f"{name}-pool-{title}",
+                name=pulumi.Output.from_input(args.user).apply(
+                    lambda owner, title=title, pool=pool, database=database: pool_name(title, pool, database, owner)
+                ),
+                cluster_id=self.cluster.id,
+                mode=pool.mode,
+                size=pool.size,
+                db_name=databases[database].name,
+                user=user.name,
+                opts=self._child(depends_on=[*self.ready, *list(made.values())[-1:]], deleted_with=self._holder(args)),
+            )
+        return made
 
     def _trusted_sources(self, name: str, args: ManagedDatabaseArgs) -> digitalocean.DatabaseFirewall:
         """Close the cluster to all but these; one resource holds the whole list, because every write replaces it.

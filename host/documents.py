@@ -51,7 +51,10 @@ class Ops(Document):
 
 
 class DatabaseGrants(BaseModel):
-    """The cluster as its administrator sees it. `ca_certificate` is PEM text; `user` is the app's role."""
+    """The cluster as its administrator sees it. `ca_certificate` is PEM text; `user` is the app's role.
+
+    `extensions` are created in each of `databases`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,6 +64,7 @@ class DatabaseGrants(BaseModel):
     admin_password: SecretStr
     ca_certificate: str
     databases: tuple[PostgresName, ...] = Field(min_length=1)
+    extensions: tuple[PostgresName, ...] = ()
     user: PostgresName
 
 

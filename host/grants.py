@@ -1,8 +1,9 @@
 """Grant the app's role its rights: to connect to its databases, and create and use tables in schema public.
 
 From PostgreSQL 15 on only the owner of a database may create in its schema public, so a role made through
-DigitalOcean's API can log in and do nothing; and PUBLIC may connect to every database. psql runs on the droplet, a
-trusted source of the cluster; the SQL and the password reach it on stdin.
+DigitalOcean's API can log in and do nothing; and PUBLIC may connect to every database. The role cannot create the
+extensions that the app needs either, so they are created before. psql runs on the droplet, a trusted source of the
+cluster; the SQL and the password reach it on stdin.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ COMMIT;
 
 
 def build_sql(database: DatabaseGrants) -> str:
-    """Return the complete psql script. Safe to repeat: the result does not depend on earlier grants."""
+    """Return the complete psql script. Safe to repeat: the result does not depend on earlier runs."""
     parts: list[str] = []
     for index, name in enumerate(database.databases):
         if index:
             # The address, the role, the password and TLS stay those of the first connection.
             parts.append(f"\\connect {quoted(name)}\n")
         parts.append("SET client_min_messages = warning;\n")
+        # Apart from the grants, and first: some extensions want a session without a transaction. None is dropped.
+        parts += [f"CREATE EXTENSION IF NOT EXISTS {quoted(each)} CASCADE;\n" for each in database.extensions]
         parts.append(_DATABASE.format(database=quoted(name), user=quoted(database.user), role=literal(database.user)))
     return "".join(parts)
 

@@ -169,9 +169,17 @@ def journal(
 
 
 @app.command()
-def leaks(home: Home = DEFAULT_HOME, name: Name = None, json_: Json = False) -> None:
+def leaks(
+    kept: Annotated[
+        list[str] | None, typer.Option("--except", help="an object that may stay, as it is named here")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    name: Name = None,
+    json_: Json = False,
+) -> None:
     """Name what is left: objects of the account, and parts that no object explains. Exit code 1 when there is any."""
     found = _open(home, name).ask("leaks").body
+    found["objects"] = [item for item in found["objects"] if item not in (kept or ())]
     if json_:
         out.print_json(json.dumps(found))
     else:

@@ -67,13 +67,14 @@ def _push_app(outputs: EnvironmentOutputs) -> None:
 
 
 def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
-    """Put the sample's public files into the assets bucket."""
-    if outputs.assets is None or not isinstance(outputs.secrets, OutputSecrets) or outputs.secrets.assets_key is None:
+    """Put the sample's public files into the bucket `assets`."""
+    assets = outputs.buckets.get("assets")
+    if assets is None or not isinstance(outputs.secrets, OutputSecrets):
         return
-    key = outputs.secrets.assets_key
+    key = outputs.secrets.bucket_keys["assets"]
     client: Any = boto3.client(
         "s3",
-        endpoint_url=outputs.assets.bucket.endpoint,
+        endpoint_url=assets.bucket.endpoint,
         region_name="us-east-1",
         aws_access_key_id=key.access_key,
         aws_secret_access_key=key.secret_key.get_secret_value(),
@@ -87,7 +88,7 @@ def _upload_assets(work: Workspace, outputs: EnvironmentOutputs) -> None:
     types = {".svg": "image/svg+xml", ".png": "image/png", ".css": "text/css"}
     for path in sorted((ROOT / "examples" / "assets").iterdir()):
         client.put_object(
-            Bucket=outputs.assets.bucket.name,
+            Bucket=assets.bucket.name,
             Key=path.name,
             Body=path.read_bytes(),
             ACL=PUBLIC_READ,
@@ -200,12 +201,14 @@ def recover(context: typer.Context) -> None:
 def destroy(context: typer.Context) -> None:
     """Destroy the stack's resources, and check that nothing is left."""
     work = _workspace(context, start=True)
-    if load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml").is_disposable:
+    settings = load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml")
+    if settings.is_disposable:
         # Its backups are protected from an `up` that renames their bucket, and not from this.
         work.pulumi("pulumi state unprotect", "state", "unprotect", "--all", "--yes")
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
     work.pulumi("pulumi destroy", "destroy", "--yes")
-    sandbox("leaks")
+    # The account's own registry stays, and `pulumi destroy` has said so.
+    sandbox("leaks", *(("--except", f"registry {settings.registry.name}") if settings.registry.shared else ()))
 
 
 @app.command()

@@ -114,9 +114,11 @@ def _kind(value: Schema) -> str:
         case {"const": constant}:
             kind = f"`{constant}`"
         case {"enum": options}:
-            kind = ", ".join(f"`{option}`" for option in options)
+            kind = ", ".join(dict.fromkeys(f"`{option}`" for option in options))  # 17 and "17" are one
         case {"type": "array", "items": items}:
             kind = f"list of {_kind(items)}"
+        case {"patternProperties": dict(inner)} | {"additionalProperties": dict() as inner}:
+            kind = f"map of {_kind(next(iter(inner.values())) if 'patternProperties' in value else inner)}"
         case _:
             bounds = [f"{word} {value[key]}" for key, word in (("minimum", "from"), ("maximum", "to")) if key in value]
             name = str(value.get("type", "value"))

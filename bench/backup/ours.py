@@ -49,11 +49,11 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
                 "user": OWNER,
                 "admin_user": ADMIN,
                 "databases": [DATABASE],
-                "pool_name": None,
+                "pools": {},
                 "pool_port": None,
                 "ca_certificate": server.certificate.read_text(),
             },
-            "assets": None,
+            "buckets": {},
             "registry": {"name": "bench", "endpoint": "registry.example.org/bench"},
             "services": {},
             "backup": {

@@ -90,10 +90,10 @@ class SecretsSource(Settings):
 
 
 class BucketSource(Settings):
-    """The objects of the environment's assets bucket, under `prefix`."""
+    """The objects of a bucket of the environment (`buckets`), by its name there, under `prefix`."""
 
     kind: Literal["bucket"] = "bucket"
-    name: Slug = "assets"
+    name: Slug
     prefix: str = ""
 
 

@@ -22,8 +22,8 @@ from blueprint.references import known, nearest, problem_of
 from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import MonitoringSettings
 from blueprint.settings.backup import BackupSettings
-from blueprint.settings.buckets import AssetsSettings
-from blueprint.settings.database import CacheSettings, Database, MaintenanceSettings, ManagedPostgresql
+from blueprint.settings.buckets import BucketSettings
+from blueprint.settings.database import Cache, Database, MaintenanceSettings, ManagedPostgresql, NoDatabase
 from blueprint.settings.edge import EdgeSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
@@ -75,9 +75,11 @@ class EnvironmentSettings(Settings):
         default=ReleaseSettings(),
         description="How a release is brought about; a change is applied by the next `ops deploy`.",
     )
-    database: Database
-    cache: CacheSettings | None = None
-    assets: AssetsSettings | None = None
+    database: Database = NoDatabase()
+    cache: Cache | None = Field(default=None, discriminator="kind")
+    buckets: dict[Slug, BucketSettings] = Field(
+        default_factory=dict, description="Buckets for files of the app, by name; default: none; each is by itself."
+    )
     registry: RegistrySettings
     access: AccessSettings = AccessSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -125,20 +127,41 @@ class EnvironmentSettings(Settings):
             raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
         filtered = {*databases, *(source.name for source in self.backup.sources if source.kind == "postgresql")}
         for value in sorted(self.backup.tables.keys() - filtered):
-            known = ", ".join(sorted(filtered)) or "none"
-            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
+            names = ", ".join(sorted(filtered)) or "none"
+            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {names}")
         for problem in dns_conflicts(self):
             raise ValueError(problem)
-        if self.assets is None and any(source.kind == "bucket" for source in self.backup.sources):
-            raise ValueError("backup.sources: a bucket is named, and the environment has no assets bucket")
+        for source in self.backup.sources:
+            if source.kind == "bucket" and source.name not in self.buckets:
+                raise ValueError(
+                    f"backup.sources: there is no bucket {source.name}; {nearest(source.name, self.buckets)}"
+                )
+        self._refuse_spaces_of_one_name()
         return self
+
+    def _refuse_spaces_of_one_name(self) -> None:
+        spaces = [(f"buckets.{name}", bucket.bucket) for name, bucket in self.buckets.items()]
+        spaces += [
+            ("backup.destinations", destination.bucket)
+            for destination in self.backup.destinations
+            if destination.endpoint is None
+        ]
+        seen: dict[str, str] = {}
+        for where, space in spaces:
+            if space in seen:
+                raise ValueError(f"{where}: {seen[space]} has the bucket {space} already; give each its own")
+            seen[space] = where
 
 
 def usable(settings: EnvironmentSettings) -> list[str]:
     """Return what a service of the environment may use, as it writes it."""
-    found = ["database"] if settings.database.kind != "none" else []
+    database = settings.database
+    found = ["database"] if database.kind != "none" else []
+    found += (
+        [f"database.replicas.{name}" for name in database.replicas] if isinstance(database, ManagedPostgresql) else []
+    )
     found += ["cache"] if settings.cache is not None else []
-    found += ["buckets.assets"] if settings.assets is not None else []
+    found += [f"buckets.{name}" for name in settings.buckets]
     found += [f"extras.{name}" for name in settings.extras]
     return found + [f"services.{name}" for name in settings.services]
 
@@ -175,18 +198,19 @@ def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:
         )
         for index, name in enumerate(edge.names)
     ]
-    cdn = settings.assets.cdn.domain if settings.assets and settings.assets.cdn else None
-    if cdn is not None and (cdn == domain or cdn.endswith(f".{domain}")):
-        own.append(
-            Claim(
-                type="CNAME",
-                name=relative(cdn, domain),
-                identity=UNKNOWN,
-                ttl=dns.ttl,
-                origin="assets.cdn.domain",
-                remedy="give assets.cdn.domain another name",
-            )
+    hosts = {name: bucket.cdn.host for name, bucket in settings.buckets.items() if bucket.cdn and bucket.cdn.host}
+    own += [
+        Claim(
+            type="CNAME",
+            name=relative(host, domain),
+            identity=UNKNOWN,
+            ttl=dns.ttl,
+            origin=f"buckets.{name}.cdn.host",
+            remedy=f"give buckets.{name}.cdn.host another name",
         )
+        for name, host in hosts.items()
+        if host == domain or host.endswith(f".{domain}")
+    ]
     own += [
         Claim(
             type="CAA",

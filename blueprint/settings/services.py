@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from blueprint.fields import (
@@ -15,6 +15,7 @@ from blueprint.fields import (
     Domain,
     Duration,
     EnvironmentVariable,
+    OrNumber,
     Percent,
     Port,
     Rate,
@@ -84,11 +85,6 @@ def _image(value: str) -> str:
     return value
 
 
-def _number_as_text(value: Any) -> Any:
-    """Take a whole number for its text: `pulumi config set` stores what looks like a number as one."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def _enough_memory(value: Size) -> Size:
     if value < _SMALLEST_MEMORY:
         raise ValueError(f"is less than Docker takes; give at least {_SMALLEST_MEMORY}")
@@ -103,11 +99,12 @@ RoutePath = Annotated[
         "such as /api/v1",
     ),
 ]
-RelativePath = Annotated[
+ServedPath = Annotated[
     str,
     Written(
-        r"(?!\.{1,2}(/|$))[^/\s\x00]+(/(?!\.{1,2}(/|$))[^/\s\x00]+)*",
-        "is not a path below the service's folder: write it without / at its ends and without .., such as data/files",
+        r"(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*",
+        "is not the path of files that are served: it has letters, digits, -, _, . and ~ between /, and no .., such as "
+        "public/index.html",
     ),
 ]
 FolderPath = Annotated[
@@ -140,11 +137,11 @@ class RouteSettings(Settings):
     path: RoutePath = Field(
         description="Path on the public address, passed on unchanged; a change moves the traffic at the next deploy."
     )
-    root: RelativePath | None = Field(
+    root: ServedPath | None = Field(
         default=None,
         description="Folder of the service whose files Nginx serves below the path; default: none.",
     )
-    fallback: RelativePath | None = Field(
+    fallback: ServedPath | None = Field(
         default=None,
         description="File of a static service that answers where there is none, such as index.html; default: 404.",
     )
@@ -264,7 +261,7 @@ class ServiceSettings(Settings):
     user: (
         Annotated[
             str,
-            BeforeValidator(_number_as_text),
+            OrNumber(),
             Written(
                 r"([a-z_][a-z0-9_-]*|[0-9]{1,9})(:([a-z_][a-z0-9_-]*|[0-9]{1,9}))?",
                 "is not a user: write a name or a number of the image, and a group after a colon, such as 1000:1000",
@@ -327,7 +324,7 @@ class ServiceSettings(Settings):
         alias="from",
         description="Folder in the image that a static service publishes, such as /app/dist.",
     )
-    node: Annotated[Literal["20", "22", "24"], BeforeValidator(_number_as_text)] | None = Field(
+    node: Annotated[Literal["20", "22", "24"], OrNumber()] | None = Field(
         default=None, description="Major version of Node.js, with `run: node`; default: 22."
     )
     manager: Literal["systemd", "pm2"] | None = Field(

@@ -12,6 +12,7 @@ from ops.stack.cloud import Cloud, RefusedError
 from ops.stack.spaces import bucket_is_ours
 
 _FORBIDDEN, _CONFLICT = 403, 409
+_TIER_OF_SEVERAL = "professional"
 
 
 @dataclass(kw_only=True)
@@ -100,16 +101,20 @@ def _check_database(cloud: Cloud, settings: EnvironmentSettings, found: Findings
 def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -> None:
     registry = settings.registry
     own = {item.get("name") for item in cloud.items("/v2/registries", "registries")}
-    if registry.create and registry.name not in own:
+    if registry.name not in own:
         try:
             cloud.send("POST", "/v2/registries/validate-name", {"name": registry.name})
         except RefusedError as error:
             why = "another account has it" if error.status == _CONFLICT else str(error)
             found.problems.append(f"registry.name: {registry.name} cannot be had ({why}); choose another name")
+        if own and registry.tier != _TIER_OF_SEVERAL:
+            found.problems.append(
+                f"registry: the account has {', '.join(sorted(map(str, own)))}, and of the tier {registry.tier} it has "
+                f"one registry; write its name and shared: true, or tier: {_TIER_OF_SEVERAL}"
+            )
     region = settings.region.value
     places = [(item.bucket, item.region or region) for item in settings.backup.destinations if not item.endpoint]
-    if settings.assets is not None:
-        places.append((settings.assets.bucket, region))
+    places += [(bucket.bucket, region) for bucket in settings.buckets.values()]
     for bucket, where in places:
         try:
             bucket_is_ours(bucket, where)

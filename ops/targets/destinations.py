@@ -1,4 +1,4 @@
-"""Map a stack to its stores: the destinations of backups, and the assets bucket."""
+"""Map a stack to its stores: the destinations of backups, and the app's buckets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from ops.repository.stores.s3 import S3Store
 from ops.stack.outputs import LoadedStack
 
 
-def assets(stack: LoadedStack, prefix: str) -> S3Store:
-    """Return the assets bucket under a prefix.
+def app_bucket(stack: LoadedStack, name: str, prefix: str) -> S3Store:
+    """Return a bucket of the app under a prefix, by its name in the stack file.
 
     Raises:
-        StackError: the stack has none, or its key pair is not in the outputs.
+        StackError: the stack has none of that name, or its key pair is not in the outputs.
     """
-    if stack.outputs.assets is None or stack.secrets.assets_key is None:
-        raise StackError(f"{stack.name}: the stack has no assets bucket, or its key pair is not in the outputs")
-    return S3Store(stack.outputs.assets.bucket.model_copy(update={"prefix": prefix}), stack.secrets.assets_key)
+    known, key = stack.outputs.buckets, stack.secrets.bucket_keys.get(name)
+    if name not in known:
+        raise StackError(f"{stack.name}: there is no bucket {name}; there are: {', '.join(known) or 'none'}")
+    if key is None:
+        raise StackError(f"{stack.name}: secrets.bucket_keys.{name}: not in the outputs; run `pulumi up`")
+    return S3Store(known[name].bucket.model_copy(update={"prefix": prefix}), key)
 
 
 def stores(stack: LoadedStack) -> dict[str, Store]:

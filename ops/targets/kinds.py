@@ -46,7 +46,7 @@ from ops.sources.postgres.target import DatabaseTarget
 from ops.sources.secrets import SecretFiles
 from ops.sources.sqlite import SqliteFile, newly_unsound
 from ops.stack.outputs import LoadedStack
-from ops.targets.destinations import assets, stores
+from ops.targets.destinations import app_bucket, stores
 from ops.targets.servers import live, own_server, server_of
 
 NEW_FOLDER = say("a new folder on this host")
@@ -383,7 +383,7 @@ class BucketKind:
         del held
         known = tuple(stores(stack).values())
         return Bucket(
-            store=assets(stack, setting.prefix),
+            store=app_bucket(stack, setting.name, setting.prefix),
             base=lambda: base_of(known, setting.name, signer=stack.outputs.backup.signer),
             say=console.step,
         )
@@ -394,8 +394,7 @@ class BucketKind:
     ) -> Generator[Bucket]:
         """See `BackupKind`."""
         _refuse_tables(manifest, tables)
-        store, assets_output = _bucket(stack, into or _new_name(manifest)), stack.outputs.assets
-        public = assets_output is not None and store.address("")[0] == assets_output.bucket.name
+        store, public = _bucket(stack, manifest.name, into or _new_name(manifest))
         yield Bucket(store=store, public=public, say=console.step)
 
     @contextmanager
@@ -445,21 +444,23 @@ def _machine() -> dict[str, str]:
     return {"machine": f"{platform.system()} {platform.machine()}"}
 
 
-def _bucket(stack: LoadedStack, into: str) -> S3Store:
-    output = stack.outputs.assets
+def _bucket(stack: LoadedStack, source: str, into: str) -> tuple[S3Store, bool]:
+    """Return the target of a restore of the bucket `source`, and True if everybody may read its objects."""
+    known = stack.outputs.buckets
     if not into.startswith("s3://"):
-        if "/" in into.strip("/"):
-            raise RestoreRefusedError(f"{into}: give s3://BUCKET/PREFIX, or one new prefix of the assets bucket")
-        return assets(stack, into)
+        if "/" in into.strip("/") or source not in known:
+            raise RestoreRefusedError(f"{into}: give s3://BUCKET/PREFIX, or one new prefix of a bucket of the stack")
+        return app_bucket(stack, source, into), known[source].public
     name, _, prefix = into.removeprefix("s3://").partition("/")
-    if output is not None and name == output.bucket.name:
-        return assets(stack, prefix)
+    own = next((title for title, output in known.items() if output.bucket.name == name), None)
+    if own is not None:
+        return app_bucket(stack, own, prefix), known[own].public
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or (output.bucket.endpoint if output else None)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or next((each.bucket.endpoint for each in known.values()), None)
     if not key or not secret or not endpoint:
         raise RestoreRefusedError(
             f"{into}: is not the stack's bucket; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for it"
             " (and AWS_ENDPOINT_URL if it is at another provider)"
         )
     bucket = BucketOutput(name=name, region=os.environ.get("AWS_REGION", "auto"), endpoint=endpoint, prefix=prefix)
-    return S3Store(bucket, BucketKey(access_key=key, secret_key=SecretStr(secret)))
+    return S3Store(bucket, BucketKey(access_key=key, secret_key=SecretStr(secret))), False

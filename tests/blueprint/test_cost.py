@@ -11,7 +11,7 @@ import pytest
 from blueprint.cost import Price, estimate, price, resource_prices
 from blueprint.pulumi_config import load_stack_file
 from blueprint.settings.environment import EnvironmentSettings
-from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, TABLES, VALKEY_SIZES
+from blueprint.sizes import APP_SIZES, DATABASE_SIZES, DROPLET_SIZES, REGISTRY_TIERS, TABLES, VALKEY_SIZES
 from sandbox import catalog
 from tests.components.conftest import load, record
 
@@ -106,18 +106,22 @@ def test_a_reserved_ip_without_a_droplet_costs():
 def test_an_estimate_counts_balancer_cache_and_replicas():
     changed = settings("prod").model_dump(by_alias=True)
     changed["topology"] |= {"kind": "droplets", "count": 2, "balancer": {"nodes": 2}, "volumes": {"data": "40G"}}
-    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
-    changed["database"]["readReplicas"] = 1
+    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb", "nodes": 2}
+    changed["database"] |= {"replicas": {"reports": {"size": "db-s-1vcpu-2gb"}}, "storage": "40G"}
     report = estimate(EnvironmentSettings.model_validate(changed))
 
-    assert [line.resource for line in report.lines if line.monthly in (4, 24, 15, 30)] == [
-        "volume nextgentech-prod-1-data",
-        "volume nextgentech-prod-2-data",
-        "load balancer nextgentech-prod",
-        "read replica nextgentech-prod-1",
-        "cache nextgentech-prod",
-    ]
-    assert report.total == 2 * (28.8 + 4) + 2 * 12 + 60 + 30 + 15 + 5 + 20
+    assert {line.resource: line.monthly for line in report.lines} == {
+        "droplet nextgentech-prod-1": 28.8,
+        "droplet nextgentech-prod-2": 28.8,
+        "volume nextgentech-prod-1-data": 4,
+        "volume nextgentech-prod-2-data": 4,
+        "load balancer nextgentech-prod": 24,
+        "database nextgentech-prod": 2 * (30 + 10 * 0.215),
+        "read replica nextgentech-prod-reports": 30,
+        "cache nextgentech-prod": 2 * 15,
+        "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
+        "registry nextgentech": 5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -158,9 +162,10 @@ def test_an_estimate_counts_what_grows_at_its_smallest(
     assert [(line.resource, line.detail, line.monthly) for line in lines[: len(expected)]] == expected
 
 
-def test_an_estimate_names_what_it_cannot_price():
+def test_an_estimate_names_what_it_cannot_price(monkeypatch: pytest.MonkeyPatch):
     changed = settings("prod").model_dump(by_alias=True)
-    changed["cache"] = {"kind": "managed-valkey"}
+    changed["cache"] = {"kind": "managed-valkey", "size": "db-s-1vcpu-1gb"}
+    monkeypatch.delitem(VALKEY_SIZES, "db-s-1vcpu-1gb")
     report = estimate(EnvironmentSettings.model_validate(changed))
 
     assert report.unpriced == ("cache nextgentech-prod",)
@@ -169,7 +174,7 @@ def test_an_estimate_names_what_it_cannot_price():
 def test_staging_is_within_the_plans_budget_of_50_to_80():
     report = estimate(settings("staging"))
 
-    assert report.total == 24 + 15 + 5 + 20
+    assert report.total == 24 + 15 + 5 + 5
     assert not report.over_budget
 
 
@@ -179,20 +184,20 @@ def test_prod_names_every_resource_that_costs():
     assert {line.resource: line.monthly for line in report.lines} == {
         "droplet nextgentech-prod": 28.8,
         "database nextgentech-prod": 60,
-        "spaces nextgentech-assets, nextgentech-backups": 5,
-        "registry nextgentech": 20,
+        "spaces nextgentech-assets, nextgentech-uploads, nextgentech-backups": 5,
+        "registry nextgentech": 5,
     }
-    assert report.total == 113.8
+    assert report.total == 98.8
 
 
 def test_an_estimate_counts_what_others_bill():
     report = estimate(settings("prod", costs={"sendgrid": 20.0, "domain": 2.5}))
 
-    assert report.total == 113.8 + 22.5
+    assert report.total == 98.8 + 22.5
     assert [line.resource for line in report.lines[-2:]] == ["sendgrid", "domain"]
 
 
-@pytest.mark.parametrize(("budget", "over"), [(None, False), (113, True), (114, False)])
+@pytest.mark.parametrize(("budget", "over"), [(None, False), (98, True), (99, False)])
 def test_the_budget_is_a_limit(budget, over):
     assert estimate(settings("prod", budget=budget)).over_budget is over
 
@@ -202,7 +207,9 @@ def test_a_preview_costs_what_the_settings_say(stack: str):
     resources = record(stack, preview=True).resources
 
     prices = [item.monthly for item in resource_prices((item.type, item.inputs) for item in resources)]
-    assert sum(price for price in prices if price is not None) == estimate(load(stack)).total
+    settings = load(stack)
+    shared = REGISTRY_TIERS[settings.registry.tier] if settings.registry.shared else 0  # no resource of a stack
+    assert sum(price for price in prices if price is not None) + shared == estimate(settings).total
     assert None not in prices
 
 

@@ -144,9 +144,19 @@ def test_missing_secrets_are_named_with_the_command_that_makes_them():
             "edge.ports: {tunnel: {port: 51820, protocol: udp, why: WireGuard}}",
         ),
         ("edge", {"names": ["example.org"], "proxy": "cloudflare"}, "edge.proxy: cloudflare"),
-        ("database", {"kind": "sqlite", "path": "/srv/leads.db"}, "database.kind: sqlite"),
-        ("database", {"kind": "self-hosted-postgresql"}, "database.kind: self-hosted-postgresql"),
-        ("cache", {"kind": "managed-valkey"}, "cache.kind: managed-valkey"),
+        ("database", {"kind": "sqlite", "service": "web", "path": "db/leads.db"}, "database.kind: sqlite"),
+        ("database", {"kind": "postgresql", "version": 17}, "database.kind: postgresql"),
+        (
+            "database",
+            {
+                "kind": "managed-postgresql",
+                "size": "db-s-1vcpu-2gb",
+                "replicas": {"reports": {"size": "db-s-1vcpu-2gb"}},
+            },
+            "database.replicas: {reports: {size: db-s-1vcpu-2gb}}",
+        ),
+        ("cache", {"kind": "managed-valkey", "size": "db-s-1vcpu-2gb"}, "cache.kind: managed-valkey"),
+        ("cache", {"kind": "valkey"}, "cache.kind: valkey"),
         ("extras", ["grafana"], "extras: grafana"),
     ],
 )

@@ -56,7 +56,7 @@ def test_every_use_gives_variables_that_refer_to_something():
     assert all(find(path.replace("*", "x")) for table in USES.values() for path in table.values())
     assert variables_of("buckets.my-files") == {
         f"SPACES_MY_FILES_{field}": f"buckets.my-files.{field.lower()}"
-        for field in ("BUCKET", "REGION", "ENDPOINT", "KEY", "SECRET", "URL")
+        for field in ("BUCKET", "REGION", "ENDPOINT", "KEY", "SECRET", "URL", "ACL")
     }
     assert variables_of("database").keys() == {"DATABASE_URL", "DATABASE_DIRECT_URL"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pyrage import x25519
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
+from blueprint.settings.built import Verdict, not_built
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.topology import DropletTopology
@@ -24,6 +26,18 @@ def changed(tmp_path: Path, old: str, new: str) -> Path:
     path = tmp_path / "Pulumi.prod.yaml"
     path.write_text(PROD.replace(old, new, 1))
     return path
+
+
+def regrouped(tmp_path: Path, group: str, text: str | None) -> Path:
+    """The stack file with another group of this name, on one line; without one if None."""
+    kept = re.sub(rf"^  ancla:{group}:.*\n(    .*\n)*", "", PROD, flags=re.MULTILINE)
+    path = tmp_path / "Pulumi.prod.yaml"
+    path.write_text(kept + (f"  ancla:{group}: {text}\n" if text else ""))
+    return path
+
+
+def refused(path: Path) -> list[str]:
+    return [found.path for found in not_built(load_stack_file(path, environ={})) if found.verdict is Verdict.REFUSED]
 
 
 def refusal(path: Path) -> str:
@@ -50,14 +64,71 @@ def test_plan_000_in_production():
     assert (settings.topology.size, settings.topology.backups) == ("s-2vcpu-4gb", "weekly")
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
-    assert settings.database.pool is not None
+    assert set(settings.database.pools) == {"app"}
     assert {(name, one.port, one.routes[0].path) for name, one in settings.services.items()} == {
         ("web", 3000, "/"),
         ("api", 3001, "/api"),
     }
-    assert settings.assets is not None
-    assert settings.assets.cdn is not None
+    assert {name: bucket.access for name, bucket in settings.buckets.items()} == {
+        "assets": "public",
+        "uploads": "private",
+    }
+    assert "buckets.assets.cdn.host: assets.nextgentech.mx" in [str(found) for found in not_built(settings)]
     assert settings.backup.destinations
+
+
+@pytest.mark.parametrize("written", ["17", '"17"'])
+def test_a_version_is_text_or_a_number_because_pulumi_config_set_stores_numbers(tmp_path: Path, written: str):
+    settings = load_stack_file(changed(tmp_path, 'version: "15"', f"version: {written}"), environ={})
+
+    assert isinstance(settings.database, ManagedPostgresql)
+    assert settings.database.version == "17"
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "{ kind: sqlite, service: web, path: db/leads.db }",
+        "{ kind: postgresql, version: 17, volume: data, extensions: [vector], pools: { app: { size: 20 } } }",
+        "{ kind: postgresql, physicalBackups: { bucket: backrest, full: weekly, incremental: hourly, keep: 3 } }",
+    ],
+)
+def test_databases_on_the_droplet_parse_and_are_not_built_yet(tmp_path: Path, database: str):
+    assert refused(regrouped(tmp_path, "database", database)) == ["database.kind"]
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        "{ kind: valkey, memory: 512M, policy: allkeys-lru, persistence: aof }",
+        "{ kind: managed-valkey, size: db-s-1vcpu-2gb, nodes: 2, version: 8 }",
+    ],
+)
+def test_a_cache_parses_and_is_not_built_yet(tmp_path: Path, cache: str):
+    assert refused(regrouped(tmp_path, "cache", cache)) == ["cache.kind"]
+
+
+def test_without_a_word_there_is_neither_database_nor_cache(tmp_path: Path):
+    path = regrouped(tmp_path, "database", None)
+    path.write_text(path.read_text().replace("uses: [database, ", "uses: ["))
+    settings = load_stack_file(path, environ={})
+
+    assert (settings.database.kind, settings.cache) == ("none", None)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "expected"),
+    [
+        ("database", "{ kind: sqlite, service: web, path: /srv/leads.db }", "ancla:database.path: "),
+        ("database", "{ kind: sqlite, service: web, path: ../leads.db }", "is not a path within a folder"),
+        ("database", "{ kind: sqlite, path: leads.db }", "ancla:database.service: is missing, and it is required"),
+        ("cache", "{ kind: redis }", 'ancla:cache.kind: found "redis"; allowed: managed-valkey, valkey'),
+        ("cache", "{ kind: valkey, memory: 256 }", "ancla:cache.memory: 256 is not a size: write a whole number"),
+        ("cache", "{ kind: valkey, size: db-s-1vcpu-2gb }", "ancla:cache.size: unknown key; allowed: kind, memory"),
+    ],
+)
+def test_a_mistake_in_a_kind_is_one_line_too(tmp_path: Path, group: str, text: str, expected: str):
+    assert expected in refusal(regrouped(tmp_path, group, text))
 
 
 def test_stack_files_name_the_schema_for_editors():
@@ -89,7 +160,6 @@ def test_stack_files_name_the_schema_for_editors():
         ),
         ('"0.0.0.0/0"', '"0.0.0.0/33"', ["ancla:access.sshSources[0]:", "is not a CIDR"]),
         ('"0.0.0.0/0"', '"10.0.0.1/8"', ["ancla:access.sshSources[0]:", "host bits"]),
-        ('version: "15"', "version: 15", ["ancla:database.version: found 15: put it in quotes", "14, 15, 16"]),
         (
             "kind: managed-postgresql",
             "kind: mysql",
@@ -167,11 +237,40 @@ def test_stack_files_name_the_schema_for_editors():
             "ancla:cache: hello\n  ancla:backup:",
             ['ancla:cache: found "hello" (text); it must be a mapping'],
         ),
-        ("cdn: { ttl: 3600 }", "cdn: { ttl: 3601 }", ["ancla:assets.cdn.ttl: found 3601", "60, 600, 3600"]),
         (
-            "cdn: { ttl: 3600 }",
-            "cdn: { domain: a.example.org }",
-            ["ancla:assets.cdn: domain and certificate go together"],
+            "cdn: { host:",
+            "cdn: { ttl: 90s, host:",
+            ['ancla:buckets.assets.cdn.ttl: "90s" is no time', "allowed: 1m, 10m, 1h"],
+        ),
+        (
+            "access: public\n      cdn",
+            "access: private\n      cdn",
+            ["ancla:buckets.assets: cdn: stands before what everybody may read", "write access: public"],
+        ),
+        (
+            "versioning: true",
+            "lifecycle: [{ expire: 36h }]",
+            ['ancla:buckets.assets.lifecycle[0].expire: "36h" is no whole number of days'],
+        ),
+        (
+            "versioning: true",
+            "versionning: true",
+            ["ancla:buckets.assets.versionning: unknown key; did you mean versi"],
+        ),
+        (
+            "bucket: nextgentech-uploads",
+            "bucket: nextgentech-assets",
+            ["ancla:buckets.uploads: buckets.assets has the bucket nextgentech-assets already"],
+        ),
+        (
+            "bucket: nextgentech-uploads",
+            "bucket: nextgentech-backups",
+            ["ancla:backup.destinations: buckets.uploads has the bucket nextgentech-backups already"],
+        ),
+        (
+            "kind: bucket, name: uploads",
+            "kind: bucket, name: upload",
+            ["ancla:backup.sources: there is no bucket upload; did you mean uploads?"],
         ),
         (
             "nodes: 2",
@@ -179,14 +278,34 @@ def test_stack_files_name_the_schema_for_editors():
             ["ancla:database.trustedSources[0]", "is IPv6, which DigitalOcean's databases do not take", "use IPv4"],
         ),
         (
+            "mode: transaction,",
+            "database: logs,",
+            ["ancla:database: pools.app.database: there is no logs; allowed: app"],
+        ),
+        ("mode: transaction,", "modee: session,", ["ancla:database.pools.app.modee: unknown key; did you mean mode?"]),
+        (
+            "size: 10 } }",
+            "size: 40 }, slow: { size: 8 } }",
+            ["ancla:database: pools: their sizes are 48 together, and db-s-1vcpu-2gb has 47 connections"],
+        ),
+        ("databases: [app]", "databases: [app, app]", ["ancla:database: databases: app is there twice"]),
+        (
             "databases: [app]",
-            f"databases: [{'a' * 50}]",
-            ["ancla:database: databases[0]: its pool would be called aaa", "of 65 characters", "takes 60", "shorten"],
+            "storage: 25G",
+            [
+                "ancla:database: storage: 25G is no disk of db-s-1vcpu-2gb: write 30G (included) or more",
+                "in steps of 10G",
+            ],
+        ),
+        (
+            "databases: [app]",
+            "extensions: [vectors]",
+            ['ancla:database.extensions[0]: "vectors" is not a known extension', "did you mean vector?"],
         ),
         ('version: "15"', 'version: "13"', ["ancla:database.version", "13", "14"]),
         (
-            "tier: professional",
-            "region: lon1\n    tier: professional",
+            "tier: basic",
+            "tier: basic, region: lon1",
             ['ancla:registry.region: "lon1" is not a known region of container registries; allowed: ams3, blr1'],
         ),
         (

@@ -49,14 +49,14 @@ def test_what_a_machine_gets_parses_into_the_contract(prod: Recording):
     OutputSecrets.model_validate(document["secrets"])
 
 
-def test_an_environment_without_database_and_assets_exports_too(build: Callable[..., Recording]):
+def test_an_environment_without_database_and_buckets_exports_too(build: Callable[..., Recording]):
     services = {"web": {"image": "web:1"}, "api": {"image": "api:1"}}
-    changes = {"database": Replacement({"kind": "none"}), "assets": None, "services": services}
+    changes = {"database": Replacement({"kind": "none"}), "buckets": Replacement(), "services": services}
     recording = build("staging", changes)
 
     outputs = parse_outputs(recording.result)
     assert outputs.database is None
-    assert outputs.assets is None
+    assert outputs.buckets == {}
     assert not recording.of_type("DatabaseCluster")
     assert not [item for item in recording.of_type("Command") if "grants" in item.name]
 

@@ -10,7 +10,7 @@ from components.host_plan import ROOT
 from tests.components.conftest import record
 from tests.components.kit import Recording
 
-KEPT = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp", "ContainerRegistries")
+KEPT = ("Droplet", "DatabaseCluster", "DatabaseDb", "SpacesBucket", "Domain", "ReservedIp")
 
 
 def test_what_holds_data_in_prod_is_protected(prod: Recording):

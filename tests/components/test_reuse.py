@@ -28,6 +28,7 @@ from components import (
 )
 from components.asset_bucket import CorsRuleArgs
 from components.dns_zone import NAME_SERVERS, DnsRecordArgs
+from components.managed_database import PoolArgs
 from host import documents
 from tests.components.kit import Recording, run_program
 
@@ -35,7 +36,7 @@ KEY = make_key()
 LEAST: dict[str, Callable[[pulumi.ResourceOptions | None], pulumi.ComponentResource]] = {
     "AppDroplet": lambda opts: AppDroplet("web", AppDropletArgs(region="nyc3"), opts),
     "ManagedDatabase": lambda opts: ManagedDatabase(
-        "data", ManagedDatabaseArgs(region="nyc3", trusted_tags=["web"], pool_size=5), opts
+        "data", ManagedDatabaseArgs(region="nyc3", trusted_tags=["web"], pools={"app": PoolArgs(size=5)}), opts
     ),
     "AssetBucketWithCDN": lambda opts: AssetBucketWithCDN(
         "assets",

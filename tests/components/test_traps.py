@@ -52,8 +52,11 @@ def test_the_only_private_key_in_user_data_is_the_bootstrap_host_key(prod: Recor
     assert CANARY not in text
 
 
-def test_the_disk_is_not_grown_for_ever(prod: Recording):
-    assert prod.one("Droplet", "app-droplet").inputs["resizeDisk"] is False
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_disk_grows_only_where_that_is_asked_for(build: Callable[..., Recording], asked: bool):
+    topology = {"growDisk": True} if asked else {}
+
+    assert build("prod", {"topology": topology}).one("Droplet", "app-droplet").inputs["resizeDisk"] is asked
 
 
 def test_deleting_the_droplet_gets_more_than_a_minute(prod: Recording):
@@ -193,12 +196,54 @@ def test_the_cluster_names_no_project(prod: Recording):
 
 def test_a_resized_pool_has_another_name(prod: Recording, build: Callable[..., Recording]):
     """Every input replaces a pool, and the new one is made first: under the same name it could not be."""
-    resized = build("prod", {"database": {"pool": {"mode": "transaction", "size": 20}}})
+    resized = build("prod", {"database": {"pools": {"app": {"size": 20}}}})
 
     before, after = prod.one("DatabaseConnectionPool"), resized.one("DatabaseConnectionPool")
     assert before.inputs["name"] != after.inputs["name"]
     assert not after.options.deleteBeforeReplace
-    assert resized.result["database"]["pool_name"] == after.inputs["name"]
+    assert resized.result["database"]["pools"] == {"app": {"name": after.inputs["name"], "database": "app"}}
+
+
+def test_pools_are_by_name_and_one_more_changes_no_other(prod: Recording, build: Callable[..., Recording]):
+    pools = {"slow": {"database": "reports", "mode": "session", "size": 3}, "app": {}}
+    grown = build("prod", {"database": {"databases": ["app", "reports"], "pools": pools}})
+
+    assert {pool.name for pool in grown.of_type("DatabaseConnectionPool")} == {
+        "nextgentech-prod-database-pool-app",
+        "nextgentech-prod-database-pool-slow",
+    }
+    assert grown.one("DatabaseConnectionPool", "pool-app").inputs == prod.one("DatabaseConnectionPool").inputs
+    slow = grown.one("DatabaseConnectionPool", "pool-slow").inputs
+    assert (slow["dbName"], slow["mode"], slow["size"]) == ("reports", "session", 3)
+
+
+def test_a_pool_of_another_database_or_user_has_another_name(build: Callable[..., Recording]):
+    names = {
+        build("prod", {"database": change}).one("DatabaseConnectionPool").inputs["name"]
+        for change in (
+            {},
+            {"user": "shop"},
+            {"databases": ["shop"]},
+            {"pools": {"app": {"mode": "session"}}},
+            {"pools": {"main": {}}},
+        )
+    }
+    assert len(names) == 5
+    assert all(3 <= len(name) <= 60 for name in names), "what DigitalOcean takes"
+
+
+def test_the_disk_of_a_cluster_is_in_mib(prod: Recording, build: Callable[..., Recording]):
+    assert "storageSizeMib" not in prod.one("DatabaseCluster").inputs
+    grown = build("prod", {"database": {"storage": "80G"}}).one("DatabaseCluster")
+    assert grown.inputs["storageSizeMib"] == "81920"
+
+
+def test_extensions_are_created_where_the_schema_is_granted(build: Callable[..., Recording]):
+    recording = build("prod", {"database": {"databases": ["app", "reports"], "extensions": ["vector", "pg_trgm"]}})
+
+    document = json.loads(recording.one("Command", "grants-command").inputs["stdin"])
+    assert document["database"]["databases"] == ["app", "reports"]
+    assert document["database"]["extensions"] == ["vector", "pg_trgm"]
 
 
 def test_the_schema_is_granted_after_psql_is_there_and_the_user_exists(prod: Recording):
@@ -213,7 +258,7 @@ def test_the_schema_is_granted_after_psql_is_there_and_the_user_exists(prod: Rec
 
 def test_passwords_are_secret_wherever_they_go(prod: Recording):
     for command in prod.of_type("Command"):
-        assert "stdin" in command.secrets, command.name
+        assert "stdin" in command.secrets or "stdin" not in command.inputs, command.name
         for key, value in command.inputs.items():
             text = json.dumps(value)
             assert key == "stdin" or not any(word in text for word in ("password", "OPENSSH", CANARY, "spaces-secret"))
@@ -249,26 +294,45 @@ def test_cors_has_one_owner(prod: Recording):
 
 
 def test_lifecycle_rules_have_ids_of_their_own(build: Callable[..., Recording]):
-    rules = {"lifecycle": [{"prefix": "tmp/", "expireDays": 3}, {"abortUploadsDays": 2}]}
-    bucket = build("staging", {"assets": rules}).one("SpacesBucket", "assets")
+    rules = {"lifecycle": [{"prefix": "tmp/", "expire": "3d"}, {"abortUploads": "2d"}]}
+    bucket = build("staging", {"buckets": {"assets": {"bucket": "files"} | rules}}).one(
+        "SpacesBucket", "-bucket-assets"
+    )
 
     assert [rule["id"] for rule in bucket.inputs["lifecycleRules"]] == ["rule-1", "rule-2"]
     assert bucket.inputs["lifecycleRules"][0]["expiration"] == {"days": 3}
+    assert [rule["abortIncompleteMultipartUploadDays"] for rule in bucket.inputs["lifecycleRules"]] == [1, 2]
 
 
-def test_a_certificate_is_given_by_name(build: Callable[..., Recording]):
-    cdn = {"cdn": {"ttl": 3600, "domain": "assets.nextgentech.mx", "certificate": "assets-2026"}}
-    recording = build("prod", {"assets": cdn})
+def test_every_bucket_of_the_app_has_a_key_of_its_own_and_its_outputs_by_name(prod: Recording):
+    outputs, secrets = prod.result["buckets"], prod.result["secrets"]
 
-    inputs = recording.one("Cdn").inputs
-    assert inputs["certificateName"] == "assets-2026"
-    assert "certificateId" not in inputs
-    record = recording.one("DnsRecord", "host-assets").inputs
-    assert (record["name"], record["value"]) == ("assets", "bucket.nyc3.cdn.digitaloceanspaces.com.")
-    assert recording.result["assets"]["url"] == "https://assets.nextgentech.mx"
+    assert outputs.keys() == secrets["bucket_keys"].keys() == {"assets", "uploads"}
+    assert {name: output["public"] for name, output in outputs.items()} == {"assets": True, "uploads": False}
+    assert {name: output["bucket"]["name"] for name, output in outputs.items()} == {
+        "assets": "nextgentech-assets",
+        "uploads": "nextgentech-uploads",
+    }
+    assert prod.one("SpacesKey", "bucket-uploads").inputs["grants"][0]["bucket"] == "nextgentech-uploads"
 
 
-def test_without_a_certificate_there_is_no_custom_domain(prod: Recording):
+def test_only_a_public_bucket_with_a_cdn_is_behind_one(prod: Recording):
+    assert prod.one("Cdn").name == "nextgentech-prod-bucket-assets-cdn"
+    assert prod.result["buckets"]["assets"]["url"] == "https://bucket.nyc3.cdn.digitaloceanspaces.com"
+    assert prod.result["buckets"]["uploads"]["url"] == "https://nextgentech-uploads.nyc3.digitaloceanspaces.com"
+    assert prod.result["buckets"]["uploads"]["cdn_id"] is None
+
+
+def test_one_more_bucket_changes_no_other(prod: Recording, build: Callable[..., Recording]):
+    grown = build("prod", {"buckets": {"logs": {"bucket": "nextgentech-logs"}}})
+
+    before = {item.urn: item.inputs for item in prod.resources if "-bucket-" in item.name}
+    after = {item.urn: item.inputs for item in grown.resources if "-bucket-" in item.name}
+    assert {urn: inputs for urn, inputs in after.items() if "-bucket-logs" not in urn} == before
+    assert len(after) > len(before)
+
+
+def test_the_host_of_a_cdn_is_not_in_effect_yet(prod: Recording):
     assert set(prod.one("Cdn").inputs) == {"origin", "ttl"}
     assert not [record for record in prod.of_type("DnsRecord") if record.inputs["type"] == "CNAME"]
 
@@ -322,6 +386,7 @@ def test_the_project_claims_only_what_is_listed(prod: Recording):
         "do:droplet:4711",
         "do:dbaas:c1",
         "do:space:nextgentech-assets",
+        "do:space:nextgentech-uploads",
         "do:space:nextgentech-backups",
         "do:domain:example.org",
     ]
@@ -334,7 +399,8 @@ def test_the_reserved_ip_is_not_listed_in_the_project(prod: Recording):
 
 @pytest.mark.parametrize("region", list(Region))
 def test_the_registry_is_where_registries_are(build: Callable[..., Recording], region: Region):
-    inputs = build("staging", {"region": region.value}).one("ContainerRegistries").inputs
+    own = {"registry": {"shared": False}}
+    inputs = build("staging", {"region": region.value} | own).one("ContainerRegistries").inputs
 
     assert inputs.get("region", "nyc3") in catalog.REGISTRY_REGIONS
     if region.value in catalog.REGISTRY_REGIONS:
@@ -342,7 +408,7 @@ def test_the_registry_is_where_registries_are(build: Callable[..., Recording], r
 
 
 def test_the_registry_may_be_somewhere_else(build: Callable[..., Recording]):
-    registry = {"name": "images", "region": "fra1"}
+    registry = {"name": "images", "region": "fra1", "shared": False}
     assert build("staging", {"registry": registry}).one("ContainerRegistries").inputs["region"] == "fra1"
 
 
@@ -350,11 +416,24 @@ def test_no_registry_login_is_a_resource(prod: Recording):
     assert not [item for item in prod.resources if "DockerCredentials" in item.type]
 
 
-def test_a_registry_that_is_there_is_used_and_not_made(build: Callable[..., Recording]):
-    recording = build("staging", {"registry": {"name": "shared", "create": False}})
+def test_a_shared_registry_is_no_resource_of_a_stack(prod: Recording, staging: Recording):
+    """Two stacks would make it, and the first to go would take it along."""
+    for recording in (prod, staging):
+        assert not recording.of_type("ContainerRegistries")
+        command = recording.one("Command", "images-shared").inputs
+        wanted = {"endpoint": "http://127.0.0.1:8470", "name": "nextgentech", "tier": "basic", "region": "nyc3"}
+        assert json.loads(command["create"]) == wanted
+        assert json.loads(command["delete"]) == {"name": "nextgentech", "stays": True}
+        assert recording.result["registry"] == {
+            "name": "nextgentech",
+            "endpoint": "registry.digitalocean.com/nextgentech",
+        }
 
-    assert not recording.of_type("ContainerRegistries")
-    assert recording.result["registry"] == {"name": "shared", "endpoint": "registry.digitalocean.com/shared"}
+
+def test_a_registry_of_its_own_is_protected_where_data_is(build: Callable[..., Recording]):
+    for stack, protected in (("prod", True), ("staging", False)):
+        registry = build(stack, {"registry": {"shared": False}}).one("ContainerRegistries")
+        assert registry.options.protect is protected
 
 
 def test_alerts_hold_for_five_minutes(prod: Recording):
@@ -440,13 +519,14 @@ def test_the_last_run_is_not_handed_to_the_next(prod: Recording):
 
 
 def test_a_command_whose_host_is_gone_has_nothing_to_delete(prod: Recording):
-    assert all("delete" not in command.inputs for command in prod.of_type("Command"))
+    assert all("delete" not in command.inputs for command in prod.of_type("Command") if "stdin" in command.inputs)
 
 
 def test_first_contact_pins_the_bootstrap_key_and_everything_later_the_final_one(prod: Recording):
     documents = {
         item.name.rpartition("-command")[0].removeprefix("nextgentech-prod-"): json.loads(item.inputs["stdin"])
         for item in prod.of_type("Command")
+        if "stdin" in item.inputs
     }
 
     assert documents.keys() == {"app-first-contact", "app-converge", "ops", "grants"}

@@ -32,6 +32,13 @@ def test_the_second_database_is_reached_over_the_same_login():
     assert '\\connect "app"' not in sql
 
 
+def test_extensions_are_created_in_each_database_before_the_grants():
+    sql = build_sql(database(extensions=("uuid-ossp", "vector")))
+    created = 'CREATE EXTENSION IF NOT EXISTS "uuid-ossp" CASCADE;\nCREATE EXTENSION IF NOT EXISTS "vector" CASCADE;\n'
+    assert sql.count(f"{created}BEGIN;") == 2
+    assert "CREATE EXTENSION" not in build_sql(database())
+
+
 def test_the_password_is_not_in_the_sql():
     assert "CANARY" not in build_sql(database())
 

@@ -37,12 +37,12 @@ def test_up_ends_with_an_address_whose_page_shows_rows_of_the_database(staging: 
 
 def test_the_asset_on_the_page_is_served_by_the_cdn(staging: Staging) -> None:
     work, outputs = staging.work, staging.outputs
-    assert outputs.assets is not None
+    assets = outputs.buckets["assets"]
     trust = ssl.create_default_context(cafile=work.environment["SSL_CERT_FILE"])
     with httpx.Client(proxy=work.environment["HTTPS_PROXY"], verify=trust, timeout=60) as client:
-        assert client.get(f"{outputs.assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
-        assert client.get(f"{outputs.assets.url}/no-such-object").status_code in (403, 404)
-        assert client.put(f"{outputs.assets.url}/intruder", content=b"x").status_code in (403, 405)
+        assert client.get(f"{assets.url}/logo.svg").content == (ROOT / "examples/assets/logo.svg").read_bytes()
+        assert client.get(f"{assets.url}/no-such-object").status_code in (403, 404)
+        assert client.put(f"{assets.url}/intruder", content=b"x").status_code in (403, 405)
 
 
 def test_a_second_up_changes_nothing(staging: Staging) -> None:

@@ -20,7 +20,7 @@ DATABASE: dict[str, Any] = {
     "user": "app",
     "admin_user": "doadmin",
     "databases": ["shop"],
-    "pool_name": None,
+    "pools": {},
     "pool_port": None,
     "ca_certificate": "none",
 }
@@ -38,7 +38,7 @@ def build_outputs(**changes: Any) -> dict[str, Any]:
         "droplets": [],
         "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
         "database": None,
-        "assets": None,
+        "buckets": {},
         "registry": {"name": "test", "endpoint": "registry.example.org/test"},
         "services": {},
         "backup": BACKUP,

@@ -14,7 +14,8 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from blueprint.outputs import AssetsOutput, BucketKey, BucketOutput
+from blueprint.outputs import AppBucketOutput, BucketKey, BucketOutput
+from ops.core.errors import RestoreRefusedError
 from ops.repository.stores.s3 import S3Store
 from ops.repository.upload import PART_SIZE
 from ops.sources.bucket.reader import Reader
@@ -105,13 +106,38 @@ def raising(error):
     return refuse
 
 
-@pytest.mark.parametrize(("into", "public"), [(None, True), ("copies", True), ("s3://elsewhere/copies", False)])
-def test_the_bucket_of_the_assets_is_known_by_its_name(monkeypatch, into, public):
+@pytest.mark.parametrize(
+    ("source", "into", "public"),
+    [
+        ("assets", None, True),
+        ("assets", "copies", True),
+        ("assets", "s3://elsewhere/copies", False),
+        ("assets", "s3://shop-uploads/copies", False),
+        ("uploads", "s3://shop-assets/copies", True),
+        ("uploads", None, False),
+    ],
+)
+def test_a_bucket_of_the_stack_is_known_by_its_name_and_by_who_may_read_it(monkeypatch, source, into, public):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    output = BucketOutput(name="shop-assets", region="nyc3", endpoint="https://nyc3.digitaloceanspaces.com")
-    outputs = SimpleNamespace(assets=AssetsOutput(bucket=output, url="https://assets.example.org", cdn_id=None))
-    held = SimpleNamespace(assets_key=BucketKey(access_key="key", secret_key=SecretStr("secret")))
+    place = {"region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"}
+    buckets = {
+        name: AppBucketOutput(
+            bucket=BucketOutput(name=f"shop-{name}", **place), public=name == "assets", url="https://x", cdn_id=None
+        )
+        for name in ("assets", "uploads")
+    }
+    keys = {name: BucketKey(access_key="key", secret_key=SecretStr("secret")) for name in buckets}
+    outputs, held = SimpleNamespace(buckets=buckets), SimpleNamespace(bucket_keys=keys)
     stack = SimpleNamespace(name="prod", outputs=outputs, secrets=held)
-    with BucketKind().target(SimpleNamespace(name="assets"), into, stack, ()) as place:
-        assert place.public is public
+    with BucketKind().target(SimpleNamespace(name=source), into, stack, ()) as target:
+        assert target.public is public
+
+
+def test_a_bucket_that_is_gone_from_the_stack_is_restored_into_one_that_is_named():
+    stack = SimpleNamespace(name="prod", outputs=SimpleNamespace(buckets={}), secrets=SimpleNamespace(bucket_keys={}))
+    with (
+        pytest.raises(RestoreRefusedError, match="give s3://BUCKET/PREFIX"),
+        BucketKind().target(SimpleNamespace(name="old"), "copies", stack, ()),
+    ):
+        pass

@@ -77,7 +77,7 @@ def test_names_of_others_are_found_before_anything_is_made(cloud, sandbox, bucke
     buckets["nextgentech-staging-assets"] = "bucket nextgentech-staging-assets: 403; another account may own the name"
     buckets["nextgentech-staging-backups"] = True
     registry, bucket = preflight(cloud, STAGING).problems
-    assert registry == "registry.name: nextgentech-staging cannot be had (another account has it); choose another name"
+    assert registry == "registry.name: nextgentech cannot be had (another account has it); choose another name"
     assert bucket == buckets["nextgentech-staging-assets"]
 
 
@@ -85,6 +85,14 @@ def test_the_own_registry_is_no_problem(cloud, sandbox):
     body = {"name": STAGING.registry.name, "subscription_tier_slug": "professional", "region": "nyc3"}
     sandbox.post("/v2/registries", body)
     assert preflight(cloud, STAGING).problems == []
+
+
+def test_a_second_registry_needs_the_tier_that_has_several(cloud, sandbox):
+    sandbox.post("/v2/registries", {"name": "older", "subscription_tier_slug": "basic", "region": "nyc3"})
+    (problem,) = preflight(cloud, STAGING).problems
+    assert problem.startswith("registry: the account has older, and of the tier basic it has one registry; ")
+    several = STAGING.registry.model_copy(update={"tier": "professional"})
+    assert preflight(cloud, STAGING.model_copy(update={"registry": several})).problems == []
 
 
 def test_a_major_that_is_no_longer_sold_is_named(cloud, monkeypatch):

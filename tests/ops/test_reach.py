@@ -49,10 +49,13 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
     outputs = build_outputs(
         droplets=[build_droplet(target.address)],
         access={"user": "deploy", "port": target.port, "host_key": target.host_key},
-        assets={
-            "bucket": bucket.model_copy(update={"name": f"{bucket.name}-assets", "prefix": ""}).model_dump(),
-            "url": "https://assets.example.org",
-            "cdn_id": None,
+        buckets={
+            "assets": {
+                "bucket": bucket.model_copy(update={"name": f"{bucket.name}-assets", "prefix": ""}).model_dump(),
+                "public": True,
+                "url": "https://assets.example.org",
+                "cdn_id": None,
+            }
         },
         backup={
             **BACKUP,
@@ -64,7 +67,7 @@ def desk(bucket, key, machine, tmp_path, monkeypatch):
             ],
             "recipients": [recipient_of(identity)],
         },
-        secrets={"assets_key": secret, "backup_keys": [secret], "app": {}},
+        secrets={"bucket_keys": {"assets": secret}, "backup_keys": [secret], "app": {}},
     )
     (tmp_path / "secrets.json").write_text(json.dumps(outputs["secrets"]))
     machine_outputs = outputs | {"secrets": {"file": str(tmp_path / "secrets.json")}}
@@ -112,7 +115,7 @@ def test_every_kind_from_a_desk_and_back(ops, desk, tmp_path):
         assert connection.execute("SELECT * FROM leads").fetchall() == [("c4n4ry",)]
     assert (tmp_path / "new" / str(tmp_path / ".env").lstrip("/")).read_text() == "TOKEN=c4n4ry\n"
     loaded = load_stack(None, outputs)
-    assert [item.key for item in destinations.assets(loaded, "back").list("")] == ["logo.png"]
+    assert [item.key for item in destinations.app_bucket(loaded, "assets", "back").list("")] == ["logo.png"]
 
 
 def test_what_fails_on_the_machine_is_one_line_at_the_desk(ops, desk, tmp_path):

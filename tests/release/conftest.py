@@ -31,14 +31,14 @@ SERVICES: dict[str, dict[str, Any]] = {
         "port": 3000,
         "routes": [{"path": "/"}],
         "health": HEALTH,
-        "environment": {"PRICE": "$$5", "HOST": "${edge.host}", "SPACES_KEY": "<${buckets.assets.key}$$>"},
+        "environment": {"PRICE": "$$5", "HOST": "${edge.host}", "SPACES_KEY": "<${buckets.my-files.key}$$>"},
     },
     "api": {
         "image": "team/api:1.0.0",
         "port": 3001,
         "routes": [{"path": "/api"}],
         "health": HEALTH,
-        "uses": ["database", "buckets.assets"],
+        "uses": ["database", "buckets.my-files"],
         "secrets": ["TOKEN", "KEY"],
     },
     "worker": {"image": "worker:2.0.0", "port": 3002},
@@ -50,12 +50,15 @@ def make_outputs(**changes: Any) -> EnvironmentOutputs:
     document = build_outputs(
         project="nextgentech",
         database=DATABASE
-        | {"databases": ["app"], "pool_name": "app-pool", "pool_port": 25061}
+        | {"databases": ["app"], "pools": {"app": {"name": "app-pool", "database": "app"}}, "pool_port": 25061}
         | {"ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"},
-        assets={
-            "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
-            "url": "https://assets.nyc3.cdn.digitaloceanspaces.com",
-            "cdn_id": "c",
+        buckets={
+            "my-files": {
+                "bucket": {"name": "assets", "region": "nyc3", "endpoint": "https://nyc3.digitaloceanspaces.com"},
+                "public": True,
+                "url": "https://assets.nyc3.cdn.digitaloceanspaces.com",
+                "cdn_id": "c",
+            }
         },
         registry={"name": "acme", "endpoint": "registry.digitalocean.com/acme"},
         services=SERVICES,
@@ -69,7 +72,7 @@ def make_secrets(key: str = PEM) -> OutputSecrets:
         {
             "deploy_key": "DEPLOY",
             "database_password": CANARY,
-            "assets_key": {"access_key": "ACCESS", "secret_key": "SPACES-SECRET"},
+            "bucket_keys": {"my-files": {"access_key": "ACCESS", "secret_key": "SPACES-SECRET"}},
             "app": {"TOKEN": CANARY, "KEY": key, "UNUSED": "never"},
         }
     )

@@ -144,7 +144,7 @@ def test_a_service_gets_what_it_uses_its_own_secrets_and_nothing_else():
     assert found["api"].keys() - found["worker"].keys() == {
         "DATABASE_URL",
         "DATABASE_DIRECT_URL",
-        *(f"SPACES_ASSETS_{name}" for name in ("BUCKET", "REGION", "ENDPOINT", "KEY", "SECRET", "URL")),
+        *(f"SPACES_MY_FILES_{name}" for name in ("BUCKET", "REGION", "ENDPOINT", "KEY", "SECRET", "URL", "ACL")),
         "TOKEN",
         "KEY",
     }
@@ -156,8 +156,8 @@ def test_a_reference_is_its_value_and_a_secret_one_is_in_dotenv_alone():
     plan = make_plan()
     web = yaml.safe_load(plan.compose)["services"]["web"]["environment"]
     assert (web["PRICE"], web["HOST"]) == ("$$5", "staging.example.org")
-    assert web["SPACES_KEY"] == "<${ANCLA_BUCKETS_ASSETS_KEY}$$>"
-    assert 'ANCLA_BUCKETS_ASSETS_KEY="ACCESS"' in plan.dotenv.get_secret_value()
+    assert web["SPACES_KEY"] == "<${ANCLA_BUCKETS_MY_FILES_KEY}$$>"
+    assert 'ANCLA_BUCKETS_MY_FILES_KEY="ACCESS"' in plan.dotenv.get_secret_value()
     assert "ACCESS" in {value.get_secret_value() for value in plan.secret_values}
     assert "ACCESS" not in plan.compose
 
@@ -195,8 +195,22 @@ def test_the_database_is_reached_privately_verified_and_by_the_pool():
     assert "UNUSED" not in values
 
 
-def test_what_a_bucket_lacks_is_not_in_the_environment():
-    plan = make_plan(database=None, assets=None, services={"api": {**SERVICES["api"], "uses": ["buckets.assets"]}})
+def test_each_bucket_has_its_variables_by_its_name():
+    """The control of what a service uses: each variable has its own value."""
+    api = yaml.safe_load(make_plan().compose)["services"]["api"]["environment"]
+    assert {name.removeprefix("SPACES_MY_FILES_"): value for name, value in api.items() if "SPACES" in name} == {
+        "BUCKET": "assets",
+        "REGION": "nyc3",
+        "ENDPOINT": "https://nyc3.digitaloceanspaces.com",
+        "URL": "https://assets.nyc3.cdn.digitaloceanspaces.com",
+        "ACL": "public-read",
+        "KEY": "${ANCLA_BUCKETS_MY_FILES_KEY}",
+        "SECRET": "${ANCLA_BUCKETS_MY_FILES_SECRET}",
+    }
+
+
+def test_what_the_stack_lacks_is_not_in_the_environment():
+    plan = make_plan(database=None, buckets={}, services={"api": SERVICES["api"]})
     assert plan.variables == ("KEY", "TOKEN")
     assert plan.ca_certificate is None
     assert "volumes" not in yaml.safe_load(plan.compose)["services"]["api"]
