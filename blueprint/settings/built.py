@@ -99,7 +99,6 @@ ROWS: tuple[Row, ...] = (
     refused("extras.panel.login", is_given),
     without_effect("growth", is_given),
     without_effect("recovery", is_given),
-    refused("services.*.replicas", lambda value: value > 1),
     refused("access.sshFrom", lambda value: not value),
     refused("access.logins", bool),
     without_effect("alerts.preset", what="its rules on availability and errors"),
@@ -116,17 +115,39 @@ ROWS: tuple[Row, ...] = (
     without_effect(
         "backup.signers", lambda keys: set(keys.drill) != set(keys.ledger), what="by role: each is for both"
     ),
+    refused("services.*.run", is_one_of("node")),
+    refused("services.*.folders", bool),
+    refused("services.*.instances", lambda value: value.scales),
+    refused("services.*.routes.*.host"),
+    refused("services.*.routes.*.login"),
+    refused("services.*.routes.*.root"),
+    without_effect("services.*.routes.*.rate"),
+    without_effect("services.*.routes.*.timeout"),
+    without_effect("services.*.routes.*.bodyLimit"),
+    without_effect("services.*.routes.*.stream", bool),
+    without_effect("services.*.routes.*.cache"),
+    without_effect("release.migrate"),
+    without_effect("release.backupBefore", bool),
+    without_effect("release.keepReleases"),
+    refused("release.strategy", is_one_of("waves")),
+    without_effect("release.strategy"),
+    without_effect("release.burnIn"),
+    without_effect("release.hook", bool),
 )
 
 
 def not_built(settings: EnvironmentSettings) -> list[Found]:
     """List what the stack file asks for that Ancla parses but does not build yet, in the order of the file's groups."""
-    rows = {row.path: row for row in ROWS}
     return [
         Found(path, row.what or _shown(value), row.verdict)
         for pattern, path, value in written(settings)
-        if (row := rows.get(pattern)) is not None and (row.means is None or row.means(value))
+        if (row := _row_of(pattern, value)) is not None
     ]
+
+
+def _row_of(pattern: str, value: object) -> Row | None:
+    """Return the first row that means this value of a key."""
+    return next((row for row in ROWS if row.path == pattern and (row.means is None or row.means(value))), None)
 
 
 def written(value: object, pattern: str = "", path: str = "") -> Iterator[tuple[str, str, object]]:

@@ -25,7 +25,7 @@ def missing_secrets(settings: EnvironmentSettings) -> list[str]:
     if settings.alerts.heartbeat and settings.secrets.heartbeat is None:
         missing.append("secrets.heartbeat")
     wanted = sorted(
-        {name for service in settings.services for name in service.secrets}
+        {name for service in settings.services.values() for name in service.secrets}
         | {source.password for source in settings.backup.sources.values() if source.kind == "postgresql"}
     )
     missing += [f"secrets.app.{name}" for name in wanted if name not in settings.secrets.app]
