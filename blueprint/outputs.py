@@ -99,6 +99,11 @@ class AppBucketOutput(Outputs):
     url: str
     cdn_id: str | None
 
+    @property
+    def acl(self) -> str:
+        """The ACL that an object is uploaded with."""
+        return PUBLIC_READ if self.public else PRIVATE
+
 
 class RegistryOutput(Outputs):
     """The container registry; `endpoint` is host and name, such as registry.digitalocean.com/acme."""
@@ -171,7 +176,7 @@ class EnvironmentOutputs(Outputs):
     database: DatabaseOutput | None
     buckets: dict[str, AppBucketOutput]
     registry: RegistryOutput
-    services: list[ServiceSettings]
+    services: dict[str, ServiceSettings]
     backup: BackupOutput
     secrets: OutputSecrets | SecretsFile
 

@@ -125,7 +125,7 @@ def refuse_encrypted(key: str, *, encrypted: bool) -> None:
     if encrypted:
         raise StackFileError(
             f"{NAMESPACE}:{key}: has an encrypted value; encrypted values go under {NAMESPACE}:secrets "
-            "(an app's under secrets.app, named in services[].secrets)"
+            "(an app's under secrets.app, named in a service's `secrets`)"
         )
 
 

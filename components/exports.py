@@ -72,7 +72,9 @@ def build_outputs(built: Built) -> Values:
         "database": _database(built),
         "buckets": {name: _bucket(built, name) for name in built.buckets},
         "registry": {"name": built.registry.name, "endpoint": built.registry.endpoint},
-        "services": [service.model_dump(mode="json", by_alias=False) for service in settings.services],
+        "services": {
+            name: service.model_dump(mode="json", by_alias=False) for name, service in settings.services.items()
+        },
         "backup": {
             "destinations": [
                 {"name": backup.bucket, "region": backup.region, "endpoint": backup.endpoint, "prefix": backup.prefix}

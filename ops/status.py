@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ import httpx
 from ops.core.errors import OpsError, StackError, ToolError
 from ops.core.formatting import duration
 from ops.core.workers import run_all
+from ops.release.compose import containers_of
 from ops.repository.freshness import Freshness, look
 from ops.repository.stores.base import Store
 from ops.sources.postgres.tools import Endpoint
@@ -112,10 +113,12 @@ def _services(stack: LoadedStack, session: SshSession | None) -> list[Probe]:
         except OSError as error:
             raise ToolError(f"docker: cannot be run: {error.strerror}") from None
         code, text, error = done.returncode, done.stdout, done.stderr
+    # static files have no container: the page itself is asked for by `_address`
+    wanted = {name: service.containers for name, service in stack.outputs.services.items() if service.containers}
     if code != 0:
         hint = "no release yet; run `ops deploy`" if "no such file" in error.lower() else " ".join(error.split())
-        return [Probe(part="service", name=s.name, state=State.DOWN, detail=hint) for s in stack.outputs.services]
-    return judge_services([service.name for service in stack.outputs.services], parse_compose(text))
+        return [Probe(part="service", name=name, state=State.DOWN, detail=hint) for name in wanted]
+    return judge_services(wanted, parse_compose(text))
 
 
 def parse_compose(text: str) -> list[dict[str, Any]]:
@@ -126,16 +129,17 @@ def parse_compose(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
-def judge_services(wanted: list[str], containers: list[dict[str, Any]]) -> list[Probe]:
-    """Compare the containers with the services that should run; a service may have several containers."""
+def judge_services(wanted: Mapping[str, int], containers: list[dict[str, Any]]) -> list[Probe]:
+    """Compare the containers with the services that should run, and how many of each."""
     probes: list[Probe] = []
-    for name in wanted:
-        own = [container for container in containers if container.get("Service") == name]
+    for name, instances in wanted.items():
+        names = {container for container, _ in containers_of(name, instances)}
+        own = [container for container in containers if container.get("Service") in names]
         if not own:
             probes.append(Probe(part="service", name=name, state=State.DOWN, detail="no container"))
             continue
         healthy = [c for c in own if c.get("State") == "running" and c.get("Health", "") in ("", "healthy")]
-        state = State.OK if len(healthy) == len(own) else State.ATTENTION if healthy else State.DOWN
+        state = State.OK if len(healthy) >= instances else State.ATTENTION if healthy else State.DOWN
         detail = ", ".join(sorted({str(c.get("Status") or c.get("State")) for c in own}))
         image = str(own[0].get("Image", "")).rsplit("/", 1)[-1]
         probes.append(Probe(part="service", name=name, state=state, detail=f"{image}: {detail}"))

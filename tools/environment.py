@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from rich.markup import escape
 
 from blueprint.outputs import PUBLIC_READ, EnvironmentOutputs, OutputSecrets
 from blueprint.pulumi_config import SettingsError, load_stack_file
+from blueprint.settings.services import ServiceSettings, parse_image
 from tools.judged import is_remembered, remember
 from tools.workspace import (
     ROOT,
@@ -41,11 +43,16 @@ def _build_app(work: Workspace) -> None:
     """Build the sample app's images, under the tags that the stack file names."""
     settings = load_stack_file(ROOT / f"Pulumi.{work.stack}.yaml")
     base = json.loads(sandbox("images", "--json", quiet=True))["app"]
-    for service in settings.services:
-        folder = ROOT / "examples" / service.name
-        image = f"ancla-example/{service.image}"
-        command = ("docker", "build", "-q", "--build-arg", f"BASE={base}", "-t", image, str(folder))
-        work.run(f"building {service.image}", *command, quiet=True)
+    for image in _own_images(settings.services):
+        folder = ROOT / "examples" / parse_image(image).repository
+        command = ("docker", "build", "-q", "--build-arg", f"BASE={base}", "-t", f"ancla-example/{image}", str(folder))
+        work.run(f"building {image}", *command, quiet=True)
+
+
+def _own_images(services: Mapping[str, ServiceSettings]) -> list[str]:
+    """Return the images of the environment's own registry; several services may run one."""
+    images = dict.fromkeys(service.image for service in services.values() if service.image is not None)
+    return [image for image in images if parse_image(image).host is None]
 
 
 def _push_app(outputs: EnvironmentOutputs) -> None:
@@ -54,8 +61,8 @@ def _push_app(outputs: EnvironmentOutputs) -> None:
     def push(image: str) -> None:
         sandbox("push", f"ancla-example/{image}", image, "--registry", outputs.registry.name, quiet=True)
 
-    with ThreadPoolExecutor(len(outputs.services)) as pool:
-        for done in [pool.submit(push, service.image) for service in outputs.services]:
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(push, image) for image in _own_images(outputs.services)]:
             done.result()
 
 

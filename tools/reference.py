@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blueprint.references import REFERENCES, USES
 from blueprint.settings.environment import EnvironmentSettings
 from tools import variables
 
@@ -67,7 +68,23 @@ def _stack_file(schema: Schema) -> str:
                 "",
                 *_table(definitions[name]),
             ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_references()]) + "\n"
+
+
+def _references() -> Iterator[str]:
+    yield from ("", "## References", "", "`${…}` in a service's `environment` or in `edge.headers`; `*` is a name.", "")
+    yield from ("| path | value | |", "| --- | --- | --- |")
+    for reference in REFERENCES:
+        yield f"| `{reference.path}` | {_text(reference.meaning)} | {'secret' if reference.secret else ''} |"
+    yield from (
+        "",
+        "## What a service is given for what it uses",
+        "",
+        "| `uses` | variable | value |",
+        "| --- | --- | --- |",
+    )
+    for use, given in USES.items():
+        yield from (f"| `{use}` | `{variable}` | `{path}` |" for variable, path in given.items())
 
 
 def _table(schema: Schema) -> Iterator[str]:

@@ -55,7 +55,7 @@ def write_outputs(place: Place, *, bucket: str, port: int) -> Path:
             },
             "buckets": {},
             "registry": {"name": "bench", "endpoint": "registry.example.org/bench"},
-            "services": [],
+            "services": {},
             "backup": {
                 "destinations": [{"name": bucket, "region": "us-east-1", "endpoint": store.endpoint}],
                 "recipients": [keys.recipient],

@@ -85,18 +85,39 @@ ROWS: tuple[Row, ...] = (
     refused("cache.kind"),
     without_effect("buckets.*.cdn.host"),
     refused("extras", bool),
-    refused("services.*.replicas", lambda value: value > 1),
+    refused("services.*.run", is_one_of("node")),
+    refused("services.*.folders", bool),
+    refused("services.*.instances", lambda value: value.scales),
+    refused("services.*.routes.*.host"),
+    refused("services.*.routes.*.login"),
+    refused("services.*.routes.*.root"),
+    without_effect("services.*.routes.*.rate"),
+    without_effect("services.*.routes.*.timeout"),
+    without_effect("services.*.routes.*.bodyLimit"),
+    without_effect("services.*.routes.*.stream", bool),
+    without_effect("services.*.routes.*.cache"),
+    without_effect("release.migrate"),
+    without_effect("release.backupBefore", bool),
+    without_effect("release.keepReleases"),
+    refused("release.strategy", is_one_of("waves")),
+    without_effect("release.strategy"),
+    without_effect("release.burnIn"),
+    without_effect("release.hook", bool),
 )
 
 
 def not_built(settings: EnvironmentSettings) -> list[Found]:
     """List what the stack file asks for that Ancla parses but does not build yet, in the order of the file's groups."""
-    rows = {row.path: row for row in ROWS}
     return [
         Found(path, row.what or _shown(value), row.verdict)
         for pattern, path, value in written(settings)
-        if (row := rows.get(pattern)) is not None and (row.means is None or row.means(value))
+        if (row := _row_of(pattern, value)) is not None
     ]
+
+
+def _row_of(pattern: str, value: object) -> Row | None:
+    """Return the first row that means this value of a key."""
+    return next((row for row in ROWS if row.path == pattern and (row.means is None or row.means(value))), None)
 
 
 def written(value: object, pattern: str = "", path: str = "") -> Iterator[tuple[str, str, object]]:

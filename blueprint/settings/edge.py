@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from blueprint.dns_records import FIELDS, NULL, SHORTEST_TTL, RecordType, canonical, check_value, describe
 from blueprint.fields import Authority, Cidr, Domain, Duration, EmailAddress, Port, RecordName, Size, Slug, Written
 from blueprint.model import Settings
+from blueprint.references import Text
 
 LETSENCRYPT = "letsencrypt.org"
 OPEN_PORTS = (22, 80, 443)
@@ -34,7 +35,7 @@ Origin = Annotated[
         'is not an origin: write self, "*" or a scheme and host, such as https://a.example',
     ),
 ]
-HeaderText = Annotated[str, Written(r'[^"\r\n]+', 'cannot be the value of a header: write one line, without "')]
+HeaderText = Annotated[Text, Written(r'[^"\r\n]+', 'cannot be the value of a header: write one line, without "')]
 
 
 class DnsRecordSettings(Settings):

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from blueprint.dns_records import UNKNOWN, Claim, conflicts, describe, is_outside, relative
 from blueprint.fields import Region, Slug
 from blueprint.model import Settings
+from blueprint.references import known, nearest, problem_of
 from blueprint.settings.access import AccessSettings
 from blueprint.settings.alerts import MonitoringSettings
 from blueprint.settings.backup import BackupSettings
@@ -26,7 +27,7 @@ from blueprint.settings.database import Cache, Database, MaintenanceSettings, Ma
 from blueprint.settings.edge import EdgeSettings, identity_of
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
-from blueprint.settings.services import ServiceSettings
+from blueprint.settings.services import ReleaseSettings, ServiceSettings, service_conflicts
 from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
@@ -67,7 +68,13 @@ class EnvironmentSettings(Settings):
     )
     topology: Topology
     edge: EdgeSettings = Field(description="By which names the environment is reached, and how strictly.")
-    services: tuple[ServiceSettings, ...] = Field(min_length=1)
+    services: dict[Slug, ServiceSettings] = Field(
+        min_length=1, description="What of the team's runs, by name; a change is applied by the next `ops deploy`."
+    )
+    release: ReleaseSettings = Field(
+        default=ReleaseSettings(),
+        description="How a release is brought about; a change is applied by the next `ops deploy`.",
+    )
     database: Database = NoDatabase()
     cache: Cache | None = Field(default=None, discriminator="kind")
     buckets: dict[Slug, BucketSettings] = Field(
@@ -108,12 +115,8 @@ class EnvironmentSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> EnvironmentSettings:
-        names = [service.name for service in self.services]
-        routes = [service.route for service in self.services if service.route is not None]
-        ports = [str(service.port) for service in self.services]
-        for what, values in (("name", names), ("route", routes), ("port", ports)):
-            for value in sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"services: two of them have the {what} {value}; each needs its own")
+        for why in (*service_conflicts(self.services, self.release), *unknown_names(self)):
+            raise ValueError(why)
         managed = self.database if isinstance(self.database, ManagedPostgresql) else None
         window = managed.maintenance if managed else None
         if window is not None and (why := window.clash_with(self.backup.schedule)):
@@ -124,14 +127,15 @@ class EnvironmentSettings(Settings):
             raise ValueError(f"backup.sources: two of what is backed up have the name {value}; each needs its own")
         filtered = {*databases, *(source.name for source in self.backup.sources if source.kind == "postgresql")}
         for value in sorted(self.backup.tables.keys() - filtered):
-            known = ", ".join(sorted(filtered)) or "none"
-            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {known}")
+            names = ", ".join(sorted(filtered)) or "none"
+            raise ValueError(f"backup.tables: {value} is no PostgreSQL database that is backed up; there are: {names}")
         for problem in dns_conflicts(self):
             raise ValueError(problem)
         for source in self.backup.sources:
             if source.kind == "bucket" and source.name not in self.buckets:
-                known = ", ".join(self.buckets) or "none"
-                raise ValueError(f"backup.sources: there is no bucket {source.name}; there are: {known}")
+                raise ValueError(
+                    f"backup.sources: there is no bucket {source.name}; {nearest(source.name, self.buckets)}"
+                )
         self._refuse_spaces_of_one_name()
         return self
 
@@ -147,6 +151,37 @@ class EnvironmentSettings(Settings):
             if space in seen:
                 raise ValueError(f"{where}: {seen[space]} has the bucket {space} already; give each its own")
             seen[space] = where
+
+
+def usable(settings: EnvironmentSettings) -> list[str]:
+    """Return what a service of the environment may use, as it writes it."""
+    database = settings.database
+    found = ["database"] if database.kind != "none" else []
+    found += (
+        [f"database.replicas.{name}" for name in database.replicas] if isinstance(database, ManagedPostgresql) else []
+    )
+    found += ["cache"] if settings.cache is not None else []
+    found += [f"buckets.{name}" for name in settings.buckets]
+    found += [f"extras.{name}" for name in settings.extras]
+    return found + [f"services.{name}" for name in settings.services]
+
+
+def unknown_names(settings: EnvironmentSettings) -> Iterator[str]:
+    """Yield a line for each thing that is used or referred to and that the environment does not have."""
+    there = usable(settings)
+    reached = {f"services.{name}" for name, service in settings.services.items() if service.port is not None}
+    groups = [group for group in there if not group.startswith("services.") or group in reached]
+    paths = known(groups)
+    policy = settings.edge.headers.content_security_policy or ""
+    if (why := problem_of(policy, paths, secret=False)) is not None:
+        yield f"edge.headers.contentSecurityPolicy: {why}"
+    for name, service in settings.services.items():
+        for use in service.uses:
+            if use not in there:
+                yield f"services.{name}.uses: there is no {use}; {nearest(use, there)}"
+        for variable, text in service.environment.items():
+            if (why := problem_of(text, paths)) is not None:
+                yield f"services.{name}.environment.{variable}: {why}"
 
 
 def dns_conflicts(settings: EnvironmentSettings) -> Iterator[str]:

@@ -24,7 +24,7 @@ def missing_secrets(settings: EnvironmentSettings) -> list[str]:
     if settings.monitoring.slack is not None and settings.secrets.slack_webhook is None:
         missing.append("secrets.slackWebhook")
     wanted = sorted(
-        {name for service in settings.services for name in service.secrets}
+        {name for service in settings.services.values() for name in service.secrets}
         | {source.password for source in settings.backup.sources if source.kind == "postgresql"}
     )
     missing += [f"secrets.app.{name}" for name in wanted if name not in settings.secrets.app]

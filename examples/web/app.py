@@ -27,7 +27,7 @@ from typing import Any
 
 VERSION = os.environ.get("VERSION", "0.0.0")
 API_URL = os.environ.get("API_URL", "http://api:3001")
-ASSETS_URL = os.environ.get("SPACES_ASSETS_URL", "")
+ASSETS_URL = os.environ.get("ASSETS_URL", "")
 PAGE = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
 LONGEST_BODY = 4096
 

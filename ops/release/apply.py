@@ -15,16 +15,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from ops.core import console
 from ops.core.errors import OpsError, ReleaseError
 from ops.release.machine import Machine, write_file
-from ops.release.plan import PlannedService, ReleasePlan
+from ops.release.plan import PlannedService, ReleasePlan, StaticFiles
 
 PROBE_SECONDS = 60.0
 """Seconds that a service may take until its health path answers."""
@@ -32,6 +33,8 @@ LINE_OF_SECRET = 8
 """Lines of a multi-line secret (a PEM key) are redacted one by one from this length on: a log may split it."""
 RESTARTS = 3
 """How often a container may exit before its service is ready; it may need another one that is still starting."""
+STEADY_SECONDS = 5.0
+"""Seconds that a service without a port must keep running before the release counts as good."""
 SWITCH_SECONDS = 15.0
 """Seconds that Nginx may take to use the new routes: its old workers end after the reload."""
 
@@ -135,23 +138,30 @@ class Release:
                 self.progress(f"{path}: was changed by hand")
                 return False
         states = self.machine.running()
-        for service in self.plan.services:
-            if states.get(service.name) != "running":
-                self.progress(f"{service.name}: is {states.get(service.name, 'missing')}")
+        for name in (name for service in self.plan.services for name, _ in service.containers):
+            if states.get(name) != "running":
+                self.progress(f"{name}: is {states.get(name, 'missing')}")
                 return False
+        if missing := [one.name for one in self.plan.services if one.static and not self._root(one.static).is_dir()]:
+            self.progress(f"{missing[0]}: its files are missing")
+            return False
         return all(problem is None for problem in map(self._probe_once, self.plan.services)) and all(
             problem is None for problem in map(self._probe_public_once, self.plan.services)
         )
 
     def _release(self) -> None:
         self._pull()
+        self._refuse_root()
+        self._copy_files()
         self._keep_former()
         try:
             self._write("compose.yaml", ".env", "ca.crt")
-            self.progress("starting the containers")
-            self.machine.up()
+            self._start(sum(service.instances for service in self.plan.services))
             for service in self.plan.services:
-                self._wait(service, self._probe_once, PROBE_SECONDS, f"port {service.port}{service.health_path}")
+                if service.port is not None:
+                    where = f"port {service.port}{service.health_path or ''}"
+                    self._wait(service, self._probe_once, PROBE_SECONDS, where)
+            self._keep_running([service for service in self.plan.services if service.port is None])
             self._write("upstreams.conf", "routes.conf")
             self.progress("switching Nginx")
             self.machine.reload_nginx()
@@ -185,6 +195,40 @@ class Release:
             if service.image not in here:
                 self.progress(f"{service.name} {service.version}: pulling {service.image}")
                 self.machine.pull(service.image, self.plan.registry_login)
+
+    def _refuse_root(self) -> None:
+        """Refuse images that run as root without the stack file saying so. Nothing has been changed yet."""
+        for service in (service for service in self.plan.services if service.static is None):
+            user = self.machine.user(service.image) if service.user is None else "as written"
+            if user.partition(":")[0] in ("", "0", "root"):
+                raise ReleaseError(
+                    f"{service.name} {service.version}: its image runs as root; give the image a USER, or name one in "
+                    f"services.{service.name}.user (root itself, if it must be)"
+                )
+
+    def _copy_files(self) -> None:
+        """Copy the files of static services out of their images, each to a folder of its own: nothing is replaced."""
+        for service in self.plan.services:
+            if service.static is None or self._root(service.static).is_dir():
+                continue
+            self.progress(f"{service.name} {service.version}: copying its files")
+            root = self._root(service.static)
+            new = root.with_suffix(".new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            targets = [new / path.lstrip("/") for path in service.static.paths]
+            self.machine.extract(service.image, service.static.folder, targets)
+            new.rename(root)
+
+    def _root(self, static: StaticFiles) -> Path:
+        return self.machine.layout.static / static.root
+
+    def _start(self, containers: int) -> None:
+        if containers:
+            self.progress("starting the containers")
+            self.machine.up()
+        else:
+            self.machine.down()  # compose starts no project without a service
 
     def _keep_former(self) -> None:
         """Save the proven release; until the end no release counts as proven."""
@@ -232,7 +276,7 @@ class Release:
                 else:
                     path.unlink(missing_ok=True)
             if record.exists():
-                self.machine.up()
+                self._start(sum(service["instances"] for service in json.loads(record.read_text())["services"]))
             self.machine.reload_nginx()
             if record.exists():
                 write_file(layout.record, record.read_bytes(), 0o600)
@@ -243,9 +287,33 @@ class Release:
         return "the former release runs again" if record.exists() else "no release runs, as before"
 
     def _probe_once(self, service: PlannedService) -> str | None:
-        """Check the service on its own port; return the problem, or None."""
-        answer = self.machine.get(f"http://127.0.0.1:{service.port}{service.health_path}")
-        return None if isinstance(answer, int) and 200 <= answer < 300 else _said(answer)
+        """Check the service's containers on their own port; return the first problem, or None."""
+        if service.port is None:
+            return None
+        for name, address in service.containers:
+            if service.health_path is None:
+                problem = self.machine.connect(name, service.port)
+            else:
+                answer = self.machine.get(f"http://{address}:{service.port}{service.health_path}")
+                problem = None if isinstance(answer, int) and 200 <= answer < 300 else _said(answer)
+            if problem is not None:
+                return problem if service.instances == 1 else f"{name}: {problem}"
+        return None
+
+    def _keep_running(self, services: Sequence[PlannedService]) -> None:
+        """Check that services without a port stay up: Docker has found them running, and healthy where it asks."""
+        names = [(service, name) for service in services for name, _ in service.containers]
+        before = {name: self.machine.restarts(name) for _, name in names}
+        if not names:
+            return
+        self.machine.sleep(STEADY_SECONDS)
+        states = self.machine.running()
+        for service, name in names:
+            state = states.get(name, "missing")
+            if state != "running" or self.machine.restarts(name) > before[name]:
+                what = "its container exits repeatedly" if state in ("running", "restarting") else f"is {state}"
+                raise ReleaseError(f"{service.name} {service.version}: {what}")
+            self.progress(f"{name} {service.version}: keeps running")
 
     def _probe_public_once(self, service: PlannedService) -> str | None:
         """Check the service behind Nginx; return the problem, or None.
@@ -266,7 +334,7 @@ class Release:
         while (problem := probe(service)) is not None:
             if time.monotonic() > deadline:
                 raise ReleaseError(f"{service.name} {service.version}: {where}: {problem} after {seconds:g} s")
-            if self.machine.restarts(service.name) >= RESTARTS:
+            if any(self.machine.restarts(name) >= RESTARTS for name, _ in service.containers):
                 raise ReleaseError(f"{service.name} {service.version}: its container exits repeatedly")
             self.machine.sleep(0.5)
         self.progress(f"{service.name} {service.version}: {where} answers")
@@ -275,8 +343,9 @@ class Release:
         """Return the last log lines of the unhealthy services, or of all if none is."""
         try:
             states = self.machine.running()
-            unwell = [s.name for s in self.plan.services if states.get(s.name) != "running" or self._probe_once(s)]
-            names = unwell or [s.name for s in self.plan.services]
+            names = [(service, name) for service in self.plan.services for name, _ in service.containers]
+            unwell = [name for service, name in names if states.get(name) != "running" or self._probe_once(service)]
+            names = unwell or [name for _, name in names]
             logs = {name: self._redacted("\n".join(self.machine.logs(name))) for name in names}
             return tuple(f"{name} | {line}" for name, log in logs.items() for line in log.splitlines())
         except OpsError:
@@ -294,11 +363,15 @@ class Release:
         yield from sorted(values, key=len, reverse=True)
 
     def _drop_old_images(self) -> None:
-        """Remove the registry's images that neither this release nor the former one uses: they would fill the disk."""
-        kept = {service.image for service in self.plan.services}
+        """Remove the registry's images, and files, that neither this release nor the former one uses: disks fill."""
         former = self.machine.layout.former / "release.json"
-        if former.exists():
-            kept |= {str(service["image"]) for service in json.loads(former.read_text())["services"]}
+        services = [service.model_dump() for service in self.plan.services]
+        services += json.loads(former.read_text())["services"] if former.exists() else []
+        kept = {str(service["image"]) for service in services}
+        roots = {service["static"]["root"] for service in services if service["static"]}
+        for folder in self.machine.layout.static.glob("*"):
+            if folder.name not in roots:
+                shutil.rmtree(folder, ignore_errors=True)
         ours = f"{self.plan.registry}/"
         self.machine.remove_images(sorted(i for i in self.machine.images() if i.startswith(ours) and i not in kept))
 

@@ -6,8 +6,7 @@ import json
 
 from ops.core.errors import ReleaseError, RemoteCommandError
 from ops.release.apply import ApplyAnswer, ReleaseFailure, ReleaseReport
-from ops.release.compose import version_of
-from ops.release.plan import ReleasePlan, build_plan, repository_of
+from ops.release.plan import ReleasePlan, build_plan
 from ops.release.registry import Registry, pull_login
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
@@ -22,12 +21,15 @@ def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
     Raises:
         CloudError: the API refuses or does not answer.
         RegistryError: an image does not exist, or the registry does not answer.
-        ReleaseError: a secret is missing, or a setting is not supported yet.
+        ReleaseError: a secret is missing, or a service refers to what the environment has not.
     """
     outputs = stack.outputs
     login = pull_login(cloud, outputs.registry.name)
     registry = Registry(outputs.registry.endpoint, login)
-    digests = {s.name: registry.digest(repository_of(s.image), version_of(s)) for s in outputs.services}
+    images = {name: service.reference for name, service in outputs.services.items()}
+    digests = {
+        name: registry.digest(image.repository, image.version) for name, image in images.items() if image.digest is None
+    }
     return build_plan(outputs, stack.secrets, digests, login.get_secret_value())
 
 

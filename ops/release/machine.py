@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,7 @@ from pydantic import SecretStr
 from ops.core.errors import BusyError, ReleaseError
 from ops.core.files import atomic_write, locked
 from ops.release.compose import PROJECT
+from ops.release.routes import STATIC
 from ops.stack.outputs import CONVERGE_AGAIN
 
 PULL_SECONDS = 600
@@ -31,6 +33,7 @@ class Layout:
 
     app: Path = Path("/opt/ancla/app")
     nginx: Path = Path("/etc/nginx/ancla.d")
+    static: Path = Path(STATIC)
     lock: Path = Path("/run/lock/ancla-release.lock")
     http: str = "http://127.0.0.1"
 
@@ -98,6 +101,38 @@ class Machine:
         if done.returncode != 0:
             raise ReleaseError(f"{image}: cannot be pulled: {last_line(done.stderr)}")
 
+    def user(self, image: str) -> str:
+        """Return the user that an image on the droplet runs as, empty for root by default.
+
+        Raises:
+            ReleaseError: Docker cannot tell.
+        """
+        done = self._docker("image", "inspect", "--format", "{{.Config.User}}", image)
+        if done.returncode != 0:
+            raise ReleaseError(f"{image}: cannot be inspected: {last_line(done.stderr)}")
+        return done.stdout.strip()
+
+    def extract(self, image: str, folder: str, targets: Sequence[Path]) -> None:
+        """Copy a folder of an image to folders here, so that Nginx may read them.
+
+        Raises:
+            ReleaseError: the image has no such folder, or the disk is full.
+        """
+        # It never runs: the command is one that Docker asks for where the image has none.
+        created = self._docker("create", image, "none")
+        container = created.stdout.strip()
+        if created.returncode != 0:
+            raise ReleaseError(f"{image}: cannot be opened: {last_line(created.stderr)}")
+        try:
+            for target in targets:
+                target.mkdir(parents=True, exist_ok=True)
+                copied = self._docker("cp", f"{container}:{folder}/.", str(target), timeout=PULL_SECONDS)
+                if copied.returncode != 0:
+                    raise ReleaseError(f"{image}: {folder}: cannot be copied: {last_line(copied.stderr)}")
+                self._run(["chmod", "-R", "u=rwX,go=rX", str(target)])
+        finally:
+            self._docker("rm", container)
+
     def remove_images(self, images: Sequence[str]) -> None:
         """Remove images; those that a container still uses stay."""
         if images:
@@ -164,6 +199,22 @@ class Machine:
             return f"no answer in {timeout:g} s"
         except httpx.HTTPError as error:
             return str(error) or type(error).__name__
+
+    def connect(self, service: str, port: int, timeout: float = 5) -> str | None:
+        """Connect to a port of a container, by the container's own address; return the problem, or None.
+
+        The port that is published on loopback is Docker's: it takes a connection whether the service listens or not.
+        """
+        container = self._compose("ps", "--quiet", service).stdout.split()
+        address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        found = self._docker("inspect", "--format", address, *container[:1]).stdout.split() if container else []
+        if not found:
+            return "no container"
+        try:
+            socket.create_connection((found[0], port), timeout=timeout).close()
+        except OSError as error:
+            return f"no connection: {error.strerror or error}"
+        return None
 
     def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -11,24 +11,47 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from blueprint.settings.services import ServiceSettings
 from ops.core.errors import ReleaseError
-from ops.release.compose import build_compose, version_of
+from ops.release.compose import build_compose, containers_of
 from ops.release.routes import build_routes, build_upstreams, owner_of
-from ops.release.variables import build_dotenv, build_environment, variables_of
+from ops.release.variables import build_dotenv, build_environment
+
+
+class StaticFiles(BaseModel):
+    """Files of a static service: `folder` of its image is copied to `root` (a name), below each of `paths`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    root: str
+    paths: tuple[str, ...]
 
 
 class PlannedService(BaseModel):
-    """A service of the release. `image` is pinned by digest; `public_path` is probed through Nginx (None: private)."""
+    """A service of the release. `image` is pinned by digest; `public_path` is probed through Nginx (None: private).
+
+    It works if `health_path` answers on `port`; without one if the port takes a connection; without a port if Docker
+    finds it running, and healthy. `user` is the one that the stack file names, None: the image's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     version: str
     image: str
-    port: int
-    health_path: str
+    instances: int
+    static: StaticFiles | None
+    user: str | None
+    port: int | None
+    health_path: str | None
     public_path: str | None
     public_is_health: bool
+
+    @property
+    def containers(self) -> list[tuple[str, str]]:
+        """Return the names of its containers in compose.yaml, and the loopback address of each."""
+        return containers_of(self.name, self.instances)
 
 
 class ReleasePlan(BaseModel):
@@ -98,71 +121,75 @@ def build_plan(
     Args:
         outputs: of the stack.
         secrets: of the stack.
-        digests: `sha256:…` by service name.
+        digests: `sha256:…` by service name, of those whose image has none.
         registry_login: a Docker config.json with permission to pull.
 
     Raises:
-        ReleaseError: a secret is missing, or a service uses a setting that is not supported yet.
+        ReleaseError: a secret is missing, or a service refers to what the environment has not.
     """
     if not outputs.services:
         raise ReleaseError(f"{outputs.environment}: the stack has no services; add ancla:services and run `pulumi up`")
-    for service in outputs.services:
-        if service.replicas > 1:
-            raise ReleaseError(
-                f"services.{service.name}.replicas: {service.replicas} is valid, but not supported yet; set 1"
-            )
-    values = build_environment(outputs, secrets)
-    app_secrets = {name for service in outputs.services for name in service.secrets}
-    images = {
-        s.name: f"{outputs.registry.endpoint}/{repository_of(s.image)}@{digests[s.name]}" for s in outputs.services
-    }
+    environment = build_environment(outputs, secrets)
+    images = {name: _pinned(outputs, name, digests) for name in outputs.services}
     ca_certificate = outputs.database.ca_certificate if outputs.database else None
-    services: list[PlannedService] = []
-    for service in outputs.services:
-        public_is_health = owner_of(service.health_path, outputs.services) == service
-        services.append(
-            PlannedService(
-                name=service.name,
-                version=version_of(service),
-                image=images[service.name],
-                port=service.port,
-                health_path=service.health_path,
-                public_path=service.health_path if public_is_health else service.route,
-                public_is_health=public_is_health,
-            )
-        )
+    services = tuple(
+        _planned(name, service, images[name], outputs.services) for name, service in outputs.services.items()
+    )
     return ReleasePlan(
         environment=outputs.environment,
         domain=outputs.domain,
-        services=tuple(services),
-        compose=build_compose(
-            outputs.services, images, [name for name in values if name not in app_secrets], ca_certificate
-        ),
+        services=services,
+        compose=build_compose(outputs.services, images, environment.services, ca_certificate),
         upstreams=build_upstreams(outputs.services),
-        routes=build_routes(outputs.services),
+        routes=build_routes(outputs.services, {one.name: one.static.root for one in services if one.static}),
         ca_certificate=ca_certificate,
-        variables=tuple(values),
-        dotenv=SecretStr(build_dotenv(values)),
-        secret_values=_secret_values(values, app_secrets, outputs, secrets),
+        variables=tuple(environment.dotenv),
+        dotenv=SecretStr(build_dotenv(environment.dotenv)),
+        secret_values=_secret_values(environment.dotenv, secrets),
         registry=outputs.registry.endpoint,
         registry_login=SecretStr(registry_login),
     )
 
 
-def _secret_values(
-    values: Mapping[str, str], app: set[str], outputs: EnvironmentOutputs, secrets: OutputSecrets
-) -> tuple[SecretStr, ...]:
-    known = variables_of(outputs.buckets)
-    hidden = {values[variable.name] for variable in known if variable.secret and variable.name in values}
-    hidden |= {values[name] for name in app}
+def _pinned(outputs: EnvironmentOutputs, name: str, digests: Mapping[str, str]) -> str:
+    image = outputs.services[name].reference
+    place = image.host or outputs.registry.endpoint
+    return f"{place}/{image.repository}@{image.digest or digests[name]}"
+
+
+def _planned(
+    name: str, service: ServiceSettings, image: str, services: Mapping[str, ServiceSettings]
+) -> PlannedService:
+    proof = service.proof
+    public_is_health = proof.path is not None and owner_of(proof.path, services) == name
+    first = service.routes[0] if service.routes else None
+    return PlannedService(
+        name=name,
+        version=service.reference.version,
+        image=image,
+        instances=service.containers,
+        static=_static(service, image),
+        user=service.user,
+        port=service.port if proof.path or proof.tcp else None,
+        health_path=proof.path,
+        public_path=proof.path if public_is_health else first and first.path,
+        # A file that answers for what is not there answers always.
+        public_is_health=public_is_health or bool(first and first.fallback),
+    )
+
+
+def _static(service: ServiceSettings, image: str) -> StaticFiles | None:
+    if service.from_folder is None:
+        return None
+    paths = tuple(route.path for route in service.routes)
+    root = hashlib.sha256("\n".join((image, service.from_folder, *paths)).encode()).hexdigest()[:16]
+    return StaticFiles(folder=service.from_folder, root=root, paths=paths)
+
+
+def _secret_values(dotenv: Mapping[str, str], secrets: OutputSecrets) -> tuple[SecretStr, ...]:
+    hidden = set(dotenv.values())
     if secrets.database_password is not None:
         password = secrets.database_password.get_secret_value()
         hidden |= {password, quote(password, safe="")}
     # redacting an empty or tiny value would remove harmless text
     return tuple(SecretStr(value) for value in sorted(hidden) if len(value) >= 4)
-
-
-def repository_of(image: str) -> str:
-    """Return the repository part of `repository:tag`."""
-    repository, separator, _ = image.rpartition(":")
-    return repository if separator else image

@@ -1,176 +1,111 @@
-"""Define the environment of the app: every variable from Ancla, with its meaning and the source of its value.
+"""Build the environment of every service: what compose hands to it, and the secret values in `.env`.
 
-One table is used for the `.env` on the droplet and the `.env.example` in the repository, so that they cannot differ.
+What a service uses and refers to is the table of `blueprint.references`; `.env` holds each secret value once, and
+compose.yaml names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from blueprint.outputs import PRIVATE, PUBLIC_READ, AppBucketOutput, BucketKey, EnvironmentOutputs, OutputSecrets
+from blueprint.outputs import EnvironmentOutputs, OutputSecrets
+from blueprint.references import Path, find, render, variables_of
+from blueprint.settings.services import ServiceSettings
 from ops.core.errors import ReleaseError
 
-CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
-"""Path of the database's CA certificate in a container."""
-
-_RESERVED = ("COMPOSE_", "DOCKER_")
+_RESERVED = ("COMPOSE_", "DOCKER_", "ANCLA_")
+HOME = "/tmp"  # noqa: S108 -- of a container, where it is memory and its own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variable:
-    """A variable. `value` returns None if the environment has none; `example` is shown in .env.example."""
+class ServicesEnvironment:
+    """Variables of the services as compose.yaml has them (None: the value is in `.env`), and the values of `.env`."""
 
-    name: str
-    meaning: str
-    example: str
-    value: Callable[[EnvironmentOutputs, OutputSecrets], str | None]
-    secret: bool = False
+    services: Mapping[str, Mapping[str, str | None]]
+    dotenv: Mapping[str, str]
 
 
-def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
-    def build(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> str | None:
-        database = outputs.database
-        if database is None:
-            return None
-        if secrets.database_password is None:
-            raise ReleaseError(
-                f"{outputs.environment}: secrets.database_password is not in the outputs; run `pulumi up`"
-            )
-        port, name = database.port, database.databases[0]
-        if pool and database.app_pool is not None and database.pool_port is not None:
-            port, name = database.pool_port, database.app_pool.name
-        password = quote(secrets.database_password.get_secret_value(), safe="")
-        login = f"{quote(database.user, safe='')}:{password}"
-        return (
-            f"postgresql://{login}@{database.private_host}:{port}/{quote(name, safe='')}"
-            f"?sslmode=verify-full&sslrootcert={CA_IN_CONTAINER}"
-        )
-
-    return build
-
-
-_URL_EXAMPLE = "postgresql://app:PASSWORD@HOST:PORT/NAME?sslmode=verify-full&sslrootcert=" + CA_IN_CONTAINER
-
-VARIABLES: tuple[Variable, ...] = (
-    Variable(
-        name="ENVIRONMENT",
-        meaning="Name of the environment.",
-        example="staging",
-        value=lambda outputs, _: outputs.environment,
-    ),
-    Variable(
-        name="APP_URL",
-        meaning="Public address of the app, without a trailing slash.",
-        example="https://example.org",
-        value=lambda outputs, _: f"https://{outputs.domain}",
-    ),
-    Variable(
-        name="DATABASE_URL",
-        meaning="PostgreSQL, through the connection pool if there is one. For queries.",
-        example=_URL_EXAMPLE,
-        value=_database_url(pool=True),
-        secret=True,
-    ),
-    Variable(
-        name="DATABASE_DIRECT_URL",
-        meaning="PostgreSQL, bypassing the pool. For migrations and LISTEN.",
-        example=_URL_EXAMPLE,
-        value=_database_url(pool=False),
-        secret=True,
-    ),
-)
-"""In the order of `.env.example`. `VERSION` and `PORT`, and a service's own `environment`, are in compose.yaml."""
-
-
-def bucket_variables(name: str) -> tuple[Variable, ...]:
-    """Return the variables of one of the app's buckets, by its name in the stack file."""
-    prefix = f"SPACES_{name.upper().replace('-', '_')}"
-
-    def of_bucket(value: Callable[[AppBucketOutput], str]) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
-        return lambda outputs, _: value(outputs.buckets[name]) if name in outputs.buckets else None
-
-    def of_key(value: Callable[[BucketKey], str]) -> Callable[[EnvironmentOutputs, OutputSecrets], str | None]:
-        return lambda _, secrets: value(secrets.bucket_keys[name]) if name in secrets.bucket_keys else None
-
-    return (
-        Variable(
-            name=f"{prefix}_BUCKET",
-            meaning=f"Name of the bucket {name} at Spaces.",
-            example="BUCKET",
-            value=of_bucket(lambda output: output.bucket.name),
-        ),
-        Variable(
-            name=f"{prefix}_REGION",
-            meaning="Region of that bucket.",
-            example="nyc3",
-            value=of_bucket(lambda output: output.bucket.region),
-        ),
-        Variable(
-            name=f"{prefix}_ENDPOINT",
-            meaning="S3 endpoint of that bucket, without the bucket's name.",
-            example="https://nyc3.digitaloceanspaces.com",
-            value=of_bucket(lambda output: output.bucket.endpoint),
-        ),
-        Variable(
-            name=f"{prefix}_URL",
-            meaning="Base URL of its objects (the CDN if there is one), without a trailing slash.",
-            example="https://BUCKET.REGION.cdn.digitaloceanspaces.com",
-            value=of_bucket(lambda output: output.url),
-        ),
-        Variable(
-            name=f"{prefix}_ACL",
-            meaning="ACL to upload an object with (`x-amz-acl`): public-read, and everybody reads it, or private.",
-            example=PUBLIC_READ,
-            value=of_bucket(lambda output: PUBLIC_READ if output.public else PRIVATE),
-        ),
-        Variable(
-            name=f"{prefix}_KEY",
-            meaning="Key that may read and write only that bucket.",
-            example="KEY",
-            value=of_key(lambda key: key.access_key),
-            secret=True,
-        ),
-        Variable(
-            name=f"{prefix}_SECRET",
-            meaning="Secret half of that key.",
-            example="SECRET",
-            value=of_key(lambda key: key.secret_key.get_secret_value()),
-            secret=True,
-        ),
-    )
-
-
-def variables_of(buckets: Iterable[str]) -> tuple[Variable, ...]:
-    """Return every variable of an app with these buckets."""
-    return (*VARIABLES, *(variable for name in buckets for variable in bucket_variables(name)))
-
-
-def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> dict[str, str]:
-    """Return the variables shared by every service, and the app's own secrets, by name.
+def build_environment(outputs: EnvironmentOutputs, secrets: OutputSecrets) -> ServicesEnvironment:
+    """Return the variables of every service, and the secret values that they name.
 
     Raises:
-        ReleaseError: a service uses a secret that the stack lacks, or a name that compose itself reads.
+        ReleaseError: a service uses a secret that the stack lacks, refers to what the environment has not, or has the
+            name of a variable that compose itself reads.
     """
-    known = variables_of(outputs.buckets)
-    shared = {v.name: value for v in known if (value := v.value(outputs, secrets)) is not None}
-    for service in outputs.services:
-        for name in service.secrets:
-            if name.startswith(_RESERVED):
-                raise ReleaseError(
-                    f"services.{service.name}.secrets: {name}: compose itself reads this name; choose another one"
-                )
-            if name not in secrets.app:
-                raise ReleaseError(
-                    f"services.{service.name}.secrets: {name} is not in secrets.app; "
-                    f"`pulumi config set --secret --path 'ancla:secrets.app.{name}'`, then `pulumi up`"
-                )
-            shared[name] = secrets.app[name].get_secret_value()
-    return dict(sorted(shared.items()))
+    dotenv: dict[str, str] = {}
+    services = {
+        name: _Variables(name, service, outputs, secrets, dotenv).build() for name, service in outputs.services.items()
+    }
+    return ServicesEnvironment(services=services, dotenv=dict(sorted(dotenv.items())))
 
 
-def build_dotenv(values: dict[str, str]) -> str:
+@dataclass(frozen=True)
+class _Variables:
+    """Variables of one service; secret values are added to `dotenv`."""
+
+    name: str
+    service: ServiceSettings
+    outputs: EnvironmentOutputs
+    secrets: OutputSecrets
+    dotenv: dict[str, str]
+
+    def build(self) -> dict[str, str | None]:
+        service = self.service
+        found: dict[str, str | None] = {
+            "ENVIRONMENT": self.outputs.environment,
+            "VERSION": service.reference.version,
+            **({"HOME": HOME} if service.read_only else {}),
+            **({"PORT": str(service.port)} if service.port is not None else {}),
+        }
+        for use in service.uses:
+            for variable, path in variables_of(use).items():
+                if (value := self._value(Path(path))) is not None:
+                    found[variable] = value
+        for variable in service.secrets:
+            self._take(variable)
+            found[variable] = None
+        for variable, text in service.environment.items():
+            found[variable] = render(text, lambda path, to=variable: self._required(path, to), _literal)
+        return found
+
+    def _take(self, variable: str) -> None:
+        place = f"services.{self.name}.secrets"
+        if variable.startswith(_RESERVED):
+            raise ReleaseError(f"{place}: {variable}: compose itself reads this name; choose another one")
+        if variable not in self.secrets.app:
+            raise ReleaseError(
+                f"{place}: {variable} is not in secrets.app; "
+                f"`pulumi config set --secret --path 'ancla:secrets.app.{variable}'`, then `pulumi up`"
+            )
+        self.dotenv[variable] = self.secrets.app[variable].get_secret_value()
+
+    def _required(self, path: Path, variable: str) -> str:
+        value = self._value(path)
+        if value is None:
+            raise ReleaseError(
+                f"services.{self.name}.environment.{variable}: the environment has no {path.text}; "
+                "run `pulumi up`, or correct the reference"
+            )
+        return value
+
+    def _value(self, path: Path) -> str | None:
+        """Return a reference's value as compose.yaml has it: itself, or the name of a secret one in `.env`."""
+        found = find(path.text)
+        value = None if found is None else found[0].value(self.outputs, self.secrets, found[1])
+        if found is None or value is None:
+            return None
+        if not found[0].secret:
+            return _literal(value)
+        self.dotenv[path.variable] = value
+        return f"${{{path.variable}}}"
+
+
+def _literal(text: str) -> str:
+    return text.replace("$", "$$")
+
+
+def build_dotenv(values: Mapping[str, str]) -> str:
     """Build the text of `.env`: always double-quoted, which compose decodes correctly for every value except NUL."""
     lines = [f'{name}="{_escaped(value)}"' for name, value in values.items()]
     return "\n".join(["# Written by Ancla; changes here are undone by the next release.", *lines]) + "\n"

@@ -88,7 +88,7 @@ def test_the_program_refuses_a_stack_file_of_two_readings(tmp_path: Path):
     (tmp_path / "Pulumi.staging.yaml").write_text(text.replace("port: 3001", "port: 03001"))
     pulumi.runtime.set_all_config(engine("staging"), [])
 
-    with pytest.raises(SettingsError, match=r"^ancla:services\[1\]\.port, line \d+: found 03001, which is read as"):
+    with pytest.raises(SettingsError, match=r"^ancla:services\.api\.port, line \d+: found 03001, which is read as"):
         load_program(environ={"ANCLA_SECRETS": json.dumps(SECRETS)})
 
 

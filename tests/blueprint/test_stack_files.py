@@ -65,7 +65,7 @@ def test_plan_000_in_production():
     assert isinstance(settings.database, ManagedPostgresql)
     assert (settings.database.version, settings.database.nodes) == ("15", 2)
     assert set(settings.database.pools) == {"app"}
-    assert {(item.name, item.port, item.route) for item in settings.services} == {
+    assert {(name, one.port, one.routes[0].path) for name, one in settings.services.items()} == {
         ("web", 3000, "/"),
         ("api", 3001, "/api"),
     }
@@ -109,7 +109,9 @@ def test_a_cache_parses_and_is_not_built_yet(tmp_path: Path, cache: str):
 
 
 def test_without_a_word_there_is_neither_database_nor_cache(tmp_path: Path):
-    settings = load_stack_file(regrouped(tmp_path, "database", None), environ={})
+    path = regrouped(tmp_path, "database", None)
+    path.write_text(path.read_text().replace("uses: [database, ", "uses: ["))
+    settings = load_stack_file(path, environ={})
 
     assert (settings.database.kind, settings.cache) == ("none", None)
 
@@ -223,8 +225,12 @@ def test_stack_files_name_the_schema_for_editors():
             ['ancla:edge.headers.permissions.camera[0]: "me" is not an origin'],
         ),
         ("    backups: weekly", "    ipRange: 8.8.0.0/20", ["ancla:topology.ipRange:", "use 10.0.0.0/8"]),
-        ("port: 3001", "port: 3000", ["ancla:services: two of them have the port 3000"]),
-        ("NODE_ENV: production", "PORT: 3000", ["ancla:services[0].environment.PORT: found 3000", "put it in quotes"]),
+        ("port: 3001", "port: 3000", ["ancla:services.api.port: 3000 is web's too"]),
+        (
+            "NODE_ENV: production",
+            "PORT: 3000",
+            ["ancla:services.web.environment.PORT: found 3000", "put it in quotes"],
+        ),
         ("ancla:project: nextgentech", "ancla:project: Next", ['ancla:project: "Next" is not a short name']),
         (
             "ancla:backup:",
@@ -264,7 +270,7 @@ def test_stack_files_name_the_schema_for_editors():
         (
             "kind: bucket, name: uploads",
             "kind: bucket, name: upload",
-            ["ancla:backup.sources: there is no bucket upload; there are: assets, uploads"],
+            ["ancla:backup.sources: there is no bucket upload; did you mean uploads?"],
         ),
         (
             "nodes: 2",

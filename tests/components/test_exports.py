@@ -50,7 +50,9 @@ def test_what_a_machine_gets_parses_into_the_contract(prod: Recording):
 
 
 def test_an_environment_without_database_and_buckets_exports_too(build: Callable[..., Recording]):
-    recording = build("staging", {"database": Replacement({"kind": "none"}), "buckets": Replacement()})
+    services = {"web": {"image": "web:1"}, "api": {"image": "api:1"}}
+    changes = {"database": Replacement({"kind": "none"}), "buckets": Replacement(), "services": services}
+    recording = build("staging", changes)
 
     outputs = parse_outputs(recording.result)
     assert outputs.database is None

@@ -104,8 +104,8 @@ def as_file(folder: Path, scalars: list[str]) -> Path:
 class Engine:
     """The engine's own reading of a stack file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, stack: str = "t") -> None:
+        self.folder, self.stack = folder, stack
         (folder / "state").mkdir()
         (folder / "Pulumi.yaml").write_text("name: ancla\nruntime: { name: python }\n")
         self.environment = {
@@ -114,9 +114,9 @@ class Engine:
             "PULUMI_CONFIG_PASSPHRASE": "x",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
-        self._run("stack", "init", "t")
+        self.run("stack", "init", stack)
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["pulumi", *arguments, "--non-interactive"],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=60,
@@ -124,7 +124,7 @@ class Engine:
 
     def read(self) -> dict[str, Any] | None:
         """What a program would be given, by key; None where the engine takes the file for no stack file."""
-        done = self._run("config", "--json", "--stack", "t")
+        done = self.run("config", "--json", "--stack", self.stack)
         if done.returncode:
             return None
         found = json.loads(done.stdout)
@@ -134,6 +134,27 @@ class Engine:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return Engine(tmp_path_factory.mktemp("engine"))
+
+
+@pytest.mark.engine
+def test_the_engine_sets_a_key_of_a_service_by_its_name(tmp_path: Path):
+    """What CI does with each build; the rest of the file stays as it was."""
+    file = tmp_path / "Pulumi.staging.yaml"
+    engine = Engine(tmp_path, "staging")
+    file.write_text((ROOT / file.name).read_text())
+    before = load_stack_file(file, environ={})
+    for path, value in (("api.image", "api:1.3.0"), ("api.instances", "2"), ("web.user", "1000"), ("web.cpus", "0.5")):
+        done = engine.run("config", "set", "--stack", "staging", "--path", f"ancla:services.{path}", value)
+        assert done.returncode == 0, done.stderr
+
+    after = load_stack_file(file, environ={})
+    api, web = after.services["api"], after.services["web"]
+    assert (api.image, api.instances.min, web.user, web.cpus) == ("api:1.3.0", 2, "1000", 0.5)
+    assert after.model_copy(update={"services": before.services}) == before
+    assert (
+        api.model_copy(update={"image": "api:1.0.0", "instances": before.services["api"].instances})
+        == (before.services["api"])
+    )
 
 
 def taken(folder: Path, scalar: str) -> bool:

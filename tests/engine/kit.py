@@ -109,7 +109,7 @@ class BareCloud:
         subprocess.run(ops, cwd=ROOT, check=True, capture_output=True)
         values = json.loads(secrets.read_text())
         services = yaml.safe_load((ROOT / name).read_text())["config"]["ancla:services"]
-        values["app"] = {key: f"made-up-{key}" for service in services for key in service.get("secrets", [])}
+        values["app"] = {key: f"made-up-{key}" for service in services.values() for key in service.get("secrets", [])}
         return json.dumps(values)
 
     def _set_environment(self, more: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ def build_outputs(**changes: Any) -> dict[str, Any]:
         "database": None,
         "buckets": {},
         "registry": {"name": "test", "endpoint": "registry.example.org/test"},
-        "services": [],
+        "services": {},
         "backup": BACKUP,
         "secrets": {},
         **changes,

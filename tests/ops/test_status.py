@@ -81,13 +81,17 @@ def test_docker_that_does_not_answer_is_a_line(monkeypatch, error):
 
 def test_a_service_whose_name_begins_another_ones_is_not_mistaken_for_it():
     containers = [{"Service": "web-admin", "State": "running", "Image": "r/admin:1"}]
-    web, admin = status.judge_services(["web", "web-admin"], containers)
+    web, admin = status.judge_services({"web": 1, "web-admin": 1}, containers)
     assert (web.state, web.detail) == (State.DOWN, "no container")
     assert admin.state is State.OK
-    assert all(
-        probe.state is State.OK
-        for probe in status.judge_services(["web"], [{"Service": "web", "State": "running"}] * 2)
-    )
+
+
+@pytest.mark.parametrize(
+    ("containers", "state"), [(["web", "web.2"], State.OK), (["web.2"], State.ATTENTION), (["web.3"], State.DOWN)]
+)
+def test_a_service_has_as_many_containers_as_instances(containers, state):
+    running = [{"Service": name, "State": "running"} for name in containers]
+    assert [probe.state for probe in status.judge_services({"web": 2}, running)] == [state]
 
 
 def test_one_broken_database_does_not_hide_the_other_probes(monkeypatch):

@@ -86,9 +86,9 @@ def make_stack(receiver=None, *, on_machine=True, sources=("notes",), **secrets)
             "droplets": [],
             "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
             "database": None,
-            "assets": None,
+            "buckets": {},
             "registry": {"name": "r", "endpoint": "r/e"},
-            "services": [],
+            "services": {},
             "backup": {
                 "destinations": [BucketOutput(name="b", region="r", endpoint="http://127.0.0.1:9").model_dump()],
                 "sources": [{"kind": "secrets", "name": name} for name in sources],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def assert_whole(machine: FakeMachine, plan: ReleasePlan) -> None:
 def test_a_release_is_whole_and_its_secrets_are_roots_alone(machine: FakeMachine):
     report = apply(make_plan(), machine)
     assert report.result == "released"
-    assert [(s.name, s.version) for s in report.services] == [("web", "1.0.0"), ("api", "1.0.0"), ("worker", "1.0.0")]
+    assert [(s.name, s.version) for s in report.services] == [
+        (name, "1.0.0") for name in ("web", "api", "worker", "jobs")
+    ]
     assert_whole(machine, make_plan())
     for name in (".env", "compose.yaml", "release.json"):
         assert stat.S_IMODE((machine.layout.app / name).stat().st_mode) == 0o600
@@ -49,7 +52,7 @@ def test_the_same_again_is_unchanged_and_touches_nothing(machine: FakeMachine):
     apply(make_plan(), machine)
     machine.calls.clear()
     assert apply(make_plan(login='{"auths": {"another": {}}}'), machine).result == "unchanged"
-    assert {call.split()[0] for call in machine.calls} == {"get"}
+    assert {call.split()[0] for call in machine.calls} == {"get", "connect"}
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", ".env", "ca.crt"])
@@ -85,7 +88,7 @@ def test_a_failed_first_release_leaves_the_page_that_says_so(machine: FakeMachin
     assert not machine.layout.record.exists()
 
 
-@pytest.mark.parametrize("step", ["up", "get worker", "reload_nginx", "get api by Nginx"])
+@pytest.mark.parametrize("step", ["up", "connect worker", "reload_nginx", "get api by Nginx"])
 def test_a_failed_release_leaves_the_former_one(machine: FakeMachine, step: str):
     apply(make_plan("1.0.0"), machine)
     failures = [failing_at(step)]
@@ -220,6 +223,63 @@ def test_two_releases_stay_on_the_disk_and_others_images_are_not_ours(machine: F
     versions = {image.rpartition("-")[2] for image in machine.images_here if "acme" in image}
     assert versions == {"2.0.0", "3.0.0"}
     assert "docker.io/library/redis@sha256:other" in machine.images_here
+
+
+def test_an_image_that_runs_as_root_is_refused_before_anything_is_touched(machine: FakeMachine):
+    apply(make_plan("1.0.0"), machine)
+    machine.roots.add("worker")
+    complaint = r"worker 2.0.0: its image runs as root; give the image a USER, or name one in services.worker.user"
+    with pytest.raises(ReleaseError, match=complaint):
+        apply(make_plan("2.0.0"), machine)
+    assert_whole(machine, make_plan("1.0.0"))
+
+
+def test_root_is_taken_where_the_stack_file_says_so(machine: FakeMachine):
+    machine.roots.add("tool")
+    plan = make_plan(services={"tool": {"image": "tool:1", "user": "root"}})
+    assert apply(plan, machine).result == "released"
+
+
+def test_a_worker_that_ends_after_its_start_leaves_the_former_release(machine: FakeMachine):
+    jobs = {"jobs": {"image": "worker:1"}}
+    apply(make_plan("1.0.0", services=jobs), machine)
+    machine.broken.add("2.0.0")
+    with pytest.raises(ReleaseError, match=r"jobs 2\.0\.0: its container exits repeatedly; the former release runs"):
+        apply(make_plan("2.0.0", services=jobs), machine)
+    assert_whole(machine, make_plan("1.0.0", services=jobs))
+
+
+def test_every_instance_is_asked(machine: FakeMachine):
+    worker = {"image": "worker:1", "port": 3002, "instances": 2}
+    apply(make_plan(services={"worker": worker}), machine)
+    assert {"connect worker", "connect worker.2"} <= set(machine.calls)
+
+
+STATIC = {"site": {"run": "static", "image": "site:1", "from": "/dist", "routes": [{"path": "/"}, {"path": "/docs"}]}}
+
+
+def test_files_are_copied_out_of_the_image_and_the_former_ones_stay(machine: FakeMachine):
+    plans = [make_plan(version, services=STATIC) for version in ("1.0.0", "2.0.0", "3.0.0")]
+    for plan in plans:
+        assert apply(plan, machine).result == "released"
+    roots = [plan.services[0].static.root for plan in plans if plan.services[0].static]
+    folder = machine.layout.static
+    assert sorted(path.name for path in folder.iterdir()) == sorted(roots[1:])
+    assert (folder / roots[2] / "index.html").read_text() == plans[2].services[0].image
+    assert (folder / roots[2] / "docs" / "index.html").exists()
+    assert "up" not in machine.calls, "compose refuses a project without services"
+    machine.calls.clear()
+    assert apply(plans[2], machine).result == "unchanged"
+    shutil.rmtree(folder / roots[2])
+    assert apply(plans[2], machine).result == "released"
+
+
+def test_files_that_cannot_be_copied_leave_the_former_release(machine: FakeMachine):
+    apply(make_plan("1.0.0"), machine)
+    machine.before["any"] = failing_at("extract /dist")
+    with pytest.raises(ReleaseError, match="extract /dist failed"):
+        apply(make_plan("2.0.0", services=STATIC), machine)
+    assert_whole(machine, make_plan("1.0.0"))
 
 
 def test_the_login_is_kept_nowhere(machine: FakeMachine):
