@@ -121,9 +121,11 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
     ]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
-    tier = settings.registry.tier
-    detail = f"{tier}, one subscription for every stack of the account" if settings.registry.shared else tier
-    yield "ContainerRegistries", f"registry {settings.registry.name}", detail, {"subscriptionTierSlug": tier}
+    if (registry := settings.registry) is not None:
+        detail = (
+            f"{registry.tier}, one subscription for every stack of the account" if registry.shared else registry.tier
+        )
+        yield "ContainerRegistries", f"registry {registry.name}", detail, {"subscriptionTierSlug": registry.tier}
 
 
 def _runs_the_app(settings: EnvironmentSettings, name: str) -> Iterator[Planned]:

@@ -194,7 +194,7 @@ class EnvironmentOutputs(Outputs):
     access: AccessOutput
     database: DatabaseOutput | None
     buckets: dict[str, AppBucketOutput]
-    registry: RegistryOutput
+    registry: RegistryOutput | None
     services: dict[str, ServiceSettings]
     backup: BackupOutput
     secrets: OutputSecrets | SecretsFile

@@ -13,6 +13,7 @@ from blueprint.settings.backup import BackupDestination
 from blueprint.settings.buckets import BucketSettings
 from blueprint.settings.database import ManagedPostgresql
 from blueprint.settings.environment import EnvironmentSettings
+from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.topology import DropletTopology
 from components.app_droplet import SSH_PORT, USER, AppDroplet, AppDropletArgs
 from components.asset_bucket import (
@@ -49,10 +50,9 @@ class EnvironmentArgs:
     account: Account
 
 
-def registry_region(settings: EnvironmentSettings) -> str | None:
+def registry_region(registry: RegistrySettings, region: str) -> str | None:
     """Return the registry's region; None lets DigitalOcean pick, where the environment's has no registries."""
-    own = settings.region.value
-    return settings.registry.region or (own if own in REGISTRY_REGIONS else None)
+    return registry.region or (region if region in REGISTRY_REGIONS else None)
 
 
 def _days(duration: Duration | None) -> int | None:
@@ -257,15 +257,17 @@ class Environment(AnclaComponent):
             secret_key=made.secret_key,
         )
 
-    def _registry(self) -> Registry:
-        settings = self._settings
+    def _registry(self) -> Registry | None:
+        registry = self._settings.registry
+        if registry is None:
+            return None
         return Registry(
             f"{self._name}-images",
             RegistryArgs(
-                name=settings.registry.name,
-                tier=settings.registry.tier,
-                region=registry_region(settings),
-                shared=settings.registry.shared,
+                name=registry.name,
+                tier=registry.tier,
+                region=registry_region(registry, self._settings.region.value),
+                shared=registry.shared,
                 endpoint=self._endpoint,
                 protected=self._lifecycle.protects(Kind.REGISTRY),
             ),

@@ -48,12 +48,12 @@ class Built:
     database: ManagedDatabase | None
     buckets: Mapping[str, AssetBucketWithCDN]
     backups: Sequence[BackupPlace]
-    registry: Registry
+    registry: Registry | None
 
 
 def build_outputs(built: Built) -> Values:
     """Return every field but `secrets`; nothing in it is secret."""
-    settings = built.settings
+    settings, registry = built.settings, built.registry
     return {
         "schema_version": SCHEMA_VERSION,
         "environment": settings.environment,
@@ -74,7 +74,7 @@ def build_outputs(built: Built) -> Values:
         "access": {"user": USER, "port": SSH_PORT, "host_key": built.credentials.host_public},
         "database": _database(built),
         "buckets": {name: _bucket(built, name) for name in built.buckets},
-        "registry": {"name": built.registry.name, "endpoint": built.registry.endpoint},
+        "registry": {"name": registry.name, "endpoint": registry.endpoint} if registry else None,
         "services": {
             name: service.model_dump(mode="json", by_alias=False) for name, service in settings.services.items()
         },

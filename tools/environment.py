@@ -57,9 +57,12 @@ def _own_images(services: Mapping[str, ServiceSettings]) -> list[str]:
 
 def _push_app(outputs: EnvironmentOutputs) -> None:
     """Push them to the environment's registry, side by side; those that are there already are left alone."""
+    registry = outputs.registry
+    if registry is None:
+        return
 
     def push(image: str) -> None:
-        sandbox("push", f"ancla-example/{image}", image, "--registry", outputs.registry.name, quiet=True)
+        sandbox("push", f"ancla-example/{image}", image, "--registry", registry.name, quiet=True)
 
     with ThreadPoolExecutor() as pool:
         for done in [pool.submit(push, image) for image in _own_images(outputs.services)]:
@@ -208,7 +211,8 @@ def destroy(context: typer.Context) -> None:
     # With its preview: a destroy that protection will refuse is then refused whole, before anything is gone.
     work.pulumi("pulumi destroy", "destroy", "--yes")
     # The account's own registry stays, and `pulumi destroy` has said so.
-    sandbox("leaks", *(("--except", f"registry {settings.registry.name}") if settings.registry.shared else ()))
+    registry = settings.registry
+    sandbox("leaks", *(("--except", f"registry {registry.name}") if registry is not None and registry.shared else ()))
 
 
 @app.command()

@@ -29,7 +29,7 @@ from blueprint.settings.extras import ExtrasSettings, login_problems
 from blueprint.settings.growth import GrowthSettings, RecoverySettings
 from blueprint.settings.registry import RegistrySettings
 from blueprint.settings.secrets import Secrets
-from blueprint.settings.services import ReleaseSettings, ServiceSettings, service_conflicts
+from blueprint.settings.services import ReleaseSettings, ServiceSettings, parse_image, service_conflicts
 from blueprint.settings.topology import Topology
 
 DISPOSABLE_ENVIRONMENTS = frozenset({"staging", "development"})
@@ -73,7 +73,10 @@ class EnvironmentSettings(Settings):
     buckets: dict[Slug, BucketSettings] = Field(
         default_factory=dict, description="Buckets for files of the app, by name; default: none; each is by itself."
     )
-    registry: RegistrySettings
+    registry: RegistrySettings | None = Field(
+        default=None,
+        description="The registry of the images that name no other; default: none, where no image needs one.",
+    )
     access: AccessSettings = Field(default=AccessSettings(), description="Who may log in, and from where.")
     alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is told, and where.")
     backup: BackupSettings = Field(default=BackupSettings(), description="What is backed up, when, and where to.")
@@ -176,6 +179,11 @@ def unknown_names(settings: EnvironmentSettings) -> Iterator[str]:
     if (why := problem_of(policy, paths, secret=False)) is not None:
         yield f"edge.headers.contentSecurityPolicy: {why}"
     for name, service in settings.services.items():
+        if settings.registry is None and service.image is not None and parse_image(service.image).host is None:
+            yield (
+                f"services.{name}.image: {service.image} is of the environment's registry, and there is none; "
+                "write ancla:registry, or the full reference of an image elsewhere"
+            )
         for use in service.uses:
             if use not in there:
                 yield f"services.{name}.uses: there is no {use}; {nearest(use, there)}"

@@ -7,7 +7,7 @@ import json
 from ops.core.errors import ReleaseError, RemoteCommandError
 from ops.release.apply import ApplyAnswer, ReleaseFailure, ReleaseReport
 from ops.release.plan import ReleasePlan, build_plan
-from ops.release.registry import Registry, pull_login
+from ops.release.registry import NO_LOGIN, Registry, pull_login
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
 from ops.stack.remote_ops import run_ops
@@ -24,6 +24,8 @@ def plan_release(stack: LoadedStack, cloud: Cloud) -> ReleasePlan:
         ReleaseError: a secret is missing, or a service refers to what the environment has not.
     """
     outputs = stack.outputs
+    if outputs.registry is None:  # every image is elsewhere, and has its digest
+        return build_plan(outputs, stack.secrets, {}, NO_LOGIN)
     login = pull_login(cloud, outputs.registry.name)
     registry = Registry(outputs.registry.endpoint, login)
     images = {name: service.reference for name, service in outputs.services.items()}

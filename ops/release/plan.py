@@ -125,7 +125,7 @@ def build_plan(
         registry_login: a Docker config.json with permission to pull.
 
     Raises:
-        ReleaseError: a secret is missing, or a service refers to what the environment has not.
+        ReleaseError: a secret or the registry is missing, or a service refers to what the environment has not.
     """
     if not outputs.services:
         raise ReleaseError(f"{outputs.environment}: the stack has no services; add ancla:services and run `pulumi up`")
@@ -146,14 +146,18 @@ def build_plan(
         variables=tuple(environment.dotenv),
         dotenv=SecretStr(build_dotenv(environment.dotenv)),
         secret_values=_secret_values(environment.dotenv, secrets),
-        registry=outputs.registry.endpoint,
+        registry=outputs.registry.endpoint if outputs.registry else "",
         registry_login=SecretStr(registry_login),
     )
 
 
 def _pinned(outputs: EnvironmentOutputs, name: str, digests: Mapping[str, str]) -> str:
     image = outputs.services[name].reference
-    place = image.host or outputs.registry.endpoint
+    place = image.host or (outputs.registry.endpoint if outputs.registry else None)
+    if place is None:
+        raise ReleaseError(
+            f"services.{name}.image: {image.repository}: the stack has no registry; write ancla:registry"
+        )
     return f"{place}/{image.repository}@{image.digest or digests[name]}"
 
 

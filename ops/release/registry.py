@@ -21,6 +21,9 @@ from ops.stack.cloud import Cloud
 LOGIN_SECONDS = 3600
 """Seconds a login is valid: long enough for a deploy."""
 
+NO_LOGIN = json.dumps({"auths": {}})
+"""Config of Docker for images that everybody may pull."""
+
 TOKEN_SERVERS = {"registry.digitalocean.com": "api.digitalocean.com"}
 """Hosts that issue a registry's tokens if it does not do so itself."""
 

@@ -101,7 +101,7 @@ def _check_database(cloud: Cloud, settings: EnvironmentSettings, found: Findings
 def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -> None:
     registry = settings.registry
     own = {item.get("name") for item in cloud.items("/v2/registries", "registries")}
-    if registry.name not in own:
+    if registry is not None and registry.name not in own:
         try:
             cloud.send("POST", "/v2/registries/validate-name", {"name": registry.name})
         except RefusedError as error:

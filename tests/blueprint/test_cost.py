@@ -208,6 +208,7 @@ def test_a_preview_costs_what_the_settings_say(stack: str):
 
     prices = [item.monthly for item in resource_prices((item.type, item.inputs) for item in resources)]
     settings = load(stack)
+    assert settings.registry is not None
     shared = REGISTRY_TIERS[settings.registry.tier] if settings.registry.shared else 0  # no resource of a stack
     assert sum(price for price in prices if price is not None) + shared == estimate(settings).total
     assert None not in prices

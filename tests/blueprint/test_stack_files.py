@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pyrage import x25519
 
+from blueprint.cost import estimate
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.backup import EXAMPLE_RECIPIENT
 from blueprint.settings.built import Verdict, not_built
@@ -129,6 +130,18 @@ def test_without_a_word_there_is_neither_database_nor_cache(tmp_path: Path):
 )
 def test_a_mistake_in_a_kind_is_one_line_too(tmp_path: Path, group: str, text: str, expected: str):
     assert expected in refusal(regrouped(tmp_path, group, text))
+
+
+def test_without_a_registry_every_image_is_from_elsewhere(tmp_path: Path):
+    told = refusal(regrouped(tmp_path, "registry", None))
+    assert "services.web.image: web:1.0.0 is of the environment's registry, and there is none" in told
+
+    text = regrouped(tmp_path, "registry", None).read_text()
+    elsewhere = re.sub(r"image: (web|api):1\.0\.0", rf"image: ghcr.io/team/\1:1.0.0@sha256:{'0' * 64}", text)
+    (tmp_path / "Pulumi.prod.yaml").write_text(elsewhere)
+    settings = load_stack_file(tmp_path / "Pulumi.prod.yaml", environ={})
+    assert settings.registry is None
+    assert not [line for line in estimate(settings).lines if "registry" in line.resource]
 
 
 def test_stack_files_name_the_schema_for_editors():

@@ -61,6 +61,14 @@ def test_an_environment_without_database_and_buckets_exports_too(build: Callable
     assert not [item for item in recording.of_type("Command") if "grants" in item.name]
 
 
+def test_an_environment_without_a_registry_exports_none(build: Callable[..., Recording]):
+    elsewhere = {"web": {"image": f"ghcr.io/team/web:1.0.0@sha256:{'0' * 64}", "port": 3000}}
+    recording = build("staging", {"registry": None, "services": Replacement(elsewhere)})
+
+    assert parse_outputs(recording.result).registry is None
+    assert not [item for item in recording.of_type("Command") if "images" in item.name]
+
+
 def test_hidden_secrets_are_refused_with_the_command_that_shows_them(prod: Recording):
     with pytest.raises(OutputsError, match="--show-secrets"):
         parse_outputs({**prod.result, "secrets": "[secret]"})
