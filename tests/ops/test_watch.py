@@ -86,7 +86,7 @@ def make_stack(receiver=None, *, on_machine=True, sources=("notes",), **secrets)
             "droplets": [],
             "access": {"user": "deploy", "port": 22, "host_key": "ssh-ed25519 AAAA"},
             "database": None,
-            "assets": None,
+            "buckets": {},
             "registry": {"name": "r", "endpoint": "r/e"},
             "services": [],
             "backup": {
