@@ -30,7 +30,7 @@ from tests.ops.prune_kit import LEAST, NOW, DatedStore, left, put
 @pytest.fixture
 def command(folder, monkeypatch, tmp_path):
     """Run `ops backup prune` on a stack whose only destination is the folder; today is the test's."""
-    backup = SimpleNamespace(retention=LEAST, signer=None, signers=[], recipients=[])
+    backup = SimpleNamespace(retention=LEAST, signer=None, signers=[], recipients=[], destinations={})
     loaded = SimpleNamespace(
         name="staging",
         outputs=SimpleNamespace(environment="staging", project="test", backup=backup),

@@ -225,6 +225,16 @@ def test_two_destinations_of_one_bucket_are_refused_and_a_destination_goes_by_it
     assert list(destinations.stores(both)) == ["place-0", "place-1"]
     by_name, by_bucket = destinations.store(both, "place-1"), destinations.store(both, "other")
     assert by_name.name == by_bucket.name == "s3://other"
+    usual = both.outputs.backup.retention
+    assert destinations.retention(both, by_name) == usual
+    few = both.outputs.backup.destinations["place-1"].model_copy(update={"keep_last": 3})
+    places = both.outputs.backup.destinations | {"place-1": few}
+    backup = both.outputs.backup.model_copy(update={"destinations": places})
+    both = replace(both, outputs=both.outputs.model_copy(update={"backup": backup}))
+    alone = destinations.retention(both, by_name)
+    assert (alone.keep_last, alone.daily, alone.weekly, alone.monthly) == (3, 0, 0, 0)
+    assert alone.minimum_count == usual.minimum_count
+    assert destinations.retention(both, destinations.store(both, "copies")) == usual
     with pytest.raises(StackError, match="two of them have the bucket copies"):
         destinations.stores(stack("copies", "copies"))
 

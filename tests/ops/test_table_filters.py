@@ -68,4 +68,4 @@ def test_a_drill_is_equal_and_names_what_was_left_out(ops, filtered, tmp_path):
     (document,) = (tmp_path / "evidence").glob("*T*.json")
     evidence = json.loads(document.read_bytes())
     assert "audit.log: rows left out by the stack file" in evidence["not_compared"]
-    assert {"audit.log", "public.orders"} <= {table["table"] for table in evidence["tables"]}
+    assert {"audit.log", "public.orders"} <= {table["table"] for table in evidence["detail"]["tables"]}
