@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container that uses the database, or refers to it."""
 
+VALUE_PREFIX = "ancla_"
+"""What names in `.env` begin with whose values are referred to."""
+
 _TOKEN = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<path>[^${}]*)\})?")
 
 
@@ -32,8 +35,8 @@ class Path:
 
     @property
     def variable(self) -> str:
-        """The name of its value in `.env`, from which compose takes it."""
-        return "ANCLA_" + re.sub(r"[^A-Z0-9]", "_", self.text.upper())
+        """The name of its value in `.env`, from which compose takes it; in small letters, unlike the app's own."""
+        return VALUE_PREFIX + re.sub(r"[^a-z0-9]", "_", self.text.lower())
 
 
 def parts(text: str) -> Iterator[str | Path]:

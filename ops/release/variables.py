@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from blueprint.references import Path, find, render, variables_of
+from blueprint.references import VALUE_PREFIX, Path, find, render, variables_of
 from blueprint.settings.services import ServiceSettings
 from ops.core.errors import ReleaseError
 
-_RESERVED = ("COMPOSE_", "DOCKER_", "ANCLA_")
+_RESERVED = ("COMPOSE_", "DOCKER_", VALUE_PREFIX)
 HOME = "/tmp"  # noqa: S108 -- of a container, where it is memory and its own
 
 

@@ -156,8 +156,8 @@ def test_a_reference_is_its_value_and_a_secret_one_is_in_dotenv_alone():
     plan = make_plan()
     web = yaml.safe_load(plan.compose)["services"]["web"]["environment"]
     assert (web["PRICE"], web["HOST"]) == ("$$5", "staging.example.org")
-    assert web["SPACES_KEY"] == "<${ANCLA_BUCKETS_MY_FILES_KEY}$$>"
-    assert 'ANCLA_BUCKETS_MY_FILES_KEY="ACCESS"' in plan.dotenv.get_secret_value()
+    assert web["SPACES_KEY"] == "<${ancla_buckets_my_files_key}$$>"
+    assert 'ancla_buckets_my_files_key="ACCESS"' in plan.dotenv.get_secret_value()
     assert "ACCESS" in {value.get_secret_value() for value in plan.secret_values}
     assert "ACCESS" not in plan.compose
 
@@ -187,11 +187,11 @@ def test_who_refers_to_the_database_has_its_certificate(environment: dict[str, s
 
 def test_the_database_is_reached_privately_verified_and_by_the_pool():
     values = build_environment(make_outputs(), make_secrets()).dotenv
-    assert values["ANCLA_DATABASE_URL"].endswith(
+    assert values["ancla_database_url"].endswith(
         "@private-db.example.org:25061/app-pool?sslmode=verify-full&sslrootcert=/run/ancla/database-ca.crt"
     )
-    assert "@private-db.example.org:25060/app?" in values["ANCLA_DATABASE_DIRECTURL"]
-    assert "%24x%5C%20%26%3D%2F" in values["ANCLA_DATABASE_URL"]
+    assert "@private-db.example.org:25060/app?" in values["ancla_database_directurl"]
+    assert "%24x%5C%20%26%3D%2F" in values["ancla_database_url"]
     assert "UNUSED" not in values
 
 
@@ -204,8 +204,8 @@ def test_each_bucket_has_its_variables_by_its_name():
         "ENDPOINT": "https://nyc3.digitaloceanspaces.com",
         "URL": "https://assets.nyc3.cdn.digitaloceanspaces.com",
         "ACL": "public-read",
-        "KEY": "${ANCLA_BUCKETS_MY_FILES_KEY}",
-        "SECRET": "${ANCLA_BUCKETS_MY_FILES_SECRET}",
+        "KEY": "${ancla_buckets_my_files_key}",
+        "SECRET": "${ancla_buckets_my_files_secret}",
     }
 
 
@@ -221,7 +221,7 @@ def test_what_the_stack_lacks_is_not_in_the_environment():
     [
         ({"secrets": ["ABSENT"]}, r"services.web.secrets: ABSENT is not in secrets.app; .*pulumi config set"),
         ({"secrets": ["COMPOSE_FILE"]}, "COMPOSE_FILE: compose itself reads this name"),
-        ({"secrets": ["ANCLA_DATABASE_URL"]}, "ANCLA_DATABASE_URL: compose itself reads this name"),
+        ({"secrets": ["ancla_database_url"]}, "ancla_database_url: compose itself reads this name"),
         (
             {"environment": {"A": "${buckets.none.key}"}},
             r"services.web.environment.A: the environment has no buckets.none.key",
