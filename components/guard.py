@@ -47,7 +47,7 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
 
     Raises:
         GuardError: no token, the wrong kind of token, backups that nobody could decrypt, an API that does not answer,
-            another account, or a region without any VPC.
+            another account, a region without any VPC, or an environment that is there already, elsewhere.
     """
     endpoint = environ.get("DIGITALOCEAN_API_URL", "").rstrip("/") or REAL_API
     token = environ.get("DIGITALOCEAN_TOKEN") or environ.get("DIGITALOCEAN_ACCESS_TOKEN", "")
@@ -73,7 +73,7 @@ def account_of(settings: EnvironmentSettings, environ: Mapping[str, str] = os.en
             f"the token is of account {uuid}, and this stack belongs to {settings.account} (ancla:account); "
             "use that account's token"
         )
-    _refuse_first_vpc(endpoint, token, settings.region.value)
+    _check_networks(endpoint, token, settings)
     spaces_access_id = None if is_real(endpoint) else environ.get("SPACES_ACCESS_KEY_ID")
     return Account(uuid=uuid, endpoint=endpoint, spaces_access_id=spaces_access_id)
 
@@ -116,9 +116,24 @@ def _ask(endpoint: str, token: str) -> str:
         raise GuardError(f"{endpoint}/v2/account names no account") from None
 
 
-def _refuse_first_vpc(endpoint: str, token: str, region: str) -> None:
-    """Refuse to make the first VPC of a region: it becomes the region's default, which no `pulumi destroy` deletes."""
+def _check_networks(endpoint: str, token: str, settings: EnvironmentSettings) -> None:
+    """Refuse what would replace the environment's network and all that is in it, and the first VPC of a region.
+
+    That one becomes the region's default, which no `pulumi destroy` deletes.
+    """
+    region, wanted = settings.region.value, getattr(settings.topology, "ip_range", None)
     vpcs = _get(endpoint, "/v2/vpcs?per_page=200", token, "vpcs")
+    own = next((vpc for vpc in vpcs if vpc.get("name") == settings.stem), None)
+    if own is not None and own.get("region") != region:
+        raise GuardError(
+            f"ancla:region: found {region}, and {settings.stem} is in {own.get('region')}; an environment cannot move: "
+            "bring up a stack of another name there, restore the backups into it, and destroy this one"
+        )
+    if own is not None and wanted is not None and own.get("ip_range") != str(wanted):
+        raise GuardError(
+            f"ancla:topology.ipRange: found {wanted}, and the network of {settings.stem} has {own.get('ip_range')}; "
+            "it cannot change: write that one, or bring up a stack of another name and restore the backups into it"
+        )
     if not any(vpc.get("region") == region for vpc in vpcs):
         raise GuardError(
             f"{region} has no VPC yet, and the first one of a region can never be deleted; "

@@ -176,14 +176,15 @@ def _below(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _shown(value: object) -> str:
-    """Return a value as a stack file would have it, on one line."""
+def _shown(value: object, *, inner: bool = False) -> str:
+    """Return a value as a stack file would have it, on one line; a list by itself without its brackets."""
     if isinstance(value, tuple | list):
-        return ", ".join(map(_shown, value)) or "[]"
+        items = ", ".join(_shown(one, inner=True) for one in value)
+        return items if items and not inner else f"[{items}]"
     if isinstance(value, BaseModel):
         return _shown(value.model_dump(mode="json", by_alias=True, exclude_unset=True))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_shown(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_shown(one, inner=True)}" for key, one in value.items()) + "}"
     return str(value)

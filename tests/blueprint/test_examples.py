@@ -89,6 +89,20 @@ def test_all_of_it_has_a_price_and_is_within_its_budget(file: str):
     assert not report.over_budget
 
 
+@pytest.mark.parametrize(
+    ("file", "plan", "total"),
+    [
+        ("000-nextgentech/Pulumi.prod.yaml", "50-80, with one database node and no registry", 98.80),
+        ("002-spirit-tours/Pulumi.dev.yaml", "80", 85.00),
+        ("002-spirit-tours/Pulumi.prod.yaml", "208, with one machine and one node of each", 347.80),
+        ("002-spirit-tours/Pulumi.enterprise.yaml", "475, with one node of each", 770.90),
+    ],
+)
+def test_the_total_beside_the_plans(file: str, plan: str, total: float):
+    """The plans count a machine and a node where their own text asks for two: ours is the price of what is asked."""
+    assert estimate(load_stack_file(EXAMPLES / file, environ={})).total == pytest.approx(total), plan
+
+
 @pytest.mark.parametrize("team", sorted({file.partition("/")[0] for file in REFUSED}))
 def test_a_team_s_folder_is_a_project_of_its_own(team: str):
     text = (EXAMPLES / team / "Pulumi.yaml").read_text()

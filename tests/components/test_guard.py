@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -107,7 +108,7 @@ def test_the_real_api_needs_a_recorded_account(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_real_api_needs_that_accounts_token(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
-    monkeypatch.setattr(guard, "_refuse_first_vpc", lambda *_: None)
+    monkeypatch.setattr(guard, "_check_networks", lambda *_: None)
     other = load("prod", {"account": "99999999-2222-4333-8444-555555555555", "backup": OWN_KEY})
 
     with pytest.raises(GuardError, match=f"the token is of account {UUID}"):
@@ -158,7 +159,7 @@ def test_the_sandboxs_recipient_is_refused_at_the_real_digitalocean(api: Api):
 
 def test_a_real_stack_does_not_as_each_person_has_a_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guard, "_ask", lambda *_: UUID)
-    monkeypatch.setattr(guard, "_refuse_first_vpc", lambda *_: None)
+    monkeypatch.setattr(guard, "_check_networks", lambda *_: None)
     variables = {"DIGITALOCEAN_TOKEN": REAL_SHAPE, "SPACES_ACCESS_KEY_ID": "of-a-person"}
     assert account_of(load("prod", {"account": UUID, "backup": OWN_KEY}), variables).spaces_access_id is None
 
@@ -169,6 +170,32 @@ def test_an_unreachable_sandbox_is_one_clear_line():
         account_of(load("staging"), gone)
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("region", "ip_range", "message"),
+    [
+        ("nyc3", "10.20.0.0/20", None),
+        ("nyc3", None, None),
+        ("fra1", None, "ancla:region: found fra1, and nextgentech-staging is in nyc3; an environment cannot move"),
+        (
+            "nyc3",
+            "10.30.0.0/20",
+            "ancla:topology.ipRange: found 10.30.0.0/20, and the network of nextgentech-staging has 10.2",
+        ),
+    ],
+)
+def test_an_environment_that_is_there_does_not_move(api: Api, region: str, ip_range: str | None, message: str | None):
+    """All of it would be made anew beside its data."""
+    assert isinstance(api.vpcs, list)
+    api.vpcs = [*api.vpcs, {"name": "nextgentech-staging", "region": "nyc3", "ip_range": "10.20.0.0/20"}]
+    changes = {"region": region, **({"topology": {"ipRange": ip_range}} if ip_range else {})}
+
+    if message is None:
+        account_of(load("staging", changes), environ(api))
+        return
+    with pytest.raises(GuardError, match=re.escape(message)):
+        account_of(load("staging", changes), environ(api))
 
 
 @pytest.mark.parametrize("vpcs", [[], [{"name": "default-fra1", "region": "fra1"}]])
