@@ -1,4 +1,4 @@
-"""References of a stack file: `${group.field}` stands for what the environment has there, `$$` for a dollar sign.
+"""What `${group.field}` in a stack file may refer to, and its value.
 
 One table says what may be referred to, and one what a service is given for what it `uses`. Values come from the
 stack's outputs, where a release or a droplet's files are rendered; those that are secret never are in plain outputs.
@@ -7,76 +7,15 @@ stack's outputs, where a release or a droplet's files are rendered; those that a
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator
-
-if TYPE_CHECKING:
-    from blueprint.outputs import AppBucketOutput, BucketKey, DatabaseOutput, EnvironmentOutputs, OutputSecrets
+from blueprint.outputs import AppBucketOutput, BucketKey, DatabaseOutput, EnvironmentOutputs, OutputSecrets
+from blueprint.reference_text import references
 
 CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container that uses the database, or refers to it."""
-
-VALUE_PREFIX = "ancla_"
-"""What names in `.env` begin with whose values are referred to."""
-
-_TOKEN = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<path>[^${}]*)\})?")
-
-
-@dataclass(frozen=True)
-class Path:
-    """What stands between `${` and `}`."""
-
-    text: str
-
-    @property
-    def variable(self) -> str:
-        """The name of its value in `.env`, from which compose takes it; in small letters, unlike the app's own."""
-        return VALUE_PREFIX + re.sub(r"[^a-z0-9]", "_", self.text.lower())
-
-
-def parts(text: str) -> Iterator[str | Path]:
-    """Yield the literal parts and the references of a text, in order.
-
-    Raises:
-        ValueError: a dollar sign is neither doubled nor the begin of a reference.
-    """
-    done = 0
-    for found in _TOKEN.finditer(text):
-        if found.start() > done:
-            yield text[done : found.start()]
-        done = found.end()
-        if found["dollar"]:
-            yield "$"
-        elif found["path"] is None:
-            raise ValueError("has a $ by itself: write $$ for a dollar sign, ${group.field} for a reference")
-        else:
-            yield Path(found["path"])
-    if done < len(text):
-        yield text[done:]
-
-
-def references(text: str) -> list[Path]:
-    """Return the references of a text."""
-    return [part for part in parts(text) if isinstance(part, Path)]
-
-
-def render(text: str, resolve: Callable[[Path], str], literal: Callable[[str], str] = str) -> str:
-    """Return the text with each reference as `resolve` gives it, and what is between as `literal` does."""
-    return "".join(resolve(part) if isinstance(part, Path) else literal(part) for part in parts(text))
-
-
-def _text(value: str) -> str:
-    list(parts(value))
-    return value
-
-
-Text = Annotated[str, AfterValidator(_text)]
-"""Text of a stack file in which references may stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

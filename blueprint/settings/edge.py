@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from blueprint.dns_records import FIELDS, NULL, SHORTEST_TTL, RecordType, canonical, check_value, describe
 from blueprint.fields import Authority, Cidr, Domain, Duration, EmailAddress, Port, RecordName, Size, Slug, Written
 from blueprint.model import Settings
-from blueprint.references import Text
+from blueprint.reference_text import Text
 
 LETSENCRYPT = "letsencrypt.org"
 OPEN_PORTS = (22, 80, 443)

@@ -25,7 +25,7 @@ from blueprint.fields import (
     Written,
 )
 from blueprint.model import Settings
-from blueprint.references import Text
+from blueprint.reference_text import Text
 
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _IMAGE = re.compile(

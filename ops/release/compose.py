@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from blueprint.references import CA_IN_CONTAINER, references
+from blueprint.reference_text import references
+from blueprint.references import CA_IN_CONTAINER
 from blueprint.settings.services import HealthSettings, ServiceSettings
 
 PROJECT = "app"

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
-from blueprint.references import find, references, variables_of
+from blueprint.reference_text import references
+from blueprint.references import find, variables_of
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.settings.services import ServiceSettings
 

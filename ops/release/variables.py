@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blueprint.outputs import EnvironmentOutputs, OutputSecrets
-from blueprint.references import VALUE_PREFIX, Path, find, render, variables_of
+from blueprint.reference_text import VALUE_PREFIX, Path, render
+from blueprint.references import find, variables_of
 from blueprint.settings.services import ServiceSettings
 from ops.core.errors import ReleaseError
 

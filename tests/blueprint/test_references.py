@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueprint.references import REFERENCES, USES, Path, find, known, parts, problem_of, render, variables_of
+from blueprint.reference_text import Path, parts, render
+from blueprint.references import REFERENCES, USES, find, known, problem_of, variables_of
 
 GROUPS = ["database", "buckets.assets", "buckets.my-files", "services.api"]
 
