@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.containers, pytest.mark.last]
 def test_every_answer_fits_the_api_description(staging: Staging) -> None:
     description = openapi.load()
     lines = (Path(os.environ["ANCLA_SANDBOX_RECORD"]) / "responses.jsonl").read_text().splitlines()
-    assert len(lines) > 100
+    assert len(lines) > 50
     wrong: set[str] = set()
     for line in lines:
         answer = json.loads(line)

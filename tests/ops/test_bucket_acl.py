@@ -24,6 +24,7 @@ from ops.targets.kinds import BucketKind
 from tests.kits.messages import silent
 from tests.ops.source_kit import backup, keys, restore
 
+NOTHING = SimpleNamespace(sources=())
 EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
@@ -128,14 +129,15 @@ def test_a_bucket_of_the_stack_is_known_by_its_name_and_by_who_may_read_it(monke
         for name in ("assets", "uploads")
     }
     keys = {name: BucketKey(access_key="key", secret_key=SecretStr("secret")) for name in buckets}
-    outputs, held = SimpleNamespace(buckets=buckets), SimpleNamespace(bucket_keys=keys)
+    outputs, held = SimpleNamespace(buckets=buckets, backup=NOTHING), SimpleNamespace(bucket_keys=keys)
     stack = SimpleNamespace(name="prod", outputs=outputs, secrets=held)
     with BucketKind().target(SimpleNamespace(name=source), into, stack, ()) as target:
         assert target.public is public
 
 
 def test_a_bucket_that_is_gone_from_the_stack_is_restored_into_one_that_is_named():
-    stack = SimpleNamespace(name="prod", outputs=SimpleNamespace(buckets={}), secrets=SimpleNamespace(bucket_keys={}))
+    outputs = SimpleNamespace(buckets={}, backup=NOTHING)
+    stack = SimpleNamespace(name="prod", outputs=outputs, secrets=SimpleNamespace(bucket_keys={}))
     with (
         pytest.raises(RestoreRefusedError, match="give s3://BUCKET/PREFIX"),
         BucketKind().target(SimpleNamespace(name="old"), "copies", stack, ()),

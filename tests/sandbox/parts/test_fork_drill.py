@@ -14,7 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 from blueprint.outputs import parse_outputs
-from ops.drill.kinds.provider_fork import ForkDrill, run
+from ops.drill.evidence.details import ForkDetail
+from ops.drill.kinds.provider_fork import ForkDrill
+from ops.drill.runner import run
 from ops.stack.cloud import Cloud
 from ops.stack.outputs import LoadedStack
 from sandbox.parts.containers import ContainerParts
@@ -121,9 +123,10 @@ def test_a_drill_sees_the_rows_of_its_time_and_leaves_nothing(api: Sandbox, stac
         evidence = run(job, print)
         assert evidence.summary() == ""
         assert (evidence.verdict, evidence.rows) == ("green", rows)
-        assert [table.table for table in evidence.databases[0].tables] == ["public.two"]
-        assert evidence.identity is not None
-        assert (evidence.identity.live_timeline, evidence.identity.fork_timeline) == (1, 2)
+        assert isinstance(detail := evidence.detail, ForkDetail)
+        assert [table.table for table in detail.databases[0].tables] == ["public.two"]
+        assert detail.identity is not None
+        assert (detail.identity.live_timeline, detail.identity.fork_timeline) == (1, 2)
         assert [cluster["name"] for cluster in api.get("/v2/databases")["databases"]] == [LONG]
     # Live is as it was: same rows, same server; and nothing of the forks is left.
     assert query(api, live, "SELECT string_agg(row::text, ',') FROM two;") == "1,2"
