@@ -13,7 +13,7 @@ import yaml
 
 from tests.engine.kit import MUTATING, BareCloud
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 CLUSTER = "/v2/databases/{database_cluster_uuid}"
 

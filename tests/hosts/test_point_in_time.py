@@ -32,7 +32,7 @@ def test_the_stacks_cluster_is_forked_read_and_the_fork_is_gone(staging: Staging
     evidence = json.loads(drilled.stdout)
     assert evidence["verdict"] == "green"
     assert {check["status"] for check in evidence["checks"]} == {"passed"}
-    assert [database["database"] for database in evidence["databases"]] == live.databases
+    assert [database["database"] for database in evidence["detail"]["databases"]] == live.databases
     assert json.loads(next(tmp_path.glob("fork-drill-*.json")).read_text()) == evidence
     assert clusters(staging) == [live.id]
     assert staging.api("GET", "/v2/tags")["tags"] == tags
