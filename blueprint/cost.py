@@ -116,9 +116,7 @@ def _planned(settings: EnvironmentSettings) -> Iterator[Planned]:
         inputs = {"engine": "valkey", "size": cache.size, "nodeCount": cache.nodes}
         yield "DatabaseCluster", f"cache {name}", f"Valkey, {cache.size}, {_nodes(cache.nodes)}", inputs
     spaces = [bucket.bucket for bucket in settings.buckets.values()]
-    spaces += [
-        place.bucket for place in settings.backup.destinations.values() if place.bucket and place.endpoint is None
-    ]
+    spaces += [place.space for place in settings.backup.destinations.values() if place.space]
     if spaces:
         yield "SpacesBucket", f"spaces {', '.join(spaces)}", "one subscription, 250 GiB, CDN included", {}
     if (registry := settings.registry) is not None:

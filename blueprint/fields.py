@@ -204,10 +204,7 @@ class Latency(_Quantity, int):
     def __new__(cls, text: str) -> Self:
         """Parse a latency; a ValueError says what is allowed."""
         written = cls._matched(text)[0]
-        number = written.rstrip("ms")
-        latency = super().__new__(cls, int(number) * (1 if written.endswith("ms") else 1000))
-        latency.text = written
-        return latency
+        return super().__new__(cls, int(written.rstrip("ms")) * (1 if written.endswith("ms") else 1000))
 
 
 class Rate(_Quantity, float):
@@ -337,7 +334,8 @@ BucketName = Annotated[
         "with a letter or digit at both ends",
     ),
 ]
-EmailAddress = Annotated[str, Written(r"[^@\s]+@[^@\s]+\.[^@\s]+", "is not an e-mail address, such as ops@example.org")]
+EMAIL = r"[^@\s]+@[^@\s]+\.[^@\s]+"
+EmailAddress = Annotated[str, Written(EMAIL, "is not an e-mail address, such as ops@example.org")]
 UrlPath = Annotated[str, Written(r"/\S*", "is not a path: it begins with / and has no space, such as /health")]
 AbsolutePath = Annotated[
     str,

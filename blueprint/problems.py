@@ -5,7 +5,6 @@ A value under `secrets`, or one the engine keeps encrypted, is never shown.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from blueprint.names import did_you_mean
 from blueprint.settings.environment import EnvironmentSettings
 from blueprint.stack_file import NAMESPACE
 
@@ -159,8 +159,8 @@ def _is_map(annotation: Any) -> bool:
 
 
 def _suggestion(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = did_you_mean(word, known)
+    return f"; {near}" if near else ""
 
 
 def _type_name(value: Any) -> str:

@@ -6,11 +6,11 @@ stack's outputs, where a release or a droplet's files are rendered; those that a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from blueprint.names import did_you_mean
 from blueprint.outputs import AppBucketOutput, BucketKey, DatabaseOutput, EnvironmentOutputs, OutputSecrets
 from blueprint.reference_text import references
 
@@ -18,20 +18,22 @@ CA_IN_CONTAINER = "/run/ancla/database-ca.crt"
 """Path of the database's CA certificate in a container that uses the database, or refers to it."""
 
 
+Value = Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]
+"""How a value is found: from the outputs, their secrets and the name in the path. None: there is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What may be referred to. `path` has `*` for a name, which `value` is given; its None is "there is none"."""
+    """What may be referred to. `path` has `*` for a name, which `value` is given."""
 
     path: str
     meaning: str
     example: str
-    value: Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]
+    value: Value
     secret: bool = False
 
 
-def _of_database(
-    value: Callable[[DatabaseOutput], str | None],
-) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
+def _of_database(value: Callable[[DatabaseOutput], str | None]) -> Value:
     return lambda outputs, _, __: value(outputs.database) if outputs.database else None
 
 
@@ -41,7 +43,7 @@ def _password(outputs: EnvironmentOutputs, secrets: OutputSecrets, _: str) -> st
     return secrets.database_password.get_secret_value()
 
 
-def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
+def _database_url(*, pool: bool) -> Value:
     def build(outputs: EnvironmentOutputs, secrets: OutputSecrets, name: str) -> str | None:
         database, password = outputs.database, _password(outputs, secrets, name)
         if database is None or password is None:
@@ -58,13 +60,11 @@ def _database_url(*, pool: bool) -> Callable[[EnvironmentOutputs, OutputSecrets,
     return build
 
 
-def _of_bucket(
-    value: Callable[[AppBucketOutput], str],
-) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
+def _of_bucket(value: Callable[[AppBucketOutput], str]) -> Value:
     return lambda outputs, _, name: value(outputs.buckets[name]) if name in outputs.buckets else None
 
 
-def _of_key(value: Callable[[BucketKey], str]) -> Callable[[EnvironmentOutputs, OutputSecrets, str], str | None]:
+def _of_key(value: Callable[[BucketKey], str]) -> Value:
     def build(outputs: EnvironmentOutputs, secrets: OutputSecrets, name: str) -> str | None:
         key = secrets.bucket_keys.get(name) if name in outputs.buckets else None
         return value(key) if key else None
@@ -250,8 +250,7 @@ def known(groups: Iterable[str]) -> list[str]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return what to write instead of a name that is not there: the nearest one, or all."""
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names) or 'none'}"
+    return did_you_mean(word, names) or f"there are: {', '.join(names) or 'none'}"
 
 
 def problem_of(text: str, paths: Iterable[str], *, secret: bool = True) -> str | None:

@@ -1,4 +1,4 @@
-"""When somebody is told, and where."""
+"""When somebody is notified, and where."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from blueprint.fields import Duration, Latency, Percent, Slug, UrlPath
+from blueprint.fields import EMAIL, Duration, Latency, Percent, Slug, UrlPath
 from blueprint.model import Settings
 
 Window = Literal["5m", "10m", "30m", "1h"]
@@ -19,7 +19,6 @@ WINDOWS: tuple[Window, ...] = ("5m", "10m", "30m", "1h")
 PERIODS: tuple[Period, ...] = ("2m", "3m", "5m", "10m", "15m", "30m", "1h")
 """For how long an address may be down or slow (API reference, uptime alerts)."""
 
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _SLACK = re.compile(r"[#@]\S+")
 _Span = TypeVar("_Span", bound=str)
 
@@ -120,7 +119,7 @@ class Channel(Settings):
 
     @model_validator(mode="after")
     def _address(self) -> Channel:
-        if self.kind == "email" and not _EMAIL.fullmatch(self.to or ""):
+        if self.kind == "email" and not re.fullmatch(EMAIL, self.to or ""):
             raise ValueError("to: an email channel needs an e-mail address, such as ops@example.org")
         if self.kind == "slack" and not _SLACK.fullmatch(self.to or ""):
             raise ValueError(

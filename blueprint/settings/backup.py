@@ -22,6 +22,7 @@ from blueprint.fields import (
     Written,
 )
 from blueprint.model import Settings
+from blueprint.names import repeated
 
 EXAMPLE_RECIPIENT = "age1jtrfz86cu0jhfl3t3mc97tumhsd7fny2yt5xxp74dlcsfyclkydqk6xelc"
 """The age recipient in the stack files that come with Ancla. Its identity does not exist: nothing can decrypt."""
@@ -219,18 +220,23 @@ class BackupDestination(Settings):
         default=None, description="Whether backups are locked, and for how long (default: not); holds for new backups."
     )
 
+    @property
+    def space(self) -> str | None:
+        """Name of the Space that Ancla makes; None where the backups go elsewhere."""
+        return self.bucket if self.endpoint is None else None
+
     @model_validator(mode="after")
     def _one_place(self) -> BackupDestination:
         if (self.bucket is None) == (self.folder is None):
             raise ValueError("is either a bucket or a folder; give one of them")
         if self.folder is not None and (self.endpoint or self.region or self.prefix or self.write_once):
             raise ValueError("a folder takes no endpoint, region, prefix or writeOnce; remove them")
-        if self.bucket is not None and self.endpoint is None:
+        if self.space is not None:
             try:
-                _SPACE.validate_python(self.bucket)
+                _SPACE.validate_python(self.space)
             except ValidationError as error:
                 why = error.errors()[0].get("ctx", {}).get("error")
-                raise ValueError(f"bucket: {self.bucket} {why}; a Space is made of this name") from None
+                raise ValueError(f"bucket: {self.space} {why}; a Space is made of this name") from None
         return self
 
 
@@ -326,7 +332,7 @@ class BackupSettings(Settings):
     @model_validator(mode="after")
     def _destinations_of_one_bucket(self) -> BackupSettings:
         buckets = [destination.bucket for destination in self.destinations.values() if destination.bucket]
-        for name in sorted({name for name in buckets if buckets.count(name) > 1}):
+        for name in repeated(buckets):
             raise ValueError(f"destinations: two of them have the bucket {name}; reports tell them apart by it")
         return self
 
@@ -346,8 +352,7 @@ class BackupSettings(Settings):
 def backup_problems(backup: BackupSettings, databases: Collection[str], buckets: Collection[str]) -> Iterator[str]:
     """Yield a line for each name that is there twice, or is no database of the cluster or bucket of the environment."""
     sources = backup.all_sources
-    sets = [*databases, *(source.name for source in sources)]
-    for name in sorted({name for name in sets if sets.count(name) > 1}):
+    for name in repeated((*databases, *(source.name for source in sources))):
         yield f"backup.sources: two of what is backed up have the name {name}; each needs its own"
     own = (*databases, OWN_SECRETS)
     for name in backup.exclude:

@@ -24,6 +24,7 @@ from blueprint.fields import (
     Written,
 )
 from blueprint.model import Settings
+from blueprint.names import repeated
 from blueprint.schedule import DAYS, WEEK, hours_of_week
 from blueprint.sizes import DATABASE_SIZES, SMALLEST_WITH_STANDBY
 
@@ -120,7 +121,7 @@ class ReplicaSettings(Settings):
 
 def _databases(names: Sequence[str], pools: Mapping[str, PoolSettings]) -> None:
     """Check the names of databases, and that each pool leads to one of them."""
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in repeated(names):
         raise ValueError(f"databases: {name} is there twice; remove one")
     for pool, settings in pools.items():
         if settings.database is not None and settings.database not in names:

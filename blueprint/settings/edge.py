@@ -132,7 +132,7 @@ class TlsSettings(Settings):
 
 
 class HstsSettings(Settings):
-    """Browsers are told to come by HTTPS only, and remember it."""
+    """Browsers come by HTTPS only, and remember it."""
 
     max_age: Duration = Field(
         default=Duration("30d"), description="How long a browser remembers it. A change reaches it at the next visit."
@@ -172,7 +172,7 @@ class HeaderSettings(Settings):
         "no-referrer", "same-origin", "strict-origin", "strict-origin-when-cross-origin", "origin", "unsafe-url"
     ] = Field(
         default="strict-origin-when-cross-origin",
-        description="Referrer-Policy: how much of the address other sites are told. A change happens in place.",
+        description="Referrer-Policy: how much of the address other sites see. A change happens in place.",
     )
 
 

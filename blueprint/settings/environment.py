@@ -78,7 +78,7 @@ class EnvironmentSettings(Settings):
         description="The registry of the images that name no other; default: none, where no image needs one.",
     )
     access: AccessSettings = Field(default=AccessSettings(), description="Who may log in, and from where.")
-    alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is told, and where.")
+    alerts: AlertsSettings = Field(default=AlertsSettings(), description="When somebody is notified, and where.")
     backup: BackupSettings = Field(default=BackupSettings(), description="What is backed up, when, and where to.")
     extras: ExtrasSettings = Field(
         default=ExtrasSettings(), description="What stands beside the app (default: nothing)."
@@ -145,9 +145,9 @@ class EnvironmentSettings(Settings):
     def _refuse_spaces_of_one_name(self) -> None:
         spaces = [(f"buckets.{name}", bucket.bucket) for name, bucket in self.buckets.items()]
         spaces += [
-            (f"backup.destinations.{name}", destination.bucket)
+            (f"backup.destinations.{name}", destination.space)
             for name, destination in self.backup.destinations.items()
-            if destination.bucket and destination.endpoint is None
+            if destination.space
         ]
         seen: dict[str, str] = {}
         for where, space in spaces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
@@ -440,16 +441,12 @@ def service_conflicts(services: Mapping[str, ServiceSettings], release: ReleaseS
 
 def _circle(services: Mapping[str, ServiceSettings]) -> list[str]:
     """Return the services that use one another in a circle, the first one at both ends; nothing where none do."""
-    done: set[str] = set()
-
-    def visit(name: str, way: list[str]) -> list[str]:
-        if name in way:
-            return [*way[way.index(name) :], name]
-        if name in done or name not in services:
-            return []
-        below = (use.removeprefix("services.") for use in services[name].uses if use.startswith("services."))
-        found = next((circle for used in below if (circle := visit(used, [*way, name]))), [])
-        done.add(name)
-        return found
-
-    return next((circle for name in services if (circle := visit(name, []))), [])
+    used = {
+        name: [use.removeprefix("services.") for use in service.uses if use.startswith("services.")]
+        for name, service in services.items()
+    }
+    try:
+        TopologicalSorter(used).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))  # graphlib lists what is used before what uses it
+    return []

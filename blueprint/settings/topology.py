@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -109,18 +109,25 @@ class DropletsTopology(MachineGroup):
     balancer: BalancerSettings = Field(description="The load balancer before them; `{}` has one node.")
 
 
-class NodePoolSettings(Settings):
+class _Range(Settings):
+    """What grows and shrinks between two numbers."""
+
+    min: int
+    max: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max: {self.max} is below min, which is {self.min}")
+        return self
+
+
+class NodePoolSettings(_Range):
     """The nodes of a Kubernetes cluster, which grow and shrink with what runs on them."""
 
     size: DropletSize = Field(description="Slug of a node's droplet size. A change replaces the nodes one at a time.")
     min: int = Field(ge=1, le=512, description="Smallest number of nodes. A change happens in place.")
     max: int = Field(ge=1, le=512, description="Largest number of nodes. A change happens in place.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> NodePoolSettings:
-        if self.max < self.min:
-            raise ValueError(f"max: {self.max} is below min, which is {self.min}")
-        return self
 
 
 class KubernetesTopology(Settings):
@@ -147,7 +154,7 @@ class KubernetesTopology(Settings):
     )
 
 
-class ScaleSettings(Settings):
+class ScaleSettings(_Range):
     """How many instances of each service App Platform runs."""
 
     min: int = Field(default=1, ge=1, le=250, description="Smallest number of instances. A change happens in place.")
@@ -159,9 +166,7 @@ class ScaleSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _in_order(self) -> ScaleSettings:
-        if self.max < self.min:
-            raise ValueError(f"max: {self.max} is below min, which is {self.min}")
+    def _by_cpu(self) -> ScaleSettings:
         if self.max > self.min and self.cpu is None:
             raise ValueError("cpu: is missing, and it decides between min and max; write a percentage, such as 70")
         return self

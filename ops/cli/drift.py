@@ -8,8 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ops.cli.options import JsonOption
-from ops.cli.stack import StackName
+from ops.cli.options import JsonOption, StackName
 from ops.core import console
 from ops.core.errors import VerdictError
 from ops.stack import drift

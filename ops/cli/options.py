@@ -44,6 +44,10 @@ StackOption = Annotated[
         help="Pulumi stack (default: the selected one).",
     ),
 ]
+StackName = Annotated[
+    str | None, typer.Option("--stack", "-s", envvar=["ANCLA_STACK", "PULUMI_STACK"], help="The stack.")
+]
+"""The stack of a command that needs the engine's record of it, so that no file of outputs takes its place."""
 OutputsOption = Annotated[
     Path | None,
     typer.Option(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from blueprint.pulumi_config import SettingsError, load_stack_file
 from blueprint.settings.environment import EnvironmentSettings
-from ops.cli.options import DryRunOption, JsonOption, YesOption
+from ops.cli.options import DryRunOption, JsonOption, StackName, YesOption
 from ops.core import console
 from ops.core.errors import StackError
 from ops.stack.cloud import cloud_from_environment
@@ -20,10 +20,6 @@ from ops.stack.init import KEYS, InitReport, init_file, init_stack
 from ops.stack.recovery import recover
 
 stack_app = typer.Typer(no_args_is_help=True)
-
-StackName = Annotated[
-    str | None, typer.Option("--stack", "-s", envvar=["ANCLA_STACK", "PULUMI_STACK"], help="The stack.")
-]
 
 
 @stack_app.command("init")

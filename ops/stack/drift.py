@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.core.errors import StackError
-from ops.stack.deployment import plain
+from ops.stack.deployment import plain, urn_name, urn_types
 from ops.stack.outputs import pulumi_json
 
 VERBS = {"ancla:index:Converge": "converge", "ancla:index:OpsInstall": "ops"}
@@ -53,12 +53,12 @@ class Drifted:
     @property
     def name(self) -> str:
         """The resource's own name, as a preview shows it."""
-        return self.urn.rpartition("::")[2]
+        return urn_name(self.urn)
 
     @property
     def kind(self) -> str:
         """The resource's type token, such as digitalocean:index/firewall:Firewall."""
-        return self.urn.split("::")[2].rpartition("$")[2]
+        return urn_types(self.urn)[-1]
 
 
 def host_commands(stack: str | None) -> list[HostCommand]:
@@ -69,7 +69,7 @@ def host_commands(stack: str | None) -> list[HostCommand]:
         StackError: no such stack, a wrong passphrase, or nothing was converged yet.
     """
     exported = pulumi_json(["stack", "export", "--show-secrets"], stack=stack)
-    found = list(_commands((exported.get("deployment") or {}).get("resources") or []))
+    found = _commands((exported.get("deployment") or {}).get("resources") or [])
     if not found:
         raise StackError(f"stack {stack or '(the selected one)'}: no droplet was converged yet; run `pulumi up`")
     return found
@@ -80,11 +80,11 @@ def _commands(resources: list[dict[str, Any]]) -> list[HostCommand]:
     for resource in resources:
         if resource.get("type") != "command:local:Command" or resource.get("delete"):
             continue
-        above, _, name = str(resource["urn"]).rpartition("::")
-        parent = above.rpartition("::")[2].split("$")[-2:][0]
-        if parent in VERBS:
+        urn = str(resource["urn"])
+        verb = next((VERBS[kind] for kind in urn_types(urn)[-2:-1] if kind in VERBS), None)
+        if verb is not None:
             document = plain((resource.get("inputs") or {}).get("stdin"))
-            found.append(HostCommand(name.removesuffix("-command"), VERBS[parent], str(document)))
+            found.append(HostCommand(urn_name(urn).removesuffix("-command"), verb, str(document)))
     return found
 
 

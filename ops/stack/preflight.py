@@ -113,11 +113,7 @@ def _check_names(cloud: Cloud, settings: EnvironmentSettings, found: Findings) -
                 f"one registry; write its name and shared: true, or tier: {_TIER_OF_SEVERAL}"
             )
     region = settings.region.value
-    places = [
-        (item.bucket, item.region or region)
-        for item in settings.backup.destinations.values()
-        if item.bucket and not item.endpoint
-    ]
+    places = [(item.space, item.region or region) for item in settings.backup.destinations.values() if item.space]
     places += [(bucket.bucket, region) for bucket in settings.buckets.values()]
     for bucket, where in places:
         try:

@@ -26,7 +26,7 @@ from typing import Any
 
 from ops.core.errors import CloudError, StackError
 from ops.stack.cloud import Cloud
-from ops.stack.deployment import plain
+from ops.stack.deployment import plain, urn_name, urn_types
 from ops.stack.outputs import pulumi, pulumi_json
 from ops.stack.recovery import cloud_lookup, failed_creates
 from ops.stack.recovery.cloud_lookup import BUCKET, FINDERS, REPEATABLE, SPACES_KEY, Values
@@ -60,8 +60,9 @@ class Step:
     @property
     def name(self) -> str:
         """Return type and name, as the engine prints them."""
-        parts = self.urn.split("::")
-        return f"{parts[2].rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {parts[-1]}" if len(parts) > 3 else self.urn
+        if self.urn.count("::") < 3:
+            return self.urn
+        return f"{urn_types(self.urn)[-1].rpartition(':')[2]} {urn_name(self.urn)}"
 
 
 @dataclass(kw_only=True)
